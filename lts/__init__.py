@@ -1,0 +1,7 @@
+"""Self-supervised features by learning to spot artifacts, in TensorFlow 2 and Keras 3.
+
+Reference: Jenni and Favaro, "Self-Supervised Feature Learning by Learning to
+Spot Artifacts", CVPR 2018 (arXiv 1806.05024).
+"""
+
+__version__ = "0.1.0"
