@@ -162,7 +162,9 @@ class ConvBlock(keras.layers.Layer):
         self.bn_decay, self.bn_epsilon = bn_decay, bn_epsilon
         self.batch_norm = None
         if norm:
-            self.batch_norm = BatchNorm(norm == "scale", bn_decay, bn_epsilon, name="batch_norm", dtype=self.dtype_policy)
+            self.batch_norm = BatchNorm(
+                norm == "scale", bn_decay, bn_epsilon, name="batch_norm", dtype=self.dtype_policy
+            )
 
     def build(self, input_shape):
         self.kernel = self.add_weight(
