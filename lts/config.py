@@ -290,8 +290,18 @@ def _validate(config: Config) -> None:
     check("autoencoder", "bn_epsilon", auto.bn_epsilon > 0, "positive")
     check("damage", "keep_probability", 0 <= config.damage.keep_probability <= 1, "in [0, 1]")
     choice("damage", "damage_fill", "average", "zero")
-    check("discriminator", "trunk_widths", len(disc.trunk_widths) == 5 and min(disc.trunk_widths) > 0, "5 positive integers")
-    check("discriminator", "trunk_groups", len(disc.trunk_groups) == 5 and min(disc.trunk_groups) > 0, "5 positive integers")
+    check(
+        "discriminator",
+        "trunk_widths",
+        len(disc.trunk_widths) == 5 and min(disc.trunk_widths) > 0,
+        "5 positive integers",
+    )
+    check(
+        "discriminator",
+        "trunk_groups",
+        len(disc.trunk_groups) == 5 and min(disc.trunk_groups) > 0,
+        "5 positive integers",
+    )
     inputs = (3, *disc.trunk_widths)
     fits = all(inputs[i] % g == 0 and inputs[i + 1] % g == 0 for i, g in enumerate(disc.trunk_groups))
     check("discriminator", "trunk_groups", fits, f"divisors of the layers' input and output widths {inputs}")
