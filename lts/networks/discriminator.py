@@ -149,11 +149,11 @@ class Discriminator(keras.Model):
           Dict of float32 `logits` [B, 2] (class 1 = real) and `mask_logits`
           [B, h, w] (positive = kept), and `conv_1`..`conv_5`, `fc_1` (before
           dropout). Images larger than the training size give `logits` as the
-          mean over positions.
+          mean over positions; for smaller ones conv_5 is padded with zeros.
         """
         endpoints = self.trunk(images, training=training)
         top = endpoints["conv_5"]
-        hidden = self.fc_1(top, training=training)
+        hidden = self.fc_1(_at_least(top, self.grid), training=training)
         kept = hidden
         if dropout is not None:
             kept = hidden * tf.cast(dropout, hidden.dtype) / self.config.dropout_keep
@@ -168,3 +168,11 @@ class Discriminator(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(DiscriminatorConfig(**_tuples(config.pop("config"))), **config)
+
+
+def _at_least(x, size: int):
+    """[B, h, w, c] with zeros at the bottom and right up to `size` rows and columns (ours; a no-op in training)."""
+    if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
+        return x
+    height, width = tf.unstack(tf.shape(x)[1:3])
+    return tf.pad(x, [[0, 0], [0, tf.maximum(size - height, 0)], [0, tf.maximum(size - width, 0)], [0, 0]])

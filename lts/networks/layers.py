@@ -8,7 +8,7 @@ activations are bfloat16 and every statistic stays float32.
 import keras
 import tensorflow as tf
 
-HE_FACTOR = 2.6  # 1.3 * 2 over the mean of fan in and fan out (release; Keras would use 2 / 0.8796 ** 2)
+HE_FACTOR = 2.6  # 1.3 * 2 (release)
 LEAK = 0.2  # slope of every leaky ReLU (release)
 ACTIVATIONS = {
     "linear": tf.identity,
@@ -20,7 +20,7 @@ ACTIVATIONS = {
 
 @keras.saving.register_keras_serializable("lts")
 class ScaledTruncatedNormal(keras.initializers.Initializer):
-    """Truncated normal (cut at 2 sd) whose sd parameter is sqrt(2.6 / (fan in + fan out) * 2) (release).
+    """Truncated normal (cut at 2 sd) with sd parameter sqrt(2.6 / mean of fan in and fan out) (release).
 
     The sd is that of the normal before truncation, as in the release: Keras'
     `VarianceScaling` corrects for the truncation and differs by 0.3 %.
@@ -162,7 +162,9 @@ class ConvBlock(keras.layers.Layer):
         self.bn_decay, self.bn_epsilon = bn_decay, bn_epsilon
         self.batch_norm = None
         if norm:
-            self.batch_norm = BatchNorm(norm == "scale", bn_decay, bn_epsilon, name="batch_norm", dtype=self.dtype_policy)
+            self.batch_norm = BatchNorm(
+                norm == "scale", bn_decay, bn_epsilon, name="batch_norm", dtype=self.dtype_policy
+            )
 
     def build(self, input_shape):
         self.kernel = self.add_weight(
@@ -191,10 +193,7 @@ class ConvBlock(keras.layers.Layer):
             scale, shift = self.batch_norm.affine()
             kernel = kernel * scale
         y = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), self.stride, self.padding)
-        if shift is not None:
-            y = tf.nn.bias_add(y, tf.cast(shift, x.dtype))
-        else:
-            y = self.batch_norm(y, training=True)
+        y = self.batch_norm(y, training=True) if shift is None else tf.nn.bias_add(y, tf.cast(shift, x.dtype))
         return ACTIVATIONS[self.activation](y)
 
     def compute_output_shape(self, input_shape):
