@@ -2,12 +2,11 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts; set it to 0 to see its log
-
-from absl import app, flags
+from absl import app, flags, logging
 
 from lts import config as configs
 from lts.errors import UserError
@@ -29,9 +28,12 @@ def run(main: Callable[[], int | None]) -> None:
     """
 
     def guarded(argv: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
+            import_tensorflow()
             status = main() or 0
         except UserError as error:
             status = _complain(error, error.exit_status)
@@ -56,6 +58,29 @@ def _complain(error: object, status: int) -> int:
     program = os.path.basename(sys.argv[0]).removesuffix(".py")
     print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return status
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines it writes to stderr at every start.
+
+    TF_CPP_MIN_LOG_LEVEL, if set, is respected and shows them all; a failing import shows them too.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def define_data_flags(required: bool = True) -> None:
