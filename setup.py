@@ -24,14 +24,14 @@ setup(
         "numpy>=2.0,<3",
         "absl-py>=2.1,<3",
         "matplotlib>=3.9,<4",
-        "pillow>=11,<13",
+        "pillow>=11,<14",
         "psutil>=6,<8",
         "scikit-learn>=1.6,<2",
         "tqdm>=4.66,<5",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "ruff==0.15.0"],
+        "test": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "ruff==0.17.6"],
     },
     entry_points={
         "console_scripts": [
