@@ -33,7 +33,6 @@ def run(main: Callable[[], int | None]) -> None:
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
-            import_tensorflow()
             status = main() or 0
         except UserError as error:
             status = _complain(error, error.exit_status)
@@ -63,6 +62,7 @@ def _complain(error: object, status: int) -> int:
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines it writes to stderr at every start.
 
+    Binaries call it when their flags are known to be right: a wrong one is answered at once.
     TF_CPP_MIN_LOG_LEVEL, if set, is respected and shows them all; a failing import shows them too.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
@@ -94,6 +94,7 @@ def define_data_flags(required: bool = True) -> None:
 
 def open_source() -> Any:
     """The images that the data flags name."""
+    import_tensorflow()
     from lts import data
 
     return data.open_source(
@@ -133,6 +134,7 @@ def define_training_flags() -> None:
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
     """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
+    import_tensorflow()
     from lts import training
 
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
