@@ -69,7 +69,7 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, tfds.core.DatasetNotFoundError) as error:
+    except Exception as error:  # unknown names, versions and configurations raise nearly anything
         plain = name.split("/")[0].split(":")[0]
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(plain, known, n=3)
