@@ -1,0 +1,178 @@
+"""The discriminator C: AlexNet trunk, mask head, real/fake head (paper section 3; release)."""
+
+import keras
+import tensorflow as tf
+
+from lts.config import DiscriminatorConfig
+from lts.networks.autoencoder import _tuples
+from lts.networks.layers import ConvBlock, GroupedConvBlock, local_response_norm, max_pool
+
+MEAN_RGB = (123.68, 116.78, 103.94)  # of 0..255 images (release)
+LAYERS = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
+KERNELS = (None, 5, 3, 3, 3)  # of conv_1 (from the configuration) to conv_5 (release)
+
+
+@keras.saving.register_keras_serializable("lts")
+class Trunk(keras.Model):
+    """conv_1..conv_5 of AlexNet without the last pool (release): the features that are the product.
+
+    With the release's widths an [8, 96, 96, 3] batch becomes conv_1
+    [8, 24, 24, 96], conv_2 [8, 12, 12, 256] and conv_3..conv_5 [8, 6, 6, 384],
+    [8, 6, 6, 384], [8, 6, 6, 256].
+
+    With `trunk_norm="lrn"` (release) conv_1..conv_4 have biases, local response
+    norm stands behind the first two pools and conv_5 has batch norm without
+    gamma. With "batch_norm" (ours) every convolution has batch norm with gamma
+    and there is no local response norm.
+
+    Args:
+      config: widths, groups, first convolution, padding, normalisation.
+      bn_decay: of the batch norms.
+      bn_epsilon: of the batch norms.
+    """
+
+    def __init__(
+        self, config: DiscriminatorConfig, bn_decay: float = 0.975, bn_epsilon: float = 1e-3, name="trunk", **kwargs
+    ):
+        super().__init__(name=name, **kwargs)
+        self.config, self.bn_decay, self.bn_epsilon = config, bn_decay, bn_epsilon
+        self.convs = []
+        kernels = (config.conv_1_kernel, *KERNELS[1:])
+        for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
+            norm = "scale" if config.trunk_norm == "batch_norm" else "shift" if name == "conv_5" else None
+            options = {
+                "norm": norm,
+                "activation": "relu",
+                "kernel_initializer": "glorot_uniform",
+                "bias_value": 0.1,
+                "bn_decay": bn_decay,
+                "bn_epsilon": bn_epsilon,
+                "name": name,
+                "dtype": self.dtype_policy,
+            }
+            if name == "conv_1":
+                options |= {"stride": config.conv_1_stride, "padding": config.disc_padding}
+            if groups == 1:
+                self.convs.append(ConvBlock(width, kernel, **options))
+            else:
+                self.convs.append(GroupedConvBlock(width, kernel, groups, **options))
+
+    def build(self, input_shape):
+        for conv in self.convs:
+            conv.build(input_shape)
+            input_shape = (*input_shape[:-1], conv.filters)
+
+    def call(self, images, training=False, last="conv_5"):
+        """Activations of conv_1..`last`.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          training: batch norm mode.
+          last: the layer to stop at.
+
+        Returns:
+          Dict from layer name to [B, h, w, channels], after the activation.
+        """
+        x = images * 127.5 - tf.constant([mean - 127.5 for mean in MEAN_RGB], images.dtype)
+        endpoints = {}
+        for name, conv in zip(LAYERS, self.convs, strict=True):
+            x = endpoints[name] = conv(x, training=training)
+            if name == last:
+                break
+            if name in ("conv_1", "conv_2"):
+                x = max_pool(x, self.config.disc_padding)
+                if self.config.trunk_norm == "lrn":
+                    x = local_response_norm(x)
+        return endpoints
+
+    def get_config(self):
+        own = {"bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
+        return {"name": self.name, "config": vars(self.config), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(DiscriminatorConfig(**_tuples(config.pop("config"))), **config)
+
+
+@keras.saving.register_keras_serializable("lts")
+class Discriminator(keras.Model):
+    """The trunk with its two heads (paper section 3; release).
+
+    The mask head predicts for each cell whether it was kept; the real/fake head
+    is AlexNet's fc_1 (over the whole grid, batch norm without gamma, dropout)
+    and a linear layer to (fake, real). [8, 96, 96, 3] images give logits [8, 2]
+    and mask logits [8, 6, 6].
+
+    Args:
+      config: of trunk and heads.
+      grid: cells a side of conv_5 at the training size; fc_1's kernel.
+      bn_decay: of the batch norms.
+      bn_epsilon: of the batch norms.
+    """
+
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        grid: int = 6,
+        bn_decay: float = 0.975,
+        bn_epsilon: float = 1e-3,
+        name="discriminator",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.config, self.grid, self.bn_decay, self.bn_epsilon = config, grid, bn_decay, bn_epsilon
+        dtype = self.dtype_policy
+        options = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1, "dtype": dtype}
+        norm = {"norm": "shift", "activation": "relu", "bn_decay": bn_decay, "bn_epsilon": bn_epsilon}
+        self.trunk = Trunk(config, bn_decay, bn_epsilon, dtype=dtype)
+        self.mask_head = ConvBlock(1, 3, name="mask_head", **options)
+        self.fc_1 = ConvBlock(config.fc_width, grid, padding="VALID", name="fc_1", **norm, **options)
+        self.fc_2 = ConvBlock(2, 1, name="fc_2", **options)
+
+    def build(self, input_shape):
+        self.trunk.build(input_shape)
+        top = (None, None, None, self.config.trunk_widths[-1])
+        self.mask_head.build(top)
+        self.fc_1.build(top)
+        self.fc_2.build((None, None, None, self.config.fc_width))
+
+    def call(self, images, training=False, dropout=None):
+        """Both predictions.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          training: batch norm mode.
+          dropout: None, or a mask [B, 1, 1, fc_width] of fc_1's units, 1 = kept;
+            kept units are divided by `dropout_keep`. It is drawn by the caller.
+
+        Returns:
+          Dict of float32 `logits` [B, 2] (class 1 = real) and `mask_logits`
+          [B, h, w] (positive = kept), and `conv_1`..`conv_5`, `fc_1` (before
+          dropout). Images larger than the training size give `logits` as the
+          mean over positions; for smaller ones conv_5 is padded with zeros.
+        """
+        endpoints = self.trunk(images, training=training)
+        top = endpoints["conv_5"]
+        hidden = self.fc_1(_at_least(top, self.grid), training=training)
+        kept = hidden
+        if dropout is not None:
+            kept = hidden * tf.cast(dropout, hidden.dtype) / self.config.dropout_keep
+        logits = tf.reduce_mean(tf.cast(self.fc_2(kept), tf.float32), [1, 2])
+        mask_logits = tf.cast(self.mask_head(top)[..., 0], tf.float32)
+        return {**endpoints, "fc_1": hidden, "logits": logits, "mask_logits": mask_logits}
+
+    def get_config(self):
+        own = {"grid": self.grid, "bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
+        return {"name": self.name, "config": vars(self.config), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(DiscriminatorConfig(**_tuples(config.pop("config"))), **config)
+
+
+def _at_least(x, size: int):
+    """[B, h, w, c] with zeros at the bottom and right up to `size` rows and columns (ours; a no-op in training)."""
+    if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
+        return x
+    height, width = tf.unstack(tf.shape(x)[1:3])
+    return tf.pad(x, [[0, 0], [0, tf.maximum(size - height, 0)], [0, tf.maximum(size - width, 0)], [0, 0]])

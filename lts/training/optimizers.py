@@ -1,0 +1,83 @@
+"""The release's Adam and its learning rate, as Keras objects."""
+
+import keras
+import tensorflow as tf
+
+from lts.config import StageConfig
+
+
+@keras.saving.register_keras_serializable("lts")
+class ReleaseAdam(keras.optimizers.Adam):
+    """Adam as the release runs it (REFERENCE, "Optimiser"; traps 11 and 14).
+
+    Epsilon stands outside the bias correction ("epsilon hat"), as in Keras. Ours
+    adds two things of the release: gradients of biases count
+    `bias_gradient_factor` times, and a moving average of every weight, of its
+    value before the step, with decay min(average_decay, (1 + step) / (10 + step)).
+    The update is TensorFlow's fused operation, three times as fast as Keras' own.
+
+    Args:
+      bias_gradient_factor: multiplies gradients of variables named "bias" (not "beta").
+      average_decay: 0 keeps no average.
+      **kwargs: as for `keras.optimizers.Adam`.
+    """
+
+    def __init__(self, learning_rate, bias_gradient_factor: float = 2.0, average_decay: float = 0.0, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.bias_gradient_factor, self.average_decay = bias_gradient_factor, average_decay
+        self.averages = []
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._factors = [self.bias_gradient_factor if v.name == "bias" else 1.0 for v in variables]
+        if self.average_decay:
+            self.averages = self.add_optimizer_variables(variables, "average")
+            for average, variable in zip(self.averages, variables, strict=True):
+                average.assign(variable)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value, tf.float32)
+        if self.average_decay:
+            decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
+            average = self.averages[index].value
+            average.assign_sub((1 - decay) * (average - variable))
+        if self._factors[index] != 1.0:
+            gradient = gradient * self._factors[index]
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1 ** (step + 1),
+            beta2_power=self.beta_2 ** (step + 1),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+    def get_config(self):
+        own = {"bias_gradient_factor": self.bias_gradient_factor, "average_decay": self.average_decay}
+        return {**super().get_config(), **own}
+
+
+def linear_decay(learning_rate: float, steps: int, final_rate: float = 0.01, decay_fraction: float = 0.9):
+    """Keras schedule: linear to `final_rate` times `learning_rate` over `decay_fraction` of the steps (release)."""
+    return keras.optimizers.schedules.PolynomialDecay(
+        learning_rate, decay_fraction * steps, end_learning_rate=final_rate * learning_rate
+    )
+
+
+def build_optimizer(stage: StageConfig, steps: int, learning_rate: float) -> ReleaseAdam:
+    """The optimizer of one player, with the stage's constants and a linear decay over `steps`."""
+    return ReleaseAdam(
+        linear_decay(learning_rate, steps, stage.final_rate, stage.decay_fraction),
+        beta_1=stage.beta_1,
+        beta_2=stage.beta_2,
+        epsilon=stage.epsilon,
+        bias_gradient_factor=stage.bias_gradient_factor,
+        average_decay=stage.average_decay,
+    )
