@@ -7,10 +7,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-POOLS = {"average": tf.reduce_mean, "max": tf.reduce_max}
+from lts.errors import UserError
+
+REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
 
 
-class ProbeError(ValueError):
+class ProbeError(UserError):
     """An evaluation that cannot be done: the message says in one line what is missing or does not fit."""
 
 
@@ -49,7 +51,7 @@ def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.
     Returns:
       float32 [batch, cells * cells * channels].
     """
-    reduce = POOLS[kind]
+    reduce = REDUCE[kind]
     for axis in (1, 2):
         size = features.shape[axis]
         bins = [range(i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)]

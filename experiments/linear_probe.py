@@ -8,14 +8,12 @@ Writes results.json, results.md and results.png into --output. A run that was st
 
 import dataclasses
 
-from absl import app, flags
+from absl import flags
 
-from experiments import probe_report, probe_run, probes
-from experiments.features import POOLS
-from lts import data, saved_model
+from experiments.protocol import CLASSIFIERS, POOLS, Protocol
 from lts.bin import common
 
-PROTOCOL = probes.Protocol()
+DEFAULT = Protocol()
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -29,37 +27,30 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text("test_split", None, "Split to test on; none: the data set's own.", flag_values=values)
     text("output", None, "Folder for results.json, results.md and results.png.", flag_values=values)
     flags.DEFINE_list("layers", [], "Layers to probe; none: all.", flag_values=values)
-    integer("dimensions", PROTOCOL.dimensions, "Values a layer is pooled to, about.", 1, flag_values=values)
-    choice("pool", PROTOCOL.pool, list(POOLS), "How feature maps are pooled.", flag_values=values)
-    choice("classifier", PROTOCOL.classifier, list(probes.CLASSIFIERS), "Linear classifier.", flag_values=values)
+    integer("dimensions", DEFAULT.dimensions, "Values a layer is pooled to, about.", 1, flag_values=values)
+    choice("pool", DEFAULT.pool, POOLS, "How feature maps are pooled.", flag_values=values)
+    choice("classifier", DEFAULT.classifier, CLASSIFIERS, "Linear classifier.", flag_values=values)
     integer("batch_size", 100, "Images in one forward pass; speed alone.", 1, flag_values=values)
-    integer("seed", PROTOCOL.seed, "Of the validation split and the bootstrap.", 0, flag_values=values)
+    integer("seed", DEFAULT.seed, "Of the validation split and the bootstrap.", 0, flag_values=values)
     flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
     flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
 
 
-def main(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> None:
+def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Flags to one call of `probe_run.run`."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    from experiments import probe_report, probe_run
+    from lts import data, saved_model
+
     names = ("classifier", "pool", "dimensions", "seed")
-    protocol = dataclasses.replace(PROTOCOL, **{name: values[name].value for name in names})
+    protocol = dataclasses.replace(DEFAULT, **{name: values[name].value for name in names})
     model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
-    train, test = (
-        data.open_source(
-            values.dataset,
-            split,
-            purpose=purpose,
-            data_dir=values.data_dir,
-            skip_broken_images=values.skip_broken_images,
-        )
-        for purpose, split in (("train", values.train_split), ("test", values.test_split))
-    )
+    options = {"data_dir": values.data_dir, "skip_broken_images": values.skip_broken_images}
+    train = data.open_source(values.dataset, values.train_split, purpose="train", **options)
+    test = data.open_source(values.dataset, values.test_split, purpose="test", **options)
     results = probe_run.run(model, baselines, train, test, values.layers, protocol, values.output, values.batch_size)
-    paths = probe_report.write(results, values.output)
+    probe_report.write(results, values.output)
     probe_run.forget(values.output)
-    print("\n" + probe_report.markdown(results))
-    print(f"written: {', '.join(str(path) for path in paths.values())} ({results['seconds']:.0f} s)")
+    print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {values.output}")
 
 
 def console() -> None:

@@ -1,34 +1,23 @@
 """What a probe run leaves: results.json, results.md (a table) and results.png (a plot with intervals)."""
 
 import io
-import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments import files
+from lts import files
 
 
-def write(results: Mapping[str, Any], output) -> dict[str, pathlib.Path]:
-    """Writes the three files, each whole or absent.
-
-    Args:
-      results: of `probe_run.run`.
-      output: folder.
-
-    Returns:
-      File name to path.
-    """
-    picture = io.BytesIO()
+def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
+    """Writes the three files into the folder, each whole or absent; results.json is the last."""
+    output, picture = pathlib.Path(output), io.BytesIO()
     plot(results).savefig(picture, format="png", dpi=150)
-    contents = {
-        "results.json": json.dumps(results, indent=2) + "\n",
-        "results.md": markdown(results),
-        "results.png": picture.getvalue(),
-    }
-    return {name: files.write_whole(pathlib.Path(output) / name, text) for name, text in contents.items()}
+    files.write_bytes(output / "results.png", picture.getvalue())
+    files.write_text(output / "results.md", markdown(results))
+    files.write_json(output / "results.json", results)
 
 
 def title(results: Mapping[str, Any]) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import features, files, probes
+from experiments import features, probes
 from experiments.features import ProbeError
-from lts import data
+from experiments.protocol import Protocol
+from lts import data, files
 from lts.config import ImageConfig
 
 PARTIAL = "partial.json"
@@ -33,7 +34,7 @@ class Partial:
             self._records = {}
 
     def _key(self, model, layer: str) -> str:
-        context = json.dumps([model.fingerprint, layer, self._context], sort_keys=True)
+        context = json.dumps([model.fingerprint, model.description, layer, self._context], sort_keys=True)
         return hashlib.sha256(context.encode()).hexdigest()
 
     def get(self, model, layer: str) -> dict[str, Any] | None:
@@ -43,7 +44,7 @@ class Partial:
     def put(self, model, layer: str, record: Mapping[str, Any]) -> None:
         """Keeps a record, in the file too."""
         self._records[self._key(model, layer)] = dict(record)
-        files.write_whole(self._path, json.dumps(self._records))
+        files.write_text(self._path, json.dumps(self._records))
 
 
 def forget(output) -> None:
@@ -52,7 +53,7 @@ def forget(output) -> None:
 
 
 def run(
-    model, baselines: Sequence, train, test, layers: Sequence[str], protocol: probes.Protocol, output, batch_size: int
+    model, baselines: Sequence, train, test, layers: Sequence[str], protocol: Protocol, output, batch_size: int
 ) -> dict[str, Any]:
     """Probes every layer of the model and of each baseline; prints a line for each as it is done.
 
@@ -108,7 +109,7 @@ def check_labels(train, test) -> None:
 
 
 def _probe_model(
-    model, train, test, layers: Sequence[str], protocol: probes.Protocol, partial: Partial, batch_size: int
+    model, train, test, layers: Sequence[str], protocol: Protocol, partial: Partial, batch_size: int
 ) -> dict[str, dict[str, Any]]:
     """Layer to record (see `_record`) of one model; features are extracted for the layers not yet in `partial`."""
     missing = [layer for layer in layers if partial.get(model, layer) is None]
@@ -120,7 +121,7 @@ def _probe_model(
             extracted.append(
                 features.extract(
                     model,
-                    data.test_batches(source, image, batch_size),
+                    data.test_batches(source, image, batch_size=batch_size),
                     source.num_examples,
                     missing,
                     protocol.dimensions,
@@ -141,7 +142,7 @@ def _probe_model(
     return records
 
 
-def _record(result: probes.ProbeResult, protocol: probes.Protocol, seconds: float) -> dict[str, Any]:
+def _record(result: probes.ProbeResult, protocol: Protocol, seconds: float) -> dict[str, Any]:
     """A probe's result as JSON; `correct` is a text of 0 and 1, one a test image."""
     return {
         "accuracy": float(result.correct.mean()),
@@ -187,7 +188,7 @@ def _describe_data(train, test) -> dict[str, Any]:
 
 
 def _against_baselines(
-    everything: Sequence[Mapping[str, Mapping[str, Any]]], layers: Sequence[str], protocol: probes.Protocol
+    everything: Sequence[Mapping[str, Mapping[str, Any]]], layers: Sequence[str], protocol: Protocol
 ) -> dict[str, Any]:
     """Mean accuracy of the baselines, and the model's paired difference to it, with intervals; empty without any."""
     if len(everything) == 1:

@@ -16,19 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from experiments.features import ProbeError
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """Everything that decides a probe's result besides the model and the images."""
-
-    classifier: str = "ridge"  # ridge | logistic
-    pool: str = "average"  # average | max
-    dimensions: int = 9000  # values a layer is pooled to, about
-    validation: float = 0.2  # of the training images of each class: regularisation is chosen on them
-    resamples: int = 10000  # of the bootstrap
-    confidence: float = 0.95  # of the intervals
-    seed: int = 1  # of the validation split and the bootstrap
+from experiments.protocol import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +91,7 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, strengths: Sequence[f
 
 
 # Name to (fit, regularisations to choose from).
-CLASSIFIERS = {
+FITS = {
     "ridge": (fit_ridge, tuple(10.0 ** np.arange(-5, 0.1, 0.5))),
     "logistic": (fit_logistic, tuple(10.0 ** np.arange(-6, -1.9, 1))),
 }
@@ -120,7 +108,7 @@ def choose_regularisation(features: np.ndarray, labels: np.ndarray, protocol: Pr
     Returns:
       (regularisation, its accuracy on the held-out images).
     """
-    fit, strengths = CLASSIFIERS[protocol.classifier]
+    fit, strengths = FITS[protocol.classifier]
     split = StratifiedShuffleSplit(1, test_size=protocol.validation, random_state=protocol.seed)
     try:
         rows, held_out = next(split.split(features, labels))
@@ -148,7 +136,7 @@ def linear_probe(
     """
     train, test = standardise(train, test)
     strength, validation_accuracy = choose_regularisation(train, train_labels, protocol)
-    fit, _ = CLASSIFIERS[protocol.classifier]
+    fit, _ = FITS[protocol.classifier]
     (predict,) = fit(train, train_labels, [strength])
     correct = predict(test) == test_labels
     return ProbeResult(correct, strength, validation_accuracy, train.shape[1])

@@ -55,7 +55,7 @@ def source(split, per_class=20, noise=60, seed=0):
     return Source(split, np.clip(images, 0, 255).astype(np.uint8), labels)
 
 
-def batches(source, image, batch_size, limit=None):
+def batches(source, image, *, batch_size, limit=None):
     """As `lts.data.test_batches` (its own name would look like a test), without a resize."""
     assert image.image_size == source.images.shape[1]
     return tf.data.Dataset.from_tensor_slices(source.images[:limit]).batch(batch_size)

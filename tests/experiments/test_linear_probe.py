@@ -1,13 +1,16 @@
 """The binary's main on a tiny stand-in model and data set."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from absl import app, flags
+from absl import flags
 
 from experiments import linear_probe, probe_run
 from experiments.features import ProbeError
+from lts import data, saved_model
 from tests.experiments import stand_ins
 
 
@@ -18,11 +21,9 @@ def world(monkeypatch):
     for name in ("a", "b"):
         models[f"runs/{name}"].description["weights"] = "random"
     sources = {"train": stand_ins.source("train"), "test": stand_ins.source("test", 10)}
-    monkeypatch.setattr(linear_probe.saved_model, "load", models.__getitem__, raising=False)
-    monkeypatch.setattr(
-        linear_probe.data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False
-    )
-    monkeypatch.setattr(probe_run.data, "test_batches", stand_ins.batches, raising=False)
+    monkeypatch.setattr(saved_model, "load", models.__getitem__)
+    monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False)
+    monkeypatch.setattr(data, "test_batches", stand_ins.batches, raising=False)
     return {"models": models, "sources": sources}
 
 
@@ -31,7 +32,8 @@ def run(output, *arguments):
     values = flags.FlagValues()
     linear_probe.define_flags(values)
     required = ["linear_probe", "--model=runs/features", "--dataset=stand-in", f"--output={output}"]
-    linear_probe.main(values([*required, "--dimensions=30", "--batch_size=7", *arguments]), values)
+    values([*required, "--dimensions=30", "--batch_size=7", *arguments])
+    linear_probe.main(values)
     return json.loads((output / "results.json").read_text())
 
 
@@ -129,10 +131,21 @@ def test_a_layer_that_is_not_there(world, tmp_path):
         run(tmp_path, "--layers=conv_1,conv_9")
 
 
-def test_required_flags_and_stray_arguments(world, tmp_path):
-    values = flags.FlagValues()
-    linear_probe.define_flags(values)
-    with pytest.raises(flags.IllegalFlagValueError, match="--model"):
-        values(["linear_probe", "--dataset=stand-in", "--output=nowhere"])
-    with pytest.raises(app.UsageError, match="stray"):
-        run(tmp_path, "stray")
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--dataset=embedded", "--output=nowhere"], 2, "--model"),
+        (["--model=x", "--dataset=embedded", "--output=nowhere", "--pool=median"], 2, "median"),
+        (["--model=x", "--dataset=embedded", "--output=nowhere", "stray"], 2, "stray"),
+        (["--model=nothing/here", "--dataset=embedded", "--output=nowhere"], 1, "nothing/here"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(arguments, status, message):
+    command = [sys.executable, "-m", "experiments.linear_probe", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status
+    complaint = done.stderr.splitlines()[-1]  # TensorFlow may have said something before
+    assert complaint.startswith("linear_probe: ")
+    assert message in complaint
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

@@ -5,6 +5,7 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from experiments import probes
+from experiments.protocol import CLASSIFIERS, Protocol
 
 
 def _blobs(images, dimensions, classes=3, distance=1.0, seed=0):
@@ -43,18 +44,18 @@ def test_ridge_gives_back_labels_that_are_not_0_to_n():
     np.testing.assert_array_equal(predict(features), 10 * labels + 7)
 
 
-@pytest.mark.parametrize("classifier", list(probes.CLASSIFIERS))
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_a_probe_solves_what_is_linearly_separable(classifier):
     train, test = _blobs(90, 20, distance=3), _blobs(60, 20, distance=3, seed=1)
-    result = probes.linear_probe(*train, *test, probes.Protocol(classifier=classifier))
+    result = probes.linear_probe(*train, *test, Protocol(classifier=classifier))
     assert result.correct.shape == (60,)
     assert result.correct.mean() == 1
     assert result.dimensions == 20
 
 
-@pytest.mark.parametrize("classifier", list(probes.CLASSIFIERS))
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_test_labels_decide_nothing(classifier):
-    protocol = probes.Protocol(classifier=classifier)
+    protocol = Protocol(classifier=classifier)
     train, (test, truth) = _blobs(90, 30, distance=0.3), _blobs(60, 30, distance=0.3, seed=1)
     shuffled = np.random.default_rng(5).permutation(truth)
     right, wrong = (probes.linear_probe(*train, test, labels, protocol) for labels in (truth, shuffled))
@@ -65,28 +66,28 @@ def test_test_labels_decide_nothing(classifier):
 
 
 def test_the_stronger_of_equal_regularisations_is_chosen():
-    strength, accuracy = probes.choose_regularisation(*_blobs(120, 200, distance=2.0), probes.Protocol())
+    strength, accuracy = probes.choose_regularisation(*_blobs(120, 200, distance=2.0), Protocol())
     assert accuracy == 1  # with every one of them
-    assert strength == max(probes.CLASSIFIERS["ridge"][1])
+    assert strength == max(probes.FITS["ridge"][1])
 
 
 def test_a_class_with_one_training_image_is_refused():
     features, labels = _blobs(31, 5)
     with pytest.raises(probes.ProbeError, match="too few training images"):
-        probes.choose_regularisation(features, np.where(np.arange(31) == 30, 9, labels), probes.Protocol())
+        probes.choose_regularisation(features, np.where(np.arange(31) == 30, 9, labels), Protocol())
 
 
 def test_bootstrap_interval_is_the_normal_one_for_many_images():
     values = np.arange(2000) < 1400  # 70 % of 2,000: standard error 1.025 %
-    low, high = probes.bootstrap_interval(values, probes.Protocol())
+    low, high = probes.bootstrap_interval(values, Protocol())
     assert low == pytest.approx(0.7 - 1.96 * 0.010247, abs=1e-3)
     assert high == pytest.approx(0.7 + 1.96 * 0.010247, abs=1e-3)
-    assert probes.bootstrap_interval(values[::-1], probes.Protocol()) == (low, high)
+    assert probes.bootstrap_interval(values[::-1], Protocol()) == (low, high)
 
 
 def test_bootstrap_interval_covers_the_truth_about_95_times_of_100():
     generator = np.random.default_rng(1)
-    protocol = probes.Protocol(resamples=1000)
+    protocol = Protocol(resamples=1000)
     intervals = [probes.bootstrap_interval(generator.random(400) < 0.6, protocol) for _ in range(400)]
     covered = np.mean([low <= 0.6 <= high for low, high in intervals])
     assert 0.92 <= covered <= 0.98
@@ -95,5 +96,5 @@ def test_bootstrap_interval_covers_the_truth_about_95_times_of_100():
 def test_a_paired_difference_is_surer_than_two_accuracies():
     model = np.arange(1000) % 10 < 7
     baseline = model & (np.arange(1000) % 50 > 0)  # wrong on 20 more images
-    low, high = probes.bootstrap_interval(model.astype(float) - baseline, probes.Protocol())
+    low, high = probes.bootstrap_interval(model.astype(float) - baseline, Protocol())
     assert 0 < low < 0.02 < high < 0.04
