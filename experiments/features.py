@@ -84,7 +84,6 @@ def extract(
     Raises:
       ProbeError: a layer the model does not have, values that are not finite, or another number of images.
     """
-    shrink = tf.function(adaptive_pool)
     features: dict[str, np.ndarray] = {}
     done, start = 0, time.monotonic()
     bar = tqdm(total=num_images, desc=title, unit="image", leave=False, disable=None)
@@ -97,7 +96,7 @@ def extract(
             if layer not in outputs:
                 raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
             cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
-            values = shrink(outputs[layer], cells, pool).numpy()
+            values = adaptive_pool(outputs[layer], cells, pool).numpy()
             if not np.isfinite(values).all():
                 raise ProbeError(f"{title}: {layer} has values that are not finite")
             rows = features.setdefault(layer, np.empty([num_images, values.shape[1]], np.float32))

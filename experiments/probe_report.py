@@ -103,5 +103,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
     axes.set_title(title(results), fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] != label(results["model"]))  # the model first
+    axes.legend([handles[i] for i in order], [names[i] for i in order], fontsize=8, frameon=False)
     return figure
