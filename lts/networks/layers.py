@@ -10,12 +10,21 @@ import tensorflow as tf
 
 HE_FACTOR = 2.6  # 1.3 * 2 (release)
 LEAK = 0.2  # slope of every leaky ReLU (release)
-ACTIVATIONS = {
-    "linear": tf.identity,
-    "relu": tf.nn.relu,
-    "leaky_relu": lambda x: tf.nn.leaky_relu(x, LEAK),
-    "tanh": tf.nn.tanh,
-}
+
+
+@tf.custom_gradient
+def leaky_relu(x):
+    """Leaky ReLU with the release's slope, whose gradient looks at the output.
+
+    The output has the input's sign, so the input need not be kept: TensorFlow can
+    fuse convolution, shift and activation in training too (with the usual
+    gradient its graph rewriter gives up on the whole step).
+    """
+    y = tf.nn.leaky_relu(x, LEAK)
+    return y, lambda upstream: tf.raw_ops.LeakyReluGrad(gradients=upstream, features=y, alpha=LEAK)
+
+
+ACTIVATIONS = {"linear": tf.identity, "relu": tf.nn.relu, "leaky_relu": leaky_relu, "tanh": tf.nn.tanh}
 
 
 @keras.saving.register_keras_serializable("lts")

@@ -102,7 +102,7 @@ def train(
     batches = data.training_batches(
         source, config.image, batch_size=settings.batch_size, seed=settings.seed, first_step=step, steps=total - step
     )
-    samples = next(iter(data.test_batches(source, config.image, PICTURES, limit=PICTURES)))
+    samples = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
     samples = tf.cast(samples, tf.float32) / 127.5 - 1
     loop = _Loop(model, strategy, batches, checkpoints, monitor, samples, log_steps, picture_steps, checkpoint_minutes)
     try:

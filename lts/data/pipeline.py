@@ -1,0 +1,75 @@
+"""Batches for training and testing, as `tf.data` datasets with random access.
+
+Nothing is shuffled through a buffer and nothing is remembered: what lies at position p of the endless stream of
+training images is a function of (seed, p). A run that resumes at step n asks for `first_step=n` and gets the very
+batches it would have got, without replaying the first n, on any number of cores.
+"""
+
+import tensorflow as tf
+
+from lts.config import ImageConfig
+from lts.data.augment import test_image, training_image
+from lts.data.sources import Source
+
+
+def training_batches(
+    source: Source, image: ImageConfig, *, batch_size: int, seed: int, steps: int, first_step: int = 0
+) -> tf.data.Dataset:
+    """Batches of augmented images, shuffled anew every epoch (ours; augmentation: release).
+
+    Args:
+      source: where the images come from; may hold fewer than `batch_size`.
+      image: size and augmentation.
+      batch_size: images a batch.
+      seed: with the step, decides every random number.
+      steps: number of batches.
+      first_step: number of batches to leave out at the beginning, at no cost.
+
+    Returns:
+      Dataset of `steps` float32 [batch_size, image_size, image_size, 3] in [-1, 1]. Epochs follow each other without a
+      seam: each holds every image once, and a batch may hold the end of one and the beginning of the next.
+    """
+    count = source.num_examples
+
+    def view(position: tf.Tensor) -> tf.Tensor:
+        epoch = position // count
+        index = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
+        return training_image(source.read(index), tf.stack([seed, position]), image)
+
+    positions = tf.data.Dataset.range(first_step * batch_size, (first_step + steps) * batch_size)
+    return _batch(positions.map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size)
+
+
+def test_batches(
+    source: Source,
+    image: ImageConfig,
+    *,
+    batch_size: int,
+    limit: int | None = None,  # noqa: PT028 (not a pytest test)
+) -> tf.data.Dataset:
+    """Batches of test views in the order of the source, as the bytes that an exported SavedModel takes (release).
+
+    Args:
+      source: where the images come from.
+      image: size and central crop.
+      batch_size: images a batch; the last batch may be smaller.
+      limit: only the first `limit` images; None: all.
+
+    Returns:
+      Dataset of uint8 [<= batch_size, image_size, image_size, 3], rounded to the nearest of 0..255.
+    """
+
+    def view(index: tf.Tensor) -> tf.Tensor:
+        signed = test_image(source.read(index), image)
+        return tf.cast(tf.round((signed + 1.0) * 127.5), tf.uint8)
+
+    count = source.num_examples if limit is None else min(limit, source.num_examples)
+    return _batch(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size)
+
+
+def _batch(images: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches in a fixed order; between replicas and workers the images of a batch are shared out, not files."""
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return images.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)

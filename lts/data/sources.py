@@ -1,0 +1,152 @@
+"""`open_source`: where images come from, by the value of `--dataset`."""
+
+import dataclasses
+import hashlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from lts.data.embedded import CLASS_NAMES, SPLITS, VERSION, render
+from lts.data.folder import list_folder
+from lts.data.splits import resolve
+from lts.data.store import DataError, FileStore, MemoryStore, array_store, free_memory, open_store
+from lts.data.tfds_set import list_tfds
+
+PURPOSES = ("pretrain", "train", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Images that can be read by their number, with what is known about them.
+
+    Attributes:
+      name: the value of `--dataset`.
+      split: the split that was chosen, as tfds writes it.
+      store: where the images are.
+      labels: int64 [N], or None.
+      class_names: names of the classes; empty without labels.
+      names: how reports name the N images; paths below the root for a folder, empty for the embedded set.
+      broken: names of the images that were skipped.
+      fingerprint: 16 hex digits of names, sizes and labels; another one means that the data changed.
+    """
+
+    name: str
+    split: str
+    store: MemoryStore | FileStore = dataclasses.field(repr=False)
+    num_examples: int
+    labels: np.ndarray | None = dataclasses.field(repr=False)
+    class_names: tuple[str, ...]
+    names: tuple[str, ...] = dataclasses.field(repr=False)
+    broken: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return len(self.class_names)
+
+    def read(self, index: tf.Tensor) -> tf.Tensor:
+        """Image number `index`, an int64 scalar in [0, N): uint8 [h, w, 3]. Works inside `tf.data` maps."""
+        return self.store.read(tf.convert_to_tensor(index, tf.int64))
+
+
+def open_source(
+    dataset: str,
+    split: str | None = None,
+    *,
+    purpose: str = "pretrain",
+    data_dir: str | None = None,
+    skip_broken_images: bool = False,
+    cache_gb: float | None = None,
+    progress: bool = True,
+) -> Source:
+    """Opens a set of images and decodes every image once.
+
+    Args:
+      dataset: "embedded" | "tfds:NAME" | "folder:PATH".
+      split: which images, as tfds writes it ("unlabelled+train", "train[:80%]", "all"); None: what the purpose needs.
+      purpose: "pretrain" (labels do not matter) | "train" | "test" (of a probe: every image has a label).
+      data_dir: where TensorFlow Datasets keeps its sets; None: its own default.
+      skip_broken_images: leave broken images out instead of stopping at the first.
+      cache_gb: decoded images are kept in memory up to this many gigabytes (10**9 bytes), and decoded from files at
+        each use beyond; None: half of the free memory.
+      progress: say on stderr what is going on.
+
+    Returns:
+      The source.
+
+    Raises:
+      DataError: anything that is wrong with the data or the way they were asked for, in one line.
+
+    Example:
+      >>> source = open_source("embedded", "test[:4]", progress=False)
+      >>> source.read(0).shape
+      TensorShape([64, 64, 3])
+    """
+    if purpose not in PURPOSES:
+        raise DataError(f"purpose must be {' | '.join(PURPOSES)}. Received: purpose={purpose!r}")
+    start = time.monotonic()
+    kind, _, rest = dataset.partition(":")
+    if dataset == "embedded":
+        source = _open_embedded(split, purpose)
+    elif kind in ("folder", "tfds") and rest:
+        listing, split = (
+            list_folder(rest, split, purpose) if kind == "folder" else list_tfds(rest, split, purpose, data_dir)
+        )
+        cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
+        opened = open_store(listing, cache_bytes, skip_broken_images, progress)
+        labels = None if listing.labels is None else listing.labels[opened.kept]
+        names = tuple(listing.names[index] for index in opened.kept)
+        source = Source(
+            name=dataset,
+            split=split,
+            store=opened.store,
+            num_examples=len(opened.kept),
+            labels=labels,
+            class_names=listing.class_names,
+            names=names,
+            broken=tuple(listing.names[index] for index in sorted(opened.broken)),
+            fingerprint=_fingerprint(names, opened.sizes, labels),
+        )
+    else:
+        raise DataError(f"dataset must be embedded, tfds:NAME or folder:PATH. Received: dataset={dataset!r}")
+    if progress:
+        place = "memory" if isinstance(source.store, MemoryStore) else "files"
+        print(
+            f"{dataset}, split {source.split}: {source.num_examples} images, {source.num_classes} classes, read from "
+            f"{place}, opened in {time.monotonic() - start:.1f} s",
+            file=sys.stderr,
+        )
+        if source.broken:
+            print(f"skipped {len(source.broken)} broken images: {', '.join(source.broken)}", file=sys.stderr)
+    return source
+
+
+def _open_embedded(split: str | None, purpose: str) -> Source:
+    """The procedural set of the project, drawn afresh each time."""
+    split = split or {"pretrain": "unlabelled"}.get(purpose, purpose)
+    pieces = resolve(split, SPLITS, "embedded")
+    if purpose != "pretrain" and any(name == "unlabelled" for name, _, _ in pieces):
+        raise DataError(f"embedded has no labels for split {split!r}")
+    drawn = [render(name, range(start, stop)) for name, start, stop in pieces]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
+    labels = None if labels.min() < 0 else labels
+    return Source(
+        name="embedded",
+        split=split,
+        store=array_store(images),
+        num_examples=len(images),
+        labels=labels,
+        class_names=() if labels is None else CLASS_NAMES,
+        names=(),
+        broken=(),
+        fingerprint=_fingerprint((VERSION, str(pieces)), np.array(images.shape), labels),
+    )
+
+
+def _fingerprint(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:
+    """16 hex digits that change when the data do."""
+    parts = ["\n".join(names).encode(), sizes.tobytes(), b"" if labels is None else labels.tobytes()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
