@@ -67,13 +67,15 @@ def run(
       batch_size: images in one forward pass; changes nothing but speed.
 
     Returns:
-      What `results.json` holds; see the README of the experiments.
+      What `results.json` holds: "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
+      "baselines" (path, fingerprint, description, and by layer accuracy, interval, regularisation, dimensions); with
+      baselines also "baseline_mean" and "difference" (paired) by layer; "seconds". Accuracies are fractions.
 
     Raises:
       ProbeError: labels are missing or do not match, or a model lacks a layer.
     """
     check_labels(train, test)
-    layers = list(layers) or list(model.layers)
+    layers = list(dict.fromkeys(layers)) or list(model.layers)
     for candidate in (model, *baselines):
         missing = [layer for layer in layers if layer not in candidate.layers]
         if missing:
@@ -101,7 +103,8 @@ def check_labels(train, test) -> None:
             raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")
     if list(train.class_names) != list(test.class_names):
         odd = sorted(set(train.class_names) ^ set(test.class_names))
-        raise ProbeError(f"training and test images have other classes; only on one side: {', '.join(odd[:5])}")
+        what = f"only on one side: {', '.join(odd[:5])}" if odd else "in another order"
+        raise ProbeError(f"training and test images do not have the same classes: {what}")
     for source, role in ((train, "training"), (test, "test")):
         counts = np.bincount(source.labels, minlength=len(source.class_names))
         if counts.min() == 0:
