@@ -87,6 +87,7 @@ def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Call
 
 def main() -> None:
     """Runs the rounds and prints the table."""
+    common.import_tensorflow()
     runs = {("peak", precision): peak(precision) for precision in PRECISIONS}
     for stage in ("autoencoder", "gan"):
         for precision in PRECISIONS:
