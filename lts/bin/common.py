@@ -139,7 +139,10 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
 
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
     intervals = {name: FLAGS[name].value for name in ("log_steps", "picture_steps", "checkpoint_minutes")}
-    result = training.train(config, stage, open_source(), FLAGS.workdir, **intervals, **options)
+    source = open_source()
+    result = training.train(config, stage, source, FLAGS.workdir, **intervals, **options)
+    if source.broken:
+        print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)
     if result.signal is None:
         return 0
     print("run the same command again to go on", flush=True)
