@@ -82,7 +82,7 @@ class Checkpoints:
     def __init__(self, workdir: str | pathlib.Path, items: dict[str, Any], keep: int = 3):
         self.items = items
         self.folder = pathlib.Path(workdir) / "checkpoints"
-        self.manager = tf.train.CheckpointManager(tf.train.Checkpoint(**items), str(self.folder), max_to_keep=keep)
+        self.manager = tf.train.CheckpointManager(_checkpoint(items), str(self.folder), max_to_keep=keep)
 
     def restore(self) -> bool:
         """Restores the newest checkpoint; False if there is none.
@@ -121,10 +121,25 @@ def restore_networks(workdir: str | pathlib.Path, **networks: keras.Model) -> in
     newest = tf.train.latest_checkpoint(str(pathlib.Path(workdir) / "checkpoints"))
     if newest is None:
         raise TrainingError(f"{workdir} has no checkpoint yet: train it first")
-    status = _restore(tf.train.Checkpoint(**networks), newest)
+    status = _restore(_checkpoint(networks), newest)
     status.assert_existing_objects_matched()
     status.expect_partial()
     return int(newest.rpartition("-")[2])
+
+
+def _checkpoint(items: dict[str, Any]) -> tf.train.Checkpoint:
+    """A checkpoint of every variable of networks and optimizers, each under its path.
+
+    Handing the Keras objects over would lose what they keep in Python lists, without a word: TensorFlow does not look
+    into Keras' lists, and `assert_existing_objects_matched` passes all the same.
+    """
+    tracked = {}
+    for name, item in items.items():
+        variables = {variable.path.split(f"{item.name}/", 1)[-1]: variable.value for variable in item.variables}
+        if len(variables) != len(item.variables):
+            raise ValueError(f"two variables of {name} have the same path. Received: {sorted(variables)}")
+        tracked[name] = variables
+    return tf.train.Checkpoint(**tracked)
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str):
