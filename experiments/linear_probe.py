@@ -38,6 +38,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Flags to one call of `probe_run.run`."""
+    common.import_tensorflow()
     from experiments import probe_report, probe_run
     from lts import data, saved_model
 

@@ -119,6 +119,7 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
 def main() -> None:
     """Runs the tiny preset and says where the report is."""
     began = time.monotonic()
+    common.import_tensorflow()
     path = run(configs.preset("tiny"), flags.FLAGS.output)
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; open {path.resolve()} in a browser")
 

@@ -2,12 +2,11 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts; set it to 0 to see its log
-
-from absl import app, flags
+from absl import app, flags, logging
 
 from lts import config as configs
 from lts.errors import UserError
@@ -29,6 +28,8 @@ def run(main: Callable[[], int | None]) -> None:
     """
 
     def guarded(argv: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
@@ -58,6 +59,30 @@ def _complain(error: object, status: int) -> int:
     return status
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines it writes to stderr at every start.
+
+    Binaries call it when their flags are known to be right: a wrong one is answered at once.
+    TF_CPP_MIN_LOG_LEVEL, if set, is respected and shows them all; a failing import shows them too.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
 def define_data_flags(required: bool = True) -> None:
     """--dataset, --split, --data_dir, --skip_broken_images, --cache_gb."""
     flags.DEFINE_string("dataset", None, "embedded | tfds:NAME | folder:PATH", required=required)
@@ -69,6 +94,7 @@ def define_data_flags(required: bool = True) -> None:
 
 def open_source() -> Any:
     """The images that the data flags name."""
+    import_tensorflow()
     from lts import data
 
     return data.open_source(
@@ -108,11 +134,15 @@ def define_training_flags() -> None:
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
     """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
+    import_tensorflow()
     from lts import training
 
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
     intervals = {name: FLAGS[name].value for name in ("log_steps", "picture_steps", "checkpoint_minutes")}
-    result = training.train(config, stage, open_source(), FLAGS.workdir, **intervals, **options)
+    source = open_source()
+    result = training.train(config, stage, source, FLAGS.workdir, **intervals, **options)
+    if source.broken:
+        print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)
     if result.signal is None:
         return 0
     print("run the same command again to go on", flush=True)

@@ -15,22 +15,34 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     """Flags to one export."""
+    if FLAGS.random_weights:
+        _export_random()
+    else:
+        _export_run()
+
+
+def _export_run() -> None:
+    given = [name for name in ("preset", *common.overrides(*SECTIONS)) if FLAGS[name].value is not None]
+    if given:
+        raise common.UsageError(f"--{given[0]} goes with --random_weights; a trained run has its own configuration")
+    if FLAGS.workdir is None:
+        raise common.UsageError("--workdir=RUN is required, or --random_weights with --preset and --dataset")
+    common.import_tensorflow()
     from lts import training
 
-    if not FLAGS.random_weights:
-        given = [name for name in ("preset", *common.overrides(*SECTIONS)) if FLAGS[name].value is not None]
-        if given:
-            raise common.UsageError(f"--{given[0]} goes with --random_weights; a trained run has its own configuration")
-        if FLAGS.workdir is None:
-            raise common.UsageError("--workdir=RUN is required, or --random_weights with --preset and --dataset")
-        step = training.export_run(FLAGS.workdir, FLAGS.output)
-        print(f"exported step {step} of {FLAGS.workdir} to {FLAGS.output}")
-        return
+    step = training.export_run(FLAGS.workdir, FLAGS.output)
+    print(f"exported step {step} of {FLAGS.workdir} to {FLAGS.output}")
+
+
+def _export_random() -> None:
     if FLAGS.workdir is not None:
         raise common.UsageError("--workdir and --random_weights exclude each other")
     if FLAGS.preset is None or FLAGS.dataset is None:
         raise common.UsageError("--random_weights needs --preset and --dataset, to estimate batch norm statistics on")
     config = configs.preset(FLAGS.preset, **common.overrides(*SECTIONS))
+    common.import_tensorflow()
+    from lts import training
+
     training.export_random(config, common.open_source(), FLAGS.seed, FLAGS.output)
     print(f"exported random weights (preset {FLAGS.preset}, seed {FLAGS.seed}) to {FLAGS.output}")
 

@@ -6,7 +6,7 @@ python -m lts.bin.train_autoencoder --preset=small --dataset=folder:PHOTOS --wor
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = ("image", "autoencoder", "loss", "stage_1")
+SECTIONS = (*configs.SECTIONS, "stage_1")  # stage 2 takes over what is said here of its networks
 
 
 def main() -> int:

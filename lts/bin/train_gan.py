@@ -10,11 +10,12 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss", "stage_2")
+SECTIONS = (*configs.SECTIONS, "stage_2")
 
 
 def main() -> int:
     """Flags to configuration to training."""
+    common.import_tensorflow()
     from lts import training
 
     base = training.read_record(common.FLAGS.autoencoder)["config"]

@@ -19,7 +19,6 @@ SPLITS = {"unlabelled": 4000, "train": 2000, "test": 1000}  # classes take turns
 
 _MARGIN = 24  # pixels around the canvas, so that parts may stick out
 _CHUNK = 64  # images drawn together
-_CLUTTER = 4  # loose parts behind the toy
 _STEEP, _SHALLOW = 0.4, np.pi / 2 - 0.4  # how far sticks lean from the vertical, radians
 
 # Where the parts are, in units of the toy's radius, y down: body, ball, cone, two eyes, two steep sticks, two shallow
@@ -34,36 +33,36 @@ _TOYS = {
         (0.0, 0.55, -1), (0.35, 0.55, 1), (-0.75, -0.3, -1), (0.72, -0.1, -1),
     ],
     "wagon": [
-        (0, 0.05), (-0.1, -0.5), (0.6, -0.05, -1), (-0.32, 0.48), (0.32, 0.48),
-        (-0.55, -0.45, -1), (0.35, -0.58, 1), (-0.62, 0.1, 1), (0.68, 0.42, 1),
+        (0, 0.05), (-0.1, -0.3), (0.52, 0.0, -1), (-0.32, 0.48), (0.32, 0.48),
+        (-0.5, -0.4, -1), (0.35, -0.5, 1), (-0.6, 0.15, 1), (0.68, 0.42, 1),
     ],
     "boat": [
-        (0, 0.5), (-0.58, 0.4), (0.1, -0.62, 1), (-0.58, -0.5), (-0.3, -0.62),
-        (0.0, 0.0, 1), (0.22, -0.08, -1), (0.6, 0.42, 1), (0.62, 0.68, -1),
+        (0, 0.5), (-0.36, 0.34), (0.1, -0.62, 1), (-0.58, -0.45), (-0.3, -0.57),
+        (-0.04, -0.02, 1), (0.28, -0.08, -1), (0.6, 0.4, 1), (0.6, 0.68, -1),
     ],
     "flower": [
-        (0, 0.62), (0, -0.4), (0.5, 0.45, 1), (-0.38, -0.52), (0.38, -0.52),
-        (-0.05, 0.1, 1), (0.1, 0.1, -1), (-0.45, 0.1, 1), (0.45, -0.05, -1),
+        (0, 0.56), (0, -0.4), (0.2, 0.5, 1), (-0.38, -0.52), (0.38, -0.52),
+        (-0.2, 0.06, 1), (0.22, 0.06, -1), (-0.52, 0.1, 1), (0.52, -0.02, -1),
     ],
     "cat": [
         (0, 0.0), (0, 0.56), (0, -0.52, -1), (-0.16, -0.06), (0.16, -0.06),
-        (-0.36, -0.5, -1), (0.36, -0.5, 1), (-0.56, 0.1, 1), (0.56, 0.1, -1),
+        (-0.36, -0.52, -1), (0.36, -0.52, 1), (-0.57, 0.1, 1), (0.57, 0.1, -1),
     ],
     "house": [
-        (0.05, 0.3), (-0.6, -0.5), (0.05, -0.34, 1), (-0.08, 0.42), (0.2, 0.2),
-        (0.55, -0.4, 1), (-0.55, 0.4, 1), (0.05, 0.85, 1), (0.62, 0.6, -1),
+        (0.05, 0.25), (-0.42, -0.1), (0.05, -0.36, 1), (-0.06, 0.36), (0.2, 0.14),
+        (0.5, -0.4, 1), (-0.5, 0.42, -1), (0.0, 0.75, 1), (0.6, 0.5, -1),
     ],
     "rocket": [
         (0, 0.05), (0, 0.62), (0, -0.52, 1), (0, -0.1), (0, 0.2),
-        (-0.48, 0.5, 1), (0.48, 0.5, -1), (-0.58, -0.1, -1), (0.58, -0.1, 1),
+        (-0.46, 0.5, 1), (0.46, 0.5, -1), (-0.58, -0.1, -1), (0.58, -0.1, 1),
     ],
     "acrobat": [
-        (0, -0.4), (0, 0.2), (0, 0.64, -1), (-0.16, 0.2), (0.16, 0.2),
-        (-0.25, -0.88, -1), (0.25, -0.88, 1), (-0.5, 0.25, -1), (0.5, 0.25, 1),
+        (0, -0.4), (0, 0.2), (0, 0.66, -1), (-0.16, 0.2), (0.16, 0.2),
+        (-0.26, -0.96, -1), (0.26, -0.96, 1), (-0.5, 0.25, -1), (0.5, 0.25, 1),
     ],
     "snail": [
-        (-0.15, 0.35), (0.35, -0.1), (-0.35, -0.25, -1), (0.62, -0.5), (0.85, -0.35),
-        (0.4, -0.58, 1), (0.6, 0.15, -1), (-0.65, 0.55, 1), (0.42, 0.6, 1),
+        (-0.1, 0.35), (0.14, 0.02), (-0.35, -0.22, -1), (0.62, -0.5), (0.88, -0.38),
+        (0.44, -0.56, 1), (0.64, 0.08, -1), (-0.62, 0.55, 1), (0.48, 0.58, -1),
     ],
 }  # fmt: skip
 CLASS_NAMES = tuple(_TOYS)
@@ -121,19 +120,19 @@ def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
     """The chunk of images that these dice stand for: uint8 [n, 64, 64, 3]."""
     canvas = _ground(dice)
     light = dice(0, 2 * np.pi)
-    scale = dice(18.5, 25.0)
+    scale = dice(20.0, 26.0)
     column = scale[:, None, None]
     stick = _Shape(10, lambda x, y: np.hypot(x, np.maximum(np.abs(y) - 0.24 * column, 0)) - 0.075 * column)
-    cone = _Shape(11, lambda x, y: np.maximum(0.866 * np.abs(x) - 0.5 * y, y) - 0.17 * column)
+    cone = _Shape(12, lambda x, y: np.maximum(0.866 * np.abs(x) - 0.5 * y, y) - 0.18 * column)
     body = _Shape(15, lambda x, y: _box(x, y, 0.25 * column) - 0.1 * column)
-    ball = _Shape(9, lambda x, y: np.hypot(x, y) - 0.27 * column)
-    eye = _Shape(5, lambda x, y: np.hypot(x, y) - 0.135 * column)
-    pupil = _Shape(3, lambda x, y: np.hypot(x, y) - 0.06 * column)
+    ball = _Shape(10, lambda x, y: np.hypot(x, y) - 0.3 * column)
+    eye = _Shape(5, lambda x, y: np.hypot(x, y) - 0.15 * column)
+    pupil = _Shape(3, lambda x, y: np.hypot(x, y) - 0.07 * column)
 
     def paint(shape: _Shape, centre: np.ndarray, angle: np.ndarray, colour: np.ndarray, pattern: float = 0.22) -> None:
         _stamp(canvas, shape, centre, angle, colour, light, dice(0, pattern), dice(0.6, 1.3), dice(0, 2 * np.pi))
 
-    for shape in (stick, ball, eye, cone)[:_CLUTTER]:
+    for shape in (stick, ball, eye, cone):
         paint(shape, dice(0, SIZE, 2), dice(0, 2 * np.pi), _colour(dice))
 
     # the pose of the toy: where its own coordinates lie on the canvas
@@ -223,7 +222,7 @@ def _ground(dice: _Dice) -> np.ndarray:
     """Smooth noise of three grain sizes between two colours: float32 [n, side, side, 3] with the margins."""
     side = SIZE + 2 * _MARGIN
     mix = 0.5
-    for cells, low, high in ((3, 0.4, 0.9), (9, 0.1, 0.4), (40, 0.0, 0.3)):
+    for cells, low, high in ((3, 0.4, 0.9), (9, 0.1, 0.4), (28, 0.0, 0.3)):
         place = np.linspace(0, cells - 1, side)
         weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
         weights = (weights**2 * (3 - 2 * weights)).astype(np.float32)  # smooth steps between the cells

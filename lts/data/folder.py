@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from lts.data.splits import resolve
+from lts.data.splits import LOOSE, resolve
 from lts.data.store import DataError, Listing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -43,10 +43,8 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
     has_splits = bool(asked & first_level) or any(len(path.parts) > 2 for path in found)
     groups: dict[str, list[pathlib.PurePath]] = {}
     for path in sorted(found, key=lambda path: hashlib.sha256(path.as_posix().encode()).digest()):
-        if not has_splits:
-            groups.setdefault("all", []).append(path)
-        elif len(path.parts) > 1:
-            groups.setdefault(path.parts[0], []).append(path)
+        name = "all" if not has_splits else path.parts[0] if len(path.parts) > 1 else LOOSE
+        groups.setdefault(name, []).append(path)
     groups = dict(sorted(groups.items()))
     pieces = resolve(split, {name: len(paths) for name, paths in groups.items()}, where)
     chosen = [path for name, start, stop in pieces for path in groups[name][start:stop]]

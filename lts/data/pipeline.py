@@ -37,7 +37,7 @@ def training_batches(
         return training_image(source.read(index), tf.stack([seed, position]), image)
 
     positions = tf.data.Dataset.range(first_step * batch_size, (first_step + steps) * batch_size)
-    return _batch(positions.map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size)
+    return _batch(positions.map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size, whole=True)
 
 
 def test_batches(
@@ -64,12 +64,12 @@ def test_batches(
         return tf.cast(tf.round((signed + 1.0) * 127.5), tf.uint8)
 
     count = source.num_examples if limit is None else min(limit, source.num_examples)
-    return _batch(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size)
+    return _batch(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size, whole=False)
 
 
-def _batch(images: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+def _batch(images: tf.data.Dataset, batch_size: int, whole: bool) -> tf.data.Dataset:
     """Batches in a fixed order; between replicas and workers the images of a batch are shared out, not files."""
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return images.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(options)
+    return images.batch(batch_size, drop_remainder=whole).prefetch(tf.data.AUTOTUNE).with_options(options)

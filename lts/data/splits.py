@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from lts.data.store import DataError
 
 ALL = "_all_"  # stands for tfds' word `all`, which tfds itself does not slice
+LOOSE = ""  # images that no split holds: they count for `all` alone
 
 
 def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str, int, int]]:
@@ -32,18 +33,16 @@ def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str
     for part in split.split("+"):
         name = part.split("[")[0].strip()
         if name not in counts and name != "all":
-            known = ", ".join(f"{name} ({count})" for name, count in {**counts, "all": total}.items())
+            known = ", ".join(f"{key} ({count})" for key, count in {**counts, "all": total}.items() if key != LOOSE)
             raise DataError(f"{where} has no split {name!r}; it has {known}")
-    sizes = dict(counts)
-    if "all" not in counts:
-        split = re.sub(r"\ball\b(?!-)", ALL, split)
-        sizes[ALL] = total
+    sizes = {**counts, ALL: total}
+    aliased = re.sub(r"(^|\+)(\s*)all(?![\w-])", rf"\1\2{ALL}", split)
     infos = {name: tfds.core.SplitInfo(name=name, shard_lengths=[count], num_bytes=0) for name, count in sizes.items()}
     try:
-        absolute = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+        absolute = tfds.core.ReadInstruction.from_spec(aliased).to_absolute(infos)
     except (ValueError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[-1].replace(ALL, "all")
-        raise DataError(f"{where} cannot be split as {split.replace(ALL, 'all')!r}: {reason}") from None
+        raise DataError(f"{where} cannot be split as {split!r}: {reason}") from None
     pieces = []
     for part in absolute:
         start, stop = part.from_ or 0, sizes[part.splitname] if part.to is None else part.to
@@ -53,5 +52,5 @@ def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str
                 pieces.append((name, max(start, 0), min(stop, count)))
             start, stop = start - count, stop - count
     if not pieces:
-        raise DataError(f"split {split.replace(ALL, 'all')!r} of {where} selects no images")
+        raise DataError(f"split {split!r} of {where} selects no images")
     return pieces

@@ -264,7 +264,12 @@ def _pillow(item: str | bytes) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise _BrokenImage("not an image") from None
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise _BrokenImage(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+        raise _BrokenImage(first_line(error)) from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line that an error of a library says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def aligned_empty(size: int) -> np.ndarray:

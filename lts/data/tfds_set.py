@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lts.data.splits import resolve
-from lts.data.store import DataError, Listing
+from lts.data.store import DataError, Listing, first_line
 
 DEFAULT_SPLITS = {  # by purpose, the first one that the set has; `tfds:stl10` is the release's data
     "pretrain": ("unlabelled", "train"),
@@ -69,22 +69,21 @@ def _prepared_builder(name: str, data_dir: str | None) -> Any:
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, tfds.core.DatasetNotFoundError) as error:
+    except Exception as error:  # unknown names, versions and configurations raise nearly anything
         plain = name.split("/")[0].split(":")[0]
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(plain, known, n=3)
         if plain in known:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
         else:
             reason = f"no such set in TensorFlow Datasets{'; close names: ' + ', '.join(close) if close else ''}"
         raise DataError(f"tfds:{name}: {reason}") from None
     try:
         builder.download_and_prepare()
     except Exception as error:  # network, disk, checksums, missing packages, manual downloads: whatever it was
-        reason = next(iter(str(error).strip().splitlines()), "")
         raise DataError(
             f"tfds:{name} is not in {builder.data_dir} and could not be downloaded and prepared "
-            f"({type(error).__name__}: {reason}); prepare it on a machine with a network and copy that folder"
+            f"({type(error).__name__}: {first_line(error)}); prepare it where there is a network, and copy that folder"
         ) from None
     return builder
 

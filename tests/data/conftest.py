@@ -1,0 +1,38 @@
+"""Small image folders for the tests of the data room."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def picture(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
+    """A smooth picture with some noise, uint8 [height, width, 3]."""
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(x / 5 + seed), np.cos(y / 4 - seed), np.sin((x + y) / 7)], axis=-1)
+    noise = np.random.RandomState(seed).uniform(-20, 20, waves.shape)
+    return np.clip(128 + 90 * waves + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes pictures below tmp_path: save("train/cat/1.png", seed=3)."""
+
+    def write(name: str, seed: int = 0, mode: str = "RGB", **options) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(seed=seed)).convert(mode).save(path, **options)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def tree(tmp_path, save):
+    """ROOT/split/class/image with images alone in `unlabelled`; the root."""
+    for split, classes, count in (("train", "ab", 4), ("test", "bc", 2)):
+        for name in classes:
+            for index in range(count):
+                save(f"{split}/{name}/{index}.png", seed=index)
+    for index in range(5):
+        save(f"unlabelled/{index}.png", seed=50 + index)
+    return str(tmp_path)

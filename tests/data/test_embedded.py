@@ -1,0 +1,98 @@
+"""The embedded set: deterministic, and its classes differ in the arrangement of parts alone."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lts.data import DataError, open_source
+from lts.data.embedded import CLASS_NAMES, SPLITS, render
+
+CHANCE = 1 / len(CLASS_NAMES)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    """Images and labels for fitting and for testing."""
+    return render("train", range(1200)), render("test", range(500))
+
+
+def statistics(images: np.ndarray) -> np.ndarray:
+    """Colour and texture of whole images: moments and histograms of colour, of gradient strength and orientation."""
+    scaled = images.astype(np.float32) / 255
+    grey = scaled.mean(-1)
+    dy, dx = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1], grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    strength, orientation = np.hypot(dx, dy), np.arctan2(dy, dx) % np.pi
+    features = [scaled.mean((1, 2)), scaled.std((1, 2))]
+    for channel in range(3):
+        features.append([np.histogram(image, 8, (0, 1))[0] / image.size for image in scaled[..., channel]])
+    features.append([np.histogram(image, 8, (0, 0.7))[0] / image.size for image in strength])
+    pairs = zip(orientation, strength, strict=True)
+    features.append([np.histogram(angle, 12, (0, np.pi), weights=s)[0] / s.size for angle, s in pairs])
+    return np.concatenate([np.asarray(feature) for feature in features], axis=1)
+
+
+def accuracy(features, sets, alpha: float) -> float:
+    (train, train_labels), (test, test_labels) = sets
+    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=alpha)).fit(features(train), train_labels)
+    return model.score(features(test), test_labels)
+
+
+def test_shapes_and_balance(sets):
+    images, labels = sets[0]
+    assert images.shape == (1200, 64, 64, 3)
+    assert images.dtype == np.uint8
+    assert len(CLASS_NAMES) >= 8
+    np.testing.assert_array_equal(np.bincount(labels), 120)
+    assert images.std() > 30  # not empty, not saturated
+    assert 60 < images.mean() < 200
+
+
+def test_colour_and_texture_statistics_tell_no_classes(sets):
+    # wrong: a class that can be told without looking at the arrangement
+    assert accuracy(statistics, sets, 10.0) < 2 * CHANCE
+
+
+def test_pixels_tell_classes_badly(sets):
+    # wrong: too easy (position alone tells the class) or impossible
+    pixels = accuracy(lambda images: images[:, ::2, ::2].reshape(len(images), -1), sets, 1e4)
+    assert 2 * CHANCE < pixels < 0.55
+
+
+def test_an_image_depends_on_its_split_and_index_alone():
+    # wrong: neighbours share a stream of random numbers
+    images, labels = render("test", range(70))
+    again, again_labels = render("test", [69, 3])
+    np.testing.assert_array_equal(again, images[[69, 3]])
+    np.testing.assert_array_equal(again_labels, labels[[69, 3]])
+
+
+def test_no_image_appears_twice():
+    images = np.concatenate([render(split, range(50))[0] for split in SPLITS])
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == 150
+
+
+def test_splits_and_labels():
+    assert set(SPLITS) == {"unlabelled", "train", "test"}
+    source = open_source("embedded", "unlabelled[:20]", progress=False)
+    assert (source.num_examples, source.labels, source.class_names) == (20, None, ())
+    source = open_source("embedded", "train[:10]+test[:10]", purpose="train", progress=False)
+    np.testing.assert_array_equal(source.labels, np.tile(np.arange(10), 2))
+    assert source.class_names == CLASS_NAMES
+    np.testing.assert_array_equal(source.read(13), render("test", [3])[0][0])
+
+
+def test_fingerprint_names_the_selection():
+    first, second = (open_source("embedded", split, progress=False).fingerprint for split in ("test[:2]", "test[1:3]"))
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("split", "purpose", "message"),
+    [("validation", "pretrain", "no split 'validation'"), ("unlabelled[:5]", "train", "no labels for split")],
+)
+def test_errors_are_one_clear_line(split, purpose, message):
+    with pytest.raises(DataError, match=message) as caught:
+        open_source("embedded", split, purpose=purpose)
+    assert "\n" not in str(caught.value)

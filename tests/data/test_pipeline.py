@@ -1,0 +1,111 @@
+"""Batches are a function of (seed, step), and epochs are whole."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts import data
+from lts.config import ImageConfig
+from lts.data.sources import Source
+from lts.data.store import array_store
+
+CONFIG = ImageConfig(image_size=16)
+PLAIN = ImageConfig(
+    image_size=16,
+    crop_area=(1, 1),
+    crop_aspect=(1, 1),
+    bicubic_probability=0,
+    flip=False,
+    brightness=0,
+    saturation=(1, 1),
+)
+
+
+def source_of(images: np.ndarray) -> Source:
+    return Source("test", "all", array_store(images), len(images), None, (), (), (), "")
+
+
+def numbered(count: int) -> Source:
+    """Grey images 16x16 whose value is their number."""
+    return source_of(np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], [count, 16, 16, 3]))
+
+
+def noise(count: int) -> Source:
+    return source_of(np.random.RandomState(0).randint(0, 256, [count, 20, 24, 3]).astype(np.uint8))
+
+
+def numbers(dataset: tf.data.Dataset) -> np.ndarray:
+    """Which of the numbered images the batches hold."""
+    values = np.concatenate(list(dataset.as_numpy_iterator()))[:, 8, 8, 0]
+    return np.round((values + 1) * 127.5).astype(int)
+
+
+def test_resume_gives_the_same_batches():
+    # wrong: state carried from batch to batch, a shuffle buffer, a seed that counts from the resumed step
+    whole = list(data.training_batches(noise(10), CONFIG, batch_size=4, seed=3, steps=7).as_numpy_iterator())
+    rest = data.training_batches(noise(10), CONFIG, batch_size=4, seed=3, first_step=4, steps=3)
+    for expected, batch in zip(whole[4:], rest.as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(batch, expected)
+    assert whole[0].shape == (4, 16, 16, 3)
+    assert whole[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_number_of_threads_does_not_matter(threads):
+    # wrong: order or randomness by whoever comes first
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    make = lambda: data.training_batches(noise(10), CONFIG, batch_size=5, seed=1, steps=6)  # noqa: E731
+    for expected, batch in zip(make(), make().with_options(options), strict=True):
+        np.testing.assert_array_equal(batch, expected)
+
+
+def test_seeds_differ():
+    first, second = (
+        next(iter(data.training_batches(noise(10), CONFIG, batch_size=4, seed=s, steps=1))) for s in (1, 2)
+    )
+    assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (7, 16), (1, 3)])
+def test_every_epoch_holds_every_image_once(count, batch_size):
+    # wrong: images lost at the end of an epoch, drawn with replacement, fewer images than a batch
+    steps = 4 * count
+    seen = numbers(data.training_batches(numbered(count), PLAIN, batch_size=batch_size, seed=5, steps=steps))
+    epochs = seen[: len(seen) // count * count].reshape(-1, count)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.broadcast_to(np.arange(count), epochs.shape))
+
+
+def test_epochs_are_shuffled_each_in_its_own_way():
+    seen = numbers(data.training_batches(numbered(50), PLAIN, batch_size=50, seed=5, steps=3))
+    orders = seen.reshape(3, 50)
+    for order in orders:
+        assert (order == np.arange(50)).mean() < 0.2
+    assert (orders[0] == orders[1]).mean() < 0.2
+
+
+def test_the_same_image_looks_different_in_the_next_epoch():
+    # wrong: augmentation seeded by the image instead of the position
+    first, second = data.training_batches(noise(1), CONFIG, batch_size=1, seed=1, steps=2)
+    assert np.abs(first - second).max() > 0.05
+
+
+def test_test_batches_are_bytes_in_order():
+    # wrong: rounding down, a lost last batch, shuffling
+    batches = list(data.test_batches(numbered(7), PLAIN, batch_size=3).as_numpy_iterator())
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert batches[0].dtype == np.uint8
+    np.testing.assert_array_equal(np.concatenate(batches)[:, 3, 5, 1], np.arange(7))
+
+
+def test_limit_of_test_batches():
+    assert sum(len(batch) for batch in data.test_batches(numbered(7), PLAIN, batch_size=3, limit=4)) == 4
+    assert sum(len(batch) for batch in data.test_batches(numbered(7), PLAIN, batch_size=3, limit=99)) == 7
+
+
+def test_batch_shapes_are_known_to_the_graph():
+    # wrong: networks that cannot be built because a dimension is None
+    training = data.training_batches(noise(3), CONFIG, batch_size=2, seed=1, steps=1)
+    assert training.element_spec == tf.TensorSpec([2, 16, 16, 3], tf.float32)
+    testing = data.test_batches(noise(3), CONFIG, batch_size=2)
+    assert testing.element_spec == tf.TensorSpec([None, 16, 16, 3], tf.uint8)

@@ -1,0 +1,53 @@
+"""Split specifications, as tfds writes them."""
+
+import pytest
+
+from lts.data.splits import resolve
+from lts.data.store import DataError
+
+COUNTS = {"test": 4, "train": 10, "unlabelled": 6}
+
+
+@pytest.mark.parametrize(
+    ("split", "pieces"),
+    [
+        ("train", [("train", 0, 10)]),
+        ("unlabelled+train", [("unlabelled", 0, 6), ("train", 0, 10)]),
+        ("unlabelled + train", [("unlabelled", 0, 6), ("train", 0, 10)]),
+        ("train[:80%]", [("train", 0, 8)]),
+        ("train[80%:]", [("train", 8, 10)]),
+        ("train[-3:]+test[:1]", [("train", 7, 10), ("test", 0, 1)]),
+        ("all", [("test", 0, 4), ("train", 0, 10), ("unlabelled", 0, 6)]),
+        ("all[50%:]", [("train", 6, 10), ("unlabelled", 0, 6)]),
+        ("all[2:4]", [("test", 2, 4)]),
+        ("train+all[:1]", [("train", 0, 10), ("test", 0, 1)]),
+    ],
+)
+def test_pieces(split, pieces):
+    assert resolve(split, COUNTS, "folder:x") == pieces
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            "validation",
+            r"folder:x has no split 'validation'; it has test \(4\), train \(10\), unlabelled \(6\), all \(20\)",
+        ),
+        ("train+", "folder:x has no split ''"),
+        ("train[:99]", "cannot be split as"),
+        ("train[a:b]", "cannot be split as"),
+        ("all[:99]", r"cannot be split as 'all\[:99\]'"),
+        ("train[5:5]", "selects no images"),
+        ("train[7:3]", "selects no images"),
+    ],
+)
+def test_errors_are_one_clear_line(split, message):
+    with pytest.raises(DataError, match=message) as caught:
+        resolve(split, COUNTS, "folder:x")
+    assert "\n" not in str(caught.value)
+    assert "_all_" not in str(caught.value)
+
+
+def test_a_set_whose_only_split_is_all():
+    assert resolve("all[:1]", {"all": 3}, "folder:x") == [("all", 0, 1)]

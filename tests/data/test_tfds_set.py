@@ -1,0 +1,165 @@
+"""Sets of TensorFlow Datasets, built offline in a temporary folder."""
+
+import io
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from lts.data import DataError, open_source
+from lts.data.store import FileStore, MemoryStore
+from tests.data.conftest import picture
+
+pytest.importorskip("importlib_resources", reason="TensorFlow Datasets needs it to prepare a set, without saying so")
+
+
+class LtsToys(tfds.core.GeneratorBasedBuilder):
+    """Nine labelled, four test and five unlabelled pictures."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    COUNTS = {"train": 9, "test": 4, "unlabelled": 5}  # noqa: RUF012
+
+    def _info(self):
+        image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+        label = tfds.features.ClassLabel(names=["x", "y", "z"])
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({"image": image, "label": label, "note": tfds.features.Text()}),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(name) for name in self.COUNTS}
+
+    def _generate_examples(self, split):
+        for index in range(self.COUNTS[split]):
+            label = -1 if split == "unlabelled" else index % 3
+            yield index, {"image": picture(10 + index, 20, seed=index), "label": label, "note": "n"}
+
+
+class LtsNumbers(tfds.core.GeneratorBasedBuilder):
+    """No images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({"value": np.int64}))
+
+    def _split_generators(self, dl_manager):
+        return {"train": ((index, {"value": index}) for index in range(3))}
+
+    def _generate_examples(self):
+        return ()
+
+
+class LtsBroken(tfds.core.GeneratorBasedBuilder):
+    """The second of three images is broken."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(None, None, 3)), "label": np.int64}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        good = io.BytesIO()
+        Image.fromarray(picture()).save(good, "PNG")
+        for index, encoded in enumerate([good.getvalue(), b"rubbish", good.getvalue()]):
+            yield index, {"image": io.BytesIO(encoded), "label": index}
+
+
+class LtsOffline(LtsToys):
+    """Cannot be downloaded."""
+
+    def _split_generators(self, dl_manager):
+        raise ConnectionError("Max retries exceeded\nsecond line")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+def open_set(name, data_dir, split=None, **options):
+    return open_source(f"tfds:{name}", split, data_dir=data_dir, progress=False, **options)
+
+
+def test_default_splits(data_dir):
+    # wrong: pre-training on the labelled part of STL-10
+    splits = {
+        purpose: open_set("lts_toys", data_dir, purpose=purpose).split for purpose in ("pretrain", "train", "test")
+    }
+    assert splits == {"pretrain": "unlabelled", "train": "train", "test": "test"}
+
+
+def test_images_and_labels(data_dir):
+    # wrong: order of images and labels, height and width, label names
+    source = open_set("lts_toys", data_dir, purpose="train")
+    assert source.num_examples == 9
+    np.testing.assert_array_equal(source.labels, np.arange(9) % 3)
+    assert source.class_names == ("x", "y", "z")
+    assert isinstance(source.store, MemoryStore)
+    for index in range(9):
+        np.testing.assert_array_equal(source.read(index), picture(10 + index, 20, seed=index))
+
+
+def test_unlabelled_images_have_no_labels(data_dir):
+    assert open_set("lts_toys", data_dir).labels is None
+    assert open_set("lts_toys", data_dir, "unlabelled+train").num_examples == 14
+
+
+def test_slices(data_dir):
+    source = open_set("lts_toys", data_dir, "train[6:]+test[:1]", purpose="train")
+    np.testing.assert_array_equal(source.labels, [0, 1, 2, 0])
+    assert open_set("lts_toys", data_dir, "all[:50%]").num_examples == 9
+
+
+def test_what_does_not_fit_in_memory_is_unpacked_once(data_dir):
+    # wrong: another order, half-written folders, unpacked again at each start
+    memory = open_set("lts_toys", data_dir, "train")
+    for _ in range(2):
+        files = open_set("lts_toys", data_dir, "train", cache_gb=0)
+        assert isinstance(files.store, FileStore)
+        assert files.fingerprint == memory.fingerprint
+        for index in range(9):
+            np.testing.assert_array_equal(files.read(index), memory.read(index))
+    unpacked = pathlib.Path(data_dir, "lts_toys", "1.0.0", "unpacked")
+    assert len(list(unpacked.iterdir())) == 1
+    assert len(list(unpacked.glob("*/*"))) == 9
+
+
+def test_broken_images(data_dir):
+    with pytest.raises(DataError, match=r"tfds:lts_broken train\[1\] is broken"):
+        open_set("lts_broken", data_dir, "train")
+    for cache_gb in (0, 1):
+        source = open_set("lts_broken", data_dir, "train", skip_broken_images=True, cache_gb=cache_gb)
+        assert source.broken == ("tfds:lts_broken train[1]",)
+        np.testing.assert_array_equal(source.labels, [0, 2])
+        np.testing.assert_array_equal(source.read(1), picture())
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "purpose", "message"),
+    [
+        ("stl11", None, "pretrain", r"tfds:stl11: no such set in TensorFlow Datasets; close names: stl10"),
+        ("zzzzzzzzz", None, "pretrain", r"tfds:zzzzzzzzz: no such set in TensorFlow Datasets$"),
+        ("lts_toys:9.9.9", None, "pretrain", "tfds:lts_toys:9.9.9: "),
+        ("lts_toys", "valid", "pretrain", r"tfds:lts_toys has no split 'valid'; it has train \(9\)"),
+        ("lts_toys", "unlabelled", "train", "has no labels for split 'unlabelled'"),
+        ("lts_numbers", None, "pretrain", "holds no images; its features are value"),
+        (
+            "lts_offline",
+            None,
+            "pretrain",
+            r"could not be downloaded and prepared \(ConnectionError: Max retries exceeded",
+        ),
+    ],
+)
+def test_errors_are_one_clear_line(data_dir, name, split, purpose, message):
+    with pytest.raises(DataError, match=message) as caught:
+        open_set(name, data_dir, split, purpose=purpose)
+    assert "\n" not in str(caught.value)
