@@ -13,10 +13,10 @@ from experiments import html_report, probe_report
 from lts import data, saved_model
 from lts.bin import common
 from lts.config import Config, ImageConfig
-from lts.training import train as training
 from lts.training import workdir as runs
+from lts.training.train import build_model
 
-HELD_OUT = 8  # images in the picture strip and the artifact maps
+HELD_OUT = 6  # images in the picture strip and the artifact maps
 PER_CLASS = 10  # images of each class that are shown
 CURVES = {
     "autoencoder": ("loss", "reconstruction"),
@@ -70,10 +70,8 @@ def write(
 
 def first_kernel(export: pathlib.Path) -> np.ndarray:
     """conv_1's kernel [k, k, 3, n] of an exported model: its only weights that see three channels."""
-    checkpoint = tf.train.load_checkpoint(str(export / "variables" / "variables"))
-    shapes = checkpoint.get_variable_to_shape_map()
-    (name,) = (name for name, shape in shapes.items() if len(shape) == 4 and shape[2] == 3)
-    return checkpoint.get_tensor(name)
+    weights = tf.saved_model.load(str(export)).variables
+    return next(w.numpy() for w in weights if len(w.shape) == 4 and w.shape[2] == 3)
 
 
 def repaired_images(config: Config, workdir: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -87,7 +85,7 @@ def repaired_images(config: Config, workdir: pathlib.Path, images: np.ndarray) -
     Returns:
       Name ("image", "reconstruction", "damaged", "repaired", "keep mask", "predicted mask") to uint8 [B, H, W, 3].
     """
-    model = training.build_model(config, "gan")
+    model = build_model(config, "gan")
     names = ("encoder", "decoder", "repair", "discriminator")
     networks = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
     runs.restore_networks(workdir, **networks)
