@@ -23,10 +23,12 @@ setup(
         "tensorboard>=2.20,<2.22",
         "numpy>=2.0,<3",
         "absl-py>=2.1,<3",
+        "importlib_resources>=6,<8",
         "matplotlib>=3.9,<4",
         "pillow>=11,<14",
         "psutil>=6,<8",
         "scikit-learn>=1.6,<2",
+        "threadpoolctl>=3.5,<4",
         "tqdm>=4.66,<5",
     ],
     extras_require={

@@ -19,9 +19,9 @@ DEFAULT = Protocol()
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
     text, integer, choice = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_enum
-    text("model", None, "SavedModel to look into (lts-export).", flag_values=values)
+    text("model", None, "SavedModel to look into (lts.bin.export_features).", flag_values=values)
     flags.DEFINE_list("baseline", [], "SavedModels to put beside it, above all untrained ones.", flag_values=values)
-    text("dataset", None, "Labelled images: a tfds name, folder:PATH or embedded.", flag_values=values)
+    text("dataset", None, "Labelled images: embedded | tfds:NAME | folder:PATH.", flag_values=values)
     text("data_dir", None, "Where tfds keeps its data sets.", flag_values=values)
     text("train_split", None, "Split to train on; none: the data set's own.", flag_values=values)
     text("test_split", None, "Split to test on; none: the data set's own.", flag_values=values)
