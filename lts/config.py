@@ -379,8 +379,8 @@ def _presets() -> dict[str, Config]:
                 fc_width=512,
             ),
             loss=LossConfig(generator_loss="paper"),
-            stage_1=dataclasses.replace(small_stage, batch_size=16, steps=7000, learning_rate=3e-3),
-            stage_2=dataclasses.replace(small_stage, steps=8000, learning_rate=1e-3, repair_learning_rate=3e-4),
+            stage_1=dataclasses.replace(small_stage, batch_size=16, steps=16000, learning_rate=3e-3),
+            stage_2=dataclasses.replace(small_stage, steps=9000, learning_rate=1e-3, repair_learning_rate=3e-4),
         ),
         # The embedded set at 48x48, for the quickstart and the tests. Everything here is (ours).
         "tiny": Config(
