@@ -14,33 +14,42 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lts.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A configuration that cannot be: the message names the field, what came and what would be right."""
+
+    exit_status = 2
+
+
+def setting(default: Any, help: str) -> Any:
+    """A field with its default and a line of documentation, which becomes the help of its flag."""
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
     """Size of the images and how a training image is cut out of a stored one (release: STL-10)."""
 
-    image_size: int = 96  # pixels a side (release)
-    crop_area: tuple[float, ...] = (0.333, 1.0)  # random crop, fraction of the image's area (release)
-    crop_aspect: tuple[float, ...] = (0.75, 1.33)  # width / height of the random crop (release)
-    bicubic_probability: float = 0.5  # legacy bicubic instead of legacy bilinear resize (release)
-    flip: bool = True  # mirror left-right with probability 1/2 (release)
-    brightness: float = 32 / 255  # largest shift, image in [0, 1] (release)
-    saturation: tuple[float, ...] = (0.5, 1.5)  # factor, drawn uniformly (release)
-    test_crop: float = 0.85  # central crop of a test image, fraction of each side (release)
+    image_size: int = setting(96, "pixels a side (release)")
+    crop_area: tuple[float, ...] = setting((0.333, 1.0), "random crop, fraction of the image's area (release)")
+    crop_aspect: tuple[float, ...] = setting((0.75, 1.33), "width / height of the random crop (release)")
+    bicubic_probability: float = setting(0.5, "legacy bicubic instead of legacy bilinear resize (release)")
+    flip: bool = setting(True, "mirror left-right with probability 1/2 (release)")
+    brightness: float = setting(32 / 255, "largest shift, image in [0, 1] (release)")
+    saturation: tuple[float, ...] = setting((0.5, 1.5), "factor, drawn uniformly (release)")
+    test_crop: float = setting(0.85, "central crop of a test image, fraction of each side (release)")
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
     """The autoencoder {E, D} (paper section 3; release)."""
 
-    encoder_widths: tuple[int, ...] = (32, 64, 128, 256, 512)  # one 3x3 stride-1, then stride-2 layers (release)
-    encoder_kernel: int = 2  # kernel of the stride-2 layers: 2 keeps features local (release)
-    bn_decay: float = 0.975  # of every batch norm, all networks (release)
-    bn_epsilon: float = 1e-3  # of every batch norm, all networks (release)
+    encoder_widths: tuple[int, ...] = setting((32, 64, 128, 256, 512), "a stride-1 layer, then stride-2 ones (release)")
+    encoder_kernel: int = setting(2, "kernel of the stride-2 layers: 2 keeps features local (release)")
+    bn_decay: float = setting(0.975, "of every batch norm, all networks (release)")
+    bn_epsilon: float = setting(1e-3, "of every batch norm, all networks (release)")
 
     @property
     def num_strides(self) -> int:
@@ -57,54 +66,54 @@ class AutoencoderConfig:
 class DamageConfig:
     """Damage of the feature map and its repair (paper section 3, Omega; release)."""
 
-    keep_probability: float = 0.3  # a cell is KEPT with this probability (release)
-    damage_fill: str = "average"  # dropped cells become: average (3x3, release) | zero (ours)
-    repair: bool = True  # False: damaged features are decoded as they are (ours, ablation)
+    keep_probability: float = setting(0.3, "a cell is KEPT with this probability (release)")
+    damage_fill: str = setting("average", "dropped cells become: average (3x3, release) | zero (ours)")
+    repair: bool = setting(True, "False: damaged features are decoded as they are (ours, ablation)")
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
     """The discriminator: AlexNet trunk, mask head, real/fake head (paper section 3; release)."""
 
-    trunk_widths: tuple[int, ...] = (96, 256, 384, 384, 256)  # conv_1..conv_5 (release)
-    trunk_groups: tuple[int, ...] = (1, 2, 1, 2, 2)  # of conv_1..conv_5 (release)
-    conv_1_kernel: int = 11  # (release)
-    conv_1_stride: int = 4  # (release)
-    disc_padding: str = "SAME"  # of conv_1, pool_1, pool_2: SAME (release) | VALID
-    trunk_norm: str = "lrn"  # lrn (release) | batch_norm after every trunk convolution (ours)
-    fc_width: int = 4096  # units of fc_1 (release)
-    dropout_keep: float = 0.5  # of fc_1 (release)
+    trunk_widths: tuple[int, ...] = setting((96, 256, 384, 384, 256), "conv_1..conv_5 (release)")
+    trunk_groups: tuple[int, ...] = setting((1, 2, 1, 2, 2), "of conv_1..conv_5 (release)")
+    conv_1_kernel: int = setting(11, "(release)")
+    conv_1_stride: int = setting(4, "(release)")
+    disc_padding: str = setting("SAME", "of conv_1, pool_1, pool_2: SAME (release) | VALID")
+    trunk_norm: str = setting("lrn", "lrn (release) | batch_norm after every trunk convolution (ours)")
+    fc_width: int = setting(4096, "units of fc_1 (release)")
+    dropout_keep: float = setting(0.5, "of fc_1 (release)")
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights and forms of the losses (paper section 3; release)."""
 
-    reconstruction_weight: float = 30.0  # both stages (release)
-    mask_weight: float = 0.1  # of the mask head's cross entropy (release)
-    weight_decay: float = 5e-5  # L2: weight_decay * sum(w ** 2) / 2 (release)
-    generator_loss: str = "release"  # release: confusion, REFERENCE trap 3 | paper: fool on repaired images
-    reconstruct: str = "kept"  # pixels with a reconstruction loss in stage 2: kept (release) | all | dropped
+    reconstruction_weight: float = setting(30.0, "both stages (release)")
+    mask_weight: float = setting(0.1, "of the mask head's cross entropy (release)")
+    weight_decay: float = setting(5e-5, "L2: weight_decay * sum(w ** 2) / 2 (release)")
+    generator_loss: str = setting("release", "release: confusion, REFERENCE trap 3 | paper: fool on repaired images")
+    reconstruct: str = setting("kept", "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped")
 
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
     """Schedule and optimizer of one stage of training (release)."""
 
-    batch_size: int = 256  # global: the release ran 128 on each of 2 GPUs
-    epochs: int = 500  # (release)
-    steps: int = 0  # training steps; 0: floor(images / batch_size) * epochs
-    learning_rate: float = 3e-4  # stage 1: autoencoder; stage 2: discriminator (release)
-    repair_learning_rate: float = 3e-4  # stage 2 alone: repair network (release: the same Adam)
-    final_rate: float = 0.01  # last learning rate as a fraction of the first (release)
-    decay_fraction: float = 0.9  # linear decay over this part of the steps (release)
-    beta_1: float = 0.5  # Adam (release)
-    beta_2: float = 0.999  # Adam (release)
-    epsilon: float = 1e-5  # Adam, outside the bias correction: "epsilon hat" (release)
-    bias_gradient_factor: float = 2.0  # gradients of biases count this often (release)
-    average_decay: float = 0.9999  # moving average of the weights, never read by the release; 0: none (release)
-    precision: str = "float32"  # of activations: float32 (release) | bfloat16 (ours); weights stay float32
-    seed: int = 1  # (ours) every random number is a function of (seed, step, position in the batch)
+    batch_size: int = setting(256, "global: the release ran 128 on each of 2 GPUs")
+    epochs: int = setting(500, "(release)")
+    steps: int = setting(0, "training steps; 0: floor(images / batch_size) * epochs")
+    learning_rate: float = setting(3e-4, "stage 1: autoencoder; stage 2: discriminator (release)")
+    repair_learning_rate: float = setting(3e-4, "stage 2 alone: repair network (release: the same Adam)")
+    final_rate: float = setting(0.01, "last learning rate as a fraction of the first (release)")
+    decay_fraction: float = setting(0.9, "linear decay over this part of the steps (release)")
+    beta_1: float = setting(0.5, "Adam (release)")
+    beta_2: float = setting(0.999, "Adam (release)")
+    epsilon: float = setting(1e-5, "Adam, outside the bias correction: epsilon hat (release)")
+    bias_gradient_factor: float = setting(2.0, "gradients of biases count this often (release)")
+    average_decay: float = setting(0.9999, "of the weights' moving average, never read there; 0: none (release)")
+    precision: str = setting("float32", "of activations: float32 (release) | bfloat16 (ours); weights stay float32")
+    seed: int = setting(1, "(ours) every random number is a function of (seed, step, position in the batch)")
 
 
 SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss")
@@ -370,8 +379,8 @@ def _presets() -> dict[str, Config]:
                 fc_width=512,
             ),
             loss=LossConfig(generator_loss="paper"),
-            stage_1=dataclasses.replace(small_stage, batch_size=16, steps=9000, learning_rate=3e-3),
-            stage_2=dataclasses.replace(small_stage, steps=6000, learning_rate=1e-3, repair_learning_rate=3e-4),
+            stage_1=dataclasses.replace(small_stage, batch_size=16, steps=16000, learning_rate=3e-3),
+            stage_2=dataclasses.replace(small_stage, steps=9000, learning_rate=1e-3, repair_learning_rate=3e-4),
         ),
         # The embedded set at 48x48, for the quickstart and the tests. Everything here is (ours).
         "tiny": Config(

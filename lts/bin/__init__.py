@@ -1,0 +1,1 @@
+"""The binaries: flags to configuration to one call."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 import time
 
 import numpy as np
@@ -72,7 +71,7 @@ def open_source(
       skip_broken_images: leave broken images out instead of stopping at the first.
       cache_gb: decoded images are kept in memory up to this many gigabytes (10**9 bytes), and decoded from files at
         each use beyond; None: half of the free memory.
-      progress: say on stderr what is going on.
+      progress: say what is going on.
 
     Returns:
       The source.
@@ -117,10 +116,10 @@ def open_source(
         print(
             f"{dataset}, split {source.split}: {source.num_examples} images, {source.num_classes} classes, read from "
             f"{place}, opened in {time.monotonic() - start:.1f} s",
-            file=sys.stderr,
+            flush=True,
         )
         if source.broken:
-            print(f"skipped {len(source.broken)} broken images: {', '.join(source.broken)}", file=sys.stderr)
+            print(f"skipped {len(source.broken)} broken images: {', '.join(source.broken)}", flush=True)
     return source
 
 

@@ -17,11 +17,13 @@ import tensorflow as tf
 import tqdm
 from PIL import Image, UnidentifiedImageError
 
+from lts.errors import UserError
+
 ALIGNMENT = 64  # bytes: TensorFlow kernels want their buffers aligned
 CHUNK = 256  # encoded images in flight while a dataset is opened
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A dataset that cannot be used as asked: one line that names it and says what would be right."""
 
 

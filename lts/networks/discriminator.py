@@ -121,13 +121,15 @@ class Discriminator(keras.Model):
     ):
         super().__init__(name=name, **kwargs)
         self.config, self.grid, self.bn_decay, self.bn_epsilon = config, grid, bn_decay, bn_epsilon
-        dtype = self.dtype_policy
-        options = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1, "dtype": dtype}
+        options = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1}
         norm = {"norm": "shift", "activation": "relu", "bn_decay": bn_decay, "bn_epsilon": bn_epsilon}
-        self.trunk = Trunk(config, bn_decay, bn_epsilon, dtype=dtype)
-        self.mask_head = ConvBlock(1, 3, name="mask_head", **options)
-        self.fc_1 = ConvBlock(config.fc_width, grid, padding="VALID", name="fc_1", **norm, **options)
-        self.fc_2 = ConvBlock(2, 1, name="fc_2", **options)
+        self.trunk = Trunk(config, bn_decay, bn_epsilon, dtype=self.dtype_policy)
+        self.fc_1 = ConvBlock(
+            config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **options
+        )
+        # Logits are float32 under every policy (and fc_2 in bfloat16 corrupts the heap: BUILD_NOTES, "bfloat16").
+        self.mask_head = ConvBlock(1, 3, name="mask_head", dtype="float32", **options)
+        self.fc_2 = ConvBlock(2, 1, name="fc_2", dtype="float32", **options)
 
     def build(self, input_shape):
         self.trunk.build(input_shape)
@@ -149,17 +151,16 @@ class Discriminator(keras.Model):
           Dict of float32 `logits` [B, 2] (class 1 = real) and `mask_logits`
           [B, h, w] (positive = kept), and `conv_1`..`conv_5`, `fc_1` (before
           dropout). Images larger than the training size give `logits` as the
-          mean over positions.
+          mean over positions; for smaller ones conv_5 is padded with zeros.
         """
         endpoints = self.trunk(images, training=training)
         top = endpoints["conv_5"]
-        hidden = self.fc_1(top, training=training)
+        hidden = self.fc_1(_at_least(top, self.grid), training=training)
         kept = hidden
         if dropout is not None:
             kept = hidden * tf.cast(dropout, hidden.dtype) / self.config.dropout_keep
-        logits = tf.reduce_mean(tf.cast(self.fc_2(kept), tf.float32), [1, 2])
-        mask_logits = tf.cast(self.mask_head(top)[..., 0], tf.float32)
-        return {**endpoints, "fc_1": hidden, "logits": logits, "mask_logits": mask_logits}
+        logits = tf.reduce_mean(self.fc_2(kept), [1, 2])
+        return {**endpoints, "fc_1": hidden, "logits": logits, "mask_logits": self.mask_head(top)[..., 0]}
 
     def get_config(self):
         own = {"grid": self.grid, "bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
@@ -168,3 +169,11 @@ class Discriminator(keras.Model):
     @classmethod
     def from_config(cls, config):
         return cls(DiscriminatorConfig(**_tuples(config.pop("config"))), **config)
+
+
+def _at_least(x, size: int):
+    """[B, h, w, c] with zeros at the bottom and right up to `size` rows and columns (ours; a no-op in training)."""
+    if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
+        return x
+    height, width = tf.unstack(tf.shape(x)[1:3])
+    return tf.pad(x, [[0, 0], [0, tf.maximum(size - height, 0)], [0, tf.maximum(size - width, 0)], [0, 0]])

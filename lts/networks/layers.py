@@ -8,19 +8,28 @@ activations are bfloat16 and every statistic stays float32.
 import keras
 import tensorflow as tf
 
-HE_FACTOR = 2.6  # 1.3 * 2 over the mean of fan in and fan out (release; Keras would use 2 / 0.8796 ** 2)
+HE_FACTOR = 2.6  # 1.3 * 2 (release)
 LEAK = 0.2  # slope of every leaky ReLU (release)
-ACTIVATIONS = {
-    "linear": tf.identity,
-    "relu": tf.nn.relu,
-    "leaky_relu": lambda x: tf.nn.leaky_relu(x, LEAK),
-    "tanh": tf.nn.tanh,
-}
+
+
+@tf.custom_gradient
+def leaky_relu(x):
+    """Leaky ReLU with the release's slope, whose gradient looks at the output.
+
+    The output has the input's sign, so the input need not be kept: TensorFlow can
+    fuse convolution, shift and activation in training too (with the usual
+    gradient its graph rewriter gives up on the whole step).
+    """
+    y = tf.nn.leaky_relu(x, LEAK)
+    return y, lambda upstream: tf.raw_ops.LeakyReluGrad(gradients=upstream, features=y, alpha=LEAK)
+
+
+ACTIVATIONS = {"linear": tf.identity, "relu": tf.nn.relu, "leaky_relu": leaky_relu, "tanh": tf.nn.tanh}
 
 
 @keras.saving.register_keras_serializable("lts")
 class ScaledTruncatedNormal(keras.initializers.Initializer):
-    """Truncated normal (cut at 2 sd) whose sd parameter is sqrt(2.6 / (fan in + fan out) * 2) (release).
+    """Truncated normal (cut at 2 sd) with sd parameter sqrt(2.6 / mean of fan in and fan out) (release).
 
     The sd is that of the normal before truncation, as in the release: Keras'
     `VarianceScaling` corrects for the truncation and differs by 0.3 %.
@@ -193,10 +202,7 @@ class ConvBlock(keras.layers.Layer):
             scale, shift = self.batch_norm.affine()
             kernel = kernel * scale
         y = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), self.stride, self.padding)
-        if shift is not None:
-            y = tf.nn.bias_add(y, tf.cast(shift, x.dtype))
-        else:
-            y = self.batch_norm(y, training=True)
+        y = self.batch_norm(y, training=True) if shift is None else tf.nn.bias_add(y, tf.cast(shift, x.dtype))
         return ACTIVATIONS[self.activation](y)
 
     def compute_output_shape(self, input_shape):
@@ -287,6 +293,8 @@ def upsample_bilinear(x):
 
     Output 2i is input i, output 2i + 1 the mean of inputs i and i + 1, the last
     one repeated: no half-pixel centres. `tf.image.resize` is a different map.
+    A product with a sparse matrix for each axis, because its gradient is one too:
+    several times as fast as that of slices or of TensorFlow's resize, in bfloat16 above all.
 
     Args:
       x: [B, h, w, channels].
@@ -294,12 +302,18 @@ def upsample_bilinear(x):
     Returns:
       [B, 2h, 2w, channels], same dtype.
     """
-    for axis in (2, 1):
-        following = tf.concat([x[:, 1:], x[:, -1:]] if axis == 1 else [x[:, :, 1:], x[:, :, -1:]], axis)
-        doubled = tf.stack([x, (x + following) * 0.5], axis + 1)
-        shape = tf.shape(x)
-        x = tf.reshape(doubled, [shape[0], shape[1] * (3 - axis), shape[2] * axis, x.shape[3]])
-    return x
+    _, height, width, channels = x.shape
+    height, width = height or tf.shape(x)[1], width or tf.shape(x)[2]
+    x = tf.matmul(_doubling(width, x.dtype), tf.reshape(x, [-1, width, channels]))
+    x = tf.matmul(_doubling(height, x.dtype), tf.reshape(x, [-1, height, 2 * width * channels]))
+    return tf.reshape(x, [-1, 2 * height, 2 * width, channels])
+
+
+def _doubling(size, dtype):
+    """Matrix [2 * size, size] of one axis: row 2i takes input i, row 2i + 1 the mean of i and i + 1."""
+    rows = tf.range(2 * size)
+    first, second = rows // 2, tf.minimum((rows + 1) // 2, size - 1)
+    return (tf.one_hot(first, size, dtype=dtype) + tf.one_hot(second, size, dtype=dtype)) / 2
 
 
 def upsample_nearest(mask, factor: int):

@@ -65,7 +65,7 @@ class ReleaseAdam(keras.optimizers.Adam):
 
 
 def linear_decay(learning_rate: float, steps: int, final_rate: float = 0.01, decay_fraction: float = 0.9):
-    """Keras schedule: linear from `learning_rate` to `final_rate` times it over `decay_fraction` of the steps (release)."""
+    """Keras schedule: linear to `final_rate` times `learning_rate` over `decay_fraction` of the steps (release)."""
     return keras.optimizers.schedules.PolynomialDecay(
         learning_rate, decay_fraction * steps, end_learning_rate=final_rate * learning_rate
     )

@@ -1,0 +1,127 @@
+"""Times both training steps against the machine's convolution peak, in one interleaved run.
+
+    python -m experiments.benchmark_step --preset=release --batch_size=32
+
+Counts the operations of every convolution in the traced step that something
+depends on (2 for a multiply-add), measures what a large 3x3 convolution reaches
+in the same rounds, and prints images/s, GFLOP/s and the fraction of that peak.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+from absl import flags
+
+from lts import config as configs
+from lts.bin import common
+
+FLAGS = flags.FLAGS
+PRECISIONS = ("float32", "bfloat16")
+PEAK_SHAPE = (16, 56, 56, 128)  # of the convolution that stands for the peak: 3x3, 128 to 128 channels
+PEAK_CALLS = 8
+
+
+def convolution_gflop(graph) -> float:
+    """10 ** 9 operations of the convolutions in a graph that its outputs or its side effects depend on."""
+    needed, waiting = set(), [op for op in graph.get_operations() if op._is_stateful] + [t.op for t in graph.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op.name not in needed:
+            needed.add(op.name)
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    total = 0
+    for op in graph.get_operations():
+        if op.name not in needed:
+            continue
+        if op.type == "Conv2D":
+            kernel, pixels = op.inputs[1].shape, op.outputs[0].shape
+        elif op.type == "Conv2DBackpropInput":
+            kernel, pixels = op.inputs[1].shape, op.inputs[2].shape
+        elif op.type == "Conv2DBackpropFilter":
+            kernel, pixels = op.outputs[0].shape, op.inputs[2].shape
+        else:
+            continue
+        height, width, channels, _ = kernel.as_list()
+        total += 2 * pixels.num_elements() * height * width * channels
+    return total / 1e9
+
+
+def peak(precision: str) -> tuple[Callable, float]:
+    """A call that runs large convolutions, and its GFLOP."""
+    import tensorflow as tf
+
+    x = tf.cast(tf.random.normal(PEAK_SHAPE), precision)
+    kernel = tf.cast(tf.random.normal([3, 3, PEAK_SHAPE[-1], PEAK_SHAPE[-1]]) * 0.03, precision)
+
+    @tf.function
+    def convolutions(x):
+        for _ in range(PEAK_CALLS):
+            x = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return tf.reduce_sum(x)
+
+    graph = convolutions.get_concrete_function(x).graph
+    return lambda: convolutions(x).numpy(), convolution_gflop(graph)
+
+
+def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Callable, float]:
+    """A call that runs one training step on a fixed batch, and its GFLOP."""
+    import tensorflow as tf
+
+    from lts.training.train import build_model, steps_done
+
+    section = "stage_1" if stage == "autoencoder" else "stage_2"
+    config = configs.preset(preset, section, precision=precision, batch_size=batch_size)
+    model = build_model(config, stage, 1000)
+    size = config.image.image_size
+    images = tf.random.uniform([batch_size, size, size, 3], -1, 1)
+    function = tf.function(model.train_step)
+    graph = function.get_concrete_function(images).graph
+
+    def call():
+        function(images)
+        return steps_done(model)
+
+    return call, convolution_gflop(graph)
+
+
+def main() -> None:
+    """Runs the rounds and prints the table."""
+    common.import_tensorflow()
+    runs = {("peak", precision): peak(precision) for precision in PRECISIONS}
+    for stage in ("autoencoder", "gan"):
+        for precision in PRECISIONS:
+            runs[stage, precision] = step(FLAGS.preset, stage, precision, FLAGS.batch_size)
+    seconds = {key: [] for key in runs}
+    for turn in range(FLAGS.rounds + 1):
+        for key, (call, _) in runs.items():
+            began = time.perf_counter()
+            call()
+            if turn:  # the first round compiles
+                seconds[key].append(time.perf_counter() - began)
+    rates = {key: runs[key][1] / statistics.median(seconds[key]) for key in runs}
+    print(f"preset {FLAGS.preset}, batch {FLAGS.batch_size}, median of {FLAGS.rounds} interleaved rounds")
+    print("| what | precision | images/s | GFLOP/image | GFLOP/s | of the peak | x float32 |")
+    print("|---|---|---|---|---|---|---|")
+    for (what, precision), (_, gflop) in runs.items():
+        rate = rates[what, precision]
+        ratio = f"{rate / rates[what, 'float32']:.2f}"
+        if what == "peak":
+            print(f"| convolution peak | {precision} | | | {rate:.0f} | | {ratio} |")
+            continue
+        images = FLAGS.batch_size / statistics.median(seconds[what, precision])
+        fraction = f"{rate / rates['peak', precision]:.0%}"
+        each = gflop / FLAGS.batch_size
+        print(f"| {what} step | {precision} | {images:.1f} | {each:.2f} | {rate:.0f} | {fraction} | {ratio} |")
+
+
+def console() -> None:
+    """Entry point."""
+    flags.DEFINE_string("preset", "release", "named configuration")
+    flags.DEFINE_integer("batch_size", 32, "images a step", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "interleaved rounds after the one that compiles", lower_bound=1)
+    common.run(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,110 @@
+"""Frozen features of a SavedModel: one pass over the images, every layer pooled to about the same number of values."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lts.errors import UserError
+
+REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
+
+
+class ProbeError(UserError):
+    """An evaluation that cannot be done: the message says in one line what is missing or does not fit."""
+
+
+def pooled_cells(height: int, width: int, channels: int, dimensions: int) -> int:
+    """Cells a side of the pooled map: the g for which g * g * channels comes closest to `dimensions`.
+
+    For 9,000 dimensions and the widths of AlexNet this gives 9,600, 9,216, 9,600, 9,600 and 9,216 values for
+    conv_1 to conv_5: the grids that linear probes of AlexNet have been reported with.
+
+    Args:
+      height, width: cells of the feature map; it is never enlarged, so g is at most the smaller of the two.
+      channels: channels of the feature map.
+      dimensions: number of values wanted.
+
+    Returns:
+      g, at least 1.
+
+    Example:
+      >>> pooled_cells(24, 24, 96, 9000)
+      10
+    """
+    return min(range(1, min(height, width) + 1), key=lambda cells: abs(cells * cells * channels - dimensions))
+
+
+def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.Tensor:
+    """Pools a feature map to cells x cells and flattens it: [8, 24, 24, 96] becomes [8, 9600] for 10 cells.
+
+    Bin i of n inputs covers floor(i * n / cells) to ceil((i + 1) * n / cells): equal bins where cells divides n,
+    else bins that share their border inputs. Every bin is a rectangle, so rows and columns are pooled in turn.
+
+    Args:
+      features: float32 [batch, height, width, channels].
+      cells: cells a side of the result.
+      kind: "average" or "max".
+
+    Returns:
+      float32 [batch, cells * cells * channels].
+    """
+    reduce = REDUCE[kind]
+    for axis in (1, 2):
+        size = features.shape[axis]
+        bins = [range(i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)]
+        features = tf.stack([reduce(tf.gather(features, list(b), axis=axis), axis=axis) for b in bins], axis=axis)
+    return tf.reshape(features, [-1, cells * cells * features.shape[3]])
+
+
+def extract(
+    model: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    batches: Iterable[tf.Tensor],
+    num_images: int,
+    layers: Sequence[str],
+    dimensions: int = 9000,
+    pool: str = "average",
+    title: str = "",
+) -> dict[str, np.ndarray]:
+    """Pooled features of all images, every layer from one pass. Shows a bar on a terminal, one line elsewhere.
+
+    Args:
+      model: a loaded SavedModel; maps uint8 [batch, size, size, 3] to a dict that holds each of `layers`.
+      batches: uint8 images, in order.
+      num_images: how many images `batches` holds.
+      layers: names of the layers.
+      dimensions, pool: see `pooled_cells` and `adaptive_pool`.
+      title: what the progress line says.
+
+    Returns:
+      Layer name to float32 [num_images, about `dimensions`].
+
+    Raises:
+      ProbeError: a layer the model does not have, values that are not finite, or another number of images.
+    """
+    features: dict[str, np.ndarray] = {}
+    done, start = 0, time.monotonic()
+    bar = tqdm(total=num_images, desc=title, unit="image", leave=False, disable=None)
+    for images in batches:
+        outputs = model(images)
+        end = done + int(images.shape[0])
+        if end > num_images:
+            raise ProbeError(f"{title}: more images than the {num_images} announced")
+        for layer in layers:
+            if layer not in outputs:
+                raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
+            cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
+            values = adaptive_pool(outputs[layer], cells, pool).numpy()
+            if not np.isfinite(values).all():
+                raise ProbeError(f"{title}: {layer} has values that are not finite")
+            rows = features.setdefault(layer, np.empty([num_images, values.shape[1]], np.float32))
+            rows[done:end] = values
+        bar.update(end - done)
+        done = end
+    bar.close()
+    if done != num_images:
+        raise ProbeError(f"{title}: {done} images came of the {num_images} announced")
+    print(f"{title}: {done} images, {time.monotonic() - start:.1f} s", flush=True)
+    return features

@@ -1,0 +1,208 @@
+"""Linear probes of a model and its baselines on one data set: what `linear_probe` and `quickstart` run."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import features, probes
+from experiments.features import ProbeError
+from experiments.protocol import Protocol
+from lts import data, files
+from lts.config import ImageConfig
+
+PARTIAL = "partial.json"
+
+
+class Partial:
+    """Results of single probes, kept in a file so that a run which was stopped goes on.
+
+    The key of a result is a digest of all that decides it; results of other models, images or protocols may lie
+    beside it and do no harm.
+    """
+
+    def __init__(self, path: pathlib.Path, context: Mapping[str, Any]):
+        self._path, self._context = path, context
+        try:
+            self._records = json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            self._records = {}
+
+    def _key(self, model, layer: str) -> str:
+        context = json.dumps([model.fingerprint, model.description, layer, self._context], sort_keys=True)
+        return hashlib.sha256(context.encode()).hexdigest()
+
+    def get(self, model, layer: str) -> dict[str, Any] | None:
+        """The record of a layer, or None."""
+        return self._records.get(self._key(model, layer))
+
+    def put(self, model, layer: str, record: Mapping[str, Any]) -> None:
+        """Keeps a record, in the file too."""
+        self._records[self._key(model, layer)] = dict(record)
+        files.write_text(self._path, json.dumps(self._records))
+
+
+def forget(output) -> None:
+    """Removes what a stopped run left in the folder."""
+    (pathlib.Path(output) / PARTIAL).unlink(missing_ok=True)
+
+
+def run(
+    model, baselines: Sequence, train, test, layers: Sequence[str], protocol: Protocol, output, batch_size: int
+) -> dict[str, Any]:
+    """Probes every layer of the model and of each baseline; prints a line for each as it is done.
+
+    Args:
+      model: a loaded SavedModel.
+      baselines: loaded SavedModels to put beside it.
+      train, test: labelled sources with the same classes.
+      layers: names of layers; empty: all that the model has.
+      protocol: classifier, pooling, seed.
+      output: folder; `partial.json` in it lets a stopped run go on, until `forget` removes it.
+      batch_size: images in one forward pass; changes nothing but speed.
+
+    Returns:
+      What `results.json` holds: "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
+      "baselines" (path, fingerprint, description, and by layer accuracy, interval, regularisation, dimensions); with
+      baselines also "baseline_mean" and "difference" (paired) by layer; "seconds". Accuracies are fractions.
+
+    Raises:
+      ProbeError: labels are missing or do not match, or a model lacks a layer.
+    """
+    check_labels(train, test)
+    layers = list(dict.fromkeys(layers)) or list(model.layers)
+    for candidate in (model, *baselines):
+        missing = [layer for layer in layers if layer not in candidate.layers]
+        if missing:
+            raise ProbeError(f"{candidate.path} has no layer {missing[0]!r}; it has {', '.join(candidate.layers)}")
+    context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
+    partial = Partial(pathlib.Path(output) / PARTIAL, context)
+    print(f"{'model':<40} {'layer':<8} accuracy  95 % interval   regularisation  seconds", flush=True)
+    everything = [_probe_model(m, train, test, layers, protocol, partial, batch_size) for m in (model, *baselines)]
+    results = {
+        "protocol": dataclasses.asdict(protocol),
+        "dataset": _describe_data(train, test),
+        "layers": layers,
+        "model": _describe(model, everything[0]),
+        "baselines": [_describe(m, records) for m, records in zip(baselines, everything[1:], strict=True)],
+        **_against_baselines(everything, layers, protocol),
+        "seconds": round(sum(r["seconds"] for records in everything for r in records.values()), 1),
+    }
+    return results
+
+
+def check_labels(train, test) -> None:
+    """Raises `ProbeError` unless both sources have labels, of the same classes, each with test images."""
+    for source, role in ((train, "training"), (test, "test")):
+        if source.labels is None:
+            raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")
+    if list(train.class_names) != list(test.class_names):
+        odd = sorted(set(train.class_names) ^ set(test.class_names))
+        what = f"only on one side: {', '.join(odd[:5])}" if odd else "in another order"
+        raise ProbeError(f"training and test images do not have the same classes: {what}")
+    for source, role in ((train, "training"), (test, "test")):
+        counts = np.bincount(source.labels, minlength=len(source.class_names))
+        if counts.min() == 0:
+            raise ProbeError(f"class {source.class_names[int(counts.argmin())]!r} has no {role} images: {source.name}")
+
+
+def _probe_model(
+    model, train, test, layers: Sequence[str], protocol: Protocol, partial: Partial, batch_size: int
+) -> dict[str, dict[str, Any]]:
+    """Layer to record (see `_record`) of one model; features are extracted for the layers not yet in `partial`."""
+    missing = [layer for layer in layers if partial.get(model, layer) is None]
+    started = time.monotonic()
+    extracted = []
+    for source, role in ((train, "training"), (test, "test")):
+        if missing:
+            image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
+            extracted.append(
+                features.extract(
+                    model,
+                    data.test_batches(source, image, batch_size=batch_size),
+                    source.num_examples,
+                    missing,
+                    protocol.dimensions,
+                    protocol.pool,
+                    title=f"{model.path}: features of the {role} images",
+                )
+            )
+    shared = (time.monotonic() - started) / max(1, len(missing))
+    records = {}
+    for layer in layers:
+        if layer in missing:
+            started = time.monotonic()
+            pair = [values.pop(layer) for values in extracted]  # gigabytes: let go as soon as used
+            result = probes.linear_probe(pair[0], train.labels, pair[1], test.labels, protocol)
+            partial.put(model, layer, _record(result, protocol, shared + time.monotonic() - started))
+        records[layer] = partial.get(model, layer)
+        _print_line(model.path, layer, records[layer])
+    return records
+
+
+def _record(result: probes.ProbeResult, protocol: Protocol, seconds: float) -> dict[str, Any]:
+    """A probe's result as JSON; `correct` is a text of 0 and 1, one a test image."""
+    return {
+        "accuracy": float(result.correct.mean()),
+        "interval": probes.bootstrap_interval(result.correct, protocol),
+        "regularisation": result.regularisation,
+        "validation_accuracy": result.validation_accuracy,
+        "dimensions": result.dimensions,
+        "correct": "".join("01"[int(value)] for value in result.correct),
+        "seconds": seconds,
+    }
+
+
+def _print_line(path, layer: str, record: Mapping[str, Any]) -> None:
+    low, high = (100 * value for value in record["interval"])
+    print(
+        f"{str(path)[-40:]:<40} {layer:<8} {100 * record['accuracy']:6.1f} %  [{low:5.1f}, {high:5.1f}]"
+        f"  {record['regularisation']:14.1e}  {record['seconds']:7.1f}",
+        flush=True,
+    )
+
+
+def _describe(model, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A model and its layers' results, as in results.json."""
+    hidden = ("correct", "seconds")
+    return {
+        "path": str(model.path),
+        "fingerprint": model.fingerprint,
+        "description": model.description,
+        "layers": {name: {k: v for k, v in record.items() if k not in hidden} for name, record in records.items()},
+    }
+
+
+def _describe_data(train, test) -> dict[str, Any]:
+    sides = {"train": train, "test": test}
+    return {
+        "name": train.name,
+        "classes": list(train.class_names),
+        **{f"{side}_split": source.split for side, source in sides.items()},
+        **{f"{side}_images": source.num_examples for side, source in sides.items()},
+        **{f"{side}_broken": len(source.broken) for side, source in sides.items()},
+        **{f"{side}_fingerprint": source.fingerprint for side, source in sides.items()},
+    }
+
+
+def _against_baselines(
+    everything: Sequence[Mapping[str, Mapping[str, Any]]], layers: Sequence[str], protocol: Protocol
+) -> dict[str, Any]:
+    """Mean accuracy of the baselines, and the model's paired difference to it, with intervals; empty without any."""
+    if len(everything) == 1:
+        return {}
+    results: dict[str, Any] = {"baseline_mean": {}, "difference": {}}
+    for layer in layers:
+        correct = [np.array(list(records[layer]["correct"]), np.float64) for records in everything]
+        mean = np.mean(correct[1:], axis=0)  # [test images]: the share of baselines that are right
+        for name, values in (("baseline_mean", mean), ("difference", correct[0] - mean)):
+            results[name][layer] = {
+                "accuracy": float(values.mean()),
+                "interval": probes.bootstrap_interval(values, protocol),
+            }
+    return results

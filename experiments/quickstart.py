@@ -1,0 +1,134 @@
+"""The whole of it in minutes: both stages of training, export and linear probes on the embedded set, and one page.
+
+    python -m experiments.quickstart --output=runs/quickstart
+
+Ends with report.html in --output: one file with everything to look at. The same command goes on with a run that was
+stopped.
+"""
+
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from absl import flags
+
+from lts import config as configs
+from lts import files
+from lts.bin import common
+from lts.errors import UserError
+
+SPLITS = {"pretrain": "unlabelled", "train": "train", "test": "test"}
+RANDOM_SEEDS = (1, 2, 3)
+
+
+class Stages:
+    """Runs stages once each and remembers in a file what they took, over all starts of the run.
+
+    Args:
+      path: the file.
+      config: configuration of the run.
+
+    Raises:
+      UserError: the file is of a run with another configuration.
+    """
+
+    def __init__(self, path: pathlib.Path, config: configs.Config):
+        self._path = path
+        self._record = {"config": config.to_dict(), "seconds": {}, "done": []}
+        if path.exists():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            changed = configs.differences(configs.Config.from_dict(old["config"]), config)
+            if changed:
+                raise UserError(f"{path.parent} holds another run ({'; '.join(changed)}): give another --output")
+            self._record = old
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Stage to seconds, in the order in which they ran."""
+        return self._record["seconds"]
+
+    def run(self, name: str, work: Callable[[], None]) -> None:
+        """Calls `work`, unless it ended well in an earlier start."""
+        if name in self._record["done"]:
+            print(f"== {name}: done before", flush=True)
+            return
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        try:
+            work()
+            self._record["done"].append(name)
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - began
+            files.write_json(self._path, self._record)
+
+
+def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, str] = SPLITS) -> pathlib.Path:
+    """Trains, exports, probes and reports on the embedded set.
+
+    Args:
+      config: both stages' configuration.
+      output: folder of the run.
+      splits: of the embedded set, by purpose: "pretrain", "train", "test".
+
+    Returns:
+      Path of the report.
+    """
+    from experiments import quickstart_report
+    from lts import data, training
+
+    output = pathlib.Path(output)
+    stages = Stages(output / "stages.json", config)
+    sources = {purpose: data.open_source("embedded", split, purpose=purpose) for purpose, split in splits.items()}
+
+    def train(stage: str, **options) -> None:
+        result = training.train(config, stage, sources["pretrain"], output / stage, **options)
+        if result.signal is not None:
+            raise KeyboardInterrupt
+
+    stages.run("autoencoder", lambda: train("autoencoder"))
+    stages.run("damage and repair", lambda: train("gan", autoencoder=output / "autoencoder"))
+    stages.run("export", lambda: training.export_run(output / "gan", output / "features"))
+    random = [output / f"random_{seed}" for seed in RANDOM_SEEDS]
+    for seed, path in zip(RANDOM_SEEDS, random, strict=True):
+        stages.run(
+            f"random weights, seed {seed}",
+            lambda seed=seed, path=path: training.export_random(config, sources["pretrain"], seed, path),
+        )
+    stages.run(
+        "linear probes", lambda: probe(output / "features", random, sources["train"], sources["test"], output / "probe")
+    )
+    path = output / "report.html"
+    quickstart_report.write(path, config, sources, output, stages.seconds)
+    return path
+
+
+def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test, output: pathlib.Path) -> None:
+    """As `experiments.linear_probe` does with its default flags."""
+    from experiments import probe_report, probe_run
+    from experiments.protocol import Protocol
+    from lts import saved_model
+
+    model, *others = (saved_model.load(path) for path in (features, *baselines))
+    results = probe_run.run(model, others, train, test, (), Protocol(), output, batch_size=100)
+    probe_report.write(results, output)
+    probe_run.forget(output)
+
+
+def main() -> None:
+    """Runs the tiny preset and says where the report is."""
+    began = time.monotonic()
+    common.import_tensorflow()
+    path = run(configs.preset("tiny"), flags.FLAGS.output)
+    print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; open {path.resolve()} in a browser")
+
+
+def console() -> None:
+    """Entry point of the command."""
+    flags.DEFINE_string("output", "runs/quickstart", "folder of the run; a run that is in it goes on")
+    common.run(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,158 @@
+"""What all binaries share: the start, errors as one line, flags of the configuration and of the data."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+from lts import config as configs
+from lts.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+class UsageError(UserError):
+    """Flags that cannot be."""
+
+    exit_status = 2
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a binary's `main` and leaves with its exit status.
+
+    Wrong flags and every `UserError` become one line on stderr; Ctrl-C outside
+    of training leaves with 130.
+    """
+
+    def guarded(argv: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        try:
+            if len(argv) > 1:
+                raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
+            status = main() or 0
+        except UserError as error:
+            status = _complain(error, error.exit_status)
+        except OSError as error:
+            status = _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
+        except KeyboardInterrupt:
+            status = _complain("interrupted", 130)
+        sys.stdout.flush()
+        sys.exit(status)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_complain(error, 2))
+
+
+def _complain(error: object, status: int) -> int:
+    program = os.path.basename(sys.argv[0]).removesuffix(".py")
+    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return status
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines it writes to stderr at every start.
+
+    Binaries call it when their flags are known to be right: a wrong one is answered at once.
+    TF_CPP_MIN_LOG_LEVEL, if set, is respected and shows them all; a failing import shows them too.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def define_data_flags(required: bool = True) -> None:
+    """--dataset, --split, --data_dir, --skip_broken_images, --cache_gb."""
+    flags.DEFINE_string("dataset", None, "embedded | tfds:NAME | folder:PATH", required=required)
+    flags.DEFINE_string("split", None, "splits as tfds writes them, as unlabelled+train[:80%]")
+    flags.DEFINE_string("data_dir", None, "where tfds keeps its data")
+    flags.DEFINE_bool("skip_broken_images", False, "leave out images that cannot be read, instead of stopping")
+    flags.DEFINE_float("cache_gb", None, "memory for decoded images; half of what is free if not given")
+
+
+def open_source() -> Any:
+    """The images that the data flags name."""
+    import_tensorflow()
+    from lts import data
+
+    return data.open_source(
+        FLAGS.dataset,
+        FLAGS.split,
+        data_dir=FLAGS.data_dir,
+        skip_broken_images=FLAGS.skip_broken_images,
+        cache_gb=FLAGS.cache_gb,
+    )
+
+
+def define_config_flags(*sections: str) -> None:
+    """--preset, and a flag for each configuration field of the sections."""
+    flags.DEFINE_string("preset", None, f"named configuration: {' | '.join(configs.PRESETS)}")
+    for _, field in configs.fields_of(*sections):
+        shown = field.default
+        if isinstance(shown, tuple):
+            shown = ",".join(f"{value:g}" for value in shown)
+        help = f"{field.metadata['help']}; in preset release: {shown}"
+        define = flags.DEFINE_bool if field.type is bool else flags.DEFINE_string
+        define(field.name, None, help)
+
+
+def overrides(*sections: str) -> dict[str, Any]:
+    """The configuration fields that were given as flags."""
+    names = [field.name for _, field in configs.fields_of(*sections)]
+    return {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+
+
+def define_training_flags() -> None:
+    """--workdir and the intervals of a training run."""
+    flags.DEFINE_string("workdir", None, "folder of the run; a run that is in it goes on", required=True)
+    flags.DEFINE_integer("log_steps", 50, "steps between two lines of scalars", lower_bound=1)
+    flags.DEFINE_integer("picture_steps", 500, "steps between two picture strips", lower_bound=1)
+    flags.DEFINE_float("checkpoint_minutes", 10.0, "minutes between two checkpoints", lower_bound=0)
+
+
+def train(config: configs.Config, stage: str, **options: Any) -> int:
+    """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
+    import_tensorflow()
+    from lts import training
+
+    print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
+    intervals = {name: FLAGS[name].value for name in ("log_steps", "picture_steps", "checkpoint_minutes")}
+    source = open_source()
+    result = training.train(config, stage, source, FLAGS.workdir, **intervals, **options)
+    if source.broken:
+        print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)
+    if result.signal is None:
+        return 0
+    print("run the same command again to go on", flush=True)
+    return 128 + result.signal
+
+
+def describe(config: configs.Config) -> str:
+    """The configuration, a line a section."""
+    lines = []
+    for section in (*configs.SECTIONS, *configs.STAGES):
+        fields = vars(getattr(config, section)).items()
+        lines.append(f"  {section}: " + " ".join(f"{name}={value}".replace(" ", "") for name, value in fields))
+    return "\n".join(lines)

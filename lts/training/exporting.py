@@ -1,0 +1,80 @@
+"""From a run, or from random weights, to an exported SavedModel."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+from lts import __version__, data, saved_model
+from lts.config import Config
+from lts.networks.discriminator import Discriminator
+from lts.training import workdir as runs
+from lts.training.workdir import TrainingError
+
+STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
+
+
+def export_run(workdir: str | os.PathLike, output: str | os.PathLike) -> int:
+    """Exports the discriminator of a stage 2 run.
+
+    Args:
+      workdir: of the run; its newest checkpoint is taken.
+      output: folder of the SavedModel.
+
+    Returns:
+      The step of the checkpoint.
+
+    Raises:
+      TrainingError: not a stage 2 run, or no checkpoint.
+    """
+    record = runs.read_record(workdir)
+    if record["stage"] != "gan":
+        raise TrainingError(f"{workdir} is a run of stage {record['stage']!r}: only train_gan makes a discriminator")
+    config = record["config"]
+    discriminator = _build(config)
+    step = runs.restore_networks(workdir, discriminator=discriminator)
+    facts = {"dataset": record["dataset"], "split": record["split"], "step": step, "seed": config.stage_2.seed}
+    saved_model.export(discriminator, output, _description(config, "trained", facts))
+    return step
+
+
+def export_random(config: Config, source: data.Source, seed: int, output: str | os.PathLike) -> None:
+    """Exports an untrained discriminator, the baseline of every evaluation.
+
+    Its batch norm statistics are estimated on augmented training images, so
+    that its features are scaled as a trained network's are.
+
+    Args:
+      config: says what the discriminator is.
+      source: images for the statistics.
+      seed: of the weights.
+      output: folder of the SavedModel.
+    """
+    keras.utils.set_random_seed(seed)
+    discriminator = _build(config)
+    step = tf.function(lambda images: discriminator(images, training=True)["logits"])
+    batches = data.training_batches(
+        source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
+    )
+    for images in batches:
+        step(images)
+    facts = {"dataset": source.name, "split": source.split, "step": 0, "seed": seed}
+    saved_model.export(discriminator, output, _description(config, "random", facts))
+
+
+def _build(config: Config) -> Discriminator:
+    auto, size = config.autoencoder, config.image.image_size
+    discriminator = Discriminator(config.discriminator, config.mask_grid, auto.bn_decay, auto.bn_epsilon)
+    discriminator.build((None, size, size, 3))
+    return discriminator
+
+
+def _description(config: Config, weights: str, facts: dict) -> dict:
+    return {
+        "weights": weights,
+        **facts,
+        "image_size": config.image.image_size,
+        "test_crop": config.image.test_crop,
+        "lts_version": __version__,
+        "config": config.to_dict(),
+    }

@@ -1,0 +1,116 @@
+"""What a run shows: a bar on a terminal or plain lines, TensorBoard, metrics.jsonl, the picture strip."""
+
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from lts import files
+
+SHOWN = 6  # numbers on a progress line
+
+
+def format_time(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def picture_strip(columns: dict) -> np.ndarray:
+    """One picture with an image a row and a kind a column.
+
+    Args:
+      columns: name to [B, H, W, 1 or 3] in [-1, 1].
+
+    Returns:
+      uint8 [B * (H + 2), kinds * (W + 2), 3], white lines between.
+    """
+    kinds = []
+    for images in columns.values():
+        pixels = np.clip((np.asarray(images, np.float32) + 1) * 127.5, 0, 255).round().astype(np.uint8)
+        pixels = np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
+        kinds.append(np.pad(pixels, ((0, 0), (0, 2), (0, 2), (0, 0)), constant_values=255))
+    return np.concatenate([np.concatenate(row, 1) for row in zip(*kinds, strict=True)], 0)
+
+
+class Monitor:
+    """Writes a run's progress to the terminal, to TensorBoard and to metrics.jsonl.
+
+    Args:
+      workdir: folder of the run.
+      title: name on the bar.
+      first_step: steps done before.
+      total_steps: steps in all.
+      batch_size: global, for images/s.
+    """
+
+    def __init__(self, workdir: pathlib.Path, title: str, first_step: int, total_steps: int, batch_size: int):
+        self.workdir, self.title, self.total_steps, self.batch_size = workdir, title, total_steps, batch_size
+        self.writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+        self.metrics_path = workdir / "metrics.jsonl"
+        self._drop_lines_after(first_step)
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = tqdm.tqdm(total=total_steps, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
+        self._mark(first_step)
+
+    def _drop_lines_after(self, step: int) -> None:
+        """A resumed run writes the lines after its checkpoint again."""
+        if self.metrics_path.exists():
+            lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            files.write_text(self.metrics_path, "".join(kept))
+
+    def _mark(self, step: int) -> None:
+        self.marked_step, self.marked_time = step, time.monotonic()
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves out what came before (compiling, saving) from images/s."""
+        self._mark(step)
+
+    def text(self, name: str, text: str) -> None:
+        """A text page in TensorBoard."""
+        with self.writer.as_default(step=0):
+            tf.summary.text(name, text)
+
+    def advance(self, steps: int) -> None:
+        """Moves the bar."""
+        if self.bar is not None:
+            self.bar.update(steps)
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """One line of scalars: to TensorBoard, metrics.jsonl, and the bar or the log."""
+        seconds = time.monotonic() - self.marked_time
+        rate = (step - self.marked_step) * self.batch_size / max(seconds, 1e-9)
+        left = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)
+        values = {**values, "images_per_second": rate}
+        with self.writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        with self.metrics_path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({"step": step, **{name: float(value) for name, value in values.items()}}) + "\n")
+        shown = " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:SHOWN])
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"{rate:.0f} images/s {shown}")
+        else:
+            progress = f"{self.title} step {step}/{self.total_steps} {rate:.0f} images/s left {format_time(left)}"
+            print(f"{progress} {shown}", flush=True)
+        self._mark(step)
+
+    def pictures(self, step: int, columns: dict) -> None:
+        """The picture strip: to TensorBoard, and pictures/latest.png."""
+        strip = picture_strip(columns)
+        with self.writer.as_default(step=step):
+            tf.summary.image(" | ".join(columns), strip[None])
+        files.write_bytes(self.workdir / "pictures" / "latest.png", tf.io.encode_png(strip).numpy())
+
+    def close(self) -> None:
+        """Flushes the event file and ends the bar."""
+        self.writer.close()
+        if self.bar is not None:
+            self.bar.close()

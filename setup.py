@@ -1,0 +1,45 @@
+"""Installs the package `lts`; experiments/ and tests/ run from the checkout."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+setup(
+    name="lts",
+    version=re.search(r'__version__ = "(.+)"', (ROOT / "lts" / "__init__.py").read_text(encoding="utf-8"))[1],
+    description="Self-supervised visual features by learning to spot artifacts (Jenni and Favaro, CVPR 2018)",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["lts", "lts.*"]),
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<3.16",
+        "tensorflow-datasets>=4.9.10,<5",
+        "tensorboard>=2.20,<2.22",
+        "numpy>=2.0,<3",
+        "absl-py>=2.1,<3",
+        "importlib_resources>=6,<8",
+        "matplotlib>=3.9,<4",
+        "pillow>=11,<14",
+        "psutil>=6,<8",
+        "scikit-learn>=1.6,<2",
+        "threadpoolctl>=3.5,<4",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "test": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "ruff==0.17.6"],
+    },
+    entry_points={
+        "console_scripts": [
+            "lts-train-autoencoder = lts.bin.train_autoencoder:console",
+            "lts-train-gan = lts.bin.train_gan:console",
+            "lts-export-features = lts.bin.export_features:console",
+        ]
+    },
+)

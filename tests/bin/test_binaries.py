@@ -1,0 +1,200 @@
+"""The binaries as a user runs them: real processes, real exit statuses, one line for an error."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = ("--image_size=16", "--encoder_widths=4,8,8,8", "--conv_1_kernel=3", "--trunk_widths=4,8,8,8,8", "--fc_width=8")
+
+
+def run(module: str, *flags: str, **options) -> subprocess.CompletedProcess:
+    """Runs a binary to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> pathlib.Path:
+    """Twelve small pictures without classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
+        Image.fromarray(coarse).resize((25, 20), Image.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def autoencoder(photos, tmp_path_factory) -> pathlib.Path:
+    """A trained autoencoder of 6 steps."""
+    workdir = tmp_path_factory.mktemp("ae") / "ae"
+    done = run(
+        "lts.bin.train_autoencoder",
+        *("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={workdir}", "--steps=6", "--batch_size=4"),
+        *TINY,
+        "--log_steps=2",
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
+    """Stage 1, stage 2 and export run from files alone, and leave what README promises."""
+    gan, features = tmp_path / "gan", tmp_path / "features"
+    flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=4")
+    done = run("lts.bin.train_gan", *flags, "--batch_size=4", "--log_steps=2", "--picture_steps=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = [json.loads(line) for line in (gan / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    expected = {"disc_total", "gen_total", "mask", "accuracy_real", "accuracy_repaired", "accuracy_mask"}
+    assert expected | {"learning_rate", "repair_learning_rate", "images_per_second"} <= lines[0].keys()
+    assert Image.open(gan / "pictures" / "latest.png").size == (6 * 18, 8 * 18)
+    assert list((gan / "tensorboard").iterdir())
+    assert json.loads((gan / "config.json").read_text())["config"]["stage_2"]["steps"] == 4
+
+    again = run("lts.bin.train_gan", *flags, "--batch_size=4")
+    assert again.returncode == 0
+    assert "finished before" in again.stdout
+
+    done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}")
+    assert done.returncode == 0, done.stderr
+    check = (
+        "import sys, numpy, tensorflow as tf\n"
+        f"model = tf.saved_model.load({str(features)!r})\n"
+        "for shape in ((1, 16, 16), (3, 40, 25), (2, 9, 8)):\n"
+        "    out = model.signatures['serving_default'](images=tf.zeros([*shape, 3], tf.uint8))\n"
+        "    assert sorted(out) == ['conv_1', 'conv_2', 'conv_3', 'conv_4', 'conv_5', 'mask', 'probability'], out\n"
+        "    assert out['probability'].shape == shape[:1] and out['mask'].shape[1:] == out['conv_5'].shape[1:3]\n"
+        "    assert numpy.isfinite(out['conv_5']).all() and 0 <= out['probability'][0] <= 1\n"
+        "assert not any(name.split('.')[0] in ('lts', 'keras') for name in sys.modules), 'more than TensorFlow'\n"
+    )
+    plain = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert plain.returncode == 0, plain.stderr
+
+
+def test_encoder_and_decoder_stay_bit_identical_in_stage_2(photos, autoencoder, tmp_path):
+    """The frozen networks in the last checkpoint are those of stage 1, batch norm included."""
+    gan = tmp_path / "gan"
+    flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=3")
+    assert run("lts.bin.train_gan", *flags, "--batch_size=4").returncode == 0
+    before, after = (tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (autoencoder, gan))
+    names = [
+        name
+        for name in before.get_variable_to_shape_map()
+        if name.startswith(("encoder/", "decoder/")) and name.endswith("VARIABLE_VALUE")
+    ]
+    assert len(names) > 20
+    for name in names:
+        np.testing.assert_array_equal(before.get_tensor(name), after.get_tensor(name), err_msg=name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_a_checkpoint_and_the_run_goes_on(photos, tmp_path, number):
+    """Stopped and resumed equals never stopped, bit for bit: nothing is lost, nothing is done twice."""
+    flags = (
+        *("--preset=tiny", f"--dataset=folder:{photos}", "--steps=4000", "--batch_size=4", "--log_steps=100"),
+        *TINY,
+    )
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    command = [sys.executable, "-m", "lts.bin.train_autoencoder", *flags, f"--workdir={stopped}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "step 100/" in line:
+            process.send_signal(number)
+            break
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, err
+    assert "stopped" in out
+    assert err == ""
+    assert run("lts.bin.train_autoencoder", *flags, f"--workdir={stopped}").returncode == 0
+    assert run("lts.bin.train_autoencoder", *flags, f"--workdir={whole}").returncode == 0
+    one, two = (tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (stopped, whole))
+    for name, _ in tf.train.list_variables(str(whole / "checkpoints")):
+        if name.endswith("VARIABLE_VALUE") and "save_counter" not in name:
+            np.testing.assert_array_equal(one.get_tensor(name), two.get_tensor(name), err_msg=name)
+
+
+def test_another_configuration_in_the_workdir_is_refused(photos, autoencoder):
+    """Going on with other constants would silently train something else."""
+    flags = ("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={autoencoder}", "--steps=6", "--batch_size=4")
+    done = run("lts.bin.train_autoencoder", *flags, *TINY, "--weight_decay=0.1")
+    assert done.returncode == 1
+    assert "loss.weight_decay: 5e-05 -> 0.1" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
+    """The line names the term and the step; no checkpoint of broken weights is written."""
+    workdir = tmp_path / "ae"
+    flags = ("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={workdir}", "--steps=50", "--batch_size=4")
+    done = run("lts.bin.train_autoencoder", *flags, *TINY, "--weight_decay=1e38", "--learning_rate=1e20")
+    assert done.returncode == 1
+    assert "is not finite at step" in done.stderr
+    assert "'l2'" in done.stderr or "'reconstruction'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert tf.train.latest_checkpoint(str(workdir / "checkpoints")) is None
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "status", "words"),
+    [
+        ("lts.bin.train_autoencoder", ("--dataset=embedded",), 2, "workdir"),
+        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--nonsense=1"), 2, "nonsense"),
+        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--preset=big"), 2, "release, imagenet"),
+        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--image_size=100"), 2, "6.25x6.25"),
+        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--steps=many"), 2, "steps='many'"),
+        ("lts.bin.train_autoencoder", ("--dataset=folder:/no/such", "--workdir=x"), 1, "/no/such"),
+        ("lts.bin.train_gan", ("--autoencoder=/no/such", "--dataset=embedded", "--workdir=x"), 1, "/no/such"),
+        ("lts.bin.export_features", ("--output=x",), 2, "--workdir"),
+        ("lts.bin.export_features", ("--output=x", "--workdir=/no/such"), 1, "/no/such"),
+        ("lts.bin.export_features", ("--output=x", "--random_weights", "--preset=tiny"), 2, "--dataset"),
+    ],
+)
+def test_bad_input_is_one_line(module, flags, status, words, tmp_path):
+    """One line on stderr that says what is wrong, the right exit status, no traceback, nothing written."""
+    flags = [flag.replace("=x", f"={tmp_path / 'x'}") for flag in flags]
+    done = run(module, *flags)
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(photos, tmp_path):
+    """A file where a folder should be (a read-only folder would not stop root)."""
+    (tmp_path / "file").write_text("")
+    done = run("lts.bin.train_autoencoder", f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'file' / 'ae'}")
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_helpfull_lists_every_field():
+    """Every field of the configuration has a flag with a line of help."""
+    done = run("lts.bin.train_gan", "--helpfull")
+    for words in (
+        "--keep_probability",
+        "a cell is KEPT with this probability",
+        "--repair_learning_rate",
+        "--[no]repair",
+    ):
+        assert words in done.stdout
+
+
+def test_a_start_is_quick():
+    """A wrong flag is answered before TensorFlow is imported."""
+    began = time.monotonic()
+    run("lts.bin.train_autoencoder", "--nonsense=1", env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert time.monotonic() - began < 5

@@ -1,0 +1,60 @@
+"""Pooling against NumPy, and the pass over the images."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments import features
+
+
+@pytest.mark.parametrize(
+    ("shape", "cells"),
+    [((24, 24, 96), 10), ((6, 6, 256), 6), ((6, 6, 384), 5), ((3, 5, 8), 3), ((1, 1, 20000), 1)],
+)
+def test_pooled_cells_comes_closest_to_9000(shape, cells):
+    assert features.pooled_cells(*shape, 9000) == cells
+
+
+@pytest.mark.parametrize("kind", ["average", "max"])
+@pytest.mark.parametrize(("size", "cells"), [((6, 6), 3), ((7, 5), 3), ((8, 8), 7), ((4, 4), 1), ((5, 5), 5)])
+def test_adaptive_pool_against_numpy(kind, size, cells):
+    maps = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    reduce = {"average": np.mean, "max": np.max}[kind]
+    expected = np.empty([2, cells, cells, 3])
+    for i in range(cells):
+        for j in range(cells):
+            top, left = i * size[0] // cells, j * size[1] // cells
+            bottom, right = -(-(i + 1) * size[0] // cells), -(-(j + 1) * size[1] // cells)
+            expected[:, i, j] = reduce(maps[:, top:bottom, left:right], axis=(1, 2))
+    pooled = tf.function(features.adaptive_pool)(tf.constant(maps), cells, kind)
+    np.testing.assert_allclose(pooled, expected.reshape(2, -1), rtol=1e-5, atol=1e-6)
+
+
+def _model(images):
+    values = tf.cast(images, tf.float32)
+    return {"one": values, "two": 2 * values}
+
+
+def _batches(count, size=3):
+    images = np.arange(count * 4 * 4 * 3, dtype=np.uint8).reshape(count, 4, 4, 3)
+    return images, tf.data.Dataset.from_tensor_slices(images).batch(size)
+
+
+def test_extract_keeps_order_and_the_last_short_batch():
+    images, batches = _batches(7)
+    found = features.extract(_model, batches, 7, ["one", "two"], dimensions=10**6)
+    np.testing.assert_array_equal(found["one"], images.reshape(7, -1))
+    np.testing.assert_array_equal(found["two"], 2.0 * found["one"])
+
+
+@pytest.mark.parametrize("announced", [5, 9])
+def test_extract_notices_another_number_of_images(announced):
+    _, batches = _batches(7)
+    with pytest.raises(features.ProbeError, match=f"the {announced} announced"):
+        features.extract(_model, batches, announced, ["one"])
+
+
+def test_extract_refuses_values_that_are_not_finite():
+    _, batches = _batches(4)
+    with pytest.raises(features.ProbeError, match="one has values that are not finite"):
+        features.extract(lambda images: {"one": tf.cast(images, tf.float32) * np.nan}, batches, 4, ["one"])

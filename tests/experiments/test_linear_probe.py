@@ -1,0 +1,151 @@
+"""The binary's main on a tiny stand-in model and data set."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import linear_probe, probe_run
+from experiments.features import ProbeError
+from lts import data, saved_model
+from tests.experiments import stand_ins
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Loaded models by path and sources by purpose, in place of lts.saved_model and lts.data."""
+    models = {f"runs/{name}": stand_ins.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
+    for name in ("a", "b"):
+        models[f"runs/{name}"].description["weights"] = "random"
+    sources = {"train": stand_ins.source("train"), "test": stand_ins.source("test", 10)}
+    monkeypatch.setattr(saved_model, "load", models.__getitem__)
+    monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False)
+    monkeypatch.setattr(data, "test_batches", stand_ins.batches, raising=False)
+    return {"models": models, "sources": sources}
+
+
+def run(output, *arguments):
+    """The binary's main with these flags."""
+    values = flags.FlagValues()
+    linear_probe.define_flags(values)
+    required = ["linear_probe", "--model=runs/features", "--dataset=stand-in", f"--output={output}"]
+    values([*required, "--dimensions=30", "--batch_size=7", *arguments])
+    linear_probe.main(values)
+    return json.loads((output / "results.json").read_text())
+
+
+def test_writes_json_table_and_plot(world, tmp_path, capsys):
+    results = run(tmp_path, "--baseline=runs/a,runs/b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "results.md", "results.png"]
+    assert results["layers"] == ["conv_1", "conv_2"]
+    assert results["dataset"]["train_images"] == 60
+    assert results["dataset"]["test_images"] == 30
+    assert [model["path"] for model in results["baselines"]] == ["runs/a", "runs/b"]
+    for layer in results["layers"]:
+        accuracies = [model["layers"][layer]["accuracy"] for model in results["baselines"]]
+        mean = results["baseline_mean"][layer]["accuracy"]
+        assert mean == pytest.approx(np.mean(accuracies))
+        difference = results["difference"][layer]
+        assert difference["accuracy"] == pytest.approx(results["model"]["layers"][layer]["accuracy"] - mean)
+        assert difference["interval"][0] <= difference["accuracy"] <= difference["interval"][1]
+    assert results["model"]["layers"]["conv_1"]["accuracy"] > 0.6
+    table = (tmp_path / "results.md").read_text()
+    assert "| runs/a (random) |" in table
+    assert "| mean of 2 random |" in table
+    assert table in capsys.readouterr().out
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_twice(world, tmp_path):
+    first, second = run(tmp_path / "1"), run(tmp_path / "2", "--batch_size=60")
+    assert "difference" not in first
+    first.pop("seconds"), second.pop("seconds")
+    assert first == second
+
+
+def test_a_stopped_run_goes_on(world, tmp_path, monkeypatch):
+    once = run(tmp_path / "once", "--baseline=runs/a")
+    world["models"]["runs/features"].calls = 0
+    whole = probe_run.probes.linear_probe
+    calls = []
+
+    def stops_at_the_third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(probe_run.probes, "linear_probe", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "twice", "--baseline=runs/a")
+    assert [path.name for path in (tmp_path / "twice").iterdir()] == ["partial.json"]
+    used = world["models"]["runs/features"].calls
+    twice = run(tmp_path / "twice", "--baseline=runs/a")
+    assert world["models"]["runs/features"].calls == used  # not looked at again
+    assert len(calls) == 5  # two, the stopped one, and the two that were missing
+    assert {**once, "seconds": 0} == {**twice, "seconds": 0}
+    assert not (tmp_path / "twice" / "partial.json").exists()
+
+
+def test_partial_results_of_another_protocol_are_not_used(world, tmp_path):
+    partial = [probe_run.Partial(tmp_path / "partial.json", {"seed": seed}) for seed in (1, 2)]
+    model = world["models"]["runs/features"]
+    partial[0].put(model, "conv_1", {"accuracy": 1.0})
+    assert probe_run.Partial(tmp_path / "partial.json", {"seed": 1}).get(model, "conv_1") == {"accuracy": 1.0}
+    assert partial[1].get(model, "conv_1") is None
+    assert partial[0].get(world["models"]["runs/a"], "conv_1") is None
+
+
+def _no_labels(sources):
+    sources["train"].labels = None
+
+
+def _other_classes(sources):
+    sources["test"].class_names = ("blue", "green", "violet")
+
+
+def _class_without_test_images(sources):
+    sources["test"] = stand_ins.Source("test", sources["test"].images[:20], sources["test"].labels[:20])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_no_labels, "training images have no labels"),
+        (_other_classes, "only on one side: red, violet"),
+        (_class_without_test_images, "class 'red' has no test images"),
+    ],
+)
+def test_errors_of_the_data_are_one_line(world, tmp_path, change, message):
+    change(world["sources"])
+    with pytest.raises(ProbeError, match=message) as error:
+        run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_layer_that_is_not_there(world, tmp_path):
+    with pytest.raises(ProbeError, match=r"runs/features has no layer 'conv_9'; it has conv_1, conv_2"):
+        run(tmp_path, "--layers=conv_1,conv_9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--dataset=embedded", "--output=nowhere"], 2, "--model"),
+        (["--model=x", "--dataset=embedded", "--output=nowhere", "--pool=median"], 2, "median"),
+        (["--model=x", "--dataset=embedded", "--output=nowhere", "stray"], 2, "stray"),
+        (["--model=nothing/here", "--dataset=embedded", "--output=nowhere"], 1, "nothing/here"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(arguments, status, message):
+    command = [sys.executable, "-m", "experiments.linear_probe", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status
+    complaint = done.stderr.splitlines()[-1]  # TensorFlow may have said something before
+    assert complaint.startswith("linear_probe: ")
+    assert message in complaint
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
