@@ -133,4 +133,4 @@ def test_encoder_and_decoder_stay(steps):
     """Any movement of the frozen networks, batch norm statistics included."""
     steps.after(2)
     for name, variable in steps.frozen.items():
-        np.testing.assert_array_equal(variable, recipe.recipe_array(name, variable.shape), err_msg=name)
+        np.testing.assert_array_equal(variable.numpy(), recipe.recipe_array(name, variable.shape), err_msg=name)

@@ -119,8 +119,8 @@ def test_batch_norm_in_training(scale):
     y = layer(tf.constant(x), training=True)
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-3) * gamma + normal(4), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(layer.moving_mean, 0.025 * mean, rtol=1e-5)
-    np.testing.assert_allclose(layer.moving_variance, 0.975 + 0.025 * variance * 4 / 3, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.025 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.975 + 0.025 * variance * 4 / 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["scale", "shift"])
@@ -141,7 +141,7 @@ def test_folded_batch_norm_equals_unfolded(norm):
     plain = (oracles.conv2d(x, kernel) - batch_norm.moving_mean.numpy()) * scale + batch_norm.beta.numpy()
     np.testing.assert_allclose(folded, oracles.leaky(plain), rtol=1e-4, atol=1e-5)
     for variable, value in zip(block.variables, before, strict=True):
-        np.testing.assert_array_equal(variable, value)
+        np.testing.assert_array_equal(variable.numpy(), value)
 
 
 def test_scaled_truncated_normal():
@@ -171,7 +171,7 @@ def test_grouped_glorot():
         kernel = part.kernel.numpy()
         assert limit * 0.999 < np.abs(kernel).max() <= limit
         np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.02)
-        np.testing.assert_array_equal(part.bias, np.full(32, 0.1, np.float32))
+        np.testing.assert_array_equal(part.bias.numpy(), np.full(32, 0.1, np.float32))
     first, second = (part.kernel.numpy() for part in block.blocks)
     assert not np.array_equal(first, second)
 
