@@ -1,0 +1,87 @@
+"""Stage 1: losses, what moves in a step, what a loss that is not finite does."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts import losses
+from tests.models.helpers import autoencoder, images, moved, snapshot
+
+
+def test_losses():
+    """The sum of the terms, the weights from the configuration, the biases of the last layer under weight decay."""
+    model = autoencoder(reconstruction_weight=7.0, weight_decay=0.1)
+    terms = model.compute_losses(images(), training=False)
+    squares = float(losses.reconstruction(model(images()), images(), 1.0))
+    np.testing.assert_allclose(terms["reconstruction"], 7 * squares, rtol=1e-5)
+    decayed = [v for v in model.trainable_variables if v.name == "kernel"] + [model.decoder.to_image.bias]
+    assert {id(v) for v in decayed} == {id(v) for v in model.decayed_weights()}
+    total = sum(np.sum(np.square(v.numpy().astype(float))) for v in decayed)
+    np.testing.assert_allclose(terms["l2"], 0.1 * total / 2, rtol=1e-5)
+    np.testing.assert_allclose(terms["loss"], terms["reconstruction"] + terms["l2"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_everything_moves(graph):
+    """A layer without a gradient, statistics that stay."""
+    model = autoencoder()
+    before = snapshot(model)
+    step = tf.function(model.train_step) if graph else model.train_step
+    step(images())
+    assert moved(model, before) == set(before)
+    assert int(model.optimizer.iterations) == 1
+
+
+def test_evaluation_moves_nothing():
+    """Statistics that learn from the test images."""
+    model = autoencoder()
+    before = snapshot(model)
+    logs = model.test_step(images())
+    assert not moved(model, before)
+    np.testing.assert_allclose(logs["loss"], model.compute_losses(images(), training=False)["loss"], rtol=1e-6)
+
+
+def test_fit_lowers_the_loss():
+    """Keras' own loop: the docstring's example; means that are not reset at an epoch."""
+    model = autoencoder(learning_rate=3e-3)
+    data = tf.data.Dataset.from_tensors(images()).repeat(5)
+    history = model.fit(data, epochs=2, verbose=0).history
+    assert history["reconstruction"][1] < history["reconstruction"][0]
+    last = [float(mean.result()) for mean in model.metrics]
+    np.testing.assert_allclose(last[0], history["loss"][1], rtol=1e-6)
+    assert all(float(mean.count) == 5 for mean in model.metrics)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_loss_that_is_not_finite(graph):
+    """A run that goes on with NaN: the step raises, names the term, and no weight changes."""
+    model = autoencoder()
+    before = {v.path: v.numpy().copy() for v in model.trainable_variables}
+    step = tf.function(model.train_step) if graph else model.train_step
+    bad = tf.tensor_scatter_nd_update(images(), [[0, 0, 0, 0]], [float("nan")])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"'(loss|reconstruction)' is not finite"):
+        step(bad)
+    for variable in model.trainable_variables:
+        np.testing.assert_array_equal(variable.numpy(), before[variable.path])
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_bfloat16_agrees():
+    """Losses in bfloat16, weights in bfloat16; losses further off than bfloat16's 8 bits through 8 layers."""
+    low, full = autoencoder("mixed_bfloat16"), autoencoder()
+    inputs = images(8)
+    ours, theirs = low.compute_losses(tf.cast(inputs, tf.bfloat16)), full.compute_losses(inputs)
+    for name, value in ours.items():
+        assert value.dtype == tf.float32
+        np.testing.assert_allclose(value, theirs[name], rtol=0.01, err_msg=name)
+    low.train_step(inputs)
+    assert {variable.dtype for variable in low.variables} == {"float32"}
+
+
+def test_pictures():
+    """Rows outside [-1, 1], or of other sizes."""
+    rows = autoencoder().pictures(images())
+    assert set(rows) == {"image", "reconstruction"}
+    for row in rows.values():
+        assert row.shape == (4, 32, 32, 3)
+        assert float(tf.reduce_max(tf.abs(row))) <= 1

@@ -1,0 +1,123 @@
+"""The release's Adam against NumPy, its averages, its learning rate."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts.config import preset
+from lts.training.optimizers import ReleaseAdam, build_optimizer, linear_decay
+from tests import oracles
+
+RATE = 3e-4
+
+
+def variables() -> dict:
+    """A kernel, biases and a beta, by name."""
+    rs = np.random.RandomState(0)
+    return {
+        name: keras.Variable(rs.standard_normal(6).astype(np.float32), name=name) for name in ("kernel", "bias", "beta")
+    }
+
+
+def gradients(step: int) -> list:
+    """Gradients of three sizes, the smallest near Adam's epsilon."""
+    rs = np.random.RandomState(100 + step)
+    return [(rs.standard_normal(6) * 10.0**-power).astype(np.float32) for power in (0, 2, 5)]
+
+
+def optimizer(**options) -> ReleaseAdam:
+    """With the release's constants."""
+    return ReleaseAdam(RATE, **{"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-5, "average_decay": 0.9999, **options})
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_against_oracle(graph):
+    """Epsilon inside the bias correction, the factor on beta, averages of the value after the step (traps 11, 14)."""
+    ours, names = optimizer(), variables()
+    oracle = {name: oracles.Adam(v.numpy(), 2.0 if name == "bias" else 1.0) for name, v in names.items()}
+    ours.build(list(names.values()))
+    apply = tf.function(ours.apply) if graph else ours.apply
+    for step in range(12):
+        apply([tf.constant(g) for g in gradients(step)])
+        for adam, gradient in zip(oracle.values(), gradients(step), strict=True):
+            adam.step(gradient, RATE, beta_2=float(np.float32(0.999)))  # as TensorFlow rounds it
+    slots = zip(ours._momentums, ours._velocities, ours.averages, strict=True)
+    for (name, variable), (momentum, velocity, average) in zip(names.items(), slots, strict=True):
+        adam = oracle[name]
+        np.testing.assert_allclose(variable.numpy(), adam.value, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(momentum.numpy(), adam.m, rtol=1e-5, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(velocity.numpy(), adam.v, rtol=1e-5, atol=1e-15, err_msg=name)
+        np.testing.assert_allclose(average.numpy(), adam.average, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_first_step_moves_by_the_rate():
+    """A bias correction left out: without it the first step is 16 times too small."""
+    ours, names = optimizer(), variables()
+    before = names["kernel"].numpy()
+    ours.apply([np.ones(6, np.float32), *gradients(0)[1:]], list(names.values()))
+    np.testing.assert_allclose(before - names["kernel"].numpy(), RATE / (1 + 1e-5 / np.sqrt(1e-3)), rtol=1e-3)
+
+
+def test_without_bias_factor_it_is_the_adam_of_keras():
+    """The fused operation against Keras' own update."""
+    ours, names = optimizer(bias_gradient_factor=1.0), variables()
+    theirs, twins = keras.optimizers.Adam(RATE, beta_1=0.5, beta_2=0.999, epsilon=1e-5), variables()
+    for step in range(5):
+        ours.apply(gradients(step), list(names.values()))
+        theirs.apply([tf.constant(g) for g in gradients(step)], list(twins.values()))
+    for name, variable in names.items():
+        np.testing.assert_allclose(variable.numpy(), twins[name].numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_average_starts_at_the_weights_and_warms_up():
+    """An average that starts at 0, or decays by 0.9999 from the first step."""
+    ours, names = optimizer(), variables()
+    start = names["kernel"].numpy()
+    ours.apply(gradients(0), list(names.values()))
+    np.testing.assert_array_equal(ours.averages[0].numpy(), start)
+    first = names["kernel"].numpy()
+    ours.apply(gradients(1), list(names.values()))
+    np.testing.assert_allclose(ours.averages[0].numpy(), 2 / 11 * start + 9 / 11 * first, rtol=1e-6)
+
+
+def test_no_average():
+    """Memory for averages that nobody asked for."""
+    ours, names = optimizer(average_decay=0.0), variables()
+    ours.build(list(names.values()))
+    assert not ours.averages
+    assert not [variable.path for variable in ours.variables if "average" in variable.path]
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 1.0), (450, 1 - 0.99 * 0.5), (899, 1 - 0.99 * 899 / 900), (900, 0.01), (5000, 0.01)]
+)
+def test_linear_decay(step, factor):
+    """The decay over all steps instead of 90 %, a rate that goes to 0 (REFERENCE trap 12)."""
+    np.testing.assert_allclose(linear_decay(RATE, 1000)(step), RATE * factor, rtol=1e-5)
+
+
+def test_rate_is_that_before_the_step():
+    """The step after increment in the schedule."""
+    ours, names = optimizer(), variables()
+    ours.learning_rate = linear_decay(RATE, 10, final_rate=0.01, decay_fraction=0.9)
+    assert float(ours.learning_rate) == pytest.approx(RATE)
+    ours.apply(gradients(0), list(names.values()))
+    assert float(ours.learning_rate) == pytest.approx(RATE * (1 - 0.99 / 9))
+
+
+def test_built_from_the_configuration():
+    """A constant of the stage that is not handed on."""
+    stage = preset("tiny", beta_1=0.4, beta_2=0.99, epsilon=1e-4, bias_gradient_factor=3.0, average_decay=0.9).stage_2
+    ours = build_optimizer(stage, 100, 1e-2)
+    assert (ours.beta_1, ours.beta_2, ours.epsilon) == (0.4, 0.99, 1e-4)
+    assert (ours.bias_gradient_factor, ours.average_decay) == (3.0, 0.9)
+    assert float(ours.learning_rate) == pytest.approx(1e-2)
+
+
+def test_config_round_trip():
+    """An argument that the config forgets."""
+    ours = build_optimizer(preset("release").stage_1, 100, RATE)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(ours))
+    assert type(again) is ReleaseAdam
+    assert again.get_config() == ours.get_config()
