@@ -6,9 +6,9 @@ discriminator and its variables weights, biases, BatchNorm/...; REFERENCE trap
 the release's checkpoints.
 """
 
-import re
-
 import keras
+
+from lts.networks.naming import variables_by_path
 
 _LEAVES = {"kernel": "weights", "bias": "biases"}
 
@@ -48,7 +48,6 @@ def release_variables(*networks: keras.Model, num_strides: int = 4) -> dict[str,
     """
     names = {}
     for network in networks:
-        for variable in network.variables:
-            path = variable.path[re.search(rf"(^|/)({network.name})/", variable.path).start(2) :]
-            names[release_name(path, num_strides)] = variable
+        for path, variable in variables_by_path(network).items():
+            names[release_name(f"{network.name}/{path}", num_strides)] = variable
     return names
