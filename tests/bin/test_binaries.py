@@ -186,9 +186,9 @@ def test_a_workdir_that_cannot_be_written_is_one_line(photos, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_helpfull_lists_every_field():
+def test_help_lists_every_field():
     """Every field of the configuration has a flag with a line of help."""
-    done = run("lts.bin.train_gan", "--helpfull")
+    done = run("lts.bin.train_gan", "--help")
     for words in (
         "--keep_probability",
         "a cell is KEPT with this probability",
