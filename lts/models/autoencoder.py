@@ -36,6 +36,11 @@ class Autoencoder(keras.Model):
         grid = self.config.mask_grid
         self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_widths[-1]))
 
+    @property
+    def metrics(self):
+        """What Keras resets at the beginning of an epoch or an evaluation."""
+        return list(self.means.means.values())
+
     def call(self, images, training=False):
         """Reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""
         return self.decoder(self.encoder(images, training=training), training=training)
@@ -73,7 +78,7 @@ class Autoencoder(keras.Model):
         return {"image": images, "reconstruction": self(images)}
 
     def get_config(self):
-        return {"name": self.name, "config": self.config.to_dict()}
+        return {**super().get_config(), "config": self.config.to_dict()}
 
     @classmethod
     def from_config(cls, config):

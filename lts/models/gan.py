@@ -37,8 +37,8 @@ class DamageRepairGAN(keras.Model):
         super().__init__(name=name, **kwargs)
         self.config = config
         auto, dtype = config.autoencoder, self.dtype_policy
-        self.encoder = Encoder(auto, dtype=dtype, trainable=False)
-        self.decoder = Decoder(auto, dtype=dtype, trainable=False)
+        self.encoder = Encoder(auto, dtype=dtype)
+        self.decoder = Decoder(auto, dtype=dtype)
         self.repair = RepairNetwork(auto, dtype=dtype) if config.damage.repair else None
         self.discriminator = Discriminator(
             config.discriminator, config.mask_grid, auto.bn_decay, auto.bn_epsilon, dtype=dtype
@@ -53,6 +53,12 @@ class DamageRepairGAN(keras.Model):
         if self.repair:
             self.repair.build(features)
         self.discriminator.build(input_shape)
+        self.encoder.trainable = self.decoder.trainable = False  # after building: it must reach their variables
+
+    @property
+    def metrics(self):
+        """What Keras resets at the beginning of an epoch or an evaluation."""
+        return list(self.means.means.values())
 
     def compile(self, d_optimizer, g_optimizer, **kwargs):
         """Sets the players' optimizers; both step together, so they are one Adam in the release's sense."""
@@ -190,7 +196,7 @@ class DamageRepairGAN(keras.Model):
         }
 
     def get_config(self):
-        return {"name": self.name, "config": self.config.to_dict()}
+        return {**super().get_config(), "config": self.config.to_dict()}
 
     @classmethod
     def from_config(cls, config):

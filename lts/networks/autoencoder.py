@@ -44,7 +44,7 @@ class Encoder(keras.Model):
         return x
 
     def get_config(self):
-        return {"name": self.name, "config": vars(self.config)}
+        return {**super().get_config(), "config": vars(self.config)}
 
     @classmethod
     def from_config(cls, config):
@@ -103,7 +103,7 @@ class Decoder(keras.Model):
         return self.output_image(x, training)
 
     def get_config(self):
-        return {"name": self.name, "config": vars(self.config)}
+        return {**super().get_config(), "config": vars(self.config)}
 
     @classmethod
     def from_config(cls, config):

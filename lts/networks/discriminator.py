@@ -87,7 +87,7 @@ class Trunk(keras.Model):
 
     def get_config(self):
         own = {"bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
-        return {"name": self.name, "config": vars(self.config), **own}
+        return {**super().get_config(), "config": vars(self.config), **own}
 
     @classmethod
     def from_config(cls, config):
@@ -164,7 +164,7 @@ class Discriminator(keras.Model):
 
     def get_config(self):
         own = {"grid": self.grid, "bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
-        return {"name": self.name, "config": vars(self.config), **own}
+        return {**super().get_config(), "config": vars(self.config), **own}
 
     @classmethod
     def from_config(cls, config):

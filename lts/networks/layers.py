@@ -276,7 +276,8 @@ def local_response_norm(x, radius: int = 2, bias: float = 1.0, alpha: float = 2e
     if beta != 0.75:
         raise ValueError(f"beta must be 0.75, the power is taken by square roots. Received: beta={beta}")
     channels = x.shape[-1]
-    band = tf.linalg.band_part(tf.ones([channels, channels], x.dtype), radius, radius)
+    reach = min(radius, channels - 1)
+    band = tf.linalg.band_part(tf.ones([channels, channels], x.dtype), reach, reach)
     sums = tf.nn.conv2d(tf.square(x), band[None, None], 1, "SAME")
     root = tf.math.rsqrt(bias + alpha * sums)  # ** -1/2
     return x * root * tf.sqrt(root)  # ** -3/4

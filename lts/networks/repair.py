@@ -87,7 +87,7 @@ class RepairNetwork(keras.Model):
         return decoder.output_image(x)
 
     def get_config(self):
-        return {"name": self.name, "config": vars(self.config)}
+        return {**super().get_config(), "config": vars(self.config)}
 
     @classmethod
     def from_config(cls, config):

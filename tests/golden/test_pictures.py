@@ -1,0 +1,20 @@
+"""G9: the release's montages of images and of kernels, bit by bit."""
+
+import numpy as np
+import pytest
+
+from lts.training.pictures import montage, weights_montage
+
+
+def test_montage(golden):
+    """Rows and columns exchanged, images out of order."""
+    np.testing.assert_array_equal(montage(golden["g9_imgs"], rows=2, columns=3), golden["g9_montage"])
+
+
+@pytest.mark.parametrize("pad", [1, 2])
+def test_weights_montage(golden, pad):
+    """Order, scale of each kernel, rounding to bytes, frame."""
+    ours = weights_montage(golden["g9_weights"], rows=2, columns=3, pad=pad)
+    theirs = golden[f"g9_weights_montage_pad{pad}"]
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,113 @@
+"""The discriminator: input scale, pools, heads, dropout, larger images; parameter counts of the release's sizes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts.config import preset
+from lts.networks.autoencoder import Decoder, Encoder
+from lts.networks.discriminator import Discriminator, Trunk
+from lts.networks.repair import RepairNetwork
+from tests import oracles
+
+TINY = preset("tiny", trunk_norm="lrn").discriminator
+RELEASE = preset("release")
+
+
+def images(batch: int = 2, size: int = 48) -> tf.Tensor:
+    """Images in [-1, 1]."""
+    return tf.constant(np.random.RandomState(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "count"),
+    [
+        (Encoder(RELEASE.autoencoder), (None, 96, 96, 3), 699_168),
+        (Decoder(RELEASE.autoencoder), (None, 6, 6, 512), 1_568_547),
+        (RepairNetwork(RELEASE.autoencoder), (None, 6, 6, 512), 6_297_216),
+        (Trunk(RELEASE.discriminator), (None, 96, 96, 3), 2_334_080),
+        (Discriminator(RELEASE.discriminator), (None, 96, 96, 3), 40_097_411),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_parameter_counts_of_the_release(network, shape, count):
+    """REFERENCE, "Names and sizes", exactly."""
+    network.build(shape)
+    assert sum(int(np.prod(variable.shape)) for variable in network.trainable_variables) == count
+
+
+def test_docstring_shapes_of_the_trunk():
+    """The shapes that the docstring walks through."""
+    endpoints = Trunk(RELEASE.discriminator)(images(1, 96))
+    sizes = {name: tuple(value.shape[1:]) for name, value in endpoints.items()}
+    assert sizes == {
+        "conv_1": (24, 24, 96),
+        "conv_2": (12, 12, 256),
+        "conv_3": (6, 6, 384),
+        "conv_4": (6, 6, 384),
+        "conv_5": (6, 6, 256),
+    }
+
+
+@pytest.mark.parametrize("last", ["conv_1", "conv_3"])
+def test_trunk_stops_at_a_layer(last):
+    """Layers above that are still run."""
+    assert list(Trunk(TINY)(images(), last=last))[-1] == last
+
+
+def test_first_layers_against_oracle():
+    """The input's scale and mean, padding of conv_1 and pool_1, LRN before instead of after the pool (trap 9)."""
+    trunk = Trunk(TINY)
+    endpoints = trunk(images())
+    conv_1, conv_2 = trunk.convs[:2]
+    scaled = (np.asarray(images(), np.float64) + 1) * 127.5 - np.array([123.68, 116.78, 103.94])
+    first = np.maximum(oracles.conv2d(scaled, conv_1.kernel.numpy(), 2) + 0.1, 0)
+    np.testing.assert_allclose(endpoints["conv_1"], first, rtol=1e-4, atol=1e-3)
+    pooled = oracles.local_response_norm(oracles.max_pool(first))
+    halves = np.split(pooled, 2, axis=-1)
+    kernels = [block.kernel.numpy() for block in conv_2.blocks]
+    second = np.concatenate([oracles.conv2d(x, kernel) for x, kernel in zip(halves, kernels, strict=True)], -1)
+    np.testing.assert_allclose(endpoints["conv_2"], np.maximum(second + 0.1, 0), rtol=1e-3, atol=1e-3)
+
+
+def test_batch_norms_of_the_release():
+    """A gamma in the discriminator (REFERENCE trap 7), LRN's trunk with more batch norms than conv_5's."""
+    network = Discriminator(TINY)
+    network.build((None, 48, 48, 3))
+    assert not [v.path for v in network.variables if v.name == "gamma"]
+    betas = [v.path.split("/", 1)[1] for v in network.variables if v.name == "beta"]
+    assert betas == [
+        "trunk/conv_5/conv_0/batch_norm/beta",
+        "trunk/conv_5/conv_1/batch_norm/beta",
+        "fc_1/batch_norm/beta",
+    ]
+    for variable in network.variables:
+        if variable.name == "bias":
+            np.testing.assert_array_equal(variable.numpy(), np.full(variable.shape, 0.1, np.float32))
+
+
+def test_dropout():
+    """Kept units that are not divided by 0.5, dropped ones that pass, a mask applied to the returned fc_1."""
+    network = Discriminator(TINY)
+    plain = network(images())
+    mask = np.random.RandomState(1).uniform(size=(2, 1, 1, TINY.fc_width)) < 0.5
+    dropped = network(images(), dropout=mask.astype(np.float32))
+    np.testing.assert_array_equal(plain["fc_1"], dropped["fc_1"])
+    hidden = plain["fc_1"].numpy().astype(np.float64) * mask / 0.5
+    wanted = oracles.conv2d(hidden, network.fc_2.kernel.numpy())[:, 0, 0] + 0.1
+    np.testing.assert_allclose(dropped["logits"], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_mask_head_against_oracle():
+    """The head on another layer, its cells in another order."""
+    network = Discriminator(TINY)
+    out = network(images())
+    wanted = oracles.conv2d(out["conv_5"], network.mask_head.kernel.numpy())[..., 0] + 0.1
+    np.testing.assert_allclose(out["mask_logits"], wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_larger_images():
+    """Images above the training size: logits are the mean over positions, the mask head follows the grid."""
+    out = Discriminator(TINY)(images(2, 64))
+    assert out["logits"].shape == (2, 2)
+    assert out["mask_logits"].shape == (2, 8, 8)

@@ -1,0 +1,184 @@
+"""Blocks of the networks against NumPy oracles."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts.networks import layers
+from tests import oracles
+
+
+def normal(*shape, seed: int = 0) -> np.ndarray:
+    """float32 normal numbers."""
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8])
+def test_local_response_norm(channels):
+    """Window cut at the first and last channel, alpha divided by the window, a wrong power."""
+    x = 100 * normal(2, 3, 4, channels)
+    ours = layers.local_response_norm(tf.constant(x))
+    np.testing.assert_allclose(ours, oracles.local_response_norm(x), rtol=2e-6)
+    np.testing.assert_allclose(ours, tf.nn.local_response_normalization(x, 2, 1.0, 2e-5, 0.75), rtol=2e-6)
+
+
+def test_local_response_norm_gradient():
+    """A gradient that is not TensorFlow's own."""
+    x = tf.constant(100 * normal(2, 3, 4, 8))
+    weights = normal(2, 3, 4, 8, seed=1)
+    gradients = []
+    for function in (layers.local_response_norm, lambda x: tf.nn.local_response_normalization(x, 2, 1.0, 2e-5, 0.75)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.reduce_sum(function(x) * weights)
+        gradients.append(tape.gradient(y, x))
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
+
+
+def test_local_response_norm_names_beta():
+    """A power that the square roots cannot take."""
+    with pytest.raises(ValueError, match=r"beta=0\.5"):
+        layers.local_response_norm(tf.zeros([1, 1, 1, 4]), beta=0.5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6)])
+def test_upsample_bilinear(size):
+    """Half-pixel centres, a corner repeated at the wrong end, height and width exchanged."""
+    x = normal(2, *size, 3)
+    ours = layers.upsample_bilinear(tf.constant(x))
+    np.testing.assert_allclose(ours, oracles.legacy_bilinear(x), rtol=1e-6, atol=1e-6)
+    legacy = tf.raw_ops.ResizeBilinear(images=x, size=[2 * size[0], 2 * size[1]], align_corners=False)
+    np.testing.assert_allclose(ours, legacy, rtol=1e-6, atol=1e-6)
+
+
+def test_upsample_bilinear_is_not_the_image_resize_of_tensorflow_2():
+    """The trap itself (REFERENCE trap 6)."""
+    x = normal(1, 4, 4, 1)
+    assert np.abs(layers.upsample_bilinear(tf.constant(x)) - tf.image.resize(x, [8, 8])).max() > 0.1
+
+
+def test_upsample_nearest():
+    """Cells that are interleaved instead of repeated."""
+    x = normal(2, 3, 4, 1)
+    np.testing.assert_array_equal(layers.upsample_nearest(x, 4), x.repeat(4, axis=1).repeat(4, axis=2))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("size", [7, 12])
+def test_max_pool(size, padding):
+    """The odd pixel of the padding at the wrong end (REFERENCE trap 10)."""
+    x = normal(2, size, size, 3)
+    np.testing.assert_array_equal(layers.max_pool(tf.constant(x), padding), oracles.max_pool(x, padding))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, "SAME"), (2, 2, "SAME"), (11, 4, "SAME"), (3, 2, "VALID")]
+)
+def test_conv_block(kernel, stride, padding):
+    """Padding before instead of after, a bias after the activation, the leak."""
+    x = normal(2, 16, 16, 3)
+    block = layers.ConvBlock(5, kernel, stride, padding, activation="leaky_relu")
+    y = block(tf.constant(x))
+    block.bias.assign(normal(5))
+    y = block(tf.constant(x))
+    wanted = oracles.leaky(oracles.conv2d(x, block.kernel.numpy(), stride, padding) + normal(5))
+    assert block.compute_output_shape(x.shape) == y.shape == wanted.shape
+    np.testing.assert_allclose(y, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_grouped_conv_block():
+    """Channels that are interleaved between the groups, outputs joined in another order."""
+    x = normal(2, 5, 5, 6)
+    block = layers.GroupedConvBlock(4, 3, groups=2)
+    y = block(tf.constant(x))
+    parts = [oracles.conv2d(x[..., 3 * i : 3 * i + 3], part.kernel.numpy()) for i, part in enumerate(block.blocks)]
+    np.testing.assert_allclose(y, np.concatenate(parts, -1), rtol=1e-4, atol=1e-5)
+    assert [part.kernel.shape for part in block.blocks] == [(3, 3, 3, 2)] * 2
+
+
+@pytest.mark.parametrize(("argument", "value"), [("norm", "layer"), ("activation", "gelu")])
+def test_conv_block_names_wrong_arguments(argument, value):
+    """A misspelt option that is taken for None."""
+    with pytest.raises(ValueError, match=f"{argument}='{value}'"):
+        layers.ConvBlock(4, 3, **{argument: value})
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_batch_norm_in_training(scale):
+    """Normalised with the unbiased variance, moving average of the biased one (REFERENCE trap 7), gamma left over."""
+    x = 3 * normal(2, 2, 1, 4) + 1  # N = 4: biased and unbiased differ by a third
+    layer = layers.BatchNorm(scale=scale)
+    layer.build(x.shape)
+    layer.beta.assign(normal(4))
+    gamma = np.ones(4)
+    if scale:
+        gamma = 1 + 0.1 * normal(4, seed=1)
+        layer.gamma.assign(gamma)
+    assert len(layer.trainable_variables) == 1 + scale
+    y = layer(tf.constant(x), training=True)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-3) * gamma + normal(4), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), 0.025 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), 0.975 + 0.025 * variance * 4 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["scale", "shift"])
+def test_folded_batch_norm_equals_unfolded(norm):
+    """Folding into the kernel that forgets gamma, epsilon or the moving mean; statistics that move in inference."""
+    x = normal(2, 6, 6, 3)
+    block = layers.ConvBlock(4, 3, norm=norm, activation="leaky_relu")
+    block.build(x.shape)
+    for index, variable in enumerate(block.variables[1:]):
+        variable.assign(1 + 0.3 * np.abs(normal(4, seed=index)))
+    before = [variable.numpy() for variable in block.variables]
+    folded = block(tf.constant(x))
+    batch_norm, kernel = block.batch_norm, block.kernel.numpy()
+    unfolded = oracles.leaky(batch_norm(tf.constant(oracles.conv2d(x, kernel), tf.float32)).numpy())
+    np.testing.assert_allclose(folded, unfolded, rtol=1e-4, atol=1e-5)
+    gamma = batch_norm.gamma.numpy() if norm == "scale" else 1.0
+    scale = gamma / np.sqrt(batch_norm.moving_variance.numpy() + 1e-3)
+    plain = (oracles.conv2d(x, kernel) - batch_norm.moving_mean.numpy()) * scale + batch_norm.beta.numpy()
+    np.testing.assert_allclose(folded, oracles.leaky(plain), rtol=1e-4, atol=1e-5)
+    for variable, value in zip(block.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_scaled_truncated_normal():
+    """Keras' correction for the truncation (0.3 %), fan in for the mean of the fans, no cut at 2 sd."""
+    shape = (3, 3, 64, 192)  # 110592 numbers: the sd is known to 0.2 %
+    values = np.asarray(layers.ScaledTruncatedNormal()(shape))
+    sd = np.sqrt(1.3 * 2 / (9 * (64 + 192) / 2))
+    cut = 0.87962566  # sd of a standard normal cut at 2
+    assert np.abs(values).max() <= 2 * sd
+    assert np.abs(values).max() > 1.99 * sd
+    np.testing.assert_allclose(values.std(), cut * sd, rtol=7e-3)
+    np.testing.assert_allclose(values.mean(), 0, atol=4 * cut * sd / np.sqrt(values.size))
+
+
+def test_scaled_truncated_normal_draws_each_kernel_anew():
+    """One seed for all kernels of a network."""
+    initializer = layers.ScaledTruncatedNormal()
+    assert not np.array_equal(initializer((2, 2, 4, 4)), initializer((2, 2, 4, 4)))
+
+
+def test_grouped_glorot():
+    """Glorot's range from the whole layer instead of a group's shape; biases other than 0.1 (REFERENCE trap 8)."""
+    block = layers.GroupedConvBlock(64, 3, 2, kernel_initializer="glorot_uniform", bias_value=0.1)
+    block.build((None, 6, 6, 96))
+    limit = np.sqrt(6 / (9 * (48 + 32)))
+    for part in block.blocks:
+        kernel = part.kernel.numpy()
+        assert limit * 0.999 < np.abs(kernel).max() <= limit
+        np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.02)
+        np.testing.assert_array_equal(part.bias.numpy(), np.full(32, 0.1, np.float32))
+    first, second = (part.kernel.numpy() for part in block.blocks)
+    assert not np.array_equal(first, second)
+
+
+def test_initializer_round_trip():
+    """A block that comes back from its config with another initialiser."""
+    block = layers.ConvBlock(4, 3, kernel_initializer="glorot_uniform")
+    again = layers.ConvBlock.from_config(block.get_config())
+    assert isinstance(again.kernel_initializer, keras.initializers.GlorotUniform)
+    assert isinstance(layers.ConvBlock(4, 3).kernel_initializer, layers.ScaledTruncatedNormal)
