@@ -1,7 +1,7 @@
 """Names of the authors' public TensorFlow 1 release, and our variables under them.
 
 The release's program calls its networks encoder, decoder, generator and
-discriminator and its variables weights, biases, BatchNorm/...; REFERENCE trap
+discriminator and its variables weights, biases, BatchNorm/...; BUILD_NOTES trap
 16 has the irregular ones. This map serves the golden tests and the reader of
 the release's checkpoints.
 """

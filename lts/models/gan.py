@@ -18,7 +18,7 @@ class DamageRepairGAN(keras.Model):
     """Frozen encoder and decoder, repair network and discriminator (paper section 3; release).
 
     Both players' losses come from one forward pass, and both gradients are
-    taken before either is applied (REFERENCE traps 3 to 5). The encoder and the
+    taken before either is applied (BUILD_NOTES traps 3 to 5). The encoder and the
     decoder run with inference batch norm and never change.
 
     Args:
@@ -122,7 +122,7 @@ class DamageRepairGAN(keras.Model):
         return {**out, "reconstruction": reconstruction, "repaired": repaired}
 
     def compute_losses(self, images, keep, out) -> dict:
-        """Scalar losses: every term by itself, and `disc_total` and `gen_total` (REFERENCE, "Adversarial losses")."""
+        """Scalar losses: every term by itself, and `disc_total` and `gen_total` (release)."""
         config = self.config.loss
         real, fake = tf.split(out["logits"], 2)
         labels = tf.concat([tf.ones_like(keep), keep], 0)[..., 0]
