@@ -16,7 +16,7 @@ def features_and_mask(seed: int = 0):
 
 
 def test_average():
-    """Border averages over 9 cells, an average of damaged features, kept cells that are rescaled (BUILD_NOTES trap 1)."""
+    """Border averages over 9 cells, average of damaged features, kept cells rescaled (BUILD_NOTES trap 1)."""
     features, keep = features_and_mask()
     ours = damage_features(tf.constant(features), keep)
     wanted = features * keep + (1 - keep) * oracles.average(features)
