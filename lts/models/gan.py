@@ -30,8 +30,10 @@ class DamageRepairGAN(keras.Model):
       >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
     """
 
-    LOSSES = ("real_or_fake", "mask", "generator", "masked_reconstruction", "l2", "disc_total", "gen_total")
-    METRICS = (*LOSSES, "accuracy_real", "accuracy_repaired", "accuracy_mask")
+    METRICS = (
+        *("real_or_fake", "mask", "generator", "masked_reconstruction"),
+        *("accuracy_real", "accuracy_repaired", "accuracy_mask", "l2", "disc_total", "gen_total"),
+    )
 
     def __init__(self, config: Config, name="gan", **kwargs):
         super().__init__(name=name, **kwargs)
