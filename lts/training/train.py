@@ -92,7 +92,8 @@ def train(
         model = build_model(config, stage, total)
     checkpoints = Checkpoints(workdir, checkpoint_items(model))
     if not checkpoints.restore() and stage == "gan":
-        runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
+        done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
+        print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
     step = steps_done(model)
     if step >= total:
         print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
