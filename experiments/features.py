@@ -19,8 +19,8 @@ class ProbeError(UserError):
 def pooled_cells(height: int, width: int, channels: int, dimensions: int) -> int:
     """Cells a side of the pooled map: the g for which g * g * channels comes closest to `dimensions`.
 
-    For 9,000 dimensions and the widths of AlexNet this gives 9,600, 9,216, 9,600, 9,600 and 9,216 values for
-    conv_1 to conv_5: the grids that linear probes of AlexNet have been reported with.
+    For 9,000 dimensions, the widths of AlexNet and maps that are large enough this gives 9,600, 9,216, 9,600, 9,600
+    and 9,216 values for conv_1 to conv_5.
 
     Args:
       height, width: cells of the feature map; it is never enlarged, so g is at most the smaller of the two.

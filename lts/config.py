@@ -77,8 +77,8 @@ class DiscriminatorConfig:
 
     trunk_widths: tuple[int, ...] = setting((96, 256, 384, 384, 256), "conv_1..conv_5 (release)")
     trunk_groups: tuple[int, ...] = setting((1, 2, 1, 2, 2), "of conv_1..conv_5 (release)")
-    conv_1_kernel: int = setting(11, "(release)")
-    conv_1_stride: int = setting(4, "(release)")
+    conv_1_kernel: int = setting(11, "kernel of conv_1 (release)")
+    conv_1_stride: int = setting(4, "stride of conv_1 (release)")
     disc_padding: str = setting("SAME", "of conv_1, pool_1, pool_2: SAME (release) | VALID")
     trunk_norm: str = setting("lrn", "lrn (release) | batch_norm after every trunk convolution (ours)")
     fc_width: int = setting(4096, "units of fc_1 (release)")
@@ -92,7 +92,9 @@ class LossConfig:
     reconstruction_weight: float = setting(30.0, "both stages (release)")
     mask_weight: float = setting(0.1, "of the mask head's cross entropy (release)")
     weight_decay: float = setting(5e-5, "L2: weight_decay * sum(w ** 2) / 2 (release)")
-    generator_loss: str = setting("release", "release: confusion, REFERENCE trap 3 | paper: fool on repaired images")
+    generator_loss: str = setting(
+        "release", "release: confuse, on both halves (release) | paper: fool, on repaired images (paper)"
+    )
     reconstruct: str = setting("kept", "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped")
 
 
@@ -100,18 +102,20 @@ class LossConfig:
 class StageConfig:
     """Schedule and optimizer of one stage of training (release)."""
 
-    batch_size: int = setting(256, "global: the release ran 128 on each of 2 GPUs")
-    epochs: int = setting(500, "(release)")
-    steps: int = setting(0, "training steps; 0: floor(images / batch_size) * epochs")
+    batch_size: int = setting(256, "images a step, over all GPUs: the release ran 128 on each of 2 (release)")
+    epochs: int = setting(500, "passes over the images, where steps is 0 (release)")
+    steps: int = setting(0, "training steps; 0: floor(images / batch_size) * epochs (ours)")
     learning_rate: float = setting(3e-4, "stage 1: autoencoder; stage 2: discriminator (release)")
     repair_learning_rate: float = setting(3e-4, "stage 2 alone: repair network (release: the same Adam)")
     final_rate: float = setting(0.01, "last learning rate as a fraction of the first (release)")
     decay_fraction: float = setting(0.9, "linear decay over this part of the steps (release)")
-    beta_1: float = setting(0.5, "Adam (release)")
-    beta_2: float = setting(0.999, "Adam (release)")
-    epsilon: float = setting(1e-5, "Adam, outside the bias correction: epsilon hat (release)")
+    beta_1: float = setting(0.5, "of Adam (release)")
+    beta_2: float = setting(0.999, "of Adam (release)")
+    epsilon: float = setting(1e-5, "of Adam, outside the bias correction: epsilon hat (release)")
     bias_gradient_factor: float = setting(2.0, "gradients of biases count this often (release)")
-    average_decay: float = setting(0.9999, "of the weights' moving average, never read there; 0: none (release)")
+    average_decay: float = setting(
+        0.9999, "decay of the weights' moving average, which nothing reads; 0: none (release)"
+    )
     precision: str = setting("float32", "of activations: float32 (release) | bfloat16 (ours); weights stay float32")
     seed: int = setting(1, "(ours) every random number is a function of (seed, step, position in the batch)")
 

@@ -26,7 +26,7 @@ def reconstruction(decoded, images, weight: float = 30.0):
 
 
 def masked_reconstruction(decoded, images, pixels, weight: float = 30.0):
-    """weight * mean squared error over the marked pixels (release; REFERENCE trap 2).
+    """weight * mean squared error over the marked pixels (release; BUILD_NOTES trap 2).
 
     Args:
       decoded: [B, H, W, 3], the repaired images.

@@ -1,14 +1,14 @@
 """Names of the authors' public TensorFlow 1 release, and our variables under them.
 
 The release's program calls its networks encoder, decoder, generator and
-discriminator and its variables weights, biases, BatchNorm/...; REFERENCE trap
+discriminator and its variables weights, biases, BatchNorm/...; BUILD_NOTES trap
 16 has the irregular ones. This map serves the golden tests and the reader of
 the release's checkpoints.
 """
 
-import re
-
 import keras
+
+from lts.networks.naming import variables_by_path
 
 _LEAVES = {"kernel": "weights", "bias": "biases"}
 
@@ -48,7 +48,6 @@ def release_variables(*networks: keras.Model, num_strides: int = 4) -> dict[str,
     """
     names = {}
     for network in networks:
-        for variable in network.variables:
-            path = variable.path[re.search(rf"(^|/)({network.name})/", variable.path).start(2) :]
-            names[release_name(path, num_strides)] = variable
+        for path, variable in variables_by_path(network).items():
+            names[release_name(f"{network.name}/{path}", num_strides)] = variable
     return names

@@ -21,7 +21,7 @@ def test_presets(name):
 
 
 def test_release_constants():
-    """The release's numbers, from REFERENCE."""
+    """The release's numbers."""
     config = preset("release")
     assert (config.image.image_size, config.mask_grid, config.autoencoder.num_strides) == (96, 6, 4)
     assert config.autoencoder.decoder_widths == (256, 128, 64, 32)

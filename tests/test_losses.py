@@ -21,7 +21,7 @@ def test_reconstruction():
 
 
 def test_masked_reconstruction():
-    """The denominator: 3 x the number of marked pixels, not of all, nor of pixels without the 3 (REFERENCE trap 2)."""
+    """The denominator: 3 x the number of marked pixels, not of all, not without the 3 (BUILD_NOTES trap 2)."""
     pixels = (np.random.RandomState(2).uniform(size=(2, 4, 4, 1)) < 0.4).astype(np.float32)
     squares = (images(0).astype(float) - images(1)) ** 2
     wanted = 30 * np.sum(squares * pixels) / (3 * pixels.sum())
@@ -37,7 +37,7 @@ def test_masked_reconstruction_is_over_the_batch():
 
 
 def test_nothing_kept_gives_zero_and_a_finite_gradient():
-    """0 / 0 (REFERENCE trap 2)."""
+    """0 / 0 (BUILD_NOTES trap 2)."""
     decoded = tf.constant(images(0))
     with tf.GradientTape() as tape:
         tape.watch(decoded)

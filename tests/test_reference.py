@@ -24,7 +24,7 @@ from lts.reference import release_name, release_variables
     ],
 )
 def test_names(ours, theirs):
-    """REFERENCE trap 16: there is no deconv_3, groups are conv_k/conv_0 and conv_k/conv_1."""
+    """BUILD_NOTES trap 16: there is no deconv_3, groups are conv_k/conv_0 and conv_k/conv_1."""
     assert release_name(ours, num_strides=4) == theirs
 
 

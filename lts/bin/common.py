@@ -43,6 +43,8 @@ def run(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
         sys.exit(status)
 
+    for flag in FLAGS.flags_by_module_dict().get(__name__, ()):  # --help shows them too, not --helpfull alone
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)
 
 

@@ -9,9 +9,13 @@ def kernels(network: keras.Model) -> list:
     return [variable for variable in network.variables if variable.name == "kernel"]
 
 
+TOTALS = ("loss", "disc_total", "gen_total")
+
+
 def checks(losses: dict):
-    """Operations that fail, naming the loss term, when a loss is not finite."""
-    return [tf.debugging.check_numerics(value, f"loss term {name!r} is not finite") for name, value in losses.items()]
+    """Operations that fail, naming the loss term, when one is not finite; totals are left to their terms."""
+    terms = {name: value for name, value in losses.items() if name not in TOTALS}
+    return [tf.debugging.check_numerics(value, f"loss term {name!r} is not finite") for name, value in terms.items()]
 
 
 def replica_share(loss):
@@ -44,7 +48,7 @@ def local_rows(draw, shape, axis: int = 0):
 
 
 class MeanMetrics:
-    """A `keras.metrics.Mean` for each named number, made at the first update of its name."""
+    """A `keras.metrics.Mean` for each named number."""
 
     def __init__(self, names):
         self.means = {name: keras.metrics.Mean(name=name) for name in names}

@@ -18,7 +18,7 @@ class DamageRepairGAN(keras.Model):
     """Frozen encoder and decoder, repair network and discriminator (paper section 3; release).
 
     Both players' losses come from one forward pass, and both gradients are
-    taken before either is applied (REFERENCE traps 3 to 5). The encoder and the
+    taken before either is applied (BUILD_NOTES traps 3 to 5). The encoder and the
     decoder run with inference batch norm and never change.
 
     Args:
@@ -30,8 +30,10 @@ class DamageRepairGAN(keras.Model):
       >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
     """
 
-    LOSSES = ("real_or_fake", "mask", "generator", "masked_reconstruction", "l2", "disc_total", "gen_total")
-    METRICS = (*LOSSES, "accuracy_real", "accuracy_repaired", "accuracy_mask")
+    METRICS = (
+        *("real_or_fake", "mask", "generator", "masked_reconstruction"),
+        *("accuracy_real", "accuracy_repaired", "accuracy_mask", "l2", "disc_total", "gen_total"),
+    )
 
     def __init__(self, config: Config, name="gan", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -122,7 +124,7 @@ class DamageRepairGAN(keras.Model):
         return {**out, "reconstruction": reconstruction, "repaired": repaired}
 
     def compute_losses(self, images, keep, out) -> dict:
-        """Scalar losses: every term by itself, and `disc_total` and `gen_total` (REFERENCE, "Adversarial losses")."""
+        """Scalar losses: every term by itself, and `disc_total` and `gen_total` (release)."""
         config = self.config.loss
         real, fake = tf.split(out["logits"], 2)
         labels = tf.concat([tf.ones_like(keep), keep], 0)[..., 0]

@@ -1,0 +1,1 @@
+"""The networks: pure forward maps, registered Keras objects under the package name "lts"."""

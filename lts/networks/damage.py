@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def draw_keep_mask(uniform, keep_probability: float):
-    """Keep mask of uniform numbers: floor(keep_probability + U) (release; REFERENCE trap 1).
+    """Keep mask of uniform numbers: floor(keep_probability + U) (release; BUILD_NOTES trap 1).
 
     Args:
       uniform: [B, h, w, 1] numbers in [0, 1).

@@ -46,7 +46,7 @@ class ScaledTruncatedNormal(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("lts")
 class BatchNorm(keras.layers.Layer):
-    """Batch norm with the release's moving averages (REFERENCE trap 7).
+    """Batch norm with the release's moving averages (BUILD_NOTES trap 7).
 
     Training normalises with the biased batch variance and feeds the unbiased
     one, N / (N - 1) times it, into the moving variance; Keras' own layer feeds
@@ -289,7 +289,7 @@ def max_pool(x, padding: str = "SAME"):
 
 
 def upsample_bilinear(x):
-    """Doubles height and width by the release's legacy bilinear resize (REFERENCE trap 6).
+    """Doubles height and width by the release's legacy bilinear resize (BUILD_NOTES trap 6).
 
     Output 2i is input i, output 2i + 1 the mean of inputs i and i + 1, the last
     one repeated: no half-pixel centres. `tf.image.resize` is a different map.

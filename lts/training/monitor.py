@@ -11,7 +11,7 @@ import tqdm
 
 from lts import files
 
-SHOWN = 6  # numbers on a progress line
+SHOWN = 7  # numbers on a progress line
 
 
 def format_time(seconds: float) -> str:

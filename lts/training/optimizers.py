@@ -8,7 +8,7 @@ from lts.config import StageConfig
 
 @keras.saving.register_keras_serializable("lts")
 class ReleaseAdam(keras.optimizers.Adam):
-    """Adam as the release runs it (REFERENCE, "Optimiser"; traps 11 and 14).
+    """Adam as the release runs it (BUILD_NOTES traps 11 and 14).
 
     Epsilon stands outside the bias correction ("epsilon hat"), as in Keras. Ours
     adds two things of the release: gradients of biases count

@@ -49,6 +49,7 @@ def train(
     log_steps: int = 50,
     picture_steps: int = 500,
     checkpoint_minutes: float = 10.0,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
     """Trains one stage, or goes on with it where it stopped.
 
@@ -61,6 +62,7 @@ def train(
       log_steps: steps between two lines of scalars.
       picture_steps: steps between two picture strips.
       checkpoint_minutes: minutes between two checkpoints; one is written at the end in any case.
+      strategy: how to distribute; None: MirroredStrategy over the GPUs, or nothing where there is none.
 
     Returns:
       How the call ended. A finished run returns at once.
@@ -85,14 +87,13 @@ def train(
         _check_autoencoder(config, autoencoder)
     runs.claim(workdir, record)
     keras.utils.set_random_seed(settings.seed)
-    strategy = (
-        tf.distribute.MirroredStrategy() if tf.config.list_physical_devices("GPU") else tf.distribute.get_strategy()
-    )
+    strategy = strategy or _default_strategy()
     with strategy.scope():
         model = build_model(config, stage, total)
     checkpoints = Checkpoints(workdir, checkpoint_items(model))
     if not checkpoints.restore() and stage == "gan":
-        runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
+        done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
+        print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
     step = steps_done(model)
     if step >= total:
         print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
@@ -113,6 +114,12 @@ def train(
     state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
     print(f"{stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
     return Result(step, total, seconds, signal)
+
+
+def _default_strategy() -> tf.distribute.Strategy:
+    if tf.config.list_physical_devices("GPU"):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
 
 
 def build_model(config: Config, stage: str, total_steps: int = 1) -> keras.Model:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from lts import files
 from lts.config import Config, differences
 from lts.errors import UserError
+from lts.networks.naming import variables_by_path
 
 
 class TrainingError(UserError):
@@ -93,7 +94,7 @@ class Checkpoints:
         newest = self.manager.latest_checkpoint
         if newest is None:
             return False
-        _restore(self.manager.checkpoint, newest).assert_existing_objects_matched()
+        _restore(self.manager.checkpoint, newest)
         return True
 
     def save(self, step: int) -> None:
@@ -121,9 +122,7 @@ def restore_networks(workdir: str | pathlib.Path, **networks: keras.Model) -> in
     newest = tf.train.latest_checkpoint(str(pathlib.Path(workdir) / "checkpoints"))
     if newest is None:
         raise TrainingError(f"{workdir} has no checkpoint yet: train it first")
-    status = _restore(_checkpoint(networks), newest)
-    status.assert_existing_objects_matched()
-    status.expect_partial()
+    _restore(_checkpoint(networks), newest)
     return int(newest.rpartition("-")[2])
 
 
@@ -135,16 +134,18 @@ def _checkpoint(items: dict[str, Any]) -> tf.train.Checkpoint:
     """
     tracked = {}
     for name, item in items.items():
-        variables = {variable.path.split(f"{item.name}/", 1)[-1]: variable.value for variable in item.variables}
-        if len(variables) != len(item.variables):
-            raise ValueError(f"two variables of {name} have the same path. Received: {sorted(variables)}")
-        tracked[name] = variables
+        tracked[name] = {path: variable.value for path, variable in variables_by_path(item).items()}
     return tf.train.Checkpoint(**tracked)
 
 
-def _restore(checkpoint: tf.train.Checkpoint, path: str):
+def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Restores all variables of `checkpoint`; the file may hold more."""
     try:
-        return checkpoint.restore(path)
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()
+    except AssertionError as error:
+        missing = str(error).splitlines()[0]
+        raise TrainingError(f"checkpoint {path} does not hold all that is needed: {missing}") from None
     except (tf.errors.OpError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"checkpoint {path} cannot be restored: {reason}") from None
+        raise TrainingError(f"checkpoint {path} cannot be restored: {str(error).splitlines()[0]}") from None

@@ -40,7 +40,6 @@ def test_a_run_of_another_configuration_is_refused(tmp_path):
         quickstart.Stages(tmp_path / "stages.json", _config(learning_rate=0.5))
 
 
-@pytest.mark.slow
 def test_the_whole_chain(tmp_path, monkeypatch, capsys):
     from lts.training import exporting
 
@@ -58,3 +57,13 @@ def test_the_whole_chain(tmp_path, monkeypatch, capsys):
     assert quickstart.run(_config(), tmp_path, splits) == path
     assert capsys.readouterr().out.count("done before") == 7
     assert path.exists()
+
+
+@pytest.mark.slow
+def test_features_beat_random_initialisation(tmp_path):
+    """The quickstart as README runs it: what the features learn must be more than chance shows, with fixed seeds."""
+    quickstart.run(preset("tiny"), tmp_path)
+    results = json.loads((tmp_path / "probe" / "results.json").read_text())
+    for layer in ("conv_3", "conv_4"):
+        low, _ = results["difference"][layer]["interval"]
+        assert low > 0, (layer, results["difference"][layer])

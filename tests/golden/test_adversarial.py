@@ -68,7 +68,7 @@ def test_loss_terms(golden, step, name, ours):
 
 @pytest.mark.parametrize(("name", "fc_1_terms"), [("disc_total", 1), ("gen_total", 1), ("returned_loss", 2)])
 def test_totals(golden, step, name, fc_1_terms):
-    """Which terms each player minimises (REFERENCE trap 3): the generator's total holds the discriminator's."""
+    """Which terms each player minimises (BUILD_NOTES trap 3): the generator's total holds the discriminator's."""
     ours = step.terms.get(name, step.terms["disc_total"] + step.terms["gen_total"])
     golden.check_loss(f"g6_{name}", ours, recipe.LOSS, fc_1_terms * recipe.fc_1_correction(golden))
 

@@ -16,7 +16,7 @@ def features_and_mask(seed: int = 0):
 
 
 def test_average():
-    """Border averages over 9 cells, an average of damaged features, kept cells that are rescaled (REFERENCE trap 1)."""
+    """Border averages over 9 cells, average of damaged features, kept cells rescaled (BUILD_NOTES trap 1)."""
     features, keep = features_and_mask()
     ours = damage_features(tf.constant(features), keep)
     wanted = features * keep + (1 - keep) * oracles.average(features)
@@ -43,7 +43,7 @@ def test_dtype_stays():
 
 @pytest.mark.parametrize("probability", [0.3, 0.5])
 def test_keep_probability(probability):
-    """The probability to drop for the probability to keep (REFERENCE trap 1)."""
+    """The probability to drop for the probability to keep (BUILD_NOTES trap 1)."""
     uniform = np.random.RandomState(0).uniform(size=(100, 30, 30, 1)).astype(np.float32)
     keep = draw_keep_mask(uniform, probability).numpy()
     assert set(np.unique(keep)) == {0.0, 1.0}

@@ -31,7 +31,7 @@ def images(batch: int = 2, size: int = 48) -> tf.Tensor:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_parameter_counts_of_the_release(network, shape, count):
-    """REFERENCE, "Names and sizes", exactly."""
+    """Parameter counts of the release, exactly."""
     network.build(shape)
     assert sum(int(np.prod(variable.shape)) for variable in network.trainable_variables) == count
 
@@ -71,7 +71,7 @@ def test_first_layers_against_oracle():
 
 
 def test_batch_norms_of_the_release():
-    """A gamma in the discriminator (REFERENCE trap 7), LRN's trunk with more batch norms than conv_5's."""
+    """A gamma in the discriminator (BUILD_NOTES trap 7), LRN's trunk with more batch norms than conv_5's."""
     network = Discriminator(TINY)
     network.build((None, 48, 48, 3))
     assert not [v.path for v in network.variables if v.name == "gamma"]

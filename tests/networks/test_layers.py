@@ -53,7 +53,7 @@ def test_upsample_bilinear(size):
 
 
 def test_upsample_bilinear_is_not_the_image_resize_of_tensorflow_2():
-    """The trap itself (REFERENCE trap 6)."""
+    """The trap itself (BUILD_NOTES trap 6)."""
     x = normal(1, 4, 4, 1)
     assert np.abs(layers.upsample_bilinear(tf.constant(x)) - tf.image.resize(x, [8, 8])).max() > 0.1
 
@@ -67,7 +67,7 @@ def test_upsample_nearest():
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("size", [7, 12])
 def test_max_pool(size, padding):
-    """The odd pixel of the padding at the wrong end (REFERENCE trap 10)."""
+    """The odd pixel of the padding at the wrong end (BUILD_NOTES trap 10)."""
     x = normal(2, size, size, 3)
     np.testing.assert_array_equal(layers.max_pool(tf.constant(x), padding), oracles.max_pool(x, padding))
 
@@ -106,7 +106,7 @@ def test_conv_block_names_wrong_arguments(argument, value):
 
 @pytest.mark.parametrize("scale", [True, False])
 def test_batch_norm_in_training(scale):
-    """Normalised with the unbiased variance, moving average of the biased one (REFERENCE trap 7), gamma left over."""
+    """Normalised with the unbiased variance, moving average of the biased one (BUILD_NOTES trap 7), gamma left over."""
     x = 3 * normal(2, 2, 1, 4) + 1  # N = 4: biased and unbiased differ by a third
     layer = layers.BatchNorm(scale=scale)
     layer.build(x.shape)
@@ -163,7 +163,7 @@ def test_scaled_truncated_normal_draws_each_kernel_anew():
 
 
 def test_grouped_glorot():
-    """Glorot's range from the whole layer instead of a group's shape; biases other than 0.1 (REFERENCE trap 8)."""
+    """Glorot's range from the whole layer instead of a group's shape; biases other than 0.1 (BUILD_NOTES trap 8)."""
     block = layers.GroupedConvBlock(64, 3, 2, kernel_initializer="glorot_uniform", bias_value=0.1)
     block.build((None, 6, 6, 96))
     limit = np.sqrt(6 / (9 * (48 + 32)))

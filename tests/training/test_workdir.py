@@ -1,0 +1,126 @@
+"""The record and the checkpoints of a run: nothing left out, nothing mixed up."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts import files
+from lts.config import preset
+from lts.networks.naming import variables_by_path
+from lts.training import workdir as runs
+from lts.training.train import build_model, checkpoint_items, steps_done
+from lts.training.workdir import Checkpoints, TrainingError
+
+
+def _config(**overrides):
+    return preset(
+        "tiny", steps=2, batch_size=4, encoder_widths="4,4,8,8", trunk_widths="4,8,8,8,8", fc_width=8, **overrides
+    )
+
+
+def _values(model) -> dict:
+    items = checkpoint_items(model).items()
+    return {f"{name}/{path}": v.numpy() for name, item in items for path, v in variables_by_path(item).items()}
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "gan"])
+def test_a_checkpoint_holds_every_variable(tmp_path, stage):
+    """TensorFlow does not look into Keras' lists of layers: handed over as objects, most weights were lost silently."""
+    model = build_model(_config(), stage, 2)
+    Checkpoints(tmp_path, checkpoint_items(model)).save(0)
+    stored = tf.train.list_variables(str(tmp_path / "checkpoints"))
+    shapes = sorted(str(shape) for name, shape in stored if "save_counter" not in name and "OBJECT_GRAPH" not in name)
+    assert shapes == sorted(str(list(value.shape)) for value in _values(model).values())
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "gan"])
+def test_save_and_restore_is_exact(tmp_path, stage):
+    """Weights, batch norm statistics, both optimizers' slots and the step come back bit by bit."""
+    model = build_model(_config(average_decay=0.9), stage, 2)
+    model.train_step(tf.random.stateless_uniform([4, 48, 48, 3], [1, 2], -1, 1))
+    Checkpoints(tmp_path, checkpoint_items(model)).save(1)
+    other = build_model(_config(average_decay=0.9), stage, 2)
+    before = _values(other)
+    assert Checkpoints(tmp_path, checkpoint_items(other)).restore()
+    assert steps_done(other) == 1
+    expected, restored = _values(model), _values(other)
+    assert expected.keys() == restored.keys()
+    assert any(not np.array_equal(before[name], expected[name]) for name in expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(restored[name], value, err_msg=name)
+
+
+def test_single_networks_come_out_of_a_run(tmp_path):
+    """Stage 2 takes encoder and decoder out of stage 1's checkpoint: all of them, and nothing else moves."""
+    source = build_model(_config(), "autoencoder", 2)
+    Checkpoints(tmp_path, checkpoint_items(source)).save(7)
+    model = build_model(_config(), "gan", 2)
+    before = [v.numpy() for v in model.repair.variables]
+    assert runs.restore_networks(tmp_path, encoder=model.encoder, decoder=model.decoder) == 7
+    for ours, theirs in ((model.encoder, source.encoder), (model.decoder, source.decoder)):
+        for one, two in zip(ours.variables, theirs.variables, strict=True):
+            np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
+    for one, two in zip(before, model.repair.variables, strict=True):
+        np.testing.assert_array_equal(one, two.numpy())
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
+    """A missing or misshapen variable must not leave random weights behind."""
+    Checkpoints(tmp_path, checkpoint_items(build_model(_config(), "autoencoder", 2))).save(0)
+    wider = build_model(_config().replace(encoder_widths="8,8,8,8"), "autoencoder", 2)
+    with pytest.raises(TrainingError, match="cannot be restored"):
+        Checkpoints(tmp_path, checkpoint_items(wider)).restore()
+    with pytest.raises(TrainingError, match="does not hold"):
+        runs.restore_networks(tmp_path, discriminator=build_model(_config(), "gan", 2).discriminator)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    """A broken checkpoint would take the place of a good one."""
+    model = build_model(_config(), "autoencoder", 2)
+    checkpoints = Checkpoints(tmp_path, checkpoint_items(model))
+    kernel = model.encoder.blocks[1].kernel
+    kernel.assign(tf.fill(kernel.shape, float("nan")))
+    with pytest.raises(TrainingError, match="encoder/conv_1/kernel is not finite at step 5"):
+        checkpoints.save(5)
+    assert checkpoints.manager.latest_checkpoint is None
+
+
+def test_a_workdir_belongs_to_one_configuration(tmp_path):
+    """The message names every field that differs, and the data may change with a note alone."""
+    record = {"stage": "autoencoder", "config": _config(), "data": {"images": 3}}
+    runs.claim(tmp_path, record)
+    runs.claim(tmp_path, {**record, "data": {"images": 4}})
+    other = _config(learning_rate=0.5, keep_probability=0.7)
+    with pytest.raises(TrainingError) as caught:
+        runs.claim(tmp_path, {**record, "stage": "gan", "config": other})
+    for words in ("stage_1.learning_rate: 0.003 -> 0.5", "damage.keep_probability: 0.3 -> 0.7", "autoencoder -> gan"):
+        assert words in str(caught.value)
+
+
+def test_a_damaged_record_is_one_clear_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"stage": "gan", "config": {"image": {"size": 3}}}')
+    with pytest.raises(TrainingError, match=r"unknown field image\.'size'"):
+        runs.read_record(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        runs.read_record(tmp_path)
+    with pytest.raises(TrainingError, match="holds no run"):
+        runs.read_record(tmp_path / "nothing")
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    """A writer that dies leaves the old file, and nothing beside it."""
+    path = tmp_path / "a.json"
+    files.write_json(path, {"one": 1})
+
+    def dying():
+        with files.replacing(path) as beside:
+            beside.write_text("half")
+            raise RuntimeError("dead")
+
+    with pytest.raises(RuntimeError):
+        dying()
+    assert json.loads(path.read_text()) == {"one": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
