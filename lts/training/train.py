@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from lts import data
-from lts.config import Config
+from lts.config import Config, StageConfig
 from lts.models.autoencoder import Autoencoder
 from lts.models.gan import DamageRepairGAN
 from lts.training import workdir as runs
@@ -74,18 +74,8 @@ def train(
     began = time.monotonic()
     workdir = pathlib.Path(workdir)
     settings = config.stage_1 if stage == "autoencoder" else config.stage_2
-    total = settings.steps or source.num_examples // settings.batch_size * settings.epochs
-    if total == 0:
-        raise TrainingError(
-            f"{source.num_examples} images are less than one batch of {settings.batch_size}: "
-            "lower --batch_size or give --steps"
-        )
-    record = {"stage": stage, "dataset": source.name, "split": source.split, "config": config}
-    record["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
-    if autoencoder is not None:
-        record["autoencoder"] = str(autoencoder)
-        _check_autoencoder(config, autoencoder)
-    runs.claim(workdir, record)
+    total = _total_steps(settings, source)
+    _claim(config, stage, source, workdir, autoencoder)
     keras.utils.set_random_seed(settings.seed)
     strategy = strategy or _default_strategy()
     with strategy.scope():
@@ -104,7 +94,7 @@ def train(
         source, config.image, batch_size=settings.batch_size, seed=settings.seed, first_step=step, steps=total - step
     )
     samples = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
-    samples = tf.cast(samples, tf.float32) / 127.5 - 1
+    samples = tf.cast(samples, tf.float32) / 127.5 - 1  # [PICTURES, size, size, 3] in [-1, 1]
     loop = _Loop(model, strategy, batches, checkpoints, monitor, samples, log_steps, picture_steps, checkpoint_minutes)
     try:
         signal = loop.run(step, total)
@@ -114,6 +104,27 @@ def train(
     state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
     print(f"{stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
     return Result(step, total, seconds, signal)
+
+
+def _total_steps(settings: StageConfig, source: data.Source) -> int:
+    """Steps of the whole run; raises `TrainingError` when an epoch holds none."""
+    total = settings.steps or source.num_examples // settings.batch_size * settings.epochs
+    if total == 0:
+        raise TrainingError(
+            f"{source.num_examples} images are less than one batch of {settings.batch_size}: "
+            "lower --batch_size or give --steps"
+        )
+    return total
+
+
+def _claim(config: Config, stage: str, source: data.Source, workdir: pathlib.Path, autoencoder) -> None:
+    """Makes the workdir this run's; raises `TrainingError` when it is another's, or the autoencoder does not fit."""
+    record = {"stage": stage, "dataset": source.name, "split": source.split, "config": config}
+    record["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
+    if autoencoder is not None:
+        record["autoencoder"] = str(autoencoder)
+        _check_autoencoder(config, autoencoder)
+    runs.claim(workdir, record)
 
 
 def _default_strategy() -> tf.distribute.Strategy:
