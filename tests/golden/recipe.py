@@ -228,6 +228,9 @@ def check_updates(
         if not suffix.startswith("/Adam"):  # Adam's moments start at 0
             start, _ = golden.both(f"{prefix}{name}{suffix}", recipe_array(name, ours.shape))
             mine, theirs = mine - start, theirs - start
+        if not norm(theirs):  # a variable that a mask leaves without a gradient
+            note(f"{prefix}{name}{suffix} stays", norm(mine), 0.0)
+            continue
         gaps.append(1 - float(mine @ theirs) / (norm(mine) * norm(theirs)))
         note(f"{prefix}{name}{suffix} 1 - cosine", gaps[-1], worst)
         note(f"{prefix}{name}{suffix} length", abs(norm(mine) / norm(theirs) - 1), np.sqrt(2 * worst))
