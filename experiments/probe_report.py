@@ -100,7 +100,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
         line(results["baseline_mean"], mean_label(results), color="0.35", linewidth=2)
     axes.axhline(100 / len(results["dataset"]["classes"]), color="0.5", linestyle=":", linewidth=1, label="chance")
     axes.set_ylabel("test accuracy, %")
-    axes.set_title(title(results), fontsize=10)
+    axes.set_title(title(results).replace(": ", "\n", 1), fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     handles, names = axes.get_legend_handles_labels()
