@@ -140,7 +140,7 @@ def test_a_signal_writes_a_checkpoint_and_the_run_goes_on(photos, never_stopped,
         tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (tmp_path / "ae", never_stopped)
     )
     names = [name for name in whole.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
-    assert len(names) > 100
+    assert len(names) > 80
     for name in names:
         if "save_counter" not in name:
             np.testing.assert_array_equal(stopped.get_tensor(name), whole.get_tensor(name), err_msg=name)
