@@ -167,7 +167,7 @@ def test_skipped_files_are_listed(tmp_path, save, capsys):
     save("good.png")
     (tmp_path / "bad.png").write_bytes(b"")
     open_source(f"folder:{tmp_path}", skip_broken_images=True)
-    assert "skipped 1 broken images: bad.png" in capsys.readouterr().err
+    assert "skipped 1 broken images: bad.png" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
