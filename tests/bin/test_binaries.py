@@ -195,7 +195,8 @@ def test_bad_input_is_one_line(module, flags, status, words, tmp_path):
 def test_a_workdir_that_cannot_be_written_is_one_line(photos, tmp_path):
     """A file where a folder should be (a read-only folder would not stop root)."""
     (tmp_path / "file").write_text("")
-    done = run("lts.bin.train_autoencoder", f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'file' / 'ae'}")
+    flags = (f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'file' / 'ae'}", "--preset=tiny", "--steps=1")
+    done = run("lts.bin.train_autoencoder", *flags)
     assert done.returncode == 1
     assert str(tmp_path / "file") in done.stderr
     assert done.stderr.count("\n") == 1
