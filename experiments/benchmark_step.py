@@ -2,7 +2,7 @@
 
     python -m experiments.benchmark_step --preset=release --batch_size=32
 
-Counts the operations of every convolution in the traced step that something
+Counts the operations of every convolution and fully connected layer in the traced step that something
 depends on (2 for a multiply-add), measures what a large 3x3 convolution reaches
 in the same rounds, and prints images/s, GFLOP/s and the fraction of that peak.
 """
@@ -22,8 +22,8 @@ PEAK_SHAPE = (16, 56, 56, 128)  # of the convolution that stands for the peak: 3
 PEAK_CALLS = 8
 
 
-def convolution_gflop(graph) -> float:
-    """10 ** 9 operations of the convolutions in a graph that its outputs or its side effects depend on."""
+def layer_gflop(graph) -> float:
+    """10 ** 9 operations of the layers in a graph that its outputs or its side effects depend on."""
     needed, waiting = set(), [op for op in graph.get_operations() if op._is_stateful] + [t.op for t in graph.outputs]
     while waiting:
         op = waiting.pop()
@@ -33,6 +33,10 @@ def convolution_gflop(graph) -> float:
     total = 0
     for op in graph.get_operations():
         if op.name not in needed:
+            continue
+        if op.type == "MatMul":
+            inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
+            total += 2 * op.outputs[0].shape.num_elements() * inner
             continue
         if op.type == "Conv2D":
             kernel, pixels = op.inputs[1].shape, op.outputs[0].shape
@@ -61,7 +65,7 @@ def peak(precision: str) -> tuple[Callable, float]:
         return tf.reduce_sum(x)
 
     graph = convolutions.get_concrete_function(x).graph
-    return lambda: convolutions(x).numpy(), convolution_gflop(graph)
+    return lambda: convolutions(x).numpy(), layer_gflop(graph)
 
 
 def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Callable, float]:
@@ -82,7 +86,7 @@ def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Call
         function(images)
         return steps_done(model)
 
-    return call, convolution_gflop(graph)
+    return call, layer_gflop(graph)
 
 
 def main() -> None:

@@ -129,7 +129,7 @@ class Discriminator(keras.Model):
         )
         # Logits are float32 under every policy (and fc_2 in bfloat16 corrupts the heap: BUILD_NOTES, "bfloat16").
         self.mask_head = ConvBlock(1, 3, name="mask_head", dtype="float32", **options)
-        self.fc_2 = ConvBlock(2, 1, name="fc_2", dtype="float32", **options)
+        self.fc_2 = ConvBlock(2, 1, padding="VALID", name="fc_2", dtype="float32", **options)
 
     def build(self, input_shape):
         self.trunk.build(input_shape)
