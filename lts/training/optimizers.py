@@ -43,7 +43,7 @@ class ReleaseAdam(keras.optimizers.Adam):
         if self.average_decay:
             decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
             average = self.averages[index].value
-            average.assign_sub((1 - decay) * (average - variable))
+            tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=1 - decay, delta=average - variable)
         if self._factors[index] != 1.0:
             gradient = gradient * self._factors[index]
         tf.raw_ops.ResourceApplyAdam(
