@@ -353,7 +353,7 @@ def _validate_stage(section: str, stage: StageConfig, check, choice) -> None:
     for name in ("beta_1", "beta_2", "average_decay"):
         check(section, name, 0 <= getattr(stage, name) < 1, "in [0, 1)")
     choice(section, "precision", "float32", "bfloat16")
-    check(section, "seed", 0 <= stage.seed < 2**31, "in [0, 2**31)")
+    check(section, "seed", 0 <= stage.seed < 2**30, "in [0, 2**30)")
 
 
 def _presets() -> dict[str, Config]:

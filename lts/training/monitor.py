@@ -57,7 +57,7 @@ class Monitor:
         self.bar = None
         if sys.stderr.isatty():
             self.bar = tqdm.tqdm(total=total_steps, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
-        self._mark(first_step)
+        self.restart_clock(first_step)
 
     def _drop_lines_after(self, step: int) -> None:
         """A resumed run writes the lines after its checkpoint again."""
@@ -66,12 +66,9 @@ class Monitor:
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
             files.write_text(self.metrics_path, "".join(kept))
 
-    def _mark(self, step: int) -> None:
-        self.marked_step, self.marked_time = step, time.monotonic()
-
     def restart_clock(self, step: int) -> None:
-        """Leaves out what came before (compiling, saving) from images/s."""
-        self._mark(step)
+        """Leaves out what came before (compiling) from images/s."""
+        self.marked_step, self.marked_time = step, time.monotonic()
 
     def text(self, name: str, text: str) -> None:
         """A text page in TensorBoard."""
@@ -100,7 +97,7 @@ class Monitor:
         else:
             progress = f"{self.title} step {step}/{self.total_steps} {rate:.0f} images/s left {format_time(left)}"
             print(f"{progress} {shown}", flush=True)
-        self._mark(step)
+        self.restart_clock(step)
 
     def pictures(self, step: int, columns: dict) -> None:
         """The picture strip: to TensorBoard, and pictures/latest.png."""

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from lts import data
-from lts.config import Config, StageConfig
+from lts.config import Config, StageConfig, differences
 from lts.models.autoencoder import Autoencoder
 from lts.models.gan import DamageRepairGAN
 from lts.training import workdir as runs
@@ -174,14 +174,10 @@ def _check_autoencoder(config: Config, autoencoder) -> None:
     record = runs.read_record(autoencoder)
     if record["stage"] != "autoencoder":
         raise TrainingError(f"{autoencoder} is a run of stage {record['stage']!r}, not of an autoencoder")
-    old = record["config"]
-    for name, before, now in (
-        ("image_size", old.image.image_size, config.image.image_size),
-        ("encoder_widths", old.autoencoder.encoder_widths, config.autoencoder.encoder_widths),
-        ("encoder_kernel", old.autoencoder.encoder_kernel, config.autoencoder.encoder_kernel),
-    ):
-        if before != now:
-            raise TrainingError(f"{autoencoder} was trained with {name}={before}. Received: {name}={now}")
+    decisive = ("image.image_size", "autoencoder.encoder_", "autoencoder.bn_epsilon")
+    changed = [line for line in differences(record["config"], config) if line.startswith(decisive)]
+    if changed:
+        raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
 
 
 @dataclasses.dataclass

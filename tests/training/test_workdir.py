@@ -10,7 +10,7 @@ from lts import files
 from lts.config import preset
 from lts.networks.naming import variables_by_path
 from lts.training import workdir as runs
-from lts.training.train import build_model, checkpoint_items, steps_done
+from lts.training.train import _check_autoencoder, build_model, checkpoint_items, steps_done
 from lts.training.workdir import Checkpoints, TrainingError
 
 
@@ -124,3 +124,12 @@ def test_files_are_whole_or_absent(tmp_path):
         dying()
     assert json.loads(path.read_text()) == {"one": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("change", [{"encoder_widths": "4,4,8,16"}, {"bn_epsilon": 0.01}])
+def test_an_autoencoder_of_another_configuration_is_refused(tmp_path, change):
+    """Frozen networks read with other constants decode something else, without a word."""
+    runs.claim(tmp_path, {"stage": "autoencoder", "config": _config()})
+    with pytest.raises(TrainingError, match=next(iter(change))):
+        _check_autoencoder(_config().replace(**change), tmp_path)
+    _check_autoencoder(_config(learning_rate=0.5), tmp_path)
