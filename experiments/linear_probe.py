@@ -3,7 +3,8 @@
     python -m experiments.linear_probe --model=runs/features --dataset=folder:LABELLED --output=runs/probe \
         --baseline=runs/random_1,runs/random_2,runs/random_3
 
-Writes results.json, results.md and results.png into --output. A run that was stopped goes on where it stopped.
+Writes results.json, results.md and results.png into --output, and test images for TensorBoard's embedding projector
+into --output/tensorboard. A run that was stopped goes on where it stopped.
 """
 
 import dataclasses
@@ -25,11 +26,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     text("data_dir", None, "Where tfds keeps its data sets.", flag_values=values)
     text("train_split", None, "Split to train on; none: the data set's own.", flag_values=values)
     text("test_split", None, "Split to test on; none: the data set's own.", flag_values=values)
-    text("output", None, "Folder for results.json, results.md and results.png.", flag_values=values)
+    text("output", None, "Folder for results.json, results.md, results.png, tensorboard/.", flag_values=values)
     flags.DEFINE_list("layers", [], "Layers to probe; none: all.", flag_values=values)
     integer("dimensions", DEFAULT.dimensions, "Values a layer is pooled to, about.", 1, flag_values=values)
     choice("pool", DEFAULT.pool, POOLS, "How feature maps are pooled.", flag_values=values)
     choice("classifier", DEFAULT.classifier, CLASSIFIERS, "Linear classifier.", flag_values=values)
+    integer("projector_images", 1000, "Test images in the embedding projector; 0: none.", 0, flag_values=values)
     integer("batch_size", 100, "Images in one forward pass; speed alone.", 1, flag_values=values)
     integer("seed", DEFAULT.seed, "Of the validation split and the bootstrap.", 0, flag_values=values)
     flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
@@ -39,7 +41,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Flags to one call of `probe_run.run`."""
     common.import_tensorflow()
-    from experiments import probe_report, probe_run
+    from experiments import probe_report, probe_run, projector
     from lts import data, saved_model
 
     names = ("classifier", "pool", "dimensions", "seed")
@@ -50,6 +52,7 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     test = data.open_source(values.dataset, values.test_split, purpose="test", **options)
     results = probe_run.run(model, baselines, train, test, values.layers, protocol, values.output, values.batch_size)
     probe_report.write(results, values.output)
+    projector.write(model, results["layers"], test, values.output, values.projector_images, values.batch_size)
     probe_run.forget(values.output)
     print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {values.output}")
 

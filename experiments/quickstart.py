@@ -106,13 +106,14 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
 
 def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test, output: pathlib.Path) -> None:
     """As `experiments.linear_probe` does with its default flags."""
-    from experiments import probe_report, probe_run
+    from experiments import probe_report, probe_run, projector
     from experiments.protocol import Protocol
     from lts import saved_model
 
     model, *others = (saved_model.load(path) for path in (features, *baselines))
     results = probe_run.run(model, others, train, test, (), Protocol(), output, batch_size=100)
     probe_report.write(results, output)
+    projector.write(model, results["layers"], test, output)
     probe_run.forget(output)
 
 

@@ -45,6 +45,9 @@ class Source:
     def fingerprint(self):
         return f"{self.split}-{self.num_examples}"
 
+    def read(self, index):
+        return tf.constant(self.images)[index]
+
 
 def source(split, per_class=20, noise=60, seed=0):
     """A `Source` with `per_class` images of each of three classes."""
@@ -57,5 +60,5 @@ def source(split, per_class=20, noise=60, seed=0):
 
 def batches(source, image, *, batch_size, limit=None):
     """As `lts.data.test_batches` (its own name would look like a test), without a resize."""
-    assert image.image_size == source.images.shape[1]
-    return tf.data.Dataset.from_tensor_slices(source.images[:limit]).batch(batch_size)
+    assert image.image_size == source.read(0).shape[0]
+    return tf.data.Dataset.range(limit or source.num_examples).map(source.read).batch(batch_size)

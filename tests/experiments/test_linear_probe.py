@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments import linear_probe, probe_run
+from experiments import linear_probe, probe_run, projector
 from experiments.features import ProbeError
 from lts import data, saved_model
 from tests.experiments import stand_ins
@@ -39,7 +39,12 @@ def run(output, *arguments):
 
 def test_writes_json_table_and_plot(world, tmp_path, capsys):
     results = run(tmp_path, "--baseline=runs/a,runs/b")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "results.md", "results.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "results.json",
+        "results.md",
+        "results.png",
+        "tensorboard",
+    ]
     assert results["layers"] == ["conv_1", "conv_2"]
     assert results["dataset"]["train_images"] == 60
     assert results["dataset"]["test_images"] == 30
@@ -83,11 +88,47 @@ def test_a_stopped_run_goes_on(world, tmp_path, monkeypatch):
         run(tmp_path / "twice", "--baseline=runs/a")
     assert [path.name for path in (tmp_path / "twice").iterdir()] == ["partial.json"]
     used = world["models"]["runs/features"].calls
-    twice = run(tmp_path / "twice", "--baseline=runs/a")
-    assert world["models"]["runs/features"].calls == used  # not looked at again
+    twice = run(tmp_path / "twice", "--baseline=runs/a", "--batch_size=30")
+    assert world["models"]["runs/features"].calls == used + 1  # not looked at again, but for the projector
+    assert len((tmp_path / "twice" / "tensorboard" / "metadata.tsv").read_text().splitlines()) == 30
     assert len(calls) == 5  # two, the stopped one, and the two that were missing
     assert {**once, "seconds": 0} == {**twice, "seconds": 0}
     assert not (tmp_path / "twice" / "partial.json").exists()
+
+
+def test_a_run_stopped_in_the_projector_goes_on(world, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(projector, "visualize_embeddings", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "partial.json",
+        "results.json",
+        "results.md",
+        "results.png",
+    ]
+    before = (tmp_path / "results.json").read_text()
+    run(tmp_path)
+    assert (tmp_path / "results.json").read_text() == before
+    assert (tmp_path / "tensorboard" / "projector_config.pbtxt").exists()
+    assert not (tmp_path / "partial.json").exists()
+
+
+def test_the_projector_shows_the_deepest_layer_of_the_model(world, tmp_path):
+    run(tmp_path, "--baseline=runs/a", "--layers=conv_2,conv_1", "--projector_images=9")
+    model, images = world["models"]["runs/features"], world["sources"]["test"].images
+    chosen = projector.choose(world["sources"]["test"].labels, 9)
+    expected = model(images[chosen])["conv_2"].numpy().mean(axis=(1, 2))
+    found = np.loadtxt(tmp_path / "tensorboard" / "features.tsv")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_no_projector_where_none_is_asked_for(world, tmp_path):
+    run(tmp_path, "--projector_images=0")
+    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_partial_results_of_another_protocol_are_not_used(world, tmp_path):
@@ -136,6 +177,7 @@ def test_a_layer_that_is_not_there(world, tmp_path):
     [
         (["--dataset=embedded", "--output=nowhere"], 2, "--model"),
         (["--model=x", "--dataset=embedded", "--output=nowhere", "--pool=median"], 2, "median"),
+        (["--model=x", "--dataset=embedded", "--output=nowhere", "--projector_images=-1"], 2, "projector_images"),
         (["--model=x", "--dataset=embedded", "--output=nowhere", "stray"], 2, "stray"),
         (["--model=nothing/here", "--dataset=embedded", "--output=nowhere"], 1, "nothing/here"),
     ],
