@@ -117,17 +117,27 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     probe_run.forget(output)
 
 
-def main() -> None:
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
+    text = flags.DEFINE_string
+    text("output", "runs/quickstart", "folder of the run; a run that is in it goes on", flag_values=values)
+    text("precision", None, "of both stages: float32 | bfloat16; none: the preset's, float32", flag_values=values)
+
+
+def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Runs the tiny preset and says where the report is."""
     began = time.monotonic()
+    config = configs.preset("tiny")
+    if values.precision is not None:
+        config = config.replace(precision=values.precision)
     common.import_tensorflow()
-    path = run(configs.preset("tiny"), flags.FLAGS.output)
+    path = run(config, values.output)
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; open {path.resolve()} in a browser")
 
 
 def console() -> None:
     """Entry point of the command."""
-    flags.DEFINE_string("output", "runs/quickstart", "folder of the run; a run that is in it goes on")
+    define_flags()
     common.run(main)
 
 

@@ -1,8 +1,11 @@
 """The whole chain in a few steps on a few images, and that it goes on where it stopped."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from absl import flags
 
 from experiments import quickstart
 from lts.config import preset
@@ -40,6 +43,28 @@ def test_a_run_of_another_configuration_is_refused(tmp_path):
         quickstart.Stages(tmp_path / "stages.json", _config(learning_rate=0.5))
 
 
+@pytest.mark.parametrize(("argument", "precision"), [([], "float32"), (["--precision=bfloat16"], "bfloat16")])
+def test_precision_reaches_both_stages(tmp_path, monkeypatch, argument, precision):
+    configs = []
+    monkeypatch.setattr(quickstart, "run", lambda config, output: configs.append(config) or tmp_path)
+    values = flags.FlagValues()
+    quickstart.define_flags(values)
+    values(["quickstart", *argument])
+    quickstart.main(values)
+    assert configs == [preset("tiny").replace(precision=precision)]
+    assert configs[0].stage_1.precision == configs[0].stage_2.precision == precision
+
+
+def test_a_wrong_precision_is_wrong_usage(tmp_path):
+    command = [sys.executable, "-m", "experiments.quickstart", f"--output={tmp_path / 'run'}", "--precision=float16"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    (complaint,) = done.stderr.splitlines()
+    assert complaint == "quickstart: precision must be float32 | bfloat16. Received: precision='float16'"
+    assert done.stdout == ""
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_whole_chain(tmp_path, monkeypatch, capsys):
     from lts.training import exporting
 
@@ -52,6 +77,7 @@ def test_the_whole_chain(tmp_path, monkeypatch, capsys):
     assert "mean of 3 random" in page
     assert page.count("<img") == 8
     assert "random weights, seed 3" in page
+    assert len((tmp_path / "probe" / "tensorboard" / "metadata.tsv").read_text().splitlines()) == 50
     capsys.readouterr()
     path.unlink()
     assert quickstart.run(_config(), tmp_path, splits) == path
