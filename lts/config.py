@@ -50,6 +50,7 @@ class AutoencoderConfig:
     encoder_kernel: int = setting(2, "kernel of the stride-2 layers: 2 keeps features local (release)")
     bn_decay: float = setting(0.975, "of every batch norm, all networks (release)")
     bn_epsilon: float = setting(1e-3, "of every batch norm, all networks (release)")
+    batch_norm: str = setting("global", "statistics under several replicas: global (ours) | per_replica (release)")
 
     @property
     def num_strides(self) -> int:
@@ -113,8 +114,9 @@ class StageConfig:
     beta_2: float = setting(0.999, "of Adam (release)")
     epsilon: float = setting(1e-5, "of Adam, outside the bias correction: epsilon hat (release)")
     bias_gradient_factor: float = setting(2.0, "gradients of biases count this often (release)")
+    clip_norm: float = setting(0.0, "largest global norm of a player's gradient; 0: not clipped, as the release (ours)")
     average_decay: float = setting(
-        0.9999, "decay of the weights' moving average, which nothing reads; 0: none (release)"
+        0.9999, "decay of the weights' moving average, for export --weights=averaged; 0: none (release)"
     )
     precision: str = setting("float32", "of activations: float32 (release) | bfloat16 (ours); weights stay float32")
     seed: int = setting(1, "(ours) every random number is a function of (seed, step, position in the batch)")
@@ -301,6 +303,7 @@ def _validate(config: Config) -> None:
     check("autoencoder", "encoder_kernel", auto.encoder_kernel >= 1, "at least 1")
     check("autoencoder", "bn_decay", 0 < auto.bn_decay < 1, "in (0, 1)")
     check("autoencoder", "bn_epsilon", auto.bn_epsilon > 0, "positive")
+    choice("autoencoder", "batch_norm", "global", "per_replica")
     check("damage", "keep_probability", 0 <= config.damage.keep_probability <= 1, "in [0, 1]")
     choice("damage", "damage_fill", "average", "zero")
     check(
@@ -350,6 +353,7 @@ def _validate_stage(section: str, stage: StageConfig, check, choice) -> None:
         check(section, name, getattr(stage, name) > 0, "positive")
     for name in ("final_rate", "decay_fraction"):
         check(section, name, 0 < getattr(stage, name) <= 1, "in (0, 1]")
+    check(section, "clip_norm", stage.clip_norm >= 0, "at least 0")
     for name in ("beta_1", "beta_2", "average_decay"):
         check(section, name, 0 <= getattr(stage, name) < 1, "in [0, 1)")
     choice(section, "precision", "float32", "bfloat16")

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+PARTIAL = ".partial-"  # in the names of what is being written
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -18,7 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    room = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
     try:
         yield room / path.name
         if path.is_dir() and not path.is_symlink():
@@ -26,6 +28,30 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.replace(room / path.name, path)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def remove_partial(folder: str | os.PathLike) -> None:
+    """Removes what writers left in a folder that were killed; nobody may be writing there."""
+    for room in pathlib.Path(folder).glob(f".*{PARTIAL}*"):
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def remove_folder(path: str | os.PathLike) -> None:
+    """Removes a folder; it is gone at once, not file by file."""
+    path = pathlib.Path(path)
+    room = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
+    os.replace(path, room / path.name)
+    shutil.rmtree(room, ignore_errors=True)
+
+
+def free_path(path: str | os.PathLike) -> pathlib.Path:
+    """`path`, or with a number behind it where there is something already."""
+    path, number = pathlib.Path(path), 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}_{number}")
+    return free
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -25,7 +25,7 @@ def reconstruction(decoded, images, weight: float = 30.0):
     return weight * tf.reduce_mean(tf.square(decoded - images))
 
 
-def masked_reconstruction(decoded, images, pixels, weight: float = 30.0):
+def masked_reconstruction(decoded, images, pixels, weight: float = 30.0, count=None):
     """weight * mean squared error over the marked pixels (release; BUILD_NOTES trap 2).
 
     Args:
@@ -33,6 +33,8 @@ def masked_reconstruction(decoded, images, pixels, weight: float = 30.0):
       images: [B, H, W, 3], the ORIGINAL images.
       pixels: [B, H, W, 1], 1 where the loss falls.
       weight: 30 in the release.
+      count: scalar, the number of pixels to divide by; None: of those marked. A replica gives the mean over all
+        replicas, so that the mean of their losses is that of the global batch.
 
     Returns:
       0 when no pixel is marked.
@@ -44,8 +46,9 @@ def masked_reconstruction(decoded, images, pixels, weight: float = 30.0):
     decoded.shape.assert_is_compatible_with(images.shape)
     pixels.shape.assert_is_compatible_with([*images.shape[:-1], 1])
     total = tf.reduce_sum(pixels * tf.square(decoded - images))
-    count = tf.reduce_sum(tf.cast(pixels != 0, tf.float32)) * images.shape[-1]
-    return weight * tf.math.divide_no_nan(total, count)
+    if count is None:
+        count = tf.reduce_sum(tf.cast(pixels != 0, tf.float32))
+    return weight * tf.math.divide_no_nan(total, count * images.shape[-1])
 
 
 def real_or_fake(logits, label: int):

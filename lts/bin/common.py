@@ -28,6 +28,8 @@ def run(main: Callable[[], int | None]) -> None:
     """
 
     def guarded(argv: Sequence[str]) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # names of files that the locale cannot show
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
@@ -38,6 +40,8 @@ def run(main: Callable[[], int | None]) -> None:
             status = _complain(error, error.exit_status)
         except OSError as error:
             status = _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
+        except _tensorflow_errors() as error:
+            status = _complain(str(error).splitlines()[0], 1)
         except KeyboardInterrupt:
             status = _complain("interrupted", 130)
         sys.stdout.flush()
@@ -46,6 +50,15 @@ def run(main: Callable[[], int | None]) -> None:
     for flag in FLAGS.flags_by_module_dict().get(__name__, ()):  # --help shows them too, not --helpfull alone
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)
+
+
+def _tensorflow_errors() -> tuple:
+    """What TensorFlow raises when a file, a disk or a device fails; nothing if it was not imported."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return ()
+    names = ("NotFound", "PermissionDenied", "ResourceExhausted", "DataLoss", "Unavailable", "Aborted")
+    return tuple(getattr(tensorflow.errors, f"{name}Error") for name in names)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -131,24 +144,46 @@ def define_training_flags() -> None:
     flags.DEFINE_string("workdir", None, "folder of the run; a run that is in it goes on", required=True)
     flags.DEFINE_integer("log_steps", 50, "steps between two lines of scalars", lower_bound=1)
     flags.DEFINE_integer("picture_steps", 500, "steps between two picture strips", lower_bound=1)
+    flags.DEFINE_integer("histogram_steps", 1000, "steps between two sets of histograms; 0: none", lower_bound=0)
+    flags.DEFINE_list("profile_steps", None, "first and last step to profile, as 100,110, for TensorBoard")
     flags.DEFINE_float("checkpoint_minutes", 10.0, "minutes between two checkpoints", lower_bound=0)
+    flags.DEFINE_integer("keep_checkpoints", 3, "checkpoints that are kept", lower_bound=1)
+    flags.DEFINE_string("replicas", "auto", "auto: all GPUs; N: so many GPUs, or logical devices of a CPU, for tests")
 
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
     """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
+    profile_steps = _profile_steps()
     import_tensorflow()
     from lts import training
 
+    strategy = training.build_strategy(FLAGS.replicas)
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
-    intervals = {name: FLAGS[name].value for name in ("log_steps", "picture_steps", "checkpoint_minutes")}
+    names = ("log_steps", "picture_steps", "histogram_steps", "checkpoint_minutes", "keep_checkpoints")
+    intervals = {name: FLAGS[name].value for name in names}
     source = open_source()
-    result = training.train(config, stage, source, FLAGS.workdir, **intervals, **options)
+    beside = training.Options(profile_steps=profile_steps, **intervals)
+    result = training.train(config, stage, source, FLAGS.workdir, options=beside, strategy=strategy, **options)
     if source.broken:
         print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)
     if result.signal is None:
         return 0
     print("run the same command again to go on", flush=True)
     return 128 + result.signal
+
+
+def _profile_steps() -> tuple[int, int] | None:
+    """--profile_steps as numbers."""
+    if FLAGS.profile_steps is None:
+        return None
+    try:
+        first, last = map(int, FLAGS.profile_steps)
+        if not 0 < first <= last:
+            raise ValueError
+    except ValueError:
+        given = ",".join(FLAGS.profile_steps)
+        raise UsageError(f"profile_steps must be two steps, the first first. Received: {given}") from None
+    return first, last
 
 
 def describe(config: configs.Config) -> str:

@@ -13,31 +13,46 @@ from lts.data.sources import Source
 
 
 def training_batches(
-    source: Source, image: ImageConfig, *, batch_size: int, seed: int, steps: int, first_step: int = 0
+    source: Source,
+    image: ImageConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    steps: int,
+    first_step: int = 0,
+    replicas: int = 1,
+    machine: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of augmented images, shuffled anew every epoch (ours; augmentation: release).
 
     Args:
       source: where the images come from; may hold fewer than `batch_size`.
       image: size and augmentation.
-      batch_size: images a batch.
+      batch_size: images a step, over all replicas.
       seed: with the step, decides every random number.
-      steps: number of batches.
-      first_step: number of batches to leave out at the beginning, at no cost.
+      steps: number of steps.
+      first_step: number of steps to leave out at the beginning, at no cost.
+      replicas: equal parts that a batch is handed out in, over all machines; `batch_size` is a multiple.
+      machine: (index, number) of machines: only the index's parts of every batch are made.
 
     Returns:
-      Dataset of `steps` float32 [batch_size, image_size, image_size, 3] in [-1, 1]. Epochs follow each other without a
-      seam: each holds every image once, and a batch may hold the end of one and the beginning of the next.
+      Dataset of float32 [batch_size / replicas, image_size, image_size, 3] in [-1, 1], the parts of a batch one after
+      the other. Epochs follow each other without a seam: each holds every image once, and a batch may hold the end of
+      one and the beginning of the next.
     """
     count = source.num_examples
 
-    def view(position: tf.Tensor) -> tf.Tensor:
-        epoch = position // count
-        index = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
-        return training_image(source.read(index), tf.stack([seed, position]), image)
+    index, machines = machine
+    own = batch_size // machines  # images of a batch that are made here
 
-    positions = tf.data.Dataset.range(first_step * batch_size, (first_step + steps) * batch_size)
-    return _batch(positions.map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size, whole=True)
+    def view(number: tf.Tensor) -> tf.Tensor:
+        position = number // own * batch_size + index * own + number % own
+        epoch = position // count
+        which = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
+        return training_image(source.read(which), tf.stack([seed, position]), image)
+
+    numbers = tf.data.Dataset.range(first_step * own, (first_step + steps) * own)
+    return _batch(numbers.map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size // replicas, whole=True)
 
 
 def test_batches(

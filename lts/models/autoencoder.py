@@ -22,14 +22,14 @@ class Autoencoder(keras.Model):
       >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
     """
 
-    METRICS = ("loss", "reconstruction", "l2")
+    METRICS = ("loss", "reconstruction", "l2", "gradient_norm")
 
     def __init__(self, config: Config, name="autoencoder", **kwargs):
         super().__init__(name=name, **kwargs)
         self.config = config
         self.encoder = Encoder(config.autoencoder, dtype=self.dtype_policy)
         self.decoder = Decoder(config.autoencoder, dtype=self.dtype_policy)
-        self.means = common.MeanMetrics(self.METRICS)
+        self.means = common.RunningMeans(self.METRICS)
 
     def build(self, input_shape):
         self.encoder.build(input_shape)
@@ -39,7 +39,7 @@ class Autoencoder(keras.Model):
     @property
     def metrics(self):
         """What Keras resets at the beginning of an epoch or an evaluation."""
-        return list(self.means.means.values())
+        return [self.means]
 
     def call(self, images, training=False):
         """Reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""
@@ -59,23 +59,40 @@ class Autoencoder(keras.Model):
         }
         return {"loss": tf.add_n(list(terms.values())), **terms}
 
-    def train_step(self, images):
-        """One step on a batch [B, H, W, 3] in [-1, 1]; returns the mean losses since the last reset."""
+    def gradients(self, images):
+        """(losses, raw gradients of a replica's share of the loss to the trainable variables)."""
         with tf.GradientTape() as tape:
             terms = self.compute_losses(images)
             share = common.replica_share(terms["loss"])
-        gradients = tape.gradient(share, [v.value for v in self.trainable_variables])
-        with tf.control_dependencies(common.checks(terms)):
+        return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
+
+    def train_step(self, images):
+        """One step on a batch [B, H, W, 3] in [-1, 1]; returns the mean losses since the last reset."""
+        terms, gradients = self.gradients(images)
+        values = common.replica_means(terms)
+        with tf.control_dependencies(common.checks(values)):
             self.optimizer.apply(gradients, self.trainable_variables)
-        return self.means.update(terms)
+            values["gradient_norm"] = common.gradient_norm(self.optimizer)
+        return self.means.update(values)
 
     def test_step(self, images):
         """Losses with inference batch norm."""
-        return self.means.update(self.compute_losses(images, training=False))
+        return self.means.update(common.replica_means(self.compute_losses(images, training=False)))
 
     def pictures(self, images) -> dict:
         """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
         return {"image": images, "reconstruction": self(images)}
+
+    def filters(self):
+        """Kernels [3, 3, 3, n] of the encoder's first layer."""
+        return keras.ops.convert_to_numpy(self.encoder.blocks[0].kernel)
+
+    def histograms(self, images) -> dict:
+        """Name to tensor: all weights, their gradients on images [B, H, W, 3], and the encoder's features."""
+        with common.leaving_no_trace(self):
+            _, gradients = self.gradients(images)
+        named = common.with_gradients(self, self.trainable_variables, gradients)
+        return {**named, "activations/features": self.encoder(images)}
 
     def get_config(self):
         return {**super().get_config(), "config": self.config.to_dict()}

@@ -1,5 +1,7 @@
 """What both models share: weights under weight decay, finite checks, gradients under a strategy, metrics."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -20,7 +22,18 @@ def checks(losses: dict):
 
 def replica_share(loss):
     """A replica's share of the loss: Keras sums the gradients of all replicas."""
-    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+    context = tf.distribute.get_replica_context()
+    return loss if context is None else loss / context.num_replicas_in_sync
+
+
+@contextlib.contextmanager
+def leaving_no_trace(model: keras.Model):
+    """Puts the batch norm statistics back at the end of the block: for a pass in training mode that is not a step."""
+    statistics = [v.value for v in model.variables if v.name in ("moving_mean", "moving_variance")]
+    before = [tf.identity(variable) for variable in statistics]
+    yield
+    for variable, value in zip(statistics, before, strict=True):
+        variable.assign(value)
 
 
 def local_rows(draw, shape, axis: int = 0):
@@ -47,14 +60,59 @@ def local_rows(draw, shape, axis: int = 0):
     return tf.gather(numbers, first + tf.range(rows), axis=axis)
 
 
-class MeanMetrics:
-    """A `keras.metrics.Mean` for each named number."""
+def with_gradients(model: keras.Model, variables, gradients) -> dict:
+    """weights/PATH and gradients/PATH to tensors, for histograms."""
+    tensors = {}
+    for variable, gradient in zip(variables, gradients, strict=True):
+        path = variable.path.removeprefix(f"{model.name}/")
+        tensors |= {f"weights/{path}": tf.convert_to_tensor(variable), f"gradients/{path}": gradient}
+    return tensors
 
-    def __init__(self, names):
-        self.means = {name: keras.metrics.Mean(name=name) for name in names}
+
+def replica_mean(value):
+    """Mean of a tensor over all replicas; the tensor itself where there is one."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def replica_means(values: dict) -> dict:
+    """Means of named scalars over all replicas, in one reduction: numbers of the global batch."""
+    return dict(zip(values, tf.unstack(replica_mean(tf.stack(list(values.values())))), strict=True))
+
+
+def gradient_norm(optimizer):
+    """Global norm of the gradient that the optimizer applied last, before clipping; 0 where it does not say."""
+    norm = getattr(optimizer, "gradient_norm", None)
+    return 0.0 if norm is None else tf.convert_to_tensor(norm)
+
+
+class RunningMeans(keras.metrics.Metric):
+    """Means of named numbers since the last reset, in one variable.
+
+    The numbers must be those of the global batch (`replica_means`): every replica holds the same, so reading them
+    needs no communication.
+    """
+
+    def __init__(self, names, name="means"):
+        super().__init__(name=name)
+        self.names = tuple(names)
+        self.sums = self.add_variable(
+            (len(self.names) + 1,), "zeros", dtype="float32", aggregation="only_first_replica", name="sums"
+        )
+
+    def update_state(self, values: dict):
+        """Adds a step's numbers; a name that is left out counts as 0."""
+        self.sums.assign_add(tf.stack([tf.cast(values.get(name, 0.0), tf.float32) for name in self.names] + [1.0]))
+
+    def result(self) -> dict:
+        """Name to mean; 0 before the first step."""
+        *sums, count = tf.unstack(tf.convert_to_tensor(self.sums))
+        return {name: tf.math.divide_no_nan(total, count) for name, total in zip(self.names, sums, strict=True)}
 
     def update(self, values: dict) -> dict:
-        """Adds values to the means and returns the means so far."""
-        for name, value in values.items():
-            self.means[name].update_state(value)
-        return {name: mean.result() for name, mean in self.means.items()}
+        """Adds a step's numbers and returns their means so far."""
+        self.update_state(values)
+        means = self.result()
+        return {name: means[name] for name in values}

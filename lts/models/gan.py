@@ -1,12 +1,13 @@
 """Stage 2: repair against discriminator, as a keras.Model with its own train_step (paper section 3; release)."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
 from lts.models import common
-from lts.networks.autoencoder import Decoder, Encoder
+from lts.networks.autoencoder import Decoder, Encoder, batch_norm_options
 from lts.networks.damage import damage_features, draw_keep_mask
 from lts.networks.discriminator import Discriminator
 from lts.networks.layers import upsample_nearest
@@ -33,6 +34,7 @@ class DamageRepairGAN(keras.Model):
     METRICS = (
         *("real_or_fake", "mask", "generator", "masked_reconstruction"),
         *("accuracy_real", "accuracy_repaired", "accuracy_mask", "l2", "disc_total", "gen_total"),
+        *("disc_gradient_norm", "repair_gradient_norm"),
     )
 
     def __init__(self, config: Config, name="gan", **kwargs):
@@ -42,10 +44,10 @@ class DamageRepairGAN(keras.Model):
         self.encoder = Encoder(auto, dtype=dtype)
         self.decoder = Decoder(auto, dtype=dtype)
         self.repair = RepairNetwork(auto, dtype=dtype) if config.damage.repair else None
-        self.discriminator = Discriminator(
-            config.discriminator, config.mask_grid, auto.bn_decay, auto.bn_epsilon, dtype=dtype
-        )
-        self.means = common.MeanMetrics(self.METRICS)
+        options = batch_norm_options(auto)
+        self.discriminator = Discriminator(config.discriminator, config.mask_grid, dtype=dtype, **options)
+        unused = () if self.repair else ("repair_gradient_norm",)
+        self.means = common.RunningMeans([name for name in self.METRICS if name not in unused])
 
     def build(self, input_shape):
         grid = self.config.mask_grid
@@ -60,7 +62,7 @@ class DamageRepairGAN(keras.Model):
     @property
     def metrics(self):
         """What Keras resets at the beginning of an epoch or an evaluation."""
-        return list(self.means.means.values())
+        return [self.means]
 
     def compile(self, d_optimizer, g_optimizer, **kwargs):
         """Sets the players' optimizers; both step together, so they are one Adam in the release's sense."""
@@ -132,7 +134,8 @@ class DamageRepairGAN(keras.Model):
         mask = losses.mask_prediction(out["mask_logits"], labels, config.mask_weight)
         kept = upsample_nearest(keep, images.shape[1] // keep.shape[1])
         pixels = {"kept": kept, "all": tf.ones_like(kept), "dropped": 1 - kept}[config.reconstruct]
-        rebuilt = losses.masked_reconstruction(out["repaired"], images, pixels, config.reconstruction_weight)
+        count = common.replica_mean(tf.reduce_sum(pixels))  # of the global batch
+        rebuilt = losses.masked_reconstruction(out["repaired"], images, pixels, config.reconstruction_weight, count)
         decay = losses.l2(self.decayed_weights(), config.weight_decay)
         if config.generator_loss == "release":
             swapped = (losses.real_or_fake(real, losses.FAKE) + losses.real_or_fake(fake, losses.REAL)) / 2
@@ -174,11 +177,14 @@ class DamageRepairGAN(keras.Model):
     def apply_step(self, images, keep, dropout):
         """`train_step` with the random numbers given: keep [B, h, w, 1] and dropout [2B, 1, 1, fc_width]."""
         terms, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
-        with tf.control_dependencies([*common.checks(terms), *d_gradients, *g_gradients]):
+        values = common.replica_means({**terms, **_accuracies(out, keep)})
+        with tf.control_dependencies([*common.checks(values), *d_gradients, *g_gradients]):
             self.optimizer.apply(d_gradients, self.discriminator.trainable_variables)
+            values["disc_gradient_norm"] = common.gradient_norm(self.optimizer)
             if self.repair:
                 self.g_optimizer.apply(g_gradients, self.repair.trainable_variables)
-        return self.means.update({**terms, **_accuracies(out, keep)})
+                values["repair_gradient_norm"] = common.gradient_norm(self.g_optimizer)
+        return self.means.update(values)
 
     def pictures(self, images) -> dict:
         """Rows of the picture strip: name to [B, H, W, 3] or [B, H, W, 1], in [-1, 1]."""
@@ -195,6 +201,27 @@ class DamageRepairGAN(keras.Model):
             "repaired": repaired,
             "keep mask": upsample_nearest(keep, factor) * 2 - 1,
             "predicted mask": upsample_nearest(predicted, factor) * 2 - 1,
+        }
+
+    def filters(self):
+        """Kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
+        conv_1 = self.discriminator.trunk.convs[0]
+        kernels = [keras.ops.convert_to_numpy(block.kernel) for block in getattr(conv_1, "blocks", [conv_1])]
+        return np.concatenate(kernels, -1)
+
+    def histograms(self, images) -> dict:
+        """Name to tensor: weights of both players, their gradients on images [B, H, W, 3], and activations.
+
+        The activations are the discriminator's on [reconstructions; repaired images], in training mode.
+        """
+        keep, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
+        with common.leaving_no_trace(self):
+            _, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
+        players = [*self.discriminator.trainable_variables, *(self.repair.trainable_variables if self.repair else ())]
+        activations = {name: value for name, value in out.items() if name not in ("reconstruction", "repaired")}
+        return {
+            **common.with_gradients(self, players, [*d_gradients, *g_gradients]),
+            **{f"activations/{name}": value for name, value in activations.items()},
         }
 
     def get_config(self):

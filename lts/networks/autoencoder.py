@@ -6,8 +6,9 @@ from lts.config import AutoencoderConfig
 from lts.networks.layers import ConvBlock, upsample_bilinear
 
 
-def _block_options(config: AutoencoderConfig) -> dict:
-    return {"bn_decay": config.bn_decay, "bn_epsilon": config.bn_epsilon}
+def batch_norm_options(config: AutoencoderConfig) -> dict:
+    """Arguments of blocks and networks that say how their batch norms work."""
+    return {"bn_decay": config.bn_decay, "bn_epsilon": config.bn_epsilon, "bn_statistics": config.batch_norm}
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -25,7 +26,12 @@ class Encoder(keras.Model):
     def __init__(self, config: AutoencoderConfig, name="encoder", **kwargs):
         super().__init__(name=name, **kwargs)
         self.config = config
-        options = {**_block_options(config), "norm": "scale", "activation": "leaky_relu", "dtype": self.dtype_policy}
+        options = {
+            **batch_norm_options(config),
+            "norm": "scale",
+            "activation": "leaky_relu",
+            "dtype": self.dtype_policy,
+        }
         first, *others = config.encoder_widths
         self.blocks = [ConvBlock(first, 3, name="conv_0", **options)]
         for index, width in enumerate(others, 1):
@@ -67,7 +73,7 @@ class Decoder(keras.Model):
     def __init__(self, config: AutoencoderConfig, name="decoder", **kwargs):
         super().__init__(name=name, **kwargs)
         self.config = config
-        options = {**_block_options(config), "dtype": self.dtype_policy}
+        options = {**batch_norm_options(config), "dtype": self.dtype_policy}
         self.blocks = [
             ConvBlock(width, 3, norm="scale", activation="leaky_relu", name=f"deconv_{index}", **options)
             for index, width in enumerate(config.decoder_widths)

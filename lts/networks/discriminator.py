@@ -27,15 +27,12 @@ class Trunk(keras.Model):
 
     Args:
       config: widths, groups, first convolution, padding, normalisation.
-      bn_decay: of the batch norms.
-      bn_epsilon: of the batch norms.
+      **batch_norm: the bn_... arguments of `ConvBlock`.
     """
 
-    def __init__(
-        self, config: DiscriminatorConfig, bn_decay: float = 0.975, bn_epsilon: float = 1e-3, name="trunk", **kwargs
-    ):
-        super().__init__(name=name, **kwargs)
-        self.config, self.bn_decay, self.bn_epsilon = config, bn_decay, bn_epsilon
+    def __init__(self, config: DiscriminatorConfig, name="trunk", dtype=None, **batch_norm):
+        super().__init__(name=name, dtype=dtype)
+        self.config, self.batch_norm = config, batch_norm
         self.convs = []
         kernels = (config.conv_1_kernel, *KERNELS[1:])
         for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
@@ -45,8 +42,7 @@ class Trunk(keras.Model):
                 "activation": "relu",
                 "kernel_initializer": "glorot_uniform",
                 "bias_value": 0.1,
-                "bn_decay": bn_decay,
-                "bn_epsilon": bn_epsilon,
+                **batch_norm,
                 "name": name,
                 "dtype": self.dtype_policy,
             }
@@ -86,8 +82,7 @@ class Trunk(keras.Model):
         return endpoints
 
     def get_config(self):
-        own = {"bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
-        return {**super().get_config(), "config": vars(self.config), **own}
+        return {**super().get_config(), "config": vars(self.config), **self.batch_norm}
 
     @classmethod
     def from_config(cls, config):
@@ -106,24 +101,15 @@ class Discriminator(keras.Model):
     Args:
       config: of trunk and heads.
       grid: cells a side of conv_5 at the training size; fc_1's kernel.
-      bn_decay: of the batch norms.
-      bn_epsilon: of the batch norms.
+      **batch_norm: the bn_... arguments of `ConvBlock`.
     """
 
-    def __init__(
-        self,
-        config: DiscriminatorConfig,
-        grid: int = 6,
-        bn_decay: float = 0.975,
-        bn_epsilon: float = 1e-3,
-        name="discriminator",
-        **kwargs,
-    ):
-        super().__init__(name=name, **kwargs)
-        self.config, self.grid, self.bn_decay, self.bn_epsilon = config, grid, bn_decay, bn_epsilon
+    def __init__(self, config: DiscriminatorConfig, grid: int = 6, name="discriminator", dtype=None, **batch_norm):
+        super().__init__(name=name, dtype=dtype)
+        self.config, self.grid, self.batch_norm = config, grid, batch_norm
         options = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1}
-        norm = {"norm": "shift", "activation": "relu", "bn_decay": bn_decay, "bn_epsilon": bn_epsilon}
-        self.trunk = Trunk(config, bn_decay, bn_epsilon, dtype=self.dtype_policy)
+        norm = {"norm": "shift", "activation": "relu", **batch_norm}
+        self.trunk = Trunk(config, dtype=self.dtype_policy, **batch_norm)
         self.fc_1 = ConvBlock(
             config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **options
         )
@@ -163,8 +149,7 @@ class Discriminator(keras.Model):
         return {**endpoints, "fc_1": hidden, "logits": logits, "mask_logits": self.mask_head(top)[..., 0]}
 
     def get_config(self):
-        own = {"grid": self.grid, "bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
-        return {**super().get_config(), "config": vars(self.config), **own}
+        return {**super().get_config(), "config": vars(self.config), "grid": self.grid, **self.batch_norm}
 
     @classmethod
     def from_config(cls, config):

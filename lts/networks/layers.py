@@ -50,18 +50,23 @@ class BatchNorm(keras.layers.Layer):
 
     Training normalises with the biased batch variance and feeds the unbiased
     one, N / (N - 1) times it, into the moving variance; Keras' own layer feeds
-    the biased one. Under a tf.distribute strategy the statistics are those of
-    the global batch.
+    the biased one.
 
     Args:
       scale: has a gamma. The discriminator's have none (release).
       decay: moving -= (1 - decay) * (moving - batch).
       epsilon: added to the variance.
+      statistics: under a tf.distribute strategy: "global" normalises with the statistics of the global batch (ours);
+        "per_replica" with those of a replica's part (release), and the moving averages take the replicas' mean.
     """
 
-    def __init__(self, scale: bool = True, decay: float = 0.975, epsilon: float = 1e-3, **kwargs):
+    def __init__(
+        self, scale: bool = True, decay: float = 0.975, epsilon: float = 1e-3, statistics: str = "global", **kwargs
+    ):
         super().__init__(**kwargs)
-        self.scale, self.decay, self.epsilon = scale, decay, epsilon
+        if statistics not in ("global", "per_replica"):
+            raise ValueError(f"statistics must be 'global' or 'per_replica'. Received: statistics={statistics!r}")
+        self.scale, self.decay, self.epsilon, self.statistics = scale, decay, epsilon, statistics
 
     def build(self, input_shape):
         def weight(name, initializer, trainable):
@@ -94,7 +99,7 @@ class BatchNorm(keras.layers.Layer):
             return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
         gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(self.beta)
         context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
+        if self.statistics == "global" and context is not None and context.num_replicas_in_sync > 1:
             y, mean, variance = self._global_norm(x, gamma, context)
         else:
             y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -112,17 +117,21 @@ class BatchNorm(keras.layers.Layer):
 
     def _global_norm(self, x, gamma, context):
         """Normalises with the statistics of all replicas' batches together."""
-        wide = tf.cast(x, tf.float32)
-        moments = tf.stack([tf.reduce_mean(wide, [0, 1, 2]), tf.reduce_mean(tf.square(wide), [0, 1, 2])])
-        mean, square = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, moments))
-        variance = tf.maximum(square - tf.square(mean), 0.0)
-        count = tf.cast(tf.size(x) // x.shape[-1] * context.num_replicas_in_sync, tf.float32)
+        wide, replicas = tf.cast(x, tf.float32), context.num_replicas_in_sync
+        own = tf.stack(tf.nn.moments(wide, [0, 1, 2]))  # [2, channels]
+        place = tf.one_hot(context.replica_id_in_sync_group, replicas)[:, None, None]
+        moments = context.all_reduce(tf.distribute.ReduceOp.SUM, place * own)  # [replicas, 2, channels]
+        means, variances = tf.unstack(moments, axis=1)
+        mean = tf.reduce_mean(means, 0)
+        variance = tf.reduce_mean(variances + tf.square(means - mean), 0)  # no difference of large numbers
+        count = tf.cast(tf.size(x) // x.shape[-1] * replicas, tf.float32)
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)
         y = tf.cast(wide * scale + (self.beta - mean * scale), x.dtype)
         return y, mean, variance * count / (count - 1)
 
     def get_config(self):
-        return {**super().get_config(), "scale": self.scale, "decay": self.decay, "epsilon": self.epsilon}
+        names = ("scale", "decay", "epsilon", "statistics")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -144,6 +153,7 @@ class ConvBlock(keras.layers.Layer):
       bias_value: first value of the biases.
       bn_decay: of the batch norm.
       bn_epsilon: of the batch norm.
+      bn_statistics: of the batch norm.
     """
 
     def __init__(
@@ -158,6 +168,7 @@ class ConvBlock(keras.layers.Layer):
         bias_value: float = 0.0,
         bn_decay: float = 0.975,
         bn_epsilon: float = 1e-3,
+        bn_statistics: str = "global",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -168,11 +179,11 @@ class ConvBlock(keras.layers.Layer):
         self.filters, self.kernel_size, self.stride, self.padding = filters, kernel_size, stride, padding
         self.norm, self.activation, self.bias_value = norm, activation, bias_value
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bn_decay, self.bn_epsilon = bn_decay, bn_epsilon
+        self.bn_decay, self.bn_epsilon, self.bn_statistics = bn_decay, bn_epsilon, bn_statistics
         self.batch_norm = None
         if norm:
             self.batch_norm = BatchNorm(
-                norm == "scale", bn_decay, bn_epsilon, name="batch_norm", dtype=self.dtype_policy
+                norm == "scale", bn_decay, bn_epsilon, bn_statistics, name="batch_norm", dtype=self.dtype_policy
             )
 
     def build(self, input_shape):
@@ -217,7 +228,7 @@ class ConvBlock(keras.layers.Layer):
         names = ("filters", "kernel_size", "stride", "padding", "norm", "activation", "bias_value")
         return {
             **super().get_config(),
-            **{name: getattr(self, name) for name in (*names, "bn_decay", "bn_epsilon")},
+            **{name: getattr(self, name) for name in (*names, "bn_decay", "bn_epsilon", "bn_statistics")},
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 

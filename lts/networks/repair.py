@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from lts.config import AutoencoderConfig
-from lts.networks.autoencoder import _block_options, _tuples
+from lts.networks.autoencoder import _tuples, batch_norm_options
 from lts.networks.layers import ConvBlock, upsample_nearest
 
 
@@ -18,13 +18,13 @@ class RepairLayer(keras.layers.Layer):
 
     Args:
       depth: channels of x.
-      block: batch norm options of `ConvBlock`.
+      **batch_norm: the bn_... arguments of `ConvBlock`.
     """
 
-    def __init__(self, depth: int, bn_decay: float = 0.975, bn_epsilon: float = 1e-3, **kwargs):
-        super().__init__(**kwargs)
-        self.depth, self.bn_decay, self.bn_epsilon = depth, bn_decay, bn_epsilon
-        options = {"bn_decay": bn_decay, "bn_epsilon": bn_epsilon, "dtype": self.dtype_policy}
+    def __init__(self, depth: int, name=None, dtype=None, **batch_norm):
+        super().__init__(name=name, dtype=dtype)
+        self.depth, self.batch_norm = depth, batch_norm
+        options = {**batch_norm, "dtype": self.dtype_policy}
         self.conv_1 = ConvBlock(depth, 3, norm="scale", activation="leaky_relu", name="conv_1", **options)
         self.conv_2 = ConvBlock(depth, 3, name="conv_2", **options)
 
@@ -38,8 +38,7 @@ class RepairLayer(keras.layers.Layer):
         return x + (1 - keep) * self.conv_2(residual, training=training)
 
     def get_config(self):
-        own = {"depth": self.depth, "bn_decay": self.bn_decay, "bn_epsilon": self.bn_epsilon}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "depth": self.depth, **self.batch_norm}
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -59,7 +58,7 @@ class RepairNetwork(keras.Model):
         self.config = config
         depths = (config.encoder_widths[-1], *config.decoder_widths)
         self.repairs = [
-            RepairLayer(depth, name=f"repair_{index}", dtype=self.dtype_policy, **_block_options(config))
+            RepairLayer(depth, name=f"repair_{index}", dtype=self.dtype_policy, **batch_norm_options(config))
             for index, depth in enumerate(depths)
         ]
 

@@ -1,7 +1,18 @@
-"""Training: optimizers, checkpoints and resume, monitoring, the one `train` function, export of a run."""
+"""Training: strategy, optimizers, checkpoints and resume, monitoring, the one `train` function, export of a run."""
 
 from lts.training.exporting import export_random, export_run
+from lts.training.loop import Options
+from lts.training.strategy import build_strategy
 from lts.training.train import Result, train
 from lts.training.workdir import TrainingError, read_record
 
-__all__ = ["Result", "TrainingError", "export_random", "export_run", "read_record", "train"]
+__all__ = [
+    "Options",
+    "Result",
+    "TrainingError",
+    "build_strategy",
+    "export_random",
+    "export_run",
+    "read_record",
+    "train",
+]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from lts import __version__, data, saved_model
 from lts.config import Config
+from lts.networks.autoencoder import batch_norm_options
 from lts.networks.discriminator import Discriminator
 from lts.training import workdir as runs
 from lts.training.workdir import TrainingError
@@ -63,8 +64,8 @@ def export_random(config: Config, source: data.Source, seed: int, output: str | 
 
 
 def _build(config: Config) -> Discriminator:
-    auto, size = config.autoencoder, config.image.image_size
-    discriminator = Discriminator(config.discriminator, config.mask_grid, auto.bn_decay, auto.bn_epsilon)
+    size = config.image.image_size
+    discriminator = Discriminator(config.discriminator, config.mask_grid, **batch_norm_options(config.autoencoder))
     discriminator.build((None, size, size, 3))
     return discriminator
 

@@ -8,10 +8,15 @@ import time
 import numpy as np
 import tensorflow as tf
 import tqdm
+from tensorboard.plugins.hparams import api as hparams
 
 from lts import files
+from lts.config import SECTIONS, Config, fields_of
+from lts.training.pictures import weights_montage
 
 SHOWN = 7  # numbers on a progress line
+HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger ones are sampled evenly: TensorBoard needs 240 bytes an entry
+ENLARGED = 4  # pixels a side of a weight in the montage
 
 
 def format_time(seconds: float) -> str:
@@ -67,13 +72,24 @@ class Monitor:
             files.write_text(self.metrics_path, "".join(kept))
 
     def restart_clock(self, step: int) -> None:
-        """Leaves out what came before (compiling) from images/s."""
+        """Leaves out what came before (compiling, a profile) from images/s."""
         self.marked_step, self.marked_time = step, time.monotonic()
 
-    def text(self, name: str, text: str) -> None:
-        """A text page in TensorBoard."""
+    def configuration(self, config: Config, stage: str) -> None:
+        """The configuration: as a text page, and as HParams, by which TensorBoard puts runs in one table."""
+        values = {
+            f"{section}.{field.name}": getattr(getattr(config, section), field.name)
+            for section, field in fields_of(*SECTIONS, stage)
+        }
+        plain = {name: ",".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
         with self.writer.as_default(step=0):
-            tf.summary.text(name, text)
+            tf.summary.text("configuration", f"```\n{config.to_json()}\n```")
+            hparams.hparams({"preset": config.preset, **plain}, trial_id=str(self.workdir))
+
+    def graph(self, graph: tf.Graph) -> None:
+        """The model's graph."""
+        with self.writer.as_default(step=0):
+            tf.summary.graph(graph)
 
     def advance(self, steps: int) -> None:
         """Moves the bar."""
@@ -105,6 +121,25 @@ class Monitor:
         with self.writer.as_default(step=step):
             tf.summary.image(" | ".join(columns), strip[None])
         files.write_bytes(self.workdir / "pictures" / "latest.png", tf.io.encode_png(strip).numpy())
+
+    def histograms(self, step: int, tensors: dict) -> None:
+        """A histogram of each tensor, by name."""
+        with self.writer.as_default(step=step):
+            for name, values in tensors.items():
+                flat = tf.reshape(values, [-1])
+                tf.summary.histogram(name, flat[:: -(-flat.shape[0] // HISTOGRAM_ENTRIES)])
+
+    def filters(self, step: int, kernel) -> None:
+        """A layer's kernels [k, k, 3, n] side by side, each scaled to its own range (release)."""
+        kernel = np.asarray(kernel, np.float32)
+        rows = max(r for r in range(1, kernel.shape[-1] + 1) if kernel.shape[-1] % r == 0 and r * r <= kernel.shape[-1])
+        picture = weights_montage(kernel, rows, kernel.shape[-1] // rows)
+        with self.writer.as_default(step=step):
+            tf.summary.image("first kernels", picture.repeat(ENLARGED, 1).repeat(ENLARGED, 2))
+
+    def flush(self) -> None:
+        """Puts everything on disk: what lies before a checkpoint must not be lost with the process."""
+        self.writer.flush()
 
     def close(self) -> None:
         """Flushes the event file and ends the bar."""

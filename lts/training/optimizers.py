@@ -16,26 +16,49 @@ class ReleaseAdam(keras.optimizers.Adam):
     value before the step, with decay min(average_decay, (1 + step) / (10 + step)).
     The update is TensorFlow's fused operation, three times as fast as Keras' own.
 
+    Gradients are summed over replicas, as Keras does; `gradient_norm` then holds the global norm of the sum, and
+    `clip_norm` clips by it (ours): Keras' own `global_clipnorm` clips every replica's share by itself.
+
     Args:
-      bias_gradient_factor: multiplies gradients of variables named "bias" (not "beta").
+      bias_gradient_factor: multiplies gradients of variables named "bias" (not "beta"), after clipping.
       average_decay: 0 keeps no average.
+      clip_norm: largest global norm of a step's gradient; 0 does not clip.
       **kwargs: as for `keras.optimizers.Adam`.
     """
 
-    def __init__(self, learning_rate, bias_gradient_factor: float = 2.0, average_decay: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        learning_rate,
+        bias_gradient_factor: float = 2.0,
+        average_decay: float = 0.0,
+        clip_norm: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(learning_rate, **kwargs)
-        self.bias_gradient_factor, self.average_decay = bias_gradient_factor, average_decay
+        self.bias_gradient_factor, self.average_decay, self.clip_norm = bias_gradient_factor, average_decay, clip_norm
         self.averages = []
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
+        self.gradient_norm = self.add_variable(
+            (), initializer="zeros", aggregation="only_first_replica", name="gradient_norm"
+        )
         self._factors = [self.bias_gradient_factor if v.name == "bias" else 1.0 for v in variables]
         if self.average_decay:
             self.averages = self.add_optimizer_variables(variables, "average")
             for average, variable in zip(self.averages, variables, strict=True):
                 average.assign(variable)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Keras' sum over replicas; what follows sees the gradient of the global batch, the same on each."""
+        gradients, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
+        norm = tf.linalg.global_norm(gradients)
+        self.gradient_norm.assign(norm)
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, norm)
+        return list(zip(gradients, variables, strict=True))
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -60,8 +83,8 @@ class ReleaseAdam(keras.optimizers.Adam):
         )
 
     def get_config(self):
-        own = {"bias_gradient_factor": self.bias_gradient_factor, "average_decay": self.average_decay}
-        return {**super().get_config(), **own}
+        names = ("bias_gradient_factor", "average_decay", "clip_norm")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def linear_decay(learning_rate: float, steps: int, final_rate: float = 0.01, decay_fraction: float = 0.9):
@@ -80,4 +103,5 @@ def build_optimizer(stage: StageConfig, steps: int, learning_rate: float) -> Rel
         epsilon=stage.epsilon,
         bias_gradient_factor=stage.bias_gradient_factor,
         average_decay=stage.average_decay,
+        clip_norm=stage.clip_norm,
     )

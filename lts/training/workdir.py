@@ -1,17 +1,25 @@
 """What lies in a run's folder: the record of its configuration, checkpoints, monitoring.
 
 WORKDIR/config.json     stage, configuration, data: what the run is
-WORKDIR/checkpoints/    tf.train.Checkpoint files
+WORKDIR/checkpoints/    step_N/weights.*: every variable by name, for tf.train.load_checkpoint
 WORKDIR/metrics.jsonl   a line of scalars each `log_steps`
 WORKDIR/pictures/       the newest picture strip
 WORKDIR/tensorboard/    event files
+WORKDIR/lock            held while a process trains here
 """
 
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
+import socket
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lts import files
@@ -22,6 +30,32 @@ from lts.networks.naming import variables_by_path
 
 class TrainingError(UserError):
     """A run that cannot start, go on or be read."""
+
+
+class DamagedError(TrainingError):
+    """A checkpoint that cannot be read: cut off, changed, or with a file missing."""
+
+
+@contextlib.contextmanager
+def locked(workdir: str | pathlib.Path) -> Iterator[None]:
+    """Holds the workdir for this process; the kernel lets go of it however the process ends.
+
+    Raises:
+      TrainingError: another process holds it.
+    """
+    path = pathlib.Path(workdir) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise TrainingError(f"{workdir} is in use by {holder}: stop it, or give another --workdir") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def read_record(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -46,14 +80,17 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
     Args:
       workdir: folder of the run; made if missing.
       record: "config" is a `Config`; "data" may change between starts (it is
-        reported), everything else may not.
+        reported and recorded), everything else may not.
 
     Raises:
       TrainingError: the folder holds a run of another configuration; the message names the fields.
     """
-    path = pathlib.Path(workdir) / "config.json"
+    workdir = pathlib.Path(workdir)
+    path = workdir / "config.json"
+    for folder in (workdir, workdir / "checkpoints", workdir / "pictures"):
+        files.remove_partial(folder)
     if not path.exists():
-        if (pathlib.Path(workdir) / "checkpoints").exists():
+        if (workdir / "checkpoints").exists():
             raise TrainingError(f"{workdir} has checkpoints but no {path.name}: not a run that can go on")
         files.write_json(path, {**record, "config": record["config"].to_dict()})
         return
@@ -68,50 +105,80 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
             "give the same flags to go on with it, or another --workdir"
         )
     if old.get("data") != record.get("data"):
-        print(f"note: the data changed since this run began: {old.get('data')} -> {record.get('data')}", flush=True)
+        warn(f"the data changed since this run was started last: {old.get('data')} -> {record.get('data')}")
+        files.write_json(path, {**record, "config": record["config"].to_dict()})
+
+
+def warn(message: str) -> None:
+    """A line on stderr about something that the run goes on with."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class Checkpoints:
-    """The checkpoints of a run: saved whole, the newest restored.
+    """The checkpoints of a run: written beside and renamed, the newest whole one restored.
 
     Args:
       workdir: folder of the run.
-      items: name to network or optimizer, built.
+      items: name to network, optimizer or metric, built.
       keep: how many are kept.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, items: dict[str, Any], keep: int = 3):
-        self.items = items
-        self.folder = pathlib.Path(workdir) / "checkpoints"
-        self.manager = tf.train.CheckpointManager(_checkpoint(items), str(self.folder), max_to_keep=keep)
+    def __init__(self, workdir: str | pathlib.Path, items: Mapping[str, Any], keep: int = 3):
+        self.folder, self.keep = pathlib.Path(workdir) / "checkpoints", keep
+        self.variables = _named(items)
+
+    @property
+    def newest(self) -> pathlib.Path | None:
+        """The newest checkpoint, or None."""
+        return next(iter(_newest_first(self.folder)), None)
 
     def restore(self) -> bool:
-        """Restores the newest checkpoint; False if there is none.
+        """Restores the newest whole checkpoint; False if the run has written none yet.
+
+        Damaged newer ones are reported and put aside as damaged_step_N.
 
         Raises:
-          TrainingError: a checkpoint that does not fit or cannot be read.
+          TrainingError: none of those that were written is whole, or one does not fit.
         """
-        newest = self.manager.latest_checkpoint
-        if newest is None:
+        values, path, damaged = _read_newest(self.folder, None)
+        if path is None:
             return False
-        _restore(self.manager.checkpoint, newest)
+        _assign(self.variables, values, path)
+        for other in damaged:
+            os.replace(other, files.free_path(other.with_name(f"damaged_{other.name}")))
         return True
 
     def save(self, step: int) -> None:
-        """Saves a checkpoint numbered `step`.
+        """Saves a checkpoint numbered `step` and removes those beyond `keep`; nothing to do if it is there.
 
         Raises:
-          TrainingError: a weight is not finite; nothing is written.
+          TrainingError: a weight is not finite, or the disk does not take it; nothing is left of it and the
+            checkpoints before are whole.
         """
-        for network in self.items.values():
-            for variable in network.variables:
-                if variable.value.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable.value)):
-                    raise TrainingError(f"{variable.path} is not finite at step {step}: no checkpoint was written")
-        self.manager.save(checkpoint_number=step)
+        path = self.folder / f"step_{step:08}"
+        if path == self.newest:
+            return
+        tensors = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
+        for name, tensor in tensors.items():
+            if tensor.dtype.is_floating and not np.isfinite(tensor.numpy()).all():
+                raise TrainingError(f"{name} is not finite at step {step}: no checkpoint was written")
+        try:
+            with files.replacing(path) as beside:
+                beside.mkdir()
+                prefix, names = str(beside / "weights"), list(tensors)
+                tf.raw_ops.SaveV2(
+                    prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[*tensors.values()]
+                )
+            files.write_text(self.folder / "latest", f"{path.name}\n")
+        except (OSError, tf.errors.OpError) as error:
+            before = f"the one before is whole: {self.newest}" if self.newest else "there is none before"
+            raise TrainingError(f"{path} could not be written ({_reason(error)}); {before}") from None
+        for old in _newest_first(self.folder)[self.keep :]:
+            files.remove_folder(old)
 
 
 def restore_networks(workdir: str | pathlib.Path, **networks: keras.Model) -> int:
-    """Restores single networks of a run, as `encoder=...`, from its newest checkpoint.
+    """Restores single networks of a run, as `encoder=...`, from its newest whole checkpoint.
 
     Returns:
       The step the checkpoint was written at.
@@ -119,33 +186,80 @@ def restore_networks(workdir: str | pathlib.Path, **networks: keras.Model) -> in
     Raises:
       TrainingError: no checkpoint, or one that does not fit.
     """
-    newest = tf.train.latest_checkpoint(str(pathlib.Path(workdir) / "checkpoints"))
-    if newest is None:
+    variables = _named(networks)
+    values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints", list(variables))
+    if path is None:
         raise TrainingError(f"{workdir} has no checkpoint yet: train it first")
-    _restore(_checkpoint(networks), newest)
-    return int(newest.rpartition("-")[2])
+    _assign(variables, values, path)
+    return int(path.name.rpartition("_")[2])
 
 
-def _checkpoint(items: dict[str, Any]) -> tf.train.Checkpoint:
-    """A checkpoint of every variable of networks and optimizers, each under its path.
+def read_checkpoint(path: str | pathlib.Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Values of a checkpoint by name, checked against the checksums in it.
 
-    Handing the Keras objects over would lose what they keep in Python lists, without a word: TensorFlow does not look
-    into Keras' lists, and `assert_existing_objects_matched` passes all the same.
+    Args:
+      path: folder of one checkpoint, .../step_N.
+      names: which; None: all.
+
+    Raises:
+      DamagedError: it cannot be read.
+      TrainingError: it is whole, but does not hold one of `names`.
     """
-    tracked = {}
-    for name, item in items.items():
-        tracked[name] = {path: variable.value for path, variable in variables_by_path(item).items()}
-    return tf.train.Checkpoint(**tracked)
-
-
-def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Restores all variables of `checkpoint`; the file may hold more."""
     try:
-        status = checkpoint.restore(path)
-        status.assert_existing_objects_matched()
-        status.expect_partial()
-    except AssertionError as error:
-        missing = str(error).splitlines()[0]
-        raise TrainingError(f"checkpoint {path} does not hold all that is needed: {missing}") from None
-    except (tf.errors.OpError, ValueError) as error:
-        raise TrainingError(f"checkpoint {path} cannot be restored: {str(error).splitlines()[0]}") from None
+        reader = tf.train.load_checkpoint(str(pathlib.Path(path) / "weights"))
+        held = reader.get_variable_to_shape_map()
+        missing = [name for name in names or () if name not in held]
+        values = {name: reader.get_tensor(name) for name in (names or held) if name in held}
+    except (tf.errors.OpError, ValueError, UnicodeDecodeError, MemoryError) as error:
+        raise DamagedError(f"checkpoint {path} is damaged: {_reason(error)}") from None
+    if missing:
+        raise TrainingError(f"checkpoint {path} does not hold all that is needed: {missing[0]} is missing")
+    return values
+
+
+def _named(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
+    """Every variable of networks, optimizers and metrics under a name that does not depend on their order."""
+    return {f"{name}/{path}": v for name, item in items.items() for path, v in variables_by_path(item).items()}
+
+
+def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(folder.glob("step_*"), key=lambda path: path.name, reverse=True)
+
+
+def _read_newest(folder: pathlib.Path, names: list[str] | None):
+    """(values, path, damaged newer ones) of the newest whole checkpoint; path is None if none was ever written."""
+    damaged = []
+    latest = folder / "latest"
+    expected = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.exists() else ""
+    if expected and not (folder / expected).exists():
+        warn(f"checkpoint {folder / expected} is missing")
+    for path in _newest_first(folder):
+        try:
+            return read_checkpoint(path, names), path, damaged
+        except DamagedError as error:
+            warn(str(error))
+            damaged.append(path)
+    if damaged or expected:
+        raise TrainingError(f"no whole checkpoint is left in {folder}: put one back, or give another --workdir")
+    return {}, None, []
+
+
+def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
+    """Values into variables by name; all are checked before the first is changed."""
+    for name, variable in variables.items():
+        if name not in values:
+            raise TrainingError(f"checkpoint {path} does not hold all that is needed: {name} is missing")
+        if values[name].shape != tuple(variable.shape):
+            raise TrainingError(
+                f"checkpoint {path} cannot be restored: {name} is {list(values[name].shape)} in it, "
+                f"{list(variable.shape)} in this configuration"
+            )
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _reason(error: Exception) -> str:
+    """First line of an error, without what TensorFlow adds."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return (str(getattr(error, "message", None) or error).splitlines() or [type(error).__name__])[0].split(" [Op:")[0]

@@ -64,8 +64,7 @@ class Steps:
             seed = int(self.base["seed"]) + 1000 * len(self.done)
             images = recipe.rounding(recipe.images(seed), self.rounding)
             inputs = images, self.base["mask"], self.base["g6_keep"].astype(np.float32)
-            for mean in self.gan.means.means.values():
-                mean.reset_state()
+            self.gan.means.reset_state()
             terms = self.apply_step(*map(tf.constant, inputs))
             self.done.append(
                 types.SimpleNamespace(

@@ -81,8 +81,7 @@ def three_steps(model, step, seed: int, rounding: int) -> types.SimpleNamespace:
     rates, step_losses = [], []
     for offset in (0, 1000, 2000):
         rates.append(float(optimizer.learning_rate))
-        for mean in model.means.means.values():
-            mean.reset_state()
+        model.means.reset_state()
         images = recipe.rounding(recipe.images(seed + offset), rounding)
         step_losses.append(float(step(tf.constant(images))["loss"]))
     names = {id(variable): name for name, variable in variables.items()}

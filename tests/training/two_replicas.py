@@ -25,12 +25,12 @@ def main(folder: pathlib.Path) -> None:
         reconstruct="all",
         average_decay=0.9,
     )
-    results = {}
+    results, options = {}, training.Options(log_steps=1)
     for name, strategy in (("one", None), ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))):
         for stage in ("autoencoder", "gan"):
             workdir = folder / name / stage
             autoencoder = {"autoencoder": folder / "one" / "autoencoder"} if stage == "gan" else {}
-            training.train(config, stage, source, workdir, log_steps=1, strategy=strategy, **autoencoder)
+            training.train(config, stage, source, workdir, options=options, strategy=strategy, **autoencoder)
             results[f"{name} {stage}"] = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
     print(json.dumps(results))
 

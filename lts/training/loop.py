@@ -1,0 +1,179 @@
+"""The loop: steps inside TensorFlow and, between them, what is due."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from lts.training.monitor import Monitor
+from lts.training.stopping import stop_on_signals
+from lts.training.strategy import gather_machines, several_machines
+from lts.training.workdir import Checkpoints, TrainingError
+
+SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
+SIGTERM = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a run does beside training; nothing of it changes a weight.
+
+    Attributes:
+      log_steps: steps between two lines of scalars.
+      picture_steps: steps between two picture strips.
+      histogram_steps: steps between two sets of histograms; 0: none.
+      profile_steps: first and last step to profile, or None.
+      checkpoint_minutes: minutes between two checkpoints; one is written at the end in any case.
+      keep_checkpoints: how many are kept.
+    """
+
+    log_steps: int = 50
+    picture_steps: int = 500
+    histogram_steps: int = 1000
+    profile_steps: tuple[int, int] | None = None
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 3
+
+    def steps_to_next(self, step: int) -> int:
+        """Steps from `step` to the next at which something is due."""
+        due = [n - step % n for n in (self.log_steps, self.picture_steps, self.histogram_steps) if n]
+        if self.profile_steps:
+            first, last = self.profile_steps
+            due += [edge - step for edge in (first - 1, last) if edge > step]
+        return min(due)
+
+
+@dataclasses.dataclass
+class Loop:
+    """Trains a model from where it stands.
+
+    Attributes:
+      model: one of `lts.models`, its optimizers built.
+      strategy: that the model was made under.
+      batches: the steps' batches, distributed.
+      checkpoints: where to save.
+      monitor: None on machines that are not the chief.
+      samples: [n, H, W, 3] in [-1, 1], for pictures and histograms.
+      options: what is due when.
+    """
+
+    model: keras.Model
+    strategy: tf.distribute.Strategy
+    batches: tf.distribute.DistributedDataset
+    checkpoints: Checkpoints
+    monitor: Monitor | None
+    samples: tf.Tensor
+    options: Options
+    profiling: bool = False
+
+    def run(self, step: int, total: int) -> int | None:
+        """Trains from `step` to `total`; returns the signal that stopped it, or None.
+
+        Raises:
+          TrainingError: a loss that is not finite, a checkpoint that cannot be written, a machine that was lost.
+        """
+        iterator, run_steps = iter(self.batches), self._compiled()
+        pictures, histograms = tf.function(self.model.pictures), tf.function(self.model.histograms)
+        call, saved = 1, time.monotonic()
+        with stop_on_signals() as stop:
+            signal = None
+            while step < total and not signal:
+                count = min(call, self.options.steps_to_next(step), total - step)
+                began = time.monotonic()
+                self._profile(step)
+                self._guarded(lambda count=count: run_steps(iterator, tf.constant(count)))
+                first, step = call == 1, step + count
+                call = 2 if first else max(2, round(SECONDS_A_CALL * count / (time.monotonic() - began)))
+                if self.monitor:
+                    if first:
+                        self.monitor.restart_clock(step)  # the first call compiled
+                    self.monitor.advance(count)
+                self._report(step, total, pictures, histograms)
+                save = time.monotonic() - saved > 60 * self.options.checkpoint_minutes
+                call, save, signal = self._agree(call, save, stop.signal)
+                if save and step < total:
+                    self._save(step)
+                    saved = time.monotonic()
+            self._save(step)
+            self._profile(None)
+            return signal
+
+    def _compiled(self) -> Callable:
+        @tf.function
+        def run_steps(iterator, count):
+            for _ in tf.range(count):
+                self.strategy.run(self.model.train_step, (next(iterator),))
+
+        return run_steps
+
+    def _guarded(self, work: Callable):
+        """Calls `work`; a loss that is not finite, or a lost machine, becomes a `TrainingError`."""
+        try:
+            return work()
+        except tf.errors.OpError as error:
+            step = steps_done(self.model) + 1
+            term = re.search(r"loss term '\w+' is not finite", str(error))
+            newest = f"the last good checkpoint: {self.checkpoints.newest or 'none yet'}"
+            if term:
+                raise TrainingError(f"{term[0]} at step {step}; {newest}") from None
+            if several_machines(self.strategy):
+                raise TrainingError(
+                    f"another machine was lost at about step {step}; {newest}; start all of them again to go on from it"
+                ) from None
+            raise
+
+    def _agree(self, call: int, save: bool, signal: int | None) -> tuple[int, bool, int | None]:
+        """What all machines do next: the chief's number of steps and whether to save; a signal to one stops all."""
+        if not several_machines(self.strategy):
+            return call, save, signal
+        rows = self._guarded(lambda: gather_machines(self.strategy, [call, save, signal or 0]))
+        if signal is None and rows[:, 2].any():
+            signal = SIGTERM
+        return int(rows[0, 0]), bool(rows[0, 1]), signal
+
+    def _profile(self, step: int | None) -> None:
+        """Starts or ends the profiler before the step that follows `step`; None: training ends."""
+        first, last = self.options.profile_steps or (None, None)
+        if self.profiling and step in (last, None):
+            tf.profiler.experimental.stop()
+            self.profiling = False
+        elif self.monitor and step is not None and step + 1 == first:
+            tf.profiler.experimental.start(str(self.monitor.workdir / "tensorboard"))
+            self.profiling = True
+
+    def _report(self, step: int, total: int, pictures: Callable, histograms: Callable) -> None:
+        """Scalars, pictures and histograms, as due at `step`."""
+        options = self.options
+        if step % options.log_steps == 0 or step == total:
+            if self.monitor:
+                self.monitor.log(step, self._scalars())
+            self.model.means.reset_state()
+        if self.monitor is None:
+            return
+        if step % options.picture_steps == 0 or step == total:
+            self.monitor.pictures(step, pictures(self.samples))
+            self.monitor.filters(step, self.model.filters())
+        if options.histogram_steps and step % options.histogram_steps == 0:
+            self.monitor.histograms(step, histograms(self.samples))
+
+    def _scalars(self) -> dict:
+        """Means since the last line, and the learning rates."""
+        values = {name: float(mean) for name, mean in self.model.means.result().items()}
+        values["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if getattr(self.model, "g_optimizer", None) is not None:
+            values["repair_learning_rate"] = float(keras.ops.convert_to_numpy(self.model.g_optimizer.learning_rate))
+        return values
+
+    def _save(self, step: int) -> None:
+        """Writes a checkpoint; the chief alone."""
+        if self.monitor:
+            self.monitor.flush()
+            self.checkpoints.save(step)
+
+
+def steps_done(model: keras.Model) -> int:
+    """Training steps the model has behind it."""
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))

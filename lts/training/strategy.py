@@ -1,0 +1,119 @@
+"""How training is distributed: one device, GPUs of this machine, logical devices of a CPU, several machines.
+
+Everything else of `training` sees a `tf.distribute.Strategy` and the few functions of this file.
+"""
+
+import json
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from lts.errors import UserError
+
+
+class StrategyError(UserError):
+    """Replicas or machines that cannot be had."""
+
+    exit_status = 2
+
+
+def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
+    """The strategy of this process; to be called once, before TensorFlow does anything else.
+
+    Args:
+      replicas: "auto": all GPUs, or one device where there is none; N: N of the GPUs, or N logical devices of the CPU
+        (slower than one: for tests). Under `TF_CONFIG` these are the GPUs of each machine.
+
+    Returns:
+      MultiWorkerMirroredStrategy if `TF_CONFIG` names several machines; else MirroredStrategy for several devices or
+      a GPU; else TensorFlow's default strategy.
+
+    Raises:
+      StrategyError: not a positive number, fewer GPUs than asked for, or a `TF_CONFIG` that cannot be read.
+    """
+    count = _count(replicas)
+    gpus = tf.config.list_physical_devices("GPU")
+    if count and gpus:
+        if count > len(gpus):
+            raise StrategyError(f"replicas must be at most {len(gpus)}, the number of GPUs. Received: {count}")
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+        gpus = gpus[:count]
+    if len(_machines()) > 1:
+        if count and not gpus and count > 1:
+            raise StrategyError(f"replicas must be 1 on machines without GPUs. Received: {count}")
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if gpus:
+        return tf.distribute.MirroredStrategy()
+    if count in (0, 1):
+        return tf.distribute.get_strategy()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError:
+        raise StrategyError("replicas on a CPU must be made before TensorFlow starts, once in a process") from None
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
+
+
+def _count(replicas: str | int) -> int:
+    """Number of replicas; 0 for "auto"."""
+    if replicas == "auto":
+        return 0
+    try:
+        count = int(replicas)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise StrategyError(f"replicas must be auto or a positive number. Received: {replicas!r}")
+    return count
+
+
+def _machines() -> list[tuple[str, int]]:
+    """(type, index) of every machine in `TF_CONFIG`, the chief first."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return []
+    try:
+        config = json.loads(text)
+        cluster = config.get("cluster", {})
+        unknown = cluster.keys() - {"chief", "worker"}
+        machines = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
+        if unknown or (machines and (config["task"]["type"], int(config["task"]["index"])) not in machines):
+            raise ValueError("its cluster must hold 'worker' (and 'chief') alone, its task be one of them")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StrategyError(f"TF_CONFIG cannot be read: {error}") from None
+    return machines
+
+
+def machine_index() -> int:
+    """Position of this machine among those of `TF_CONFIG`; 0 is the chief, which alone writes."""
+    machines = _machines()
+    if not machines:
+        return 0
+    task = json.loads(os.environ["TF_CONFIG"])["task"]
+    return machines.index((task["type"], int(task["index"])))
+
+
+def several_machines(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the strategy spans more than this machine."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def gather_machines(strategy: tf.distribute.Strategy, numbers) -> np.ndarray:
+    """Every machine's numbers; all machines must call it, at the same place.
+
+    Args:
+      strategy: that of the run.
+      numbers: n numbers of this machine.
+
+    Returns:
+      float64 [machines, n], the chief's first.
+    """
+    numbers = np.asarray(numbers, np.float64)
+    if not several_machines(strategy):
+        return numbers[None]
+    machines = len(_machines())
+    rows = np.zeros([machines, numbers.size])
+    rows[machine_index()] = numbers / (strategy.num_replicas_in_sync / machines)  # every replica of a machine adds
+    everywhere = strategy.run(lambda: tf.constant(rows))
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None).numpy()
