@@ -1,13 +1,19 @@
 """Times both training steps against the machine's convolution peak, in one interleaved run.
 
     python -m experiments.benchmark_step --preset=release --batch_size=32
+    python -m experiments.benchmark_step --loop --preset=small --dataset=folder:PHOTOS
 
 Counts the operations of every convolution and fully connected layer in the traced step that something
 depends on (2 for a multiply-add), measures what a large 3x3 convolution reaches
 in the same rounds, and prints images/s, GFLOP/s and the fraction of that peak.
+
+With --loop: the whole training loop (data, step, monitoring, checkpoints at their defaults) against the bare step on a
+fixed batch, each stage in turns of --turn_steps steps; and what a checkpoint and each kind of monitoring take.
 """
 
+import pathlib
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -89,9 +95,77 @@ def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Call
     return call, layer_gflop(graph)
 
 
+def loop(stage: str, source, folder: pathlib.Path) -> None:
+    """Prints two rows: the bare step and the whole loop of a stage, in turns."""
+    import tensorflow as tf
+
+    from lts.training import loop as loops
+    from lts.training.train import build_model, make_loop
+
+    config = configs.preset(FLAGS.preset)
+    settings = config.stage_1 if stage == "autoencoder" else config.stage_2
+    size, turn = config.image.image_size, FLAGS.turn_steps
+    bare = build_model(config, stage, 10**6)
+    images = tf.random.uniform([settings.batch_size, size, size, 3], -1, 1)
+    function = tf.function(bare.train_step)
+    model, strategy = build_model(config, stage, 10**6), tf.distribute.get_strategy()
+    whole = make_loop(config, stage, source, folder / stage, model, 10**6, strategy, loops.Options())
+
+    def bare_turn():
+        for _ in range(turn):
+            function(images)
+        loops.steps_done(bare)
+
+    def loop_turn():
+        done = loops.steps_done(whole.model)
+        whole.run(done, done + turn)
+
+    bare_turn(), loop_turn()  # compiles
+    seconds = {"bare step": [], "whole loop": []}
+    for _ in range(FLAGS.rounds):
+        for name, work in (("bare step", bare_turn), ("whole loop", loop_turn)):
+            began = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, value in medians.items():
+        ratios = [one / other for one, other in zip(seconds["bare step"], seconds[name], strict=True)]
+        spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
+        rate = turn * settings.batch_size / value
+        print(f"| {stage} | {name} | {rate:.1f} | {medians['bare step'] / value:.1%} | {spread} |", flush=True)
+    _print_costs(stage, whole, medians["bare step"] / turn)
+    whole.close()
+
+
+def _print_costs(stage: str, whole, step_seconds: float) -> None:
+    """Prints a row for each thing that happens between steps: seconds, and percent of the time at its interval."""
+    from lts.training.loop import steps_done
+
+    options, monitor, step = whole.options, whole.monitor, steps_done(whole.model)
+    every = 60 * options.checkpoint_minutes
+    works = {
+        "scalars": (lambda: monitor.log(step, whole.scalars()), options.log_steps * step_seconds),
+        "pictures": (lambda: whole.show_pictures(step), options.picture_steps * step_seconds),
+        "histograms": (lambda: whole.show_histograms(step), options.histogram_steps * step_seconds),
+        "checkpoint": (lambda: whole.checkpoints.save(step + 1), every),
+    }
+    for name, (work, interval) in works.items():
+        began = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - began
+        print(f"| {stage} | {name} | {seconds:.2f} s | {seconds / interval:.2%} of the time | |", flush=True)
+
+
 def main() -> None:
     """Runs the rounds and prints the table."""
     common.import_tensorflow()
+    if FLAGS.loop:
+        print("| stage | what | images/s | of the bare step | in single turns |\n|---|---|---|---|---|")
+        source = common.open_source()
+        with tempfile.TemporaryDirectory() as folder:
+            for stage in ("autoencoder", "gan"):
+                loop(stage, source, pathlib.Path(folder))
+        return
     runs = {("peak", precision): peak(precision) for precision in PRECISIONS}
     for stage in ("autoencoder", "gan"):
         for precision in PRECISIONS:
@@ -124,6 +198,9 @@ def console() -> None:
     flags.DEFINE_string("preset", "release", "named configuration")
     flags.DEFINE_integer("batch_size", 32, "images a step", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "interleaved rounds after the one that compiles", lower_bound=1)
+    flags.DEFINE_bool("loop", False, "time the whole training loop instead")
+    flags.DEFINE_integer("turn_steps", 500, "with --loop: steps in a row", lower_bound=1)
+    common.define_data_flags(required=False)
     common.run(main)
 
 

@@ -30,8 +30,8 @@ def _export_run() -> None:
     common.import_tensorflow()
     from lts import training
 
-    step = training.export_run(FLAGS.workdir, FLAGS.output)
-    print(f"exported step {step} of {FLAGS.workdir} to {FLAGS.output}")
+    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights)
+    print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
 
 
 def _export_random() -> None:
@@ -51,6 +51,7 @@ def console() -> None:
     """Entry point of `lts-export-features`."""
     flags.DEFINE_string("workdir", None, "workdir of train_gan")
     flags.DEFINE_string("output", None, "folder of the SavedModel", required=True)
+    flags.DEFINE_enum("weights", "raw", ("raw", "averaged"), "averaged: the moving average of the run's weights")
     flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
     flags.DEFINE_integer("seed", 1, "of the random weights", lower_bound=0)
     common.define_data_flags(required=False)

@@ -15,26 +15,31 @@ from lts.training.workdir import TrainingError
 STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
 
 
-def export_run(workdir: str | os.PathLike, output: str | os.PathLike) -> int:
+def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw") -> int:
     """Exports the discriminator of a stage 2 run.
 
     Args:
-      workdir: of the run; its newest checkpoint is taken.
+      workdir: of the run; its newest whole checkpoint is taken.
       output: folder of the SavedModel.
+      weights: "raw", or "averaged": the moving average that the run kept of every weight (`average_decay`). Batch norm
+        statistics are those of the run either way.
 
     Returns:
       The step of the checkpoint.
 
     Raises:
-      TrainingError: not a stage 2 run, or no checkpoint.
+      TrainingError: not a stage 2 run, no checkpoint, or no averages in it.
     """
     record = runs.read_record(workdir)
     if record["stage"] != "gan":
         raise TrainingError(f"{workdir} is a run of stage {record['stage']!r}: only train_gan makes a discriminator")
     config = record["config"]
+    if weights == "averaged" and not config.stage_2.average_decay:
+        raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
     discriminator = _build(config)
-    step = runs.restore_networks(workdir, discriminator=discriminator)
+    step = runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=discriminator)
     facts = {"dataset": record["dataset"], "split": record["split"], "step": step, "seed": config.stage_2.seed}
+    facts["averaged"] = weights == "averaged"
     saved_model.export(discriminator, output, _description(config, "trained", facts))
     return step
 

@@ -1,6 +1,7 @@
 """The loop: steps inside TensorFlow and, between them, what is due."""
 
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from lts.training.monitor import Monitor
 from lts.training.stopping import stop_on_signals
-from lts.training.strategy import gather_machines, several_machines
+from lts.training.strategy import MachineLostError, Machines
 from lts.training.workdir import Checkpoints, TrainingError
 
 SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
@@ -46,13 +47,14 @@ class Options:
         return min(due)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Loop:
     """Trains a model from where it stands.
 
     Attributes:
       model: one of `lts.models`, its optimizers built.
       strategy: that the model was made under.
+      machines: that the strategy spans.
       batches: the steps' batches, distributed.
       checkpoints: where to save.
       monitor: None on machines that are not the chief.
@@ -62,6 +64,7 @@ class Loop:
 
     model: keras.Model
     strategy: tf.distribute.Strategy
+    machines: Machines
     batches: tf.distribute.DistributedDataset
     checkpoints: Checkpoints
     monitor: Monitor | None
@@ -75,8 +78,6 @@ class Loop:
         Raises:
           TrainingError: a loss that is not finite, a checkpoint that cannot be written, a machine that was lost.
         """
-        iterator, run_steps = iter(self.batches), self._compiled()
-        pictures, histograms = tf.function(self.model.pictures), tf.function(self.model.histograms)
         call, saved = 1, time.monotonic()
         with stop_on_signals() as stop:
             signal = None
@@ -84,14 +85,14 @@ class Loop:
                 count = min(call, self.options.steps_to_next(step), total - step)
                 began = time.monotonic()
                 self._profile(step)
-                self._guarded(lambda count=count: run_steps(iterator, tf.constant(count)))
+                self._guarded(lambda count=count: self._run_steps(self._iterator, tf.constant(count)))
                 first, step = call == 1, step + count
                 call = 2 if first else max(2, round(SECONDS_A_CALL * count / (time.monotonic() - began)))
                 if self.monitor:
                     if first:
                         self.monitor.restart_clock(step)  # the first call compiled
                     self.monitor.advance(count)
-                self._report(step, total, pictures, histograms)
+                self._report(step, total)
                 save = time.monotonic() - saved > 60 * self.options.checkpoint_minutes
                 call, save, signal = self._agree(call, save, stop.signal)
                 if save and step < total:
@@ -101,25 +102,34 @@ class Loop:
             self._profile(None)
             return signal
 
-    def _compiled(self) -> Callable:
-        @tf.function
-        def run_steps(iterator, count):
-            for _ in tf.range(count):
-                self.strategy.run(self.model.train_step, (next(iterator),))
+    @functools.cached_property
+    def _iterator(self):
+        return iter(self.batches)
 
-        return run_steps
+    @tf.function
+    def _run_steps(self, iterator, count):
+        for _ in tf.range(count):
+            self.strategy.run(self.model.train_step, (next(iterator),))
+
+    @tf.function
+    def _pictures(self):
+        return self.model.pictures(self.samples)
+
+    @tf.function
+    def _histograms(self):
+        return self.model.histograms(self.samples)
 
     def _guarded(self, work: Callable):
         """Calls `work`; a loss that is not finite, or a lost machine, becomes a `TrainingError`."""
         try:
             return work()
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, MachineLostError) as error:
             step = steps_done(self.model) + 1
             term = re.search(r"loss term '\w+' is not finite", str(error))
             newest = f"the last good checkpoint: {self.checkpoints.newest or 'none yet'}"
             if term:
                 raise TrainingError(f"{term[0]} at step {step}; {newest}") from None
-            if several_machines(self.strategy):
+            if self.machines.count > 1:
                 raise TrainingError(
                     f"another machine was lost at about step {step}; {newest}; start all of them again to go on from it"
                 ) from None
@@ -127,9 +137,9 @@ class Loop:
 
     def _agree(self, call: int, save: bool, signal: int | None) -> tuple[int, bool, int | None]:
         """What all machines do next: the chief's number of steps and whether to save; a signal to one stops all."""
-        if not several_machines(self.strategy):
+        if self.machines.count == 1:
             return call, save, signal
-        rows = self._guarded(lambda: gather_machines(self.strategy, [call, save, signal or 0]))
+        rows = self._guarded(lambda: self.machines.gather([call, save, signal or 0]))
         if signal is None and rows[:, 2].any():
             signal = SIGTERM
         return int(rows[0, 0]), bool(rows[0, 1]), signal
@@ -144,22 +154,35 @@ class Loop:
             tf.profiler.experimental.start(str(self.monitor.workdir / "tensorboard"))
             self.profiling = True
 
-    def _report(self, step: int, total: int, pictures: Callable, histograms: Callable) -> None:
+    def _report(self, step: int, total: int) -> None:
         """Scalars, pictures and histograms, as due at `step`."""
         options = self.options
         if step % options.log_steps == 0 or step == total:
             if self.monitor:
-                self.monitor.log(step, self._scalars())
+                self.monitor.log(step, self.scalars())
             self.model.means.reset_state()
         if self.monitor is None:
             return
         if step % options.picture_steps == 0 or step == total:
-            self.monitor.pictures(step, pictures(self.samples))
-            self.monitor.filters(step, self.model.filters())
+            self.show_pictures(step)
         if options.histogram_steps and step % options.histogram_steps == 0:
-            self.monitor.histograms(step, histograms(self.samples))
+            self.show_histograms(step)
 
-    def _scalars(self) -> dict:
+    def show_pictures(self, step: int) -> None:
+        """The picture strip and the first layer's kernels, to the monitor."""
+        self.monitor.pictures(step, self._pictures())
+        self.monitor.filters(step, self.model.filters())
+
+    def show_histograms(self, step: int) -> None:
+        """Histograms of weights, gradients and activations on the samples, to the monitor."""
+        self.monitor.histograms(step, self._histograms())
+
+    def close(self) -> None:
+        """Ends the monitoring."""
+        if self.monitor:
+            self.monitor.close()
+
+    def scalars(self) -> dict:
         """Means since the last line, and the learning rates."""
         values = {name: float(mean) for name, mean in self.model.means.result().items()}
         values["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))

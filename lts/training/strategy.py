@@ -3,6 +3,7 @@
 Everything else of `training` sees a `tf.distribute.Strategy` and the few functions of this file.
 """
 
+import functools
 import json
 import os
 
@@ -18,8 +19,13 @@ class StrategyError(UserError):
     exit_status = 2
 
 
+class MachineLostError(UserError):
+    """A machine of `TF_CONFIG` that no longer answers."""
+
+
+@functools.cache
 def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
-    """The strategy of this process; to be called once, before TensorFlow does anything else.
+    """The strategy of this process, made once; the first call must come before TensorFlow does anything else.
 
     Args:
       replicas: "auto": all GPUs, or one device where there is none; N: N of the GPUs, or N logical devices of the CPU
@@ -85,35 +91,55 @@ def _machines() -> list[tuple[str, int]]:
     return machines
 
 
-def machine_index() -> int:
-    """Position of this machine among those of `TF_CONFIG`; 0 is the chief, which alone writes."""
-    machines = _machines()
-    if not machines:
-        return 0
-    task = json.loads(os.environ["TF_CONFIG"])["task"]
-    return machines.index((task["type"], int(task["index"])))
-
-
-def several_machines(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the strategy spans more than this machine."""
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-
-def gather_machines(strategy: tf.distribute.Strategy, numbers) -> np.ndarray:
-    """Every machine's numbers; all machines must call it, at the same place.
+class Machines:
+    """The machines of `TF_CONFIG` that a strategy spans, or this one alone.
 
     Args:
       strategy: that of the run.
-      numbers: n numbers of this machine.
 
-    Returns:
-      float64 [machines, n], the chief's first.
+    Attributes:
+      count: number of machines.
+      index: this machine's place among them; 0 is the chief, which alone writes.
     """
-    numbers = np.asarray(numbers, np.float64)
-    if not several_machines(strategy):
-        return numbers[None]
-    machines = len(_machines())
-    rows = np.zeros([machines, numbers.size])
-    rows[machine_index()] = numbers / (strategy.num_replicas_in_sync / machines)  # every replica of a machine adds
-    everywhere = strategy.run(lambda: tf.constant(rows))
-    return strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None).numpy()
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.count, self.index = 1, 0
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return
+        machines = _machines()
+        task = json.loads(os.environ["TF_CONFIG"])["task"]
+        self.count, self.index = len(machines), machines.index((task["type"], int(task["index"])))
+        self._replicas = strategy.num_replicas_in_sync / self.count
+
+        @tf.function
+        def total(rows):
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, (rows,)), axis=None)
+
+        self._total = total
+
+    @property
+    def chief(self) -> bool:
+        """Whether this machine writes."""
+        return self.index == 0
+
+    def gather(self, numbers) -> np.ndarray:
+        """Every machine's numbers; all machines must call it, at the same place of their run.
+
+        Args:
+          numbers: n numbers of this machine, whole and below 2**53.
+
+        Returns:
+          float64 [machines, n], the chief's first.
+
+        Raises:
+          MachineLostError: a machine does not answer any more.
+        """
+        numbers = np.asarray(numbers, np.float64)
+        if self.count == 1:
+            return numbers[None]
+        rows = np.zeros([self.count, numbers.size])
+        rows[self.index] = numbers
+        try:
+            return np.round(self._total(tf.constant(rows)).numpy() / self._replicas)  # every replica of a machine adds
+        except tf.errors.OpError:
+            raise MachineLostError("another machine was lost: start all of them again") from None

@@ -17,7 +17,7 @@ from lts.training import workdir as runs
 from lts.training.loop import Loop, Options, steps_done
 from lts.training.monitor import Monitor, format_time
 from lts.training.optimizers import build_optimizer
-from lts.training.strategy import build_strategy, gather_machines, machine_index
+from lts.training.strategy import Machines, build_strategy
 from lts.training.workdir import Checkpoints, TrainingError
 
 PICTURES = 8  # images in the picture strip
@@ -79,29 +79,28 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         model = build_model(config, stage, total)
-    chief = machine_index() == 0
-    with runs.locked(workdir) if chief else contextlib.nullcontext():
-        if chief:
+    machines = Machines(strategy)
+    with runs.locked(workdir) if machines.chief else contextlib.nullcontext():
+        checkpoints, restored = Checkpoints(workdir, checkpoint_items(model)), False
+        if machines.chief:
             runs.claim(workdir, _record(config, stage, source, autoencoder))
-        checkpoints = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints)
-        _check_machines(strategy, config, source)  # after the claim: the others wait for the chief here
-        if not checkpoints.restore() and stage == "gan":
+            restored = checkpoints.restore()
+        _check_machines(machines, config, source)  # the others wait for the chief here
+        if not machines.chief:
+            restored = checkpoints.restore()
+        if not restored and stage == "gan":
             done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
             print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
         step = steps_done(model)
-        _check_steps(strategy, step)
+        _check_steps(machines, step)
         if step >= total:
             print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
             return Result(step, total, time.monotonic() - began)
-        monitor = _monitor(config, stage, model, workdir, step, total) if chief else None
-        batches = _batches(config, settings, source, strategy, step, total)
-        samples = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
-        samples = tf.cast(samples, tf.float32) / 127.5 - 1  # [PICTURES, size, size, 3] in [-1, 1]
+        loop = make_loop(config, stage, source, workdir, model, total, strategy, options)
         try:
-            signal = Loop(model, strategy, batches, checkpoints, monitor, samples, options).run(step, total)
+            signal = loop.run(step, total)
         finally:
-            if monitor:
-                monitor.close()
+            loop.close()
     step, seconds = steps_done(model), time.monotonic() - began
     state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
     print(f"{stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
@@ -139,22 +138,37 @@ def _record(config: Config, stage: str, source: data.Source, autoencoder) -> dic
     return record
 
 
-def _check_machines(strategy: tf.distribute.Strategy, config: Config, source: data.Source) -> None:
+def _check_machines(machines: Machines, config: Config, source: data.Source) -> None:
     """Raises `TrainingError` unless all machines have the same configuration and data."""
     for what, text in (("configuration", config.to_json()), ("data", f"{source.num_examples} {source.fingerprint}")):
         digest = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
-        if len(set(gather_machines(strategy, [digest])[:, 0])) > 1:
+        if len(set(machines.gather([digest])[:, 0])) > 1:
             raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
 
 
-def _check_steps(strategy: tf.distribute.Strategy, step: int) -> None:
+def _check_steps(machines: Machines, step: int) -> None:
     """Raises `TrainingError` unless all machines have restored the same checkpoint."""
-    steps = gather_machines(strategy, [step])[:, 0]
+    steps = machines.gather([step])[:, 0]
     if len(set(steps)) > 1:
         raise TrainingError(
             f"the machines go on from different steps ({', '.join(f'{s:.0f}' for s in steps)}): "
             "--workdir must be on a file system that all of them see"
         )
+
+
+def make_loop(config: Config, stage: str, source: data.Source, workdir, model, total: int, strategy, options) -> Loop:
+    """The loop that trains a model from the step it has reached to `total`; arguments as for `train`."""
+    settings, step, machines = (config.stage_1, config.stage_2)[stage == "gan"], steps_done(model), Machines(strategy)
+    return Loop(
+        model=model,
+        strategy=strategy,
+        machines=machines,
+        batches=_batches(config, settings, source, strategy, step, total),
+        checkpoints=Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints),
+        monitor=_monitor(config, stage, model, workdir, step, total) if machines.chief else None,
+        samples=_samples(config, source),
+        options=options,
+    )
 
 
 def _monitor(config: Config, stage: str, model: keras.Model, workdir, step: int, total: int) -> Monitor:
@@ -165,6 +179,12 @@ def _monitor(config: Config, stage: str, model: keras.Model, workdir, step: int,
         monitor.configuration(config, "stage_2" if stage == "gan" else "stage_1")
         monitor.graph(tf.function(model.pictures).get_concrete_function(tf.TensorSpec([2, size, size, 3])).graph)
     return monitor
+
+
+def _samples(config: Config, source: data.Source) -> tf.Tensor:
+    """Test views [PICTURES, size, size, 3] in [-1, 1] of the first images."""
+    images = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
+    return tf.cast(images, tf.float32) / 127.5 - 1
 
 
 def _batches(config: Config, settings: StageConfig, source: data.Source, strategy, step: int, total: int):

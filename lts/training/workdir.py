@@ -140,7 +140,7 @@ class Checkpoints:
         Raises:
           TrainingError: none of those that were written is whole, or one does not fit.
         """
-        values, path, damaged = _read_newest(self.folder, None)
+        values, path, damaged = _read_newest(self.folder)
         if path is None:
             return False
         _assign(self.variables, values, path)
@@ -177,8 +177,13 @@ class Checkpoints:
             files.remove_folder(old)
 
 
-def restore_networks(workdir: str | pathlib.Path, **networks: keras.Model) -> int:
+def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **networks: keras.Model) -> int:
     """Restores single networks of a run, as `encoder=...`, from its newest whole checkpoint.
+
+    Args:
+      workdir: of the run.
+      averaged: the moving averages that the first optimizer keeps of the trainable weights, instead of the weights.
+      **networks: name in the run's model to built network.
 
     Returns:
       The step the checkpoint was written at.
@@ -187,34 +192,33 @@ def restore_networks(workdir: str | pathlib.Path, **networks: keras.Model) -> in
       TrainingError: no checkpoint, or one that does not fit.
     """
     variables = _named(networks)
-    values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints", list(variables))
+    if averaged:
+        stage = read_record(workdir)["stage"]  # the name of the model, with which the slots' names begin
+        variables = {
+            f"optimizer/{stage}_{name.replace('/', '_')}_average" if v.trainable else name: v
+            for name, v in variables.items()
+        }
+    values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints")
     if path is None:
         raise TrainingError(f"{workdir} has no checkpoint yet: train it first")
     _assign(variables, values, path)
     return int(path.name.rpartition("_")[2])
 
 
-def read_checkpoint(path: str | pathlib.Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
-    """Values of a checkpoint by name, checked against the checksums in it.
+def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """All values of a checkpoint by name, checked against the checksums in it.
 
     Args:
       path: folder of one checkpoint, .../step_N.
-      names: which; None: all.
 
     Raises:
       DamagedError: it cannot be read.
-      TrainingError: it is whole, but does not hold one of `names`.
     """
     try:
         reader = tf.train.load_checkpoint(str(pathlib.Path(path) / "weights"))
-        held = reader.get_variable_to_shape_map()
-        missing = [name for name in names or () if name not in held]
-        values = {name: reader.get_tensor(name) for name in (names or held) if name in held}
-    except (tf.errors.OpError, ValueError, UnicodeDecodeError, MemoryError) as error:
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except Exception as error:  # TensorFlow's reader raises whatever comes: IndexError, RuntimeError, OpError
         raise DamagedError(f"checkpoint {path} is damaged: {_reason(error)}") from None
-    if missing:
-        raise TrainingError(f"checkpoint {path} does not hold all that is needed: {missing[0]} is missing")
-    return values
 
 
 def _named(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
@@ -226,7 +230,7 @@ def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(folder.glob("step_*"), key=lambda path: path.name, reverse=True)
 
 
-def _read_newest(folder: pathlib.Path, names: list[str] | None):
+def _read_newest(folder: pathlib.Path):
     """(values, path, damaged newer ones) of the newest whole checkpoint; path is None if none was ever written."""
     damaged = []
     latest = folder / "latest"
@@ -235,7 +239,7 @@ def _read_newest(folder: pathlib.Path, names: list[str] | None):
         warn(f"checkpoint {folder / expected} is missing")
     for path in _newest_first(folder):
         try:
-            return read_checkpoint(path, names), path, damaged
+            return read_checkpoint(path), path, damaged
         except DamagedError as error:
             warn(str(error))
             damaged.append(path)

@@ -1,0 +1,86 @@
+"""Several machines: two processes on loopback against one."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.training import runs
+
+MODULE = "lts.bin.train_autoencoder"
+STEPS = 300
+
+
+@pytest.fixture
+def flags(tmp_path) -> tuple:
+    """Of every run here, without the workdir."""
+    photos = runs.make_photos(tmp_path / "photos")
+    return (*runs.BASE, f"--dataset=folder:{photos}", f"--steps={STEPS}", "--log_steps=20")
+
+
+def start_machines(*flags: str, other: tuple = ()) -> list[subprocess.Popen]:
+    """Two machines with the same flags, the chief first; `other` go to the second alone."""
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+        cluster = {"worker": [f"127.0.0.1:{one.getsockname()[1]}" for one in (first, second)]}
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(2)]
+    return [
+        runs.start(MODULE, *flags, *extra, TF_CONFIG=json.dumps(task), CUDA_VISIBLE_DEVICES="-1")
+        for task, extra in zip(tasks, ((), other), strict=True)
+    ]
+
+
+def test_a_lost_machine_and_the_end_equal_one_machine(flags, tmp_path):
+    """A machine is killed, the other says so and ends; both started again end where one process ends."""
+    one, many = tmp_path / "one", tmp_path / "many"
+    alone = runs.start(MODULE, *flags, f"--workdir={one}")
+    chief, other = start_machines(*flags, f"--workdir={many}", "--checkpoint_minutes=0")
+    for line in chief.stdout:
+        if "step 60/" in line:
+            other.kill()
+            break
+    began = time.monotonic()
+    _, err = chief.communicate(timeout=120)
+    assert chief.returncode == 1, err
+    assert "another machine was lost" in err.splitlines()[-1]
+    assert "step_0000" in err.splitlines()[-1]
+    assert time.monotonic() - began < 60
+    other.communicate()
+
+    machines = start_machines(*flags, f"--workdir={many}")
+    for machine in machines:
+        _, err = machine.communicate(timeout=240)
+        assert machine.returncode == 0, err
+    _, err = alone.communicate(timeout=120)
+    assert alone.returncode == 0, err
+    assert [line["step"] for line in runs.metrics(many)] == list(range(20, STEPS + 1, 20))
+    runs.assert_close(many, one)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_machine_stops_all_with_a_checkpoint(flags, tmp_path):
+    """Machines that do not agree where to stop wait for each other for ever."""
+    workdir = tmp_path / "many"
+    chief, other = start_machines(*flags, "--steps=100000", f"--workdir={workdir}")
+    for line in chief.stdout:
+        if "step 40/" in line:
+            other.send_signal(signal.SIGTERM)
+            break
+    outputs = [machine.communicate(timeout=120) for machine in (chief, other)]
+    assert [machine.returncode for machine in (chief, other)] == [143, 143], outputs
+    step = int(runs.newest(workdir)["optimizer/iteration"])
+    assert step >= 40
+    assert all(f"stopped: {step} of" in out for out, _ in outputs)
+
+
+@pytest.mark.slow
+def test_machines_with_different_flags_are_refused(flags, tmp_path):
+    """Another seed on one machine trains neither."""
+    for machine in start_machines(*flags, f"--workdir={tmp_path / 'many'}", other=("--seed=2",)):
+        _, err = machine.communicate(timeout=120)
+        assert machine.returncode == 1
+        assert "do not have the same configuration" in err.splitlines()[-1]
