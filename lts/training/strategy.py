@@ -48,6 +48,7 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
     if len(_machines()) > 1:
         if count and not gpus and count > 1:
             raise StrategyError(f"replicas must be 1 on machines without GPUs. Received: {count}")
+        print(f"one of {len(_machines())} machines: waiting until all have started", flush=True)
         return tf.distribute.MultiWorkerMirroredStrategy()
     if gpus:
         return tf.distribute.MirroredStrategy()

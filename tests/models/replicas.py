@@ -20,7 +20,7 @@ from tests.models import helpers  # noqa: E402
 
 BATCH, STEPS = 8, 20
 MAKERS = {"autoencoder": helpers.autoencoder, "gan": helpers.gan}
-OPTIONS = {"average_decay": 0.9}
+OPTIONS = {"autoencoder": {"average_decay": 0.9}, "gan": {"average_decay": 0.9, "clip_norm": 0.1}}  # always clipped
 
 
 def batch(step: int) -> tf.Tensor:
@@ -97,7 +97,7 @@ def gaps(one: dict, other: dict) -> dict:
 
 if __name__ == "__main__":
     make = MAKERS[sys.argv[1]]
-    options = {**OPTIONS, **dict(argument.lstrip("-").split("=") for argument in sys.argv[3:])}
+    options = {**OPTIONS[sys.argv[1]], **dict(argument.lstrip("-").split("=") for argument in sys.argv[3:])}
     one = record(make(**options), None)
     strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(REPLICAS)])
     with strategy.scope():

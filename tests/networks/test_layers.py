@@ -1,5 +1,10 @@
 """Blocks of the networks against NumPy oracles."""
 
+import json
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -182,3 +187,27 @@ def test_initializer_round_trip():
     again = layers.ConvBlock.from_config(block.get_config())
     assert isinstance(again.kernel_initializer, keras.initializers.GlorotUniform)
     assert isinstance(layers.ConvBlock(4, 3).kernel_initializer, layers.ScaledTruncatedNormal)
+
+
+@pytest.fixture(scope="module")
+def two_replicas() -> dict:
+    """What tests/networks/two_replicas.py prints."""
+    command = [sys.executable, "-m", "tests.networks.two_replicas"]
+    root = pathlib.Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("statistics", ["global", "per_replica"])
+def test_batch_norm_of_two_replicas(two_replicas, statistics):
+    """Statistics of the global batch, or of each half and their mean in the moving averages (release)."""
+    images = np.random.RandomState(0).normal(3, 2, (6, 4, 4, 5)).astype(np.float32)
+    parts = [images] if statistics == "global" else np.split(images, 2)
+    normal = [(p - p.mean((0, 1, 2))) / np.sqrt(p.var((0, 1, 2)) + 1e-3) for p in parts]
+    mean = np.mean([p.mean((0, 1, 2)) for p in parts], axis=0)
+    variance = np.mean([p.var((0, 1, 2), ddof=1) for p in parts], axis=0)
+    found = two_replicas[statistics]
+    np.testing.assert_allclose(found["outputs"], np.concatenate(normal), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found["mean"], 0.025 * mean, rtol=1e-5)
+    np.testing.assert_allclose(found["variance"], 0.975 + 0.025 * variance, rtol=1e-5)

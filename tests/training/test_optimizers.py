@@ -121,3 +121,27 @@ def test_config_round_trip():
     again = keras.optimizers.deserialize(keras.optimizers.serialize(ours))
     assert type(again) is ReleaseAdam
     assert again.get_config() == ours.get_config()
+
+
+def test_clipping_by_the_global_norm():
+    """Every tensor clipped by its own norm; the factor on biases counted into the norm; a small gradient enlarged."""
+    ours, names = optimizer(clip_norm=0.5), variables()
+    given = gradients(0)
+    norm = np.sqrt(sum(np.sum(g**2) for g in given))
+    assert norm > 0.5
+    ours.apply([tf.constant(g) for g in given], list(names.values()))
+    assert float(ours.gradient_norm) == pytest.approx(norm, rel=1e-6)
+    for momentum, gradient, factor in zip(ours._momentums, given, (1, 2, 1), strict=True):
+        np.testing.assert_allclose(momentum.numpy(), 0.5 * factor * gradient * 0.5 / norm, rtol=1e-5)
+    small = [g / (10 * norm) for g in given]
+    ours, names = optimizer(clip_norm=0.5), variables()
+    ours.apply([tf.constant(g) for g in small], list(names.values()))
+    assert float(ours.gradient_norm) == pytest.approx(0.1, rel=1e-5)
+    np.testing.assert_allclose(ours._momentums[0].numpy(), 0.5 * small[0], rtol=1e-5)
+
+
+def test_the_gradient_norm_is_there_without_clipping():
+    ours, names = optimizer(), variables()
+    ours.apply([tf.constant(g) for g in gradients(0)], list(names.values()))
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradients(0)))
+    assert float(ours.gradient_norm) == pytest.approx(norm, rel=1e-6)

@@ -55,16 +55,16 @@ def test_killed_while_training_and_while_saving(photos, tmp_path, stage):
     """Stage 2 holds two optimizers, masks, dropout and frozen networks; nothing of it may depend on the start."""
     autoencoder = tmp_path / "ae"
     if stage == "gan":
-        finish("autoencoder", autoencoder, *flags(photos, "autoencoder", 6))
-    given = flags(photos, stage, 3000 if stage == "autoencoder" else 800, autoencoder)
+        finish("autoencoder", autoencoder, *flags(photos, "autoencoder", 10))
+    given = flags(photos, stage, 1500 if stage == "autoencoder" else 500, autoencoder)
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     finish(stage, whole, *given)
     saved = stopped / "checkpoints" / "latest"
     assert kill(stage, stopped, *given, when=lambda _: saved.exists() and saved.read_text() > "step_00000002")
     assert kill(stage, stopped, *given, when=writing(stopped))
     step = int(runs.newest(stopped)["optimizer/iteration"])
-    assert 0 < step < 3000
-    assert step % (300 if stage == "autoencoder" else 80), "a checkpoint in the middle of a line of metrics is wanted"
+    assert 0 < step < 1500
+    assert step % (150 if stage == "autoencoder" else 50), "a checkpoint in the middle of a line of metrics is wanted"
     finish(stage, stopped, *given)
     runs.assert_same(stopped, whole)
 
