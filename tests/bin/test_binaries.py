@@ -1,7 +1,6 @@
 """The binaries as a user runs them: real processes, real exit statuses, one line for an error."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -13,29 +12,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = ("--image_size=16", "--encoder_widths=4,8,8,8", "--conv_1_kernel=3", "--trunk_widths=4,8,8,8,8", "--fc_width=8")
-
-
-# The environment of a user: without what conftest.py sets for the comparison with the release.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-
-
-def run(module: str, *flags: str) -> subprocess.CompletedProcess:
-    """Runs a binary to its end."""
-    command = [sys.executable, "-m", module, *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+from tests.training.runs import BASE, TINY, assert_same, make_photos, newest, run, start
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> pathlib.Path:
     """Twelve small pictures without classes."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for index in range(12):
-        coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
-        Image.fromarray(coarse).resize((25, 20), Image.BICUBIC).save(folder / f"{index}.png")
-    return folder
+    return make_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +75,47 @@ def test_encoder_and_decoder_stay_bit_identical_in_stage_2(photos, autoencoder, 
     gan = tmp_path / "gan"
     flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=3")
     assert run("lts.bin.train_gan", *flags, "--batch_size=4").returncode == 0
-    before, after = (tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (autoencoder, gan))
-    names = [
-        name
-        for name in before.get_variable_to_shape_map()
-        if name.startswith(("encoder/", "decoder/")) and name.endswith("VARIABLE_VALUE")
-    ]
+    before, after = newest(autoencoder), newest(gan)
+    names = [name for name in before if name.startswith(("encoder/", "decoder/"))]
     assert len(names) > 20
     for name in names:
-        np.testing.assert_array_equal(before.get_tensor(name), after.get_tensor(name), err_msg=name)
+        np.testing.assert_array_equal(before[name], after[name], err_msg=name)
 
 
-LONG = ("--preset=tiny", "--steps=1200", "--batch_size=4", "--log_steps=50", *TINY)
+def test_averaged_weights_are_exported(photos, autoencoder, tmp_path):
+    """--weights: the averages that the run kept, or a clear line where it kept none."""
+    gan = tmp_path / "gan"
+    flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=5")
+    done = run("lts.bin.train_gan", *flags, "--batch_size=4", "--average_decay=0.999", "--learning_rate=0.1")
+    assert done.returncode == 0, done.stderr
+    exported = {}
+    for weights in ("raw", "averaged"):
+        done = run(
+            "lts.bin.export_features", f"--workdir={gan}", f"--output={tmp_path / weights}", f"--weights={weights}"
+        )
+        assert done.returncode == 0, done.stderr
+        exported[weights] = tf.saved_model.load(str(tmp_path / weights))
+    checkpoint, images = newest(gan), tf.constant(np.random.RandomState(0).randint(0, 256, (2, 16, 16, 3), np.uint8))
+    for weights, suffix in (
+        ("raw", "trunk/conv_1/kernel"),
+        ("averaged", "gan_discriminator_trunk_conv_1_kernel_average"),
+    ):
+        name = f"discriminator/{suffix}" if weights == "raw" else f"optimizer/{suffix}"
+        kernels = [v.numpy() for v in exported[weights].variables if v.shape == checkpoint[name].shape]
+        assert any(np.array_equal(kernel, checkpoint[name]) for kernel in kernels), weights
+    conv_1 = [model.signatures["serving_default"](images=images)["conv_1"].numpy() for model in exported.values()]
+    assert np.abs(conv_1[0] - conv_1[1]).max() > 1e-3
+
+    plain = tmp_path / "plain"
+    flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={plain}", "--steps=2")
+    assert run("lts.bin.train_gan", *flags, "--batch_size=4", "--average_decay=0").returncode == 0
+    done = run("lts.bin.export_features", f"--workdir={plain}", f"--output={tmp_path / 'x'}", "--weights=averaged")
+    assert done.returncode == 1
+    assert "kept no average" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+LONG = (*BASE, "--steps=1200", "--log_steps=50")
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +131,7 @@ def never_stopped(photos, tmp_path_factory) -> pathlib.Path:
 def test_a_signal_writes_a_checkpoint_and_the_run_goes_on(photos, never_stopped, tmp_path, number):
     """Stopped and resumed equals never stopped, bit for bit: nothing is lost, nothing is done twice."""
     flags = (*LONG, f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'ae'}")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lts.bin.train_autoencoder", *flags],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
+    process = start("lts.bin.train_autoencoder", *flags)
     for line in process.stdout:
         if "step 50/" in line:
             process.send_signal(number)
@@ -136,14 +141,7 @@ def test_a_signal_writes_a_checkpoint_and_the_run_goes_on(photos, never_stopped,
     assert "stopped" in out
     assert err == ""
     assert run("lts.bin.train_autoencoder", *flags).returncode == 0
-    stopped, whole = (
-        tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (tmp_path / "ae", never_stopped)
-    )
-    names = [name for name in whole.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
-    assert len(names) > 80
-    for name in names:
-        if "save_counter" not in name:
-            np.testing.assert_array_equal(stopped.get_tensor(name), whole.get_tensor(name), err_msg=name)
+    assert_same(tmp_path / "ae", never_stopped)
 
 
 def test_another_configuration_in_the_workdir_is_refused(photos, autoencoder):
@@ -164,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
     assert "is not finite at step" in done.stderr
     assert "'l2'" in done.stderr or "'reconstruction'" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert tf.train.latest_checkpoint(str(workdir / "checkpoints")) is None
+    assert not (workdir / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

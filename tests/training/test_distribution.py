@@ -28,3 +28,13 @@ def test_two_replicas_equal_one_device(metrics, stage):
         for name, value in one[step].items():
             if name != "images_per_second":
                 assert two[step][name] == pytest.approx(value, rel=tolerance, abs=1e-6), (name, step)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "gan"])
+def test_fit_on_two_replicas_equals_fit_on_one(metrics, stage):
+    """Keras alone: its loop, its distribution of the batches, its reduction of what train_step returns."""
+    one, two = metrics[f"one fit {stage}"], metrics[f"two fit {stage}"]
+    assert len(one["l2"]) == 2
+    assert one.keys() == two.keys() >= {"l2"}
+    for name, values in one.items():
+        assert two[name] == pytest.approx(values, rel=1e-3, abs=1e-6), name
