@@ -120,14 +120,15 @@ class Monitor:
         """
         values, lines = {"preset": config.preset, "stage": stage, **more}, []
         for section, field in fields_of(*SECTIONS, stage):
-            value = getattr(getattr(config, section), field.name)
-            value = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            pair = getattr(getattr(config, section), field.name), field.default
+            value, release = (",".join(map(str, v)) if isinstance(v, tuple) else v for v in pair)
             values[field.name] = value
-            lines.append(f"| {section} | {field.name} | {value} | {field.metadata['help'].replace('|', '/')} |")
-        head = [", ".join(f"{name}: {values[name]}" for name in ("preset", "stage", *more)), ""]
-        table = ["| section | flag | value | what it is |", "|---|---|---|---|", *lines]
+            help = field.metadata["help"].replace("|", "/")
+            lines.append(f"| {section} | {field.name} | {value} | {release} | {help} |")
+        head = ", ".join(f"{name}: {values[name]}" for name in ("preset", "stage", *more))
+        table = ["| section | flag | value | preset release | what it is |", "|---|---|---|---|---|", *lines]
         with self.writer.as_default(step=0):
-            tf.summary.text("configuration", "\n".join([*head, *table]))
+            tf.summary.text("configuration", "\n".join([head, "", *table]))
             hparams.hparams(values, trial_id=str(self.workdir))
 
     def graph(self, graph: tf.Graph) -> None:

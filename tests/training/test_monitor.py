@@ -148,7 +148,7 @@ def test_hparams_hold_every_field(monitor, stage):
     assert held == expected
     text = str(tensors(monitor, "configuration")[0])
     for name, value in expected.items():
-        assert f"| {name} | {value} |" in text or f"{name}: {value}" in text
+        assert f"| {name} | {value} | " in text or f"{name}: {value}" in text
 
 
 @pytest.mark.parametrize(
