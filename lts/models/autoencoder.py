@@ -81,7 +81,7 @@ class Autoencoder(keras.Model):
 
     def pictures(self, images) -> dict:
         """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
-        return {"image": images, "reconstruction": self(images)}
+        return {"image": images, "reconstruction": self.decoder(self.encoder(images))}
 
     def filters(self):
         """Kernels [3, 3, 3, n] of the encoder's first layer."""

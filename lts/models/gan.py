@@ -100,7 +100,8 @@ class DamageRepairGAN(keras.Model):
 
     def repaired(self, features, keep, training=False):
         """Damaged and repaired images [B, H, W, 3] of undamaged features [B, h, w, c] and keep [B, h, w, 1]."""
-        damaged = damage_features(features, keep, self.config.damage.damage_fill)
+        with tf.name_scope("damage"):
+            damaged = damage_features(features, keep, self.config.damage.damage_fill)
         if self.repair is None:
             return self.decoder(damaged)
         return self.repair(damaged, keep, decoder=self.decoder, training=training)
@@ -188,19 +189,24 @@ class DamageRepairGAN(keras.Model):
 
     def pictures(self, images) -> dict:
         """Rows of the picture strip: name to [B, H, W, 3] or [B, H, W, 1], in [-1, 1]."""
-        keep, _ = self.draw(0, images.shape[0])
+        with tf.name_scope("draw"):  # scopes: nodes on TensorBoard's page of the graph
+            keep, _ = self.draw(0, images.shape[0])
         features = self.encoder(images)
-        damaged = damage_features(features, keep, self.config.damage.damage_fill)
+        reconstruction = self.decoder(features)
+        with tf.name_scope("damaged"):
+            damaged = self.decoder(damage_features(features, keep, self.config.damage.damage_fill))
         repaired = self.repaired(features, keep)
-        predicted = tf.sigmoid(self.discriminator(repaired)["mask_logits"])[..., None]
-        factor = images.shape[1] // keep.shape[1]
+        mask_logits = self.discriminator(repaired)["mask_logits"]
+        with tf.name_scope("masks"):
+            predicted = tf.sigmoid(mask_logits)[..., None]
+            masks = [upsample_nearest(mask, images.shape[1] // keep.shape[1]) * 2 - 1 for mask in (keep, predicted)]
         return {
             "image": images,
-            "reconstruction": self.decoder(features),
-            "damaged": self.decoder(damaged),
+            "reconstruction": reconstruction,
+            "damaged": damaged,
             "repaired": repaired,
-            "keep mask": upsample_nearest(keep, factor) * 2 - 1,
-            "predicted mask": upsample_nearest(predicted, factor) * 2 - 1,
+            "keep mask": masks[0],
+            "predicted mask": masks[1],
         }
 
     def filters(self):

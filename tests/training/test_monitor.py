@@ -1,0 +1,230 @@
+"""What a run shows, read back from its event files."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from lts.config import SECTIONS, fields_of, preset
+from lts.networks.naming import variables_by_path
+from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, picture_strip, scalar_tag
+from lts.training.pictures import weights_montage
+from lts.training.train import checkpoint_items
+from tests.models.helpers import autoencoder, gan, images
+
+
+@pytest.fixture
+def monitor(tmp_path):
+    """A new run's monitor."""
+    monitor = Monitor(tmp_path, "gan", 0, 100, 32)
+    yield monitor
+    monitor.close()
+
+
+def events(monitor, raw: bool = False):
+    """All that the run has written: through TensorBoard's reader, or the events themselves."""
+    monitor.flush()
+    folder = monitor.workdir / "tensorboard"
+    if raw:
+        paths = sorted(folder.glob("events.*"))
+        return [event for path in paths for event in tf.compat.v1.train.summary_iterator(str(path))]
+    return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+
+
+def tensors(monitor, tag: str) -> dict:
+    """Step to tensor; a step that is there twice fails."""
+    found = events(monitor).Tensors(tag)
+    assert len({event.step for event in found}) == len(found)
+    return {event.step: tf.make_ndarray(event.tensor_proto) for event in found}
+
+
+def lines(monitor) -> list:
+    return [json.loads(line) for line in monitor.metrics_path.read_text().splitlines()]
+
+
+def test_every_scalar_of_a_line(monitor):
+    """A scalar left out, a value of another step, a name that changes in metrics.jsonl."""
+    names = [*gan().METRICS, *autoencoder().METRICS, "learning_rate", "repair_learning_rate"]
+    written = {step: {name: step + index / 64 for index, name in enumerate(names)} for step in (20, 40)}
+    for step, values in written.items():
+        monitor.log(step, values)
+    tags = events(monitor).Tags()["tensors"]
+    assert len(tags) == len(set(names)) + 1
+    for line in lines(monitor):
+        assert line.keys() == {"step", *names, "images_per_second"}
+        step = line.pop("step")
+        for name, value in line.items():
+            assert value == written[step].get(name, value)
+            assert tensors(monitor, scalar_tag(name))[step] == np.float32(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("mask", "loss/mask"),
+        ("loss", "loss/loss"),
+        ("accuracy_mask", "accuracy/accuracy_mask"),
+        ("repair_gradient_norm", "gradient_norm/repair_gradient_norm"),
+        ("repair_learning_rate", "learning_rate/repair_learning_rate"),
+    ],
+)
+def test_groups_of_scalars(name, tag):
+    """A page with a section for every single curve."""
+    assert scalar_tag(name) == tag
+
+
+def test_histograms_count_every_entry(monitor):
+    """Entries lost, values of another range."""
+    values = np.random.RandomState(0).standard_normal((3, 3, 8, 16)).astype(np.float32)
+    monitor.histograms(7, {"weights/a": values})
+    buckets = tensors(monitor, "weights/a")[7]  # [30, (left, right, count)]
+    assert buckets[:, 2].sum() == values.size
+    np.testing.assert_allclose([buckets[0, 0], buckets[-1, 1]], [values.min(), values.max()], rtol=1e-6)
+    inside = [np.sum((values >= left) & (values < right)) for left, right, _ in buckets]
+    np.testing.assert_allclose(buckets[:, 2], inside, atol=1)
+
+
+def test_large_tensors_are_sampled():
+    """30 MB for each 2 ** 17 entries; only some of a kernel's output channels; an outlier that nobody sees."""
+    channels = 512
+    values = np.tile(np.arange(channels, dtype=np.float32), 2**21 // channels)
+    values[1234567] = -1e6
+    sample = histogram_sample(tf.reshape(values, [4, 4, -1, channels])).numpy()
+    assert HISTOGRAM_ENTRIES / 2 < sample.size <= HISTOGRAM_ENTRIES + 2
+    assert (sample.min(), sample.max()) == (-1e6, channels - 1)
+    assert set(sample) >= set(range(channels))
+    np.testing.assert_allclose(np.median(sample), np.median(values), rtol=0.01)
+    small = np.arange(HISTOGRAM_ENTRIES, dtype=np.float32)
+    np.testing.assert_array_equal(histogram_sample(small), small)
+
+
+def test_filters_are_the_release_s_montage(monitor):
+    """Filters scaled together, in another order, or blurred by the enlargement."""
+    kernel = np.random.RandomState(0).standard_normal((5, 5, 3, 12)).astype(np.float32)
+    monitor.filters(3, kernel)
+    width, height, png = tensors(monitor, "pictures/first kernels")[3]
+    picture = tf.io.decode_png(png).numpy()
+    expected = weights_montage(kernel, 3, 4)[0]
+    factor = picture.shape[0] // expected.shape[0]
+    assert (int(height), int(width)) == picture.shape[:2]
+    assert factor > 1
+    np.testing.assert_array_equal(picture, np.kron(expected, np.ones((factor, factor, 1), np.uint8)))
+
+
+def test_pictures(monitor):
+    """Columns exchanged, a strip in TensorBoard that is not the one in the folder."""
+    columns = {"image": images(2), "mask": images(2)[..., :1]}
+    monitor.pictures(3, columns)
+    *_, png = tensors(monitor, "pictures/image | mask")[3]
+    assert png == (monitor.workdir / "pictures" / "latest.png").read_bytes()
+    picture = tf.io.decode_png(png).numpy()
+    np.testing.assert_array_equal(picture, picture_strip(columns))
+    assert picture.shape == (2 * 34, 2 * 34, 3)
+    np.testing.assert_allclose(picture[34:66, :32] / 127.5 - 1, columns["image"][1], atol=1 / 127)
+
+
+@pytest.mark.parametrize("stage", ["stage_1", "stage_2"])
+def test_hparams_hold_every_field(monitor, stage):
+    """A flag that the table of runs cannot show; two runs that fall into one row."""
+    config = preset("small", keep_probability=0.7, seed=5)
+    monitor.configuration(config, stage, dataset="folder:photos")
+    [content] = [
+        value.metadata.plugin_data.content
+        for event in events(monitor, raw=True)
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    ]
+    info = HParamsPluginData.FromString(content).session_start_info
+    assert info.group_name == str(monitor.workdir)
+    held = {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
+    expected = {"preset": "small", "stage": stage, "dataset": "folder:photos"}
+    for section, field in fields_of(*SECTIONS, stage):
+        value = getattr(getattr(config, section), field.name)
+        expected[field.name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    assert held == expected
+    text = str(tensors(monitor, "configuration")[0])
+    for name, value in expected.items():
+        assert f"| {name} | {value} | " in text or f"{name}: {value}" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "nodes"),
+    [
+        (gan, {"images", "draw", "encoder", "decoder", "damaged", "damage", "repair", "discriminator", "masks"}),
+        (autoencoder, {"images", "encoder", "decoder"}),
+    ],
+    ids=["gan", "autoencoder"],
+)
+def test_the_graph_has_a_node_for_each_network(monitor, model, nodes):
+    """Loose operations among the networks; edges to what is not there."""
+    traced = tf.function(model().pictures).get_concrete_function(tf.TensorSpec([2, 32, 32, 3]))
+    monitor.graph(traced.graph)
+    [graph] = [tf.compat.v1.GraphDef.FromString(e.graph_def) for e in events(monitor, raw=True) if e.graph_def]
+    names = {node.name for node in graph.node}
+    assert {name.split("/")[0].removesuffix("_1") for name in names} == nodes
+    assert {name.split(":")[0] for node in graph.node for name in node.input} <= names
+    assert any("/conv_1" in name for name in names)
+
+
+def test_a_resumed_run_has_no_step_twice(tmp_path):
+    """Points after the checkpoint shown twice, or those before it lost; torn ends of a killed process."""
+    first = Monitor(tmp_path, "gan", 0, 100, 32)
+    first.configuration(preset("small"), "stage_2")
+    for step in (20, 40, 60):
+        first.log(step, {"mask": float(step)})
+        first.histograms(step, {"weights/a": np.ones(step)})
+    first.close()
+    [path] = (tmp_path / "tensorboard").glob("events.*")
+    os.truncate(path, path.stat().st_size - 5)
+    with first.metrics_path.open("a") as file:
+        file.write('{"step": 8')
+    second = Monitor(tmp_path, "gan", 40, 100, 32)
+    assert [line["step"] for line in lines(second)] == [20, 40]
+    assert {e.step for e in events(second, raw=True)} == {0, 20, 40}
+    for step in (60, 80):
+        second.log(step, {"mask": -float(step)})
+    assert [line["mask"] for line in lines(second)] == [20, 40, -60, -80]
+    assert tensors(second, "loss/mask") == {20: 20, 40: 40, 60: -60, 80: -80}
+    assert {step: t[:, 2].sum() for step, t in tensors(second, "weights/a").items()} == {20: 20, 40: 40}
+    assert tensors(second, "configuration").keys() == {0}
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
+    second.close()
+
+
+def test_a_run_without_a_checkpoint_begins_again(tmp_path):
+    """Its first attempt shown beside the second."""
+    for value in (1.0, 2.0):
+        monitor = Monitor(tmp_path, "gan", 0, 100, 32)
+        monitor.configuration(preset("small"), "stage_2")
+        monitor.log(20, {"mask": value})
+        monitor.close()
+    assert tensors(monitor, "loss/mask") == {20: 2.0}
+    assert tensors(monitor, "configuration").keys() == {0}
+    assert [line["mask"] for line in lines(monitor)] == [2.0]
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("build", [autoencoder, gan])
+def test_histograms_leave_the_model_as_it_was(build, graph):
+    """A pass in training mode that moves batch norm statistics, a gradient that is applied, a tensor without a name."""
+    model = build(average_decay=0.9)
+    model.train_step(images())
+    items = {name: variables_by_path(item) for name, item in checkpoint_items(model).items()}
+    before = {(name, path): v.numpy() for name, held in items.items() for path, v in held.items()}
+    found = (tf.function(model.histograms) if graph else model.histograms)(images())
+    for name, held in items.items():
+        for path, variable in held.items():
+            np.testing.assert_array_equal(variable.numpy(), before[name, path], err_msg=f"{name}/{path}")
+    paths = {variable.path.removeprefix(f"{model.name}/") for variable in model.trainable_variables}
+    assert {f"{kind}/{path}" for kind in ("weights", "gradients") for path in paths} <= found.keys()
+    rest = {name for name in found if name.startswith("activations/")}
+    assert len(rest) == len(found) - 2 * len(paths) > 0
+    for variable in model.trainable_variables:
+        path = variable.path.removeprefix(f"{model.name}/")
+        np.testing.assert_array_equal(found[f"weights/{path}"], variable.numpy())
+        assert found[f"gradients/{path}"].shape == variable.shape
+    assert all(np.isfinite(value).all() for value in found.values())
