@@ -165,18 +165,19 @@ def make_loop(config: Config, stage: str, source: data.Source, workdir, model, t
         machines=machines,
         batches=_batches(config, settings, source, strategy, step, total),
         checkpoints=Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints),
-        monitor=_monitor(config, stage, model, workdir, step, total) if machines.chief else None,
+        monitor=_monitor(config, stage, source, model, workdir, step, total) if machines.chief else None,
         samples=_samples(config, source),
         options=options,
     )
 
 
-def _monitor(config: Config, stage: str, model: keras.Model, workdir, step: int, total: int) -> Monitor:
+def _monitor(config: Config, stage: str, source: data.Source, model, workdir, step: int, total: int) -> Monitor:
     """The run's monitor; a new run's configuration and graph are written."""
     settings, size = (config.stage_1, config.stage_2)[stage == "gan"], config.image.image_size
     monitor = Monitor(pathlib.Path(workdir), stage, step, total, settings.batch_size)
     if step == 0:
-        monitor.configuration(config, "stage_2" if stage == "gan" else "stage_1")
+        section = "stage_2" if stage == "gan" else "stage_1"
+        monitor.configuration(config, section, dataset=source.name, split=source.split)
         monitor.graph(tf.function(model.pictures).get_concrete_function(tf.TensorSpec([2, size, size, 3])).graph)
     return monitor
 
