@@ -132,7 +132,7 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
         ratios = [one / other for one, other in zip(seconds["bare step"], seconds[name], strict=True)]
         spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
         rate = turn * settings.batch_size / value
-        print(f"| {stage} | {name} | {rate:.1f} | {medians['bare step'] / value:.1%} | {spread} |", flush=True)
+        print(f"| {stage} | {name} | {rate:.1f} | {statistics.median(ratios):.1%} | {spread} |", flush=True)
     _print_costs(stage, whole, medians["bare step"] / turn)
     whole.close()
 
@@ -160,7 +160,7 @@ def main() -> None:
     """Runs the rounds and prints the table."""
     common.import_tensorflow()
     if FLAGS.loop:
-        print("| stage | what | images/s | of the bare step | in single turns |\n|---|---|---|---|---|")
+        print("| stage | what | images/s | of the bare step (median of the turns) | in single turns |\n|---|---|---|---|---|")
         source = common.open_source()
         with tempfile.TemporaryDirectory() as folder:
             for stage in ("autoencoder", "gan"):
