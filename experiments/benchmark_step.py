@@ -7,8 +7,9 @@ Counts the operations of every convolution and fully connected layer in the trac
 depends on (2 for a multiply-add), measures what a large 3x3 convolution reaches
 in the same rounds, and prints images/s, GFLOP/s and the fraction of that peak.
 
-With --loop: the whole training loop (data, step, monitoring, checkpoints at their defaults) against the bare step on a
-fixed batch, each stage in turns of --turn_steps steps; and what a checkpoint and each kind of monitoring take.
+With --loop: the whole training loop (data, steps, monitoring at its defaults) against the bare step on a fixed batch,
+each stage in turns of --turn_steps steps; and what each kind of monitoring and a checkpoint take of the time between
+two of them.
 """
 
 import pathlib
@@ -118,7 +119,8 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
 
     def loop_turn():
         done = loops.steps_done(whole.model)
-        whole.run(done, done + turn)
+        if whole.run(done, 10**6, until=done + turn):
+            raise KeyboardInterrupt
 
     bare_turn(), loop_turn()  # compiles
     seconds = {"bare step": [], "whole loop": []}
@@ -160,7 +162,9 @@ def main() -> None:
     """Runs the rounds and prints the table."""
     common.import_tensorflow()
     if FLAGS.loop:
-        print("| stage | what | images/s | of the bare step (median of the turns) | in single turns |\n|---|---|---|---|---|")
+        print(
+            "| stage | what | images/s | of the bare step: median of the turns | in single turns |\n" + "|---" * 5 + "|"
+        )
         source = common.open_source()
         with tempfile.TemporaryDirectory() as folder:
             for stage in ("autoencoder", "gan"):

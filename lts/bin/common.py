@@ -144,7 +144,7 @@ def define_training_flags() -> None:
     flags.DEFINE_string("workdir", None, "folder of the run; a run that is in it goes on", required=True)
     flags.DEFINE_integer("log_steps", 50, "steps between two lines of scalars", lower_bound=1)
     flags.DEFINE_integer("picture_steps", 500, "steps between two picture strips", lower_bound=1)
-    flags.DEFINE_integer("histogram_steps", 1000, "steps between two sets of histograms; 0: none", lower_bound=0)
+    flags.DEFINE_integer("histogram_steps", 2000, "steps between two sets of histograms; 0: none", lower_bound=0)
     flags.DEFINE_list("profile_steps", None, "first and last step to profile, as 100,110, for TensorBoard")
     flags.DEFINE_float("checkpoint_minutes", 10.0, "minutes between two checkpoints", lower_bound=0)
     flags.DEFINE_integer("keep_checkpoints", 3, "checkpoints that are kept", lower_bound=1)

@@ -33,7 +33,7 @@ class Options:
 
     log_steps: int = 50
     picture_steps: int = 500
-    histogram_steps: int = 1000
+    histogram_steps: int = 2000
     profile_steps: tuple[int, int] | None = None
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
@@ -72,17 +72,23 @@ class Loop:
     options: Options
     profiling: bool = False
 
-    def run(self, step: int, total: int) -> int | None:
-        """Trains from `step` to `total`; returns the signal that stopped it, or None.
+    def run(self, step: int, total: int, until: int | None = None) -> int | None:
+        """Trains from `step` to `total` and saves; returns the signal that stopped it, or None.
+
+        Args:
+          step: steps done.
+          total: steps of the whole run.
+          until: return there without saving, to be called again (for timing); None: at `total`.
 
         Raises:
           TrainingError: a loss that is not finite, a checkpoint that cannot be written, a machine that was lost.
         """
         call, saved = 1, time.monotonic()
+        until = until or total
         with stop_on_signals() as stop:
             signal = None
-            while step < total and not signal:
-                count = min(call, self.options.steps_to_next(step), total - step)
+            while step < until and not signal:
+                count = min(call, self.options.steps_to_next(step), until - step)
                 began = time.monotonic()
                 self._profile(step)
                 self._guarded(lambda count=count: self._run_steps(self._iterator, tf.constant(count)))
@@ -98,8 +104,9 @@ class Loop:
                 if save and step < total:
                     self._save(step)
                     saved = time.monotonic()
-            self._save(step)
-            self._profile(None)
+            if signal or step == total:
+                self._save(step)
+                self._profile(None)
             return signal
 
     @functools.cached_property
