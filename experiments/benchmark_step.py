@@ -151,6 +151,7 @@ def _print_costs(stage: str, whole, step_seconds: float) -> None:
         "histograms": (lambda: whole.show_histograms(step), options.histogram_steps * step_seconds),
         "checkpoint": (lambda: whole.checkpoints.save(step + 1), every),
     }
+    whole.show_histograms(step)  # compiles
     for name, (work, interval) in works.items():
         began = time.perf_counter()
         work()
