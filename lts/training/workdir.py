@@ -263,7 +263,8 @@ def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.nda
 
 
 def _reason(error: Exception) -> str:
-    """First line of an error, without what TensorFlow adds."""
+    """First line of an error, without the name of the operation and the path that TensorFlow puts before it."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return (str(getattr(error, "message", None) or error).splitlines() or [type(error).__name__])[0].split(" [Op:")[0]
+    lines = str(getattr(error, "message", None) or error).splitlines() or [type(error).__name__]
+    return lines[0].split(" [Op:")[0].rpartition("; ")[2]
