@@ -101,7 +101,9 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     import tensorflow as tf
 
     from lts.training import loop as loops
-    from lts.training.train import build_model, make_loop
+    from lts.training.strategy import Machines
+    from lts.training.train import build_model, checkpoint_items, make_loop
+    from lts.training.workdir import Checkpoints
 
     config = configs.preset(FLAGS.preset)
     settings = config.stage_1 if stage == "autoencoder" else config.stage_2
@@ -109,8 +111,9 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     bare = build_model(config, stage, 10**6)
     images = tf.random.uniform([settings.batch_size, size, size, 3], -1, 1)
     function = tf.function(bare.train_step)
-    model, strategy = build_model(config, stage, 10**6), tf.distribute.get_strategy()
-    whole = make_loop(config, stage, source, folder / stage, model, 10**6, strategy, loops.Options())
+    model, machines = build_model(config, stage, 10**6), Machines(tf.distribute.get_strategy())
+    checkpoints = Checkpoints(folder / stage, checkpoint_items(model))
+    whole = make_loop(config, stage, source, model, 10**6, machines, checkpoints, loops.Options())
 
     def bare_turn():
         for _ in range(turn):

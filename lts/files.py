@@ -39,8 +39,8 @@ def remove_partial(folder: str | os.PathLike) -> None:
 def remove_folder(path: str | os.PathLike) -> None:
     """Removes a folder; it is gone at once, not file by file."""
     path = pathlib.Path(path)
-    room = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
-    os.replace(path, room / path.name)
+    room = path.with_name(f".{path.name}{PARTIAL}removed")  # a new name needs no room on a full disk
+    os.replace(path, room)
     shutil.rmtree(room, ignore_errors=True)
 
 

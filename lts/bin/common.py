@@ -41,7 +41,7 @@ def run(main: Callable[[], int | None]) -> None:
         except OSError as error:
             status = _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
         except _tensorflow_errors() as error:
-            status = _complain(str(error).splitlines()[0], 1)
+            status = _complain(error.message.splitlines()[0].rpartition("}} ")[2], 1)
         except KeyboardInterrupt:
             status = _complain("interrupted", 130)
         sys.stdout.flush()
@@ -55,10 +55,7 @@ def run(main: Callable[[], int | None]) -> None:
 def _tensorflow_errors() -> tuple:
     """What TensorFlow raises when a file, a disk or a device fails; nothing if it was not imported."""
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None:
-        return ()
-    names = ("NotFound", "PermissionDenied", "ResourceExhausted", "DataLoss", "Unavailable", "Aborted")
-    return tuple(getattr(tensorflow.errors, f"{name}Error") for name in names)
+    return () if tensorflow is None else (tensorflow.errors.OpError,)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

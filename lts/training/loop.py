@@ -53,8 +53,7 @@ class Loop:
 
     Attributes:
       model: one of `lts.models`, its optimizers built.
-      strategy: that the model was made under.
-      machines: that the strategy spans.
+      machines: with the strategy that the model was made under.
       batches: the steps' batches, distributed.
       checkpoints: where to save.
       monitor: None on machines that are not the chief.
@@ -63,7 +62,6 @@ class Loop:
     """
 
     model: keras.Model
-    strategy: tf.distribute.Strategy
     machines: Machines
     batches: tf.distribute.DistributedDataset
     checkpoints: Checkpoints
@@ -95,10 +93,10 @@ class Loop:
                 first, step = call == 1, step + count
                 call = 2 if first else max(2, round(SECONDS_A_CALL * count / (time.monotonic() - began)))
                 if self.monitor:
-                    if first:
-                        self.monitor.restart_clock(step)  # the first call compiled
                     self.monitor.advance(count)
                 self._report(step, total)
+                if self.monitor and first:
+                    self.monitor.restart_clock(step)  # the first call compiled
                 save = time.monotonic() - saved > 60 * self.options.checkpoint_minutes
                 call, save, signal = self._agree(call, save, stop.signal)
                 if save and step < total:
@@ -107,7 +105,7 @@ class Loop:
             if signal or step == total:
                 self._save(step)
                 self._profile(None)
-            return signal
+            return signal if step < total else None
 
     @functools.cached_property
     def _iterator(self):
@@ -116,7 +114,7 @@ class Loop:
     @tf.function
     def _run_steps(self, iterator, count):
         for _ in tf.range(count):
-            self.strategy.run(self.model.train_step, (next(iterator),))
+            self.machines.strategy.run(self.model.train_step, (next(iterator),))
 
     @tf.function
     def _pictures(self):
@@ -129,14 +127,15 @@ class Loop:
     def _guarded(self, work: Callable):
         """Calls `work`; a loss that is not finite, or a lost machine, becomes a `TrainingError`."""
         try:
-            return work()
-        except (tf.errors.OpError, MachineLostError) as error:
+            with self.machines.noticing_lost():
+                return work()
+        except (tf.errors.InvalidArgumentError, MachineLostError) as error:
             step = steps_done(self.model) + 1
             term = re.search(r"loss term '\w+' is not finite", str(error))
             newest = f"the last good checkpoint: {self.checkpoints.newest or 'none yet'}"
             if term:
                 raise TrainingError(f"{term[0]} at step {step}; {newest}") from None
-            if self.machines.count > 1:
+            if isinstance(error, MachineLostError):
                 raise TrainingError(
                     f"another machine was lost at about step {step}; {newest}; start all of them again to go on from it"
                 ) from None

@@ -105,7 +105,7 @@ class Monitor:
             os.replace(beside, path)
 
     def restart_clock(self, step: int) -> None:
-        """Leaves out what came before (compiling, a profile) from images/s."""
+        """Leaves out what came before (compiling) from images/s."""
         self.marked_step, self.marked_time = step, time.monotonic()
 
     def configuration(self, config: Config, stage: str, **more: str) -> None:

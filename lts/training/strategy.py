@@ -3,6 +3,7 @@
 Everything else of `training` sees a `tf.distribute.Strategy` and the few functions of this file.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -21,6 +22,16 @@ class StrategyError(UserError):
 
 class MachineLostError(UserError):
     """A machine of `TF_CONFIG` that no longer answers."""
+
+
+# What TensorFlow raises then; others (memory, files, a loss that is not finite) are this machine's own.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 
 
 @functools.cache
@@ -49,7 +60,10 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
         if count and not gpus and count > 1:
             raise StrategyError(f"replicas must be 1 on machines without GPUs. Received: {count}")
         print(f"one of {len(_machines())} machines: waiting until all have started", flush=True)
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            raise StrategyError(f"the machines of TF_CONFIG did not come together: {error.message}") from None
     if gpus:
         return tf.distribute.MirroredStrategy()
     if count in (0, 1):
@@ -99,12 +113,13 @@ class Machines:
       strategy: that of the run.
 
     Attributes:
+      strategy: as given.
       count: number of machines.
       index: this machine's place among them; 0 is the chief, which alone writes.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self.count, self.index = 1, 0
+        self.strategy, self.count, self.index = strategy, 1, 0
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return
         machines = _machines()
@@ -140,7 +155,15 @@ class Machines:
             return numbers[None]
         rows = np.zeros([self.count, numbers.size])
         rows[self.index] = numbers
-        try:
+        with self.noticing_lost():
             return np.round(self._total(tf.constant(rows)).numpy() / self._replicas)  # every replica of a machine adds
-        except tf.errors.OpError:
+
+    @contextlib.contextmanager
+    def noticing_lost(self):
+        """Makes one `MachineLostError` of what TensorFlow raises when another machine does not answer."""
+        try:
+            yield
+        except LOST:
+            if self.count == 1:
+                raise
             raise MachineLostError("another machine was lost: start all of them again") from None

@@ -77,30 +77,35 @@ def train(
     if autoencoder is not None:
         _check_autoencoder(config, autoencoder)
     keras.utils.set_random_seed(settings.seed)
-    with strategy.scope():
+    machines, record = Machines(strategy), _record(config, stage, source, autoencoder)
+    with machines.noticing_lost(), strategy.scope():
         model = build_model(config, stage, total)
-    machines = Machines(strategy)
-    with runs.locked(workdir) if machines.chief else contextlib.nullcontext():
-        checkpoints, restored = Checkpoints(workdir, checkpoint_items(model)), False
+    with machines.noticing_lost(), runs.locked(workdir) if machines.chief else contextlib.nullcontext():
+        checkpoints, restored = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints), False
         if machines.chief:
-            runs.claim(workdir, _record(config, stage, source, autoencoder))
+            runs.claim(workdir, record)
             restored = checkpoints.restore()
-        _check_machines(machines, config, source)  # the others wait for the chief here
+        _check_same(machines, "configuration", f"{stage} {config.to_json()}")  # the others wait for the chief here
+        _check_same(machines, "data", f"{source.num_examples} {source.fingerprint}")
+        _check_same(machines, "intervals", repr(options))
         if not machines.chief:
             restored = checkpoints.restore()
         if not restored and stage == "gan":
             done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
             print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
+            _check_same(machines, "autoencoder", str([v.numpy().tobytes() for v in model.encoder.variables]))
         step = steps_done(model)
-        _check_steps(machines, step)
+        _check_same(machines, "checkpoints (is --workdir on a file system that all see?)", str(step))
         if step >= total:
             print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
             return Result(step, total, time.monotonic() - began)
-        loop = make_loop(config, stage, source, workdir, model, total, strategy, options)
+        loop = make_loop(config, stage, source, model, total, machines, checkpoints, options)
         try:
             signal = loop.run(step, total)
         finally:
             loop.close()
+        if machines.chief:
+            runs.write_record(workdir, record)  # the data of the last checkpoint
     step, seconds = steps_done(model), time.monotonic() - began
     state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
     print(f"{stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
@@ -138,33 +143,31 @@ def _record(config: Config, stage: str, source: data.Source, autoencoder) -> dic
     return record
 
 
-def _check_machines(machines: Machines, config: Config, source: data.Source) -> None:
-    """Raises `TrainingError` unless all machines have the same configuration and data."""
-    for what, text in (("configuration", config.to_json()), ("data", f"{source.num_examples} {source.fingerprint}")):
-        digest = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
-        if len(set(machines.gather([digest])[:, 0])) > 1:
-            raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
+def _check_same(machines: Machines, what: str, text: str) -> None:
+    """Raises `TrainingError` unless all machines come with the same text."""
+    digest = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
+    if len(set(machines.gather([digest])[:, 0])) > 1:
+        raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
 
 
-def _check_steps(machines: Machines, step: int) -> None:
-    """Raises `TrainingError` unless all machines have restored the same checkpoint."""
-    steps = machines.gather([step])[:, 0]
-    if len(set(steps)) > 1:
-        raise TrainingError(
-            f"the machines go on from different steps ({', '.join(f'{s:.0f}' for s in steps)}): "
-            "--workdir must be on a file system that all of them see"
-        )
-
-
-def make_loop(config: Config, stage: str, source: data.Source, workdir, model, total: int, strategy, options) -> Loop:
-    """The loop that trains a model from the step it has reached to `total`; arguments as for `train`."""
-    settings, step, machines = (config.stage_1, config.stage_2)[stage == "gan"], steps_done(model), Machines(strategy)
+def make_loop(
+    config: Config,
+    stage: str,
+    source: data.Source,
+    model: keras.Model,
+    total: int,
+    machines: Machines,
+    checkpoints: Checkpoints,
+    options: Options,
+) -> Loop:
+    """The loop that trains a model from the step it has reached to `total`."""
+    settings, step = (config.stage_1, config.stage_2)[stage == "gan"], steps_done(model)
+    workdir = checkpoints.folder.parent
     return Loop(
         model=model,
-        strategy=strategy,
         machines=machines,
-        batches=_batches(config, settings, source, strategy, step, total),
-        checkpoints=Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints),
+        batches=_batches(config, settings, source, machines.strategy, step, total),
+        checkpoints=checkpoints,
         monitor=_monitor(config, stage, source, model, workdir, step, total) if machines.chief else None,
         samples=_samples(config, source),
         options=options,

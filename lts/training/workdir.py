@@ -2,6 +2,7 @@
 
 WORKDIR/config.json     stage, configuration, data: what the run is
 WORKDIR/checkpoints/    step_N/weights.*: every variable by name, for tf.train.load_checkpoint
+WORKDIR/last_checkpoint the newest one's name: none may be lost without a word
 WORKDIR/metrics.jsonl   a line of scalars each `log_steps`
 WORKDIR/pictures/       the newest picture strip
 WORKDIR/tensorboard/    event files
@@ -80,7 +81,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
     Args:
       workdir: folder of the run; made if missing.
       record: "config" is a `Config`; "data" may change between starts (it is
-        reported and recorded), everything else may not.
+        reported), everything else may not.
 
     Raises:
       TrainingError: the folder holds a run of another configuration; the message names the fields.
@@ -92,7 +93,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
     if not path.exists():
         if (workdir / "checkpoints").exists():
             raise TrainingError(f"{workdir} has checkpoints but no {path.name}: not a run that can go on")
-        files.write_json(path, {**record, "config": record["config"].to_dict()})
+        write_record(workdir, record)
         return
     old = read_record(workdir)
     changed = differences(old["config"], record["config"])
@@ -105,8 +106,12 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
             "give the same flags to go on with it, or another --workdir"
         )
     if old.get("data") != record.get("data"):
-        warn(f"the data changed since this run was started last: {old.get('data')} -> {record.get('data')}")
-        files.write_json(path, {**record, "config": record["config"].to_dict()})
+        warn(f"the data changed since the checkpoint: {old.get('data')} -> {record.get('data')}")
+
+
+def write_record(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes the record of a run; "config" in it is a `Config`."""
+    files.write_json(pathlib.Path(workdir) / "config.json", {**record, "config": record["config"].to_dict()})
 
 
 def warn(message: str) -> None:
@@ -169,12 +174,13 @@ class Checkpoints:
                 tf.raw_ops.SaveV2(
                     prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[*tensors.values()]
                 )
-            files.write_text(self.folder / "latest", f"{path.name}\n")
+            files.write_text(_marker(self.folder), f"{path.name}\n")
         except (OSError, tf.errors.OpError) as error:
             before = f"the one before is whole: {self.newest}" if self.newest else "there is none before"
             raise TrainingError(f"{path} could not be written ({_reason(error)}); {before}") from None
         for old in _newest_first(self.folder)[self.keep :]:
-            files.remove_folder(old)
+            with contextlib.suppress(OSError):
+                files.remove_folder(old)
 
 
 def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **networks: keras.Model) -> int:
@@ -217,13 +223,20 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(str(pathlib.Path(path) / "weights"))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except Exception as error:  # TensorFlow's reader raises whatever comes: IndexError, RuntimeError, OpError
+    except (OSError, MemoryError, tf.errors.PermissionDeniedError, tf.errors.UnavailableError) as error:
+        raise TrainingError(f"checkpoint {path} cannot be read now: {_reason(error)}") from None
+    except Exception as error:  # damaged: TensorFlow's reader raises IndexError, RuntimeError, OpError and others
         raise DamagedError(f"checkpoint {path} is damaged: {_reason(error)}") from None
 
 
 def _named(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
     """Every variable of networks, optimizers and metrics under a name that does not depend on their order."""
     return {f"{name}/{path}": v for name, item in items.items() for path, v in variables_by_path(item).items()}
+
+
+def _marker(folder: pathlib.Path) -> pathlib.Path:
+    """The file that holds the newest checkpoint's name: outside of the folder, so that its loss is noticed."""
+    return folder.parent / "last_checkpoint"
 
 
 def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -233,8 +246,8 @@ def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
 def _read_newest(folder: pathlib.Path):
     """(values, path, damaged newer ones) of the newest whole checkpoint; path is None if none was ever written."""
     damaged = []
-    latest = folder / "latest"
-    expected = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.exists() else ""
+    marker = _marker(folder)
+    expected = marker.read_text(encoding="utf-8", errors="replace").strip() if marker.exists() else ""
     if expected and not (folder / expected).exists():
         warn(f"checkpoint {folder / expected} is missing")
     for path in _newest_first(folder):
@@ -243,7 +256,7 @@ def _read_newest(folder: pathlib.Path):
         except DamagedError as error:
             warn(str(error))
             damaged.append(path)
-    if damaged or expected:
+    if damaged or marker.exists():
         raise TrainingError(f"no whole checkpoint is left in {folder}: put one back, or give another --workdir")
     return {}, None, []
 

@@ -39,7 +39,9 @@ def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
     """Stage 1, stage 2 and export run from files alone, and leave what README promises."""
     gan, features = tmp_path / "gan", tmp_path / "features"
     flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=4")
-    done = run("lts.bin.train_gan", *flags, "--batch_size=4", "--log_steps=2", "--picture_steps=2")
+    done = run(
+        "lts.bin.train_gan", *flags, "--batch_size=4", "--log_steps=2", "--picture_steps=2", "--profile_steps=2,3"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = [json.loads(line) for line in (gan / "metrics.jsonl").read_text().splitlines()]
@@ -47,7 +49,8 @@ def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
     expected = {"disc_total", "gen_total", "mask", "accuracy_real", "accuracy_repaired", "accuracy_mask"}
     assert expected | {"learning_rate", "repair_learning_rate", "images_per_second"} <= lines[0].keys()
     assert Image.open(gan / "pictures" / "latest.png").size == (6 * 18, 8 * 18)
-    assert list((gan / "tensorboard").iterdir())
+    assert list((gan / "tensorboard").glob("events*"))
+    assert list((gan / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
     assert json.loads((gan / "config.json").read_text())["config"]["stage_2"]["steps"] == 4
 
     again = run("lts.bin.train_gan", *flags, "--batch_size=4")

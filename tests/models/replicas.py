@@ -1,6 +1,6 @@
 """Run in a process of its own by test_replicas.py: one device against two and four logical ones; prints JSON.
 
-    python -m tests.models.replicas MODEL REPLICAS [--per_replica]
+    python -m tests.models.replicas MODEL REPLICAS [--FIELD=VALUE ...]
 
 Logical devices have to be configured before TensorFlow starts, and a process makes one MirroredStrategy.
 """

@@ -1,6 +1,7 @@
 """Two and four replicas against one device on the same global batch."""
 
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -35,6 +36,7 @@ def gaps(request) -> dict:
 
 def worst(values: dict, kind: str = "") -> tuple[float, str]:
     """The largest difference and whose it is."""
+    assert all(math.isfinite(gap) for gap in values.values()), values
     return max((gap, name) for name, gap in values.items() if kind in name)
 
 

@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(two_checkpo
     assert "step_00000002" in capsys.readouterr().err
     left = sorted(path.name for path in (workdir / "checkpoints").iterdir())
     aside = [] if damage is shutil.rmtree else ["damaged_step_00000002"]
-    assert left == [*aside, "latest", "step_00000001"]
+    assert left == [*aside, "step_00000001"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -102,6 +102,17 @@ def test_no_whole_checkpoint_left_is_an_error(two_checkpoints, damage):
     np.testing.assert_array_equal(value(model), before)
     with pytest.raises(TrainingError, match="no whole checkpoint is left"):
         runs_folder.restore_networks(workdir, encoder=model.encoder)
+
+
+def test_checkpoints_that_are_gone_are_an_error(two_checkpoints):
+    """A fresh start that begins with deleting the curves of the run."""
+    workdir, model = two_checkpoints
+    shutil.rmtree(workdir / "checkpoints")
+    with pytest.raises(TrainingError, match="no whole checkpoint is left"):
+        Checkpoints(workdir, checkpoint_items(model)).restore()
+    (workdir / "last_checkpoint").write_text("")
+    with pytest.raises(TrainingError, match="no whole checkpoint is left"):
+        Checkpoints(workdir, checkpoint_items(model)).restore()
 
 
 def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
@@ -137,11 +148,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(two_checkpoints):
             Checkpoints(workdir, checkpoint_items(model)).save(3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == [
-        "latest",
-        "step_00000001",
-        "step_00000002",
-    ]
+    left = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert left == ["step_00000001", "step_00000002"]
     assert Checkpoints(workdir, checkpoint_items(model)).restore()
     assert np.all(value(model) == 2)
 
@@ -206,7 +214,8 @@ def test_a_full_disk_stops_the_run_with_one_line(photos, stopped, tmp_path):
     shutil.copytree(stopped, workdir)
     before = runs.newest(workdir)
     size = max(path.stat().st_size for path in workdir.glob("checkpoints/*/*")) // 1024
-    command = [*flags(photos), f"--workdir={workdir}", "--checkpoint_minutes=0"]
+    shutil.rmtree(workdir / "tensorboard")  # so that the checkpoint is the first file that is too large
+    command = [*flags(photos), f"--workdir={workdir}", "--checkpoint_minutes=0", "--log_steps=100000"]
     process = runs.start(MODULE, *command)
     limit = (size - 10) * 1024
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))

@@ -34,22 +34,25 @@ def start_machines(*flags: str, other: tuple = ()) -> list[subprocess.Popen]:
     ]
 
 
-def test_a_lost_machine_and_the_end_equal_one_machine(flags, tmp_path):
+@pytest.mark.parametrize("lost", ["other", pytest.param("chief", marks=pytest.mark.slow)])
+def test_a_lost_machine_and_the_end_equal_one_machine(flags, tmp_path, lost):
     """A machine is killed, the other says so and ends; both started again end where one process ends."""
     one, many = tmp_path / "one", tmp_path / "many"
     alone = runs.start(MODULE, *flags, f"--workdir={one}")
     chief, other = start_machines(*flags, f"--workdir={many}", "--checkpoint_minutes=0")
+    dead, left = (chief, other) if lost == "chief" else (other, chief)
     for line in chief.stdout:
         if "step 60/" in line:
-            other.kill()
+            dead.kill()
             break
     began = time.monotonic()
-    _, err = chief.communicate(timeout=120)
-    assert chief.returncode == 1, err
-    assert "another machine was lost" in err.splitlines()[-1]
-    assert "step_0000" in err.splitlines()[-1]
+    _, err = left.communicate(timeout=120)
+    assert left.returncode == 1, err
+    assert "another machine was lost" in err
+    assert "step_0000" in err
+    assert err.count("\n") == 1, err
     assert time.monotonic() - began < 60
-    other.communicate()
+    dead.communicate()
 
     machines = start_machines(*flags, f"--workdir={many}")
     for machine in machines:
@@ -79,8 +82,10 @@ def test_a_signal_to_one_machine_stops_all_with_a_checkpoint(flags, tmp_path):
 
 @pytest.mark.slow
 def test_machines_with_different_flags_are_refused(flags, tmp_path):
-    """Another seed on one machine trains neither."""
-    for machine in start_machines(*flags, f"--workdir={tmp_path / 'many'}", other=("--seed=2",)):
-        _, err = machine.communicate(timeout=120)
-        assert machine.returncode == 1
-        assert "do not have the same configuration" in err.splitlines()[-1]
+    """Another seed on one machine, or lines at other steps, at which one would wait for the other for ever."""
+    for flag, what in (("--seed=2", "configuration"), ("--log_steps=19", "intervals")):
+        for machine in start_machines(*flags, f"--workdir={tmp_path / what}", other=(flag,)):
+            _, err = machine.communicate(timeout=120)
+            assert machine.returncode == 1
+            assert f"do not have the same {what}" in err
+            assert err.count("\n") == 1
