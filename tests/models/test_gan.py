@@ -196,6 +196,17 @@ def test_bfloat16_agrees():
     assert {variable.dtype for variable in low.optimizer._momentums} == {"float32"}
 
 
+def test_gradient_norms_are_each_players_own():
+    """Norms exchanged, or of both players together."""
+    model, batch = gan(), images()
+    keep, dropout = model.draw(0, 4)
+    _, _, *players = model.gradients(batch, keep, dropout)
+    logs = gan().apply_step(batch, keep, dropout)
+    for name, gradients in zip(("disc_gradient_norm", "repair_gradient_norm"), players, strict=True):
+        expected = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in gradients))
+        assert float(logs[name]) == pytest.approx(expected, rel=1e-4), name
+
+
 def test_pictures():
     """Rows outside [-1, 1], or of other sizes."""
     rows = gan().pictures(images())
