@@ -132,13 +132,14 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
             began = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, value in medians.items():
+    totals = {name: sum(values) for name, values in seconds.items()}
+    for name, total in totals.items():
         ratios = [one / other for one, other in zip(seconds["bare step"], seconds[name], strict=True)]
         spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
-        rate = turn * settings.batch_size / value
-        print(f"| {stage} | {name} | {rate:.1f} | {statistics.median(ratios):.1%} | {spread} |", flush=True)
-    _print_costs(stage, whole, medians["bare step"] / turn)
+        rate = FLAGS.rounds * turn * settings.batch_size / total
+        ratio, middle = totals["bare step"] / total, statistics.median(ratios)
+        print(f"| {stage} | {name} | {rate:.1f} | {ratio:.1%} | {middle:.1%} | {spread} |", flush=True)
+    _print_costs(stage, whole, totals["bare step"] / (FLAGS.rounds * turn))
     whole.close()
 
 
@@ -159,16 +160,15 @@ def _print_costs(stage: str, whole, step_seconds: float) -> None:
         began = time.perf_counter()
         work()
         seconds = time.perf_counter() - began
-        print(f"| {stage} | {name} | {seconds:.2f} s | {seconds / interval:.2%} of the time | |", flush=True)
+        print(f"| {stage} | {name} | {seconds:.2f} s | {seconds / interval:.2%} of the time | | |", flush=True)
 
 
 def main() -> None:
     """Runs the rounds and prints the table."""
     common.import_tensorflow()
     if FLAGS.loop:
-        print(
-            "| stage | what | images/s | of the bare step: median of the turns | in single turns |\n" + "|---" * 5 + "|"
-        )
+        print("| stage | what | images/s | of the bare step | median of the turns | single turns |")
+        print("|---|---|---|---|---|---|")
         source = common.open_source()
         with tempfile.TemporaryDirectory() as folder:
             for stage in ("autoencoder", "gan"):

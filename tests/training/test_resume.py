@@ -8,8 +8,7 @@ import pytest
 from tests.training import runs
 
 MODULE = {"autoencoder": "lts.bin.train_autoencoder", "gan": "lts.bin.train_gan"}
-LOG_STEPS = 7
-OFTEN = "--checkpoint_minutes=0.02"  # a checkpoint after more than 1.2 seconds: lines of metrics come between two
+LOG_STEPS = 20
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +29,12 @@ def finish(stage: str, workdir, *given: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def kill(stage: str, workdir, *given: str, when) -> bool:
-    """Starts a run and kills it when `when(seconds since its data are open)` says so; False if it ended before."""
-    process = runs.start(MODULE[stage], *given, OFTEN, f"--workdir={workdir}")
+def kill(stage: str, workdir, *given: str, when, minutes: float = 0.02) -> bool:
+    """Starts a run and kills it when `when(seconds since its data are open)` says so; False if it ended before.
+
+    It saves after more than `minutes`: 1.2 seconds, between which lines of metrics come, or after every call.
+    """
+    process = runs.start(MODULE[stage], *given, f"--checkpoint_minutes={minutes}", f"--workdir={workdir}")
     for line in process.stdout:
         if "opened in" in line:
             break
@@ -61,6 +63,11 @@ def writing(workdir):
     return now
 
 
+def midway(workdir):
+    """Whether the newest checkpoint lies between two lines of metrics, whose means it must hold."""
+    return lambda _: saved_step(workdir) % LOG_STEPS > 0
+
+
 def ahead(workdir):
     """Whether lines of metrics lie beyond the newest checkpoint: they must go and come again."""
 
@@ -85,6 +92,8 @@ def test_killed_while_training_and_while_saving(photos, tmp_path, stage):
     assert lines * LOG_STEPS > saved_step(stopped) > 0
     assert kill(stage, stopped, *given, when=writing(stopped))
     assert any((stopped / "checkpoints").glob(".step_*")), "the kill came after the writing"
+    assert kill(stage, stopped, *given, when=midway(stopped), minutes=0)
+    assert saved_step(stopped) % LOG_STEPS
     finish(stage, stopped, *given)
     assert not any((stopped / "checkpoints").glob(".step_*"))
     runs.assert_same(stopped, whole)
@@ -92,15 +101,15 @@ def test_killed_while_training_and_while_saving(photos, tmp_path, stage):
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(photos, tmp_path):
-    """Every third kill falls into the writing of a checkpoint, every third between two, where lines must go again."""
-    given = flags(photos, "autoencoder", 20000)
+    """Every third kill falls into the writing of a checkpoint, every third on one between two lines of metrics."""
+    given = flags(photos, "autoencoder", 8000)
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     finish("autoencoder", whole, *given)
     moments, kills = random.Random(0), 0
     for turn in range(10):
         wait = moments.uniform(0, 8)
-        when = (writing(stopped), ahead(stopped), lambda seconds, wait=wait: seconds > wait)[turn % 3]
-        kills += kill("autoencoder", stopped, *given, when=when)
+        when = (writing(stopped), midway(stopped), lambda seconds, wait=wait: seconds > wait)[turn % 3]
+        kills += kill("autoencoder", stopped, *given, when=when, minutes=0 if turn % 3 == 1 else 0.02)
     assert kills == 10, "the run was over before it was killed ten times: give it more steps"
     finish("autoencoder", stopped, *given)
     runs.assert_same(stopped, whole)
