@@ -5,6 +5,7 @@ import functools
 import re
 import time
 from collections.abc import Callable
+from signal import SIGTERM
 
 import keras
 import tensorflow as tf
@@ -15,7 +16,6 @@ from lts.training.strategy import MachineLostError, Machines
 from lts.training.workdir import Checkpoints, TrainingError
 
 SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
-SIGTERM = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Loop:
             return call, save, signal
         rows = self._guarded(lambda: self.machines.gather([call, save, signal or 0]))
         if signal is None and rows[:, 2].any():
-            signal = SIGTERM
+            signal = int(SIGTERM)
         return int(rows[0, 0]), bool(rows[0, 1]), signal
 
     def _profile(self, step: int | None) -> None:

@@ -48,6 +48,7 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
 
     Raises:
       StrategyError: not a positive number, fewer GPUs than asked for, or a `TF_CONFIG` that cannot be read.
+      MachineLostError: the machines do not come together.
     """
     count = _count(replicas)
     gpus = tf.config.list_physical_devices("GPU")
@@ -63,7 +64,7 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
-            raise StrategyError(f"the machines of TF_CONFIG did not come together: {error.message}") from None
+            raise MachineLostError(f"the machines of TF_CONFIG did not come together: {error.message}") from None
     if gpus:
         return tf.distribute.MirroredStrategy()
     if count in (0, 1):
