@@ -93,7 +93,8 @@ def montage(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     cells = np.full([rows * columns, height + gap, width + gap, 3], 255, np.uint8)
     cells[:count, :height, :width] = images
     cells = cells.reshape(rows, columns, height + gap, width + gap, 3).swapaxes(1, 2)
-    return cells.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap]
+    picture = cells.reshape(rows * (height + gap), columns * (width + gap), 3)
+    return picture[: len(picture) - gap, : picture.shape[1] - gap]
 
 
 def filter_montage(kernel: np.ndarray, columns: int = 12) -> np.ndarray:

@@ -12,11 +12,10 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.projector import ProjectorConfig, visualize_embeddings
 
-from experiments import features
+from experiments import features, html_report
 from experiments.features import ProbeError
 from lts import data, files
 from lts.config import ImageConfig
-from lts.training.pictures import montage
 
 FOLDER = "tensorboard"
 THUMBNAIL = 32  # pixels a side
@@ -104,7 +103,7 @@ def sprite(tiles: np.ndarray) -> np.ndarray:
     """
     side = int(np.ceil(np.sqrt(len(tiles))))
     padded = np.pad(tiles, ((0, side * side - len(tiles)), (0, 0), (0, 0), (0, 0)))
-    return montage(padded, side, side)[0]
+    return html_report.montage(padded, side, gap=0)
 
 
 @dataclasses.dataclass(frozen=True)

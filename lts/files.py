@@ -44,16 +44,6 @@ def remove_folder(path: str | os.PathLike) -> None:
     shutil.rmtree(room, ignore_errors=True)
 
 
-def free_path(path: str | os.PathLike) -> pathlib.Path:
-    """`path`, or with a number behind it where there is something already."""
-    path, number = pathlib.Path(path), 1
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}_{number}")
-    return free
-
-
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with replacing(path) as beside:

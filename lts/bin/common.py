@@ -9,7 +9,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from lts import config as configs
-from lts.errors import UserError
+from lts.errors import UserError, first_line
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +41,7 @@ def run(main: Callable[[], int | None]) -> None:
         except OSError as error:
             status = _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
         except _tensorflow_errors() as error:
-            status = _complain(error.message.splitlines()[0].rpartition("}} ")[2], 1)
+            status = _complain(first_line(error), 1)
         except KeyboardInterrupt:
             status = _complain("interrupted", 130)
         sys.stdout.flush()

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tqdm
 from PIL import Image, UnidentifiedImageError
 
-from lts.errors import UserError
+from lts.errors import UserError, first_line
 
 ALIGNMENT = 64  # bytes: TensorFlow kernels want their buffers aligned
 CHUNK = 256  # encoded images in flight while a dataset is opened
@@ -265,11 +265,6 @@ def _pillow(item: str | bytes) -> Iterator[Image.Image]:
         raise _BrokenImage("not an image") from None
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise _BrokenImage(first_line(error)) from None
-
-
-def first_line(error: Exception) -> str:
-    """The first line that an error of a library says, or its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def aligned_empty(size: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from lts.data.splits import resolve
-from lts.data.store import DataError, Listing, first_line
+from lts.data.store import DataError, Listing
+from lts.errors import first_line
 
 DEFAULT_SPLITS = {  # by purpose, the first one that the set has; `tfds:stl10` is the release's data
     "pretrain": ("unlabelled", "train"),

@@ -11,7 +11,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from lts.errors import UserError
+from lts.errors import UserError, first_line
 
 
 class StrategyError(UserError):
@@ -64,7 +64,7 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except tf.errors.OpError as error:
-            raise MachineLostError(f"the machines of TF_CONFIG did not come together: {error.message}") from None
+            raise MachineLostError(f"the machines of TF_CONFIG did not come together: {first_line(error)}") from None
     if gpus:
         return tf.distribute.MirroredStrategy()
     if count in (0, 1):

@@ -21,6 +21,7 @@ from lts.training.strategy import Machines, build_strategy
 from lts.training.workdir import Checkpoints, TrainingError
 
 PICTURES = 8  # images in the picture strip
+SECTION = {"autoencoder": "stage_1", "gan": "stage_2"}  # of the configuration, by stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ def train(
     """
     began = time.monotonic()
     strategy = strategy or build_strategy()
-    settings = config.stage_1 if stage == "autoencoder" else config.stage_2
+    settings = getattr(config, SECTION[stage])
     total = _total_steps(settings, source)
     _check_batch(settings.batch_size, strategy.num_replicas_in_sync)
     if autoencoder is not None:
@@ -81,21 +82,9 @@ def train(
     with machines.noticing_lost(), strategy.scope():
         model = build_model(config, stage, total)
     with machines.noticing_lost(), runs.locked(workdir) if machines.chief else contextlib.nullcontext():
-        checkpoints, restored = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints), False
-        if machines.chief:
-            runs.claim(workdir, record)
-            restored = checkpoints.restore()
-        _check_same(machines, "configuration", f"{stage} {config.to_json()}")  # the others wait for the chief here
-        _check_same(machines, "data", f"{source.num_examples} {source.fingerprint}")
-        _check_same(machines, "intervals", repr(options))
-        if not machines.chief:
-            restored = checkpoints.restore()
-        if not restored and stage == "gan":
-            done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
-            print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
-            _check_same(machines, "autoencoder", str([v.numpy().tobytes() for v in model.encoder.variables]))
+        checkpoints = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints)
+        _restore(model, checkpoints, machines, workdir, record, options)
         step = steps_done(model)
-        _check_same(machines, "checkpoints (is --workdir on a file system that all see?)", str(step))
         if step >= total:
             print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
             return Result(step, total, time.monotonic() - began)
@@ -150,6 +139,27 @@ def _check_same(machines: Machines, what: str, text: str) -> None:
         raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
 
 
+def _restore(model, checkpoints: Checkpoints, machines: Machines, workdir, record: dict, options: Options) -> None:
+    """Claims the workdir and brings the model to where the run stands, the same on all machines.
+
+    A machine that did something else than the others would wait for them for ever.
+    """
+    restored = False
+    if machines.chief:
+        runs.claim(workdir, record)
+        restored = checkpoints.restore()
+    _check_same(machines, "configuration", f"{record['stage']} {record['config'].to_json()}")  # waits for the chief
+    _check_same(machines, "data", str(record["data"]))
+    _check_same(machines, "intervals", repr(options))
+    if not machines.chief:
+        restored = checkpoints.restore()
+    if not restored and "autoencoder" in record:
+        done = runs.restore_networks(record["autoencoder"], encoder=model.encoder, decoder=model.decoder)
+        print(f"gan: encoder and decoder of step {done} of {record['autoencoder']}", flush=True)
+        _check_same(machines, "autoencoder", str([v.numpy().tobytes() for v in model.encoder.variables]))
+    _check_same(machines, "checkpoints (is --workdir on a file system that all see?)", str(steps_done(model)))
+
+
 def make_loop(
     config: Config,
     stage: str,
@@ -161,7 +171,7 @@ def make_loop(
     options: Options,
 ) -> Loop:
     """The loop that trains a model from the step it has reached to `total`."""
-    settings, step = (config.stage_1, config.stage_2)[stage == "gan"], steps_done(model)
+    settings, step = getattr(config, SECTION[stage]), steps_done(model)
     workdir = checkpoints.folder.parent
     return Loop(
         model=model,
@@ -176,10 +186,9 @@ def make_loop(
 
 def _monitor(config: Config, stage: str, source: data.Source, model, workdir, step: int, total: int) -> Monitor:
     """The run's monitor; a new run's configuration and graph are written."""
-    settings, size = (config.stage_1, config.stage_2)[stage == "gan"], config.image.image_size
-    monitor = Monitor(pathlib.Path(workdir), stage, step, total, settings.batch_size)
+    section, size = SECTION[stage], config.image.image_size
+    monitor = Monitor(pathlib.Path(workdir), stage, step, total, getattr(config, section).batch_size)
     if step == 0:
-        section = "stage_2" if stage == "gan" else "stage_1"
         monitor.configuration(config, section, dataset=source.name, split=source.split)
         monitor.graph(tf.function(model.pictures).get_concrete_function(tf.TensorSpec([2, size, size, 3])).graph)
     return monitor
@@ -218,7 +227,7 @@ def build_model(config: Config, stage: str, total_steps: int = 1) -> keras.Model
       total_steps: for the learning rate's schedule.
     """
     size = config.image.image_size
-    settings = config.stage_1 if stage == "autoencoder" else config.stage_2
+    settings = getattr(config, SECTION[stage])
     dtype = "mixed_bfloat16" if settings.precision == "bfloat16" else "float32"
     model = (Autoencoder if stage == "autoencoder" else DamageRepairGAN)(config, dtype=dtype)
     model.build((None, size, size, 3))

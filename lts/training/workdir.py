@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ import tensorflow as tf
 
 from lts import files
 from lts.config import Config, differences
-from lts.errors import UserError
+from lts.errors import UserError, first_line
 from lts.networks.naming import variables_by_path
 
 
@@ -150,7 +151,9 @@ class Checkpoints:
             return False
         _assign(self.variables, values, path)
         for other in damaged:
-            os.replace(other, files.free_path(other.with_name(f"damaged_{other.name}")))
+            aside = other.with_name(f"damaged_{other.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(other, aside)
         return True
 
     def save(self, step: int) -> None:
@@ -176,8 +179,9 @@ class Checkpoints:
                 )
             files.write_text(_marker(self.folder), f"{path.name}\n")
         except (OSError, tf.errors.OpError) as error:
+            reason = first_line(error).rpartition("; ")[2]  # without TensorFlow's name of the file
             before = f"the one before is whole: {self.newest}" if self.newest else "there is none before"
-            raise TrainingError(f"{path} could not be written ({_reason(error)}); {before}") from None
+            raise TrainingError(f"{path} could not be written ({reason}); {before}") from None
         for old in _newest_first(self.folder)[self.keep :]:
             with contextlib.suppress(OSError):
                 files.remove_folder(old)
@@ -224,9 +228,9 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         reader = tf.train.load_checkpoint(str(pathlib.Path(path) / "weights"))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (OSError, MemoryError, tf.errors.PermissionDeniedError, tf.errors.UnavailableError) as error:
-        raise TrainingError(f"checkpoint {path} cannot be read now: {_reason(error)}") from None
+        raise TrainingError(f"checkpoint {path} cannot be read now: {first_line(error)}") from None
     except Exception as error:  # damaged: TensorFlow's reader raises IndexError, RuntimeError, OpError and others
-        raise DamagedError(f"checkpoint {path} is damaged: {_reason(error)}") from None
+        raise DamagedError(f"checkpoint {path} is damaged: {first_line(error)}") from None
 
 
 def _named(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
@@ -273,11 +277,3 @@ def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.nda
             )
     for name, variable in variables.items():
         variable.assign(values[name])
-
-
-def _reason(error: Exception) -> str:
-    """First line of an error, without the name of the operation and the path that TensorFlow puts before it."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    lines = str(getattr(error, "message", None) or error).splitlines() or [type(error).__name__]
-    return lines[0].split(" [Op:")[0].rpartition("; ")[2]
