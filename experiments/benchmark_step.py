@@ -100,7 +100,8 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     """Prints two rows: the bare step and the whole loop of a stage, in turns."""
     import tensorflow as tf
 
-    from lts.training import loop as loops
+    from lts.options import Options
+    from lts.training.loop import steps_done
     from lts.training.strategy import Machines
     from lts.training.train import build_model, checkpoint_items, make_loop
     from lts.training.workdir import Checkpoints
@@ -113,15 +114,15 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     function = tf.function(bare.train_step)
     model, machines = build_model(config, stage, 10**6), Machines(tf.distribute.get_strategy())
     checkpoints = Checkpoints(folder / stage, checkpoint_items(model))
-    whole = make_loop(config, stage, source, model, 10**6, machines, checkpoints, loops.Options())
+    whole = make_loop(config, stage, source, model, 10**6, machines, checkpoints, Options())
 
     def bare_turn():
         for _ in range(turn):
             function(images)
-        loops.steps_done(bare)
+        steps_done(bare)
 
     def loop_turn():
-        done = loops.steps_done(whole.model)
+        done = steps_done(whole.model)
         if whole.run(done, 10**6, until=done + turn):
             raise KeyboardInterrupt
 

@@ -1,5 +1,6 @@
 """What all binaries share: the start, errors as one line, flags of the configuration and of the data."""
 
+import dataclasses
 import os
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from absl import app, flags, logging
 
 from lts import config as configs
 from lts.errors import UserError, first_line
+from lts.options import Options
 
 FLAGS = flags.FLAGS
 
@@ -139,27 +141,27 @@ def overrides(*sections: str) -> dict[str, Any]:
 def define_training_flags() -> None:
     """--workdir and the intervals of a training run."""
     flags.DEFINE_string("workdir", None, "folder of the run; a run that is in it goes on", required=True)
-    flags.DEFINE_integer("log_steps", 50, "steps between two lines of scalars", lower_bound=1)
-    flags.DEFINE_integer("picture_steps", 500, "steps between two picture strips", lower_bound=1)
-    flags.DEFINE_integer("histogram_steps", 2000, "steps between two sets of histograms; 0: none", lower_bound=0)
-    flags.DEFINE_list("profile_steps", None, "first and last step to profile, as 100,110, for TensorBoard")
-    flags.DEFINE_float("checkpoint_minutes", 10.0, "minutes between two checkpoints", lower_bound=0)
-    flags.DEFINE_integer("keep_checkpoints", 3, "checkpoints that are kept", lower_bound=1)
+    for field in dataclasses.fields(Options):
+        given, least = (field.name, field.default, field.metadata["help"]), 0 if field.name == "histogram_steps" else 1
+        if field.name == "profile_steps":
+            flags.DEFINE_list(*given)
+        elif field.type is float:
+            flags.DEFINE_float(*given, lower_bound=0)
+        else:
+            flags.DEFINE_integer(*given, lower_bound=least)
     flags.DEFINE_string("replicas", "auto", "auto: all GPUs; N: so many GPUs, or logical devices of a CPU, for tests")
 
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
     """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
-    profile_steps = _profile_steps()
+    intervals = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Options)}
+    intervals["profile_steps"] = _profile_steps()
     import_tensorflow()
     from lts import training
 
     strategy = training.build_strategy(FLAGS.replicas)
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
-    names = ("log_steps", "picture_steps", "histogram_steps", "checkpoint_minutes", "keep_checkpoints")
-    intervals = {name: FLAGS[name].value for name in names}
-    source = open_source()
-    beside = training.Options(profile_steps=profile_steps, **intervals)
+    source, beside = open_source(), Options(**intervals)
     result = training.train(config, stage, source, FLAGS.workdir, options=beside, strategy=strategy, **options)
     if source.broken:
         print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)

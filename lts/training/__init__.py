@@ -1,7 +1,7 @@
 """Training: strategy, optimizers, checkpoints and resume, monitoring, the one `train` function, export of a run."""
 
+from lts.options import Options
 from lts.training.exporting import export_random, export_run
-from lts.training.loop import Options
 from lts.training.strategy import build_strategy
 from lts.training.train import Result, train
 from lts.training.workdir import TrainingError, read_record

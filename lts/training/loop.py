@@ -10,41 +10,13 @@ from signal import SIGTERM
 import keras
 import tensorflow as tf
 
+from lts.options import Options
 from lts.training.monitor import Monitor
 from lts.training.stopping import stop_on_signals
 from lts.training.strategy import MachineLostError, Machines
 from lts.training.workdir import Checkpoints, TrainingError
 
 SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a run does beside training; nothing of it changes a weight.
-
-    Attributes:
-      log_steps: steps between two lines of scalars.
-      picture_steps: steps between two picture strips.
-      histogram_steps: steps between two sets of histograms; 0: none.
-      profile_steps: first and last step to profile, or None.
-      checkpoint_minutes: minutes between two checkpoints; one is written at the end in any case.
-      keep_checkpoints: how many are kept.
-    """
-
-    log_steps: int = 50
-    picture_steps: int = 500
-    histogram_steps: int = 2000
-    profile_steps: tuple[int, int] | None = None
-    checkpoint_minutes: float = 10.0
-    keep_checkpoints: int = 3
-
-    def steps_to_next(self, step: int) -> int:
-        """Steps from `step` to the next at which something is due."""
-        due = [n - step % n for n in (self.log_steps, self.picture_steps, self.histogram_steps) if n]
-        if self.profile_steps:
-            first, last = self.profile_steps
-            due += [edge - step for edge in (first - 1, last) if edge > step]
-        return min(due)
 
 
 @dataclasses.dataclass(eq=False)

@@ -13,8 +13,9 @@ from lts import data
 from lts.config import Config, ConfigError, StageConfig, differences
 from lts.models.autoencoder import Autoencoder
 from lts.models.gan import DamageRepairGAN
+from lts.options import Options
 from lts.training import workdir as runs
-from lts.training.loop import Loop, Options, steps_done
+from lts.training.loop import Loop, steps_done
 from lts.training.monitor import Monitor, format_time
 from lts.training.optimizers import build_optimizer
 from lts.training.strategy import Machines, build_strategy
