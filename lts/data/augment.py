@@ -13,35 +13,51 @@ from lts.config import ImageConfig
 RESIZES = {"bilinear": tf.raw_ops.ResizeBilinear, "bicubic": tf.raw_ops.ResizeBicubic}
 
 
-def training_image(image: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tf.Tensor:
-    """A random view of an image for training (release).
+def random_crop(image: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf.Tensor]:
+    """A random window of an image, resized, and the numbers that decide the rest of its augmentation (release).
 
     Args:
       image: uint8 [h, w, 3].
-      seed: int [2]; the same seed gives the same view.
-      config: size of the result and ranges of the random amounts.
+      seed: int [2]; the same seed gives the same result.
+      config: size of the result, ranges of the random amounts.
 
     Returns:
-      float32 [image_size, image_size, 3] in [-1, 1]: cropped, resized, flipped, coloured, clipped only at the end.
+      float32 [image_size, image_size, 3] in [0, 255]; bicubic may overshoot.
+      float32 [4], uniform in [0, 1), for `flip_and_colour`.
     """
-    size = config.image_size
     crop_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
     window = random_crop_window(tf.shape(image), crop_seed, config)
-    bicubic, flip, order, brightness, saturation = tf.unstack(tf.random.stateless_uniform([5], draw_seed))
-    image = tf.cond(
-        bicubic < config.bicubic_probability,
-        lambda: resize_window(image, window, size, "bicubic"),
-        lambda: resize_window(image, window, size, "bilinear"),
+    draws = tf.random.stateless_uniform([5], draw_seed)
+    crop = tf.cond(
+        draws[0] < config.bicubic_probability,
+        lambda: resize_window(image, window, config.image_size, "bicubic"),
+        lambda: resize_window(image, window, config.image_size, "bilinear"),
     )
+    return crop, draws[1:]
+
+
+@tf.function(jit_compile=True)
+def flip_and_colour(crops: tf.Tensor, draws: tf.Tensor, config: ImageConfig) -> tf.Tensor:
+    """The augmentation after the crop, for a whole batch and compiled: one pass over the pixels (release; ours).
+
+    Args:
+      crops: float32 [batch, h, w, 3] in [0, 255], of `random_crop`.
+      draws: float32 [batch, 4] in [0, 1), of `random_crop`.
+      config: ranges of the random amounts.
+
+    Returns:
+      float32 [batch, h, w, 3] in [-1, 1]: the training images, clipped only here.
+    """
+    flip, order, brightness, saturation = tf.unstack(draws, axis=-1)
     if config.flip:
-        image = tf.cond(flip < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
-    image = adjust_colour(
-        to_unit_range(image),
+        crops = tf.where(flip[:, tf.newaxis, tf.newaxis, tf.newaxis] < 0.5, tf.reverse(crops, [2]), crops)
+    coloured = adjust_colour(
+        to_unit_range(crops),
         brightness=(2.0 * brightness - 1.0) * config.brightness,
         saturation=config.saturation[0] + saturation * (config.saturation[1] - config.saturation[0]),
         saturation_first=order < 0.5,
     )
-    return to_signed_range(image)
+    return to_signed_range(coloured)
 
 
 def test_image(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
@@ -119,21 +135,32 @@ def legacy_resize(image: tf.Tensor, size: int, method: str) -> tf.Tensor:
 
 
 def adjust_colour(image: tf.Tensor, brightness: tf.Tensor, saturation: tf.Tensor, saturation_first: tf.Tensor):
-    """Shifts brightness and scales saturation, in the order asked for, without clipping (release).
+    """Shifts brightness and scales the saturation of HSV, in the order asked for, without clipping (release).
+
+    Scaling saturation by f keeps the largest channel v of a pixel and moves each channel x to v - f (v - x), where f is
+    no more than makes the smallest channel 0: `tf.image.adjust_saturation` without its way to HSV and back (ours).
 
     Args:
-      image: float32 [h, w, 3], nominally in [0, 1].
-      brightness: float scalar, added.
-      saturation: float scalar factor, at least 0.
-      saturation_first: bool scalar; False: brightness first.
+      image: float32 [..., h, w, 3], nominally in [0, 1].
+      brightness: float [...], added.
+      saturation: float [...] factor, at least 0.
+      saturation_first: bool [...]; False: brightness first.
 
     Returns:
-      float32 [h, w, 3], not clipped.
+      float32 [..., h, w, 3], not clipped.
     """
-    brightness = tf.convert_to_tensor(brightness, tf.float32)
+    brightness, saturation = (
+        tf.cast(amount, tf.float32)[..., tf.newaxis, tf.newaxis] for amount in (brightness, saturation)
+    )
+    saturation_first = tf.convert_to_tensor(saturation_first)[..., tf.newaxis, tf.newaxis]
     late = tf.where(saturation_first, brightness, 0.0)
     early = tf.where(saturation_first, 0.0, brightness)
-    return tf.image.adjust_saturation(image + early, saturation) + late
+    channels = [channel + early for channel in tf.unstack(image, axis=-1)]
+    red, green, blue = channels
+    largest = tf.maximum(tf.maximum(red, green), blue)
+    smallest = tf.minimum(tf.minimum(red, green), blue)
+    factor = tf.minimum(saturation, tf.math.divide_no_nan(tf.maximum(largest, 0.0), largest - smallest))
+    return tf.stack([largest - (largest - channel) * factor + late for channel in channels], axis=-1)
 
 
 def to_unit_range(image: tf.Tensor) -> tf.Tensor:

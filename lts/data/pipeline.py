@@ -8,7 +8,7 @@ batches it would have got, without replaying the first n, on any number of cores
 import tensorflow as tf
 
 from lts.config import ImageConfig
-from lts.data.augment import test_image, training_image
+from lts.data.augment import flip_and_colour, random_crop, test_image
 from lts.data.sources import Source
 
 
@@ -45,14 +45,17 @@ def training_batches(
     index, machines = machine
     own = batch_size // machines  # images of a batch that are made here
 
-    def view(number: tf.Tensor) -> tf.Tensor:
+    def crop(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         position = number // own * batch_size + index * own + number % own
         epoch = position // count
         which = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
-        return training_image(source.read(which), tf.stack([seed, position]), image)
+        return random_crop(source.read(which), tf.stack([seed, position]), image)
 
     numbers = tf.data.Dataset.range(first_step * own, (first_step + steps) * own)
-    return _batch(numbers.map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size // replicas, whole=True)
+    crops = numbers.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size // replicas, drop_remainder=True)
+    return _in_order(
+        crops.map(lambda crops, draws: flip_and_colour(crops, draws, image), num_parallel_calls=tf.data.AUTOTUNE)
+    )
 
 
 def test_batches(
@@ -79,12 +82,12 @@ def test_batches(
         return tf.cast(tf.round((signed + 1.0) * 127.5), tf.uint8)
 
     count = source.num_examples if limit is None else min(limit, source.num_examples)
-    return _batch(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE), batch_size, whole=False)
+    return _in_order(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size))
 
 
-def _batch(images: tf.data.Dataset, batch_size: int, whole: bool) -> tf.data.Dataset:
-    """Batches in a fixed order; between replicas and workers the images of a batch are shared out, not files."""
+def _in_order(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches in a fixed order, made ahead; between replicas and workers batches are shared out, not files."""
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return images.batch(batch_size, drop_remainder=whole).prefetch(tf.data.AUTOTUNE).with_options(options)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

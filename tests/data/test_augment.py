@@ -23,6 +23,12 @@ NEUTRAL = ImageConfig(
 )
 
 
+def training_image(image: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tf.Tensor:
+    """One random view, as the pipeline makes it."""
+    crop, draws = augment.random_crop(image, seed, config)
+    return augment.flip_and_colour(crop[tf.newaxis], draws[tf.newaxis], config)[0]
+
+
 def numpy_bilinear(image: np.ndarray, size: int) -> np.ndarray:
     """Legacy bilinear resize, pixel by pixel."""
     result = np.zeros([size, size, 3])
@@ -74,7 +80,7 @@ def test_test_image_is_the_central_crop(shape, crop):
 def test_neutral_training_image_is_the_whole_image():
     # wrong: one of the steps changes an image although its amount is nothing
     image = tf.constant(picture(40, 40))
-    training = augment.training_image(image, tf.constant([1, 2]), NEUTRAL)
+    training = training_image(image, tf.constant([1, 2]), NEUTRAL)
     np.testing.assert_allclose(training, augment.test_image(image, NEUTRAL), atol=1e-5)
 
 
@@ -121,7 +127,7 @@ def test_both_resizes_and_both_directions_happen(method):
     straight = np.clip(augment.legacy_resize(image, 32, method) / 127.5 - 1, -1, 1)
     flipped = []
     for seed in range(40):
-        result = augment.training_image(image, tf.constant([seed, 0]), config).numpy()
+        result = training_image(image, tf.constant([seed, 0]), config).numpy()
         flipped.append(np.abs(result - straight[:, ::-1]).max() < 1e-4)
         assert flipped[-1] or np.abs(result - straight).max() < 1e-4
     assert 8 < sum(flipped) < 32
@@ -130,21 +136,32 @@ def test_both_resizes_and_both_directions_happen(method):
 def test_the_seed_decides():
     # wrong: hidden state, or a draw that ignores part of the seed
     image, config = tf.constant(picture(40, 50)), ImageConfig(image_size=32)
-    first = augment.training_image(image, tf.constant([1, 2]), config)
-    augment.training_image(image, tf.constant([9, 9]), config)
-    np.testing.assert_array_equal(first, augment.training_image(image, tf.constant([1, 2]), config))
+    first = training_image(image, tf.constant([1, 2]), config)
+    training_image(image, tf.constant([9, 9]), config)
+    np.testing.assert_array_equal(first, training_image(image, tf.constant([1, 2]), config))
     for seed in ([2, 2], [1, 3]):
-        assert np.abs(first - augment.training_image(image, tf.constant(seed), config)).max() > 0.01
+        assert np.abs(first - training_image(image, tf.constant(seed), config)).max() > 0.01
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 200), (96, 96)])
 def test_eager_equals_tf_data_and_stays_in_range(shape):
     # wrong: a shape that only eager code knows; very small or narrow images
     image, config = tf.constant(picture(*shape)), ImageConfig(image_size=16)
-    dataset = tf.data.Dataset.range(3).map(lambda step: augment.training_image(image, tf.stack([7, step]), config))
+    dataset = tf.data.Dataset.range(3).map(lambda step: training_image(image, tf.stack([7, step]), config))
     for step, result in enumerate(dataset.as_numpy_iterator()):
-        eager = augment.training_image(image, tf.constant([7, step], tf.int64), config)
+        eager = training_image(image, tf.constant([7, step], tf.int64), config)
         np.testing.assert_allclose(result, eager, atol=1e-6)
         assert result.shape == (16, 16, 3)
         assert result.dtype == np.float32
         assert np.abs(result).max() <= 1
+
+
+def test_saturation_equals_tensorflows_for_every_kind_of_pixel():
+    # wrong: pixels beyond [0, 1] (bicubic, brightness first), grey, black, negative, a factor that would leave HSV
+    pixels = np.random.RandomState(1).uniform(-0.6, 1.6, [4, 50, 60, 3]).astype(np.float32)
+    pixels[0, :10] = pixels[0, :10, :, :1]
+    pixels[1, :10] = 0.0
+    factors = np.float32([0.0, 0.5, 1.0, 3.0])
+    ours = augment.adjust_colour(tf.constant(pixels), 0.0, factors, False)
+    for image, factor, result in zip(pixels, factors, ours, strict=True):
+        np.testing.assert_allclose(result, tf.image.adjust_saturation(image, factor), atol=2e-6)
