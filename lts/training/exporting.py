@@ -1,11 +1,14 @@
 """From a run, or from random weights, to an exported SavedModel."""
 
+import itertools
+import json
 import os
+import pathlib
 
 import keras
 import tensorflow as tf
 
-from lts import __version__, data, saved_model
+from lts import __version__, data, provenance, saved_model
 from lts.config import Config
 from lts.networks.autoencoder import batch_norm_options
 from lts.networks.discriminator import Discriminator
@@ -39,7 +42,8 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
     discriminator = _build(config)
     step = runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=discriminator)
     facts = {"dataset": record["dataset"], "split": record["split"], "step": step, "seed": config.stage_2.seed}
-    facts["averaged"] = weights == "averaged"
+    facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
+    facts |= {key: record.get(key) for key in ("hardware", "commit")}
     saved_model.export(discriminator, output, _description(config, "trained", facts))
     return step
 
@@ -65,6 +69,7 @@ def export_random(config: Config, source: data.Source, seed: int, output: str | 
     for images in batches:
         step(images)
     facts = {"dataset": source.name, "split": source.split, "step": 0, "seed": seed}
+    facts |= {"hardware": provenance.hardware(), "commit": provenance.commit()}
     saved_model.export(discriminator, output, _description(config, "random", facts))
 
 
@@ -73,6 +78,23 @@ def _build(config: Config) -> Discriminator:
     discriminator = Discriminator(config.discriminator, config.mask_grid, **batch_norm_options(config.autoencoder))
     discriminator.build((None, size, size, 3))
     return discriminator
+
+
+def _seconds(workdir: str | os.PathLike, record: dict) -> dict[str, float]:
+    """Seconds of training by stage, from the images/s that the runs noted; stage 1 if its folder is still there."""
+    seconds = {}
+    for stage, section, folder in (("stage 1", "stage_1", record.get("autoencoder")), ("stage 2", "stage_2", workdir)):
+        path = pathlib.Path(folder or "") / "metrics.jsonl"
+        if folder and path.exists():
+            whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            lines = [json.loads(line) for line in whole]
+            batch = getattr(record["config"], section).batch_size
+            steps = itertools.pairwise([0, *(line["step"] for line in lines)])
+            spent = zip(steps, lines, strict=True)
+            seconds[stage] = round(
+                sum((end - begin) * batch / line["images_per_second"] for (begin, end), line in spent)
+            )
+    return seconds
 
 
 def _description(config: Config, weights: str, facts: dict) -> dict:

@@ -82,7 +82,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
     Args:
       workdir: folder of the run; made if missing.
       record: "config" is a `Config`; "data" may change between starts (it is
-        reported), everything else may not.
+        reported), and so may "hardware" and "commit"; everything else may not.
 
     Raises:
       TrainingError: the folder holds a run of another configuration; the message names the fields.
@@ -98,7 +98,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
         return
     old = read_record(workdir)
     changed = differences(old["config"], record["config"])
-    for key in record.keys() - {"config", "data"}:
+    for key in record.keys() - {"config", "data", "hardware", "commit"}:
         if old.get(key) != record[key]:
             changed.append(f"{key}: {old.get(key)} -> {record[key]}")
     if changed:
