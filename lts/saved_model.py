@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts import files, model_card, pooling
+from lts import conversion, files, model_card, pooling
 from lts.config import Config
 from lts.errors import UserError, first_line
 from lts.feature_extractor import FeatureExtractor
@@ -45,7 +45,9 @@ class InputError(UserError, ValueError):
     """Images, a layer or a pooling that an exported model does not take."""
 
 
-def export(discriminator: keras.Model, output: str | os.PathLike, description: dict[str, Any]) -> None:
+def export(
+    discriminator: keras.Model, output: str | os.PathLike, description: dict[str, Any], formats: Sequence[str] = ()
+) -> None:
     """Writes the discriminator as a SavedModel with its description, whole or not at all.
 
     Args:
@@ -54,11 +56,14 @@ def export(discriminator: keras.Model, output: str | os.PathLike, description: d
       description: JSON-ready; goes to `config.json`. Holds at least "image_size", "test_crop" and "config", a
         configuration as `Config.to_dict` writes it. "spot": False leaves that signature out: the heads were never
         trained.
+      formats: further ones beside the SavedModel, see `lts.conversion`.
 
     Raises:
       ExportError: `output` exists and is not an export.
+      FormatError: a format that is not known, or a package that it needs is not installed.
     """
     output = pathlib.Path(output)
+    conversion.check(formats)
     if output.exists() and not (output / "saved_model.pb").exists() and (output.is_file() or any(output.iterdir())):
         raise ExportError(f"{output} exists and is not an export: give another --output or remove it")
     archive = keras.export.ExportArchive()
@@ -73,6 +78,7 @@ def export(discriminator: keras.Model, output: str | os.PathLike, description: d
         archive.write_out(str(beside), verbose=False)
         files.write_json(beside / "config.json", description)
         np.savez(beside / WEIGHTS, **weights)
+        conversion.convert(beside, formats)
         files.write_text(beside / model_card.NAME, model_card.card(description, name=output.name))
 
 
@@ -97,7 +103,7 @@ def _endpoints(discriminator: keras.Model, image_size: int) -> dict[str, Any]:
         with tf.control_dependencies([_check_size(images, image_size)]):
             out = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
         dropped = tf.sigmoid(-out["mask_logits"])
-        enlarged = tf.image.resize(dropped[..., tf.newaxis], tf.shape(images)[1:3])[..., 0]
+        enlarged = tf.image.resize(tf.expand_dims(dropped, -1), tf.shape(images)[1:3])[..., 0]
         return {
             "probability": tf.nn.softmax(out["logits"])[:, 0],
             "artifact_map": dropped,

@@ -22,10 +22,11 @@ def make(trunk_norm: str, **options):
     keras.utils.set_random_seed(1)
     config = preset("tiny", trunk_norm=trunk_norm, trunk_widths="8,8,8,8,8", fc_width=16, **options)
     discriminator = Discriminator(config.discriminator, config.mask_grid)
-    discriminator.build((None, 48, 48, 3))
+    size = config.image.image_size
+    discriminator.build((None, size, size, 3))
     for variable in discriminator.non_trainable_variables:
         variable.assign(variable + np.random.default_rng(2).uniform(0, 0.5, variable.shape))
-    return discriminator, {"image_size": 48, "test_crop": 0.85, "weights": "random", "config": config.to_dict()}
+    return discriminator, {"image_size": size, "test_crop": 0.85, "weights": "random", "config": config.to_dict()}
 
 
 @pytest.fixture(scope="module", params=["lrn", "batch_norm"])

@@ -212,5 +212,8 @@ def _at_least(x, size: int):
     """[B, h, w, c] with zeros at the bottom and right up to `size` rows and columns (ours; a no-op in training)."""
     if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
         return x
-    height, width = tf.unstack(tf.shape(x)[1:3])
-    return tf.pad(x, [[0, 0], [0, tf.maximum(size - height, 0)], [0, tf.maximum(size - width, 0)], [0, 0]])
+    for axis in (1, 2):  # not tf.pad, after which TFLite does not know the channels
+        missing = tf.unstack(tf.shape(x)[:3])
+        missing[axis] = tf.maximum(size - missing[axis], 0)
+        x = tf.concat([x, tf.zeros([*missing, x.shape[-1]], x.dtype)], axis)
+    return x

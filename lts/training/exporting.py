@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -18,7 +19,9 @@ from lts.training.workdir import TrainingError
 STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
 
 
-def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw") -> int:
+def export_run(
+    workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw", formats: Sequence[str] = ()
+) -> int:
     """Exports the discriminator of a stage 2 run.
 
     Args:
@@ -26,6 +29,7 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
       output: folder of the SavedModel.
       weights: "raw", or "averaged": the moving average that the run kept of every weight (`average_decay`). Batch norm
         statistics are those of the run either way.
+      formats: beside the SavedModel, see `lts.conversion`.
 
     Returns:
       The step of the checkpoint.
@@ -44,11 +48,13 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
     facts = {"dataset": record["dataset"], "split": record["split"], "step": step, "seed": config.stage_2.seed}
     facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
     facts |= {key: record.get(key) for key in ("hardware", "commit")}
-    saved_model.export(discriminator, output, _description(config, "trained", facts))
+    saved_model.export(discriminator, output, _description(config, "trained", facts), formats)
     return step
 
 
-def export_random(config: Config, source: data.Source, seed: int, output: str | os.PathLike) -> None:
+def export_random(
+    config: Config, source: data.Source, seed: int, output: str | os.PathLike, formats: Sequence[str] = ()
+) -> None:
     """Exports an untrained discriminator, the baseline of every evaluation.
 
     Its batch norm statistics are estimated on augmented training images, so
@@ -59,6 +65,7 @@ def export_random(config: Config, source: data.Source, seed: int, output: str | 
       source: images for the statistics.
       seed: of the weights.
       output: folder of the SavedModel.
+      formats: beside the SavedModel, see `lts.conversion`.
     """
     keras.utils.set_random_seed(seed)
     discriminator = _build(config)
@@ -70,7 +77,7 @@ def export_random(config: Config, source: data.Source, seed: int, output: str | 
         step(images)
     facts = {"dataset": source.name, "split": source.split, "step": 0, "seed": seed}
     facts |= {"hardware": provenance.hardware(), "commit": provenance.commit()}
-    saved_model.export(discriminator, output, _description(config, "random", facts))
+    saved_model.export(discriminator, output, _description(config, "random", facts), formats)
 
 
 def _build(config: Config) -> Discriminator:
