@@ -2,6 +2,8 @@
 
 import re
 
+PREAMBLE = r"Graph execution error:|Detected at node .*|<stack traces unavailable>|\s*$"  # what TensorFlow begins with
+
 
 class UserError(ValueError):
     """Something outside the program is wrong: the message says what, where, and what would be right.
@@ -15,5 +17,6 @@ class UserError(ValueError):
 def first_line(error: Exception) -> str:
     """Why a library failed, in one line, without TensorFlow's names of operations; its type where it says nothing."""
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    line = next(iter(text.strip().splitlines()), type(error).__name__)
+    lines = [line for line in text.strip().splitlines() if not re.match(PREAMBLE, line)]
+    line = next(iter(lines), type(error).__name__)
     return re.sub(r"^\{\{function_node .*?\}\} ", "", line).split(" [Op:")[0]

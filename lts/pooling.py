@@ -9,7 +9,7 @@ from lts.errors import UserError
 REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
 
 
-class PoolError(UserError, ValueError):
+class PoolError(UserError):
     """A pooling that does not exist."""
 
 

@@ -41,7 +41,7 @@ class ExportError(UserError):
     """A folder that is no export of this project, or one that cannot be read."""
 
 
-class InputError(UserError, ValueError):
+class InputError(UserError):
     """Images, a layer or a pooling that an exported model does not take."""
 
 
@@ -152,6 +152,9 @@ class LoadedModel:
         self.path, self.description, self.layers, self.module = path, description, LAYERS, module
         self.image_size, self.test_crop = description["image_size"], description["test_crop"]
         self._config = Config.from_dict(description["config"])
+        missing = [name for name in ("serving_default", *LAYERS, "train") if name not in module.signatures]
+        if missing:
+            raise ValueError(f"it has no signature {missing[0]!r}: export it again with this version")
         self._smallest = {layer.name: layer.smallest for layer in geometry(self._config.discriminator)}
         digest = hashlib.sha256()
         for part in sorted((path / "variables").glob("variables.data-*")):

@@ -285,6 +285,29 @@ def test_description_and_fingerprint(pair, tmp_path):
     assert saved_model.load(tmp_path / "again").fingerprint != model.fingerprint
 
 
+def test_an_export_that_fails_leaves_the_old_one(pair, tmp_path, monkeypatch):
+    """Whole or absent: the disk fills, or a conversion fails, when all but the last file is written."""
+    path = tmp_path / "features"
+    for expected in ([], ["features"]):
+        with monkeypatch.context() as patch:
+            patch.setattr("lts.model_card.card", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+            with pytest.raises(OSError, match="No space left"):
+                saved_model.export(pair[0], path, pair[1].description)
+        assert [entry.name for entry in tmp_path.iterdir()] == expected
+        if expected:
+            assert lts.load(path).fingerprint == pair[1].fingerprint
+        else:
+            saved_model.export(pair[0], path, pair[1].description)
+
+
+def test_an_export_of_an_older_version_is_refused(pair, tmp_path):
+    """Not at the first call, with a KeyError."""
+    tf.saved_model.save(tf.Module(), str(tmp_path / "old"))
+    (tmp_path / "old" / "config.json").write_text(json.dumps(pair[1].description))
+    with pytest.raises(ExportError, match="no signature 'serving_default': export it again"):
+        lts.load(tmp_path / "old")
+
+
 def test_what_is_no_export_is_refused(pair, tmp_path):
     with pytest.raises(ExportError, match=r"no saved_model\.pb"):
         saved_model.load(tmp_path)
