@@ -14,6 +14,12 @@ class UserError(ValueError):
     exit_status = 1
 
 
+class ConfigError(UserError):
+    """A configuration that cannot be: the message names the field, what came and what would be right."""
+
+    exit_status = 2
+
+
 def first_line(error: Exception) -> str:
     """Why a library failed, in one line, without TensorFlow's names of operations; its type where it says nothing."""
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
