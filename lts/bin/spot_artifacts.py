@@ -72,7 +72,9 @@ def console() -> None:
     flags.DEFINE_string("evaluate", None, "workdir of train_gan: damages the images of --dataset and measures")
     flags.DEFINE_string("output", None, "folder to write", required=True)
     flags.DEFINE_integer("image_size", None, "pixels a side that the model sees, if not those of its training")
-    flags.DEFINE_float("test_crop", None, "central crop, fraction of each side, if not that of its training; 1: all")
+    flags.DEFINE_float(
+        "test_crop", None, "central crop, fraction of each side, if not that of its training; 1: all", upper_bound=1
+    )
     flags.DEFINE_float("keep_probability", None, "a cell is KEPT with this probability, if not the run's own")
     flags.DEFINE_integer("resamples", 1000, "of the bootstrap", lower_bound=10)
     flags.DEFINE_integer("seed", 1, "of keep masks and bootstrap", lower_bound=0)
