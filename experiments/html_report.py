@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lts.html_report import Report
-from lts.spotting.overlay import blend
+from lts.overlay import blend
 
 __all__ = ["Report", "artifact_figure", "artifact_overlay", "curves_figure", "filter_montage", "montage"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lts.html_report import Report
-from lts.spotting.overlay import overlay
+from lts.overlay import overlay
 
 TITLE = "How well artifacts are spotted"
 MAIN = {"color": "C0", "linewidth": 2}

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts import __version__, data
+from lts import __version__, data, provenance
 
 
 def describe_model(model) -> dict[str, Any]:
@@ -28,9 +28,10 @@ def describe_source(source: data.Source) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | None]:
     """Of what computes the results."""
-    return {"lts": __version__, "tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    libraries = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    return {"lts": __version__, "commit": provenance.commit(), **libraries}
 
 
 def image_name(source: data.Source, index: int) -> str:

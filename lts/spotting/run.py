@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from lts import data, files
+from lts import data, files, overlay
 from lts.config import ImageConfig
 from lts.data.augment import test_image
 from lts.errors import UserError
 from lts.progress import Progress
-from lts.spotting import overlay, sheet
+from lts.spotting import sheet
 from lts.spotting.facts import describe_model, describe_source, image_name, versions
 
 PICTURE = 256  # pixels of an overlay's longer side

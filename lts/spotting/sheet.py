@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lts import html_report
-from lts.spotting.overlay import css_gradient
+from lts.overlay import css_gradient
 
 STYLE = f"""
 body {{ max-width: 100rem; }}

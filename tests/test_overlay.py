@@ -5,7 +5,7 @@ import re
 import numpy as np
 from matplotlib import colormaps
 
-from lts.spotting import overlay
+from lts import overlay
 
 
 def test_the_map_decides_the_colour():
