@@ -1,7 +1,7 @@
 """What every threshold on a score finds, and what follows: ROC, precision, recall, IoU, intervals. Pure NumPy."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -86,32 +86,35 @@ class Ranking:
         return Counts(self._thresholds, hits, alarms)
 
 
-def interval(
+def intervals(
     ranking: Ranking,
     images: np.ndarray,
-    value: Callable[[Counts], float],
+    figures: Mapping[str, Callable[[Counts], float]],
     *,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 1,
-) -> list[float]:
-    """Bootstrap interval over images: all that belongs to an image is drawn together.
+) -> dict[str, list[float]]:
+    """Bootstrap intervals over images: all that belongs to an image is drawn together.
 
     Args:
       ranking: of all scores.
       images: int, shape of the scores: the image that each belongs to, from 0.
-      value: the figure.
+      figures: by name; all are taken of the same resamples.
       resamples: times that as many images as there are are drawn with replacement.
       confidence: share of the resampled figures inside.
       seed: of the drawing.
 
     Returns:
-      [low, high].
+      Name to [low, high].
     """
-    random, count, values = np.random.default_rng(seed), int(np.max(images)) + 1, []
+    random, count, images = np.random.default_rng(seed), int(np.max(images)) + 1, np.ravel(images)
+    values: dict[str, list[float]] = {name: [] for name in figures}
     for _ in range(resamples):
         times = np.bincount(random.integers(count, size=count), minlength=count)
-        found = ranking.counts(times[np.ravel(images)])
+        found = ranking.counts(times[images])
         if found.hits[-1] and found.alarms[-1]:  # else: a resample of one kind alone
-            values.append(value(found))
-    return [float(end) for end in np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])]
+            for name, figure in figures.items():
+                values[name].append(figure(found))
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    return {name: [float(end) for end in np.quantile(each, ends)] for name, each in values.items()}

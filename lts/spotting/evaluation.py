@@ -20,7 +20,7 @@ from lts import data, files
 from lts.errors import UserError
 from lts.progress import Progress
 from lts.spotting import evaluation_report
-from lts.spotting.curves import Counts, Ranking, interval
+from lts.spotting.curves import Counts, Ranking, intervals
 from lts.spotting.damage import Damager
 from lts.spotting.facts import describe_model, describe_source, may_meet, versions
 
@@ -29,6 +29,11 @@ EXAMPLES = 8  # images that are shown
 CONFIDENCE = 0.95
 THRESHOLD = 0.5  # the one that the export's probabilities suggest
 POINTS = 200  # of a curve in evaluation.json
+CELL_FIGURES = {
+    "average_precision": lambda counts: counts.average_precision,
+    "auroc": lambda counts: counts.auroc,
+    "iou": lambda counts: counts.iou_at(THRESHOLD),
+}
 RESULTS = "evaluation.json"  # by which an earlier output is known
 
 
@@ -124,23 +129,29 @@ def _spot_all(model, damager: Damager, source: data.Source, seed: int) -> dict[s
 def _figures(found: dict[str, Any], seed: int, resamples: int) -> dict[str, Any]:
     """All figures of what `_spot_all` returns."""
     options = {"resamples": resamples, "confidence": CONFIDENCE, "seed": seed}
-    probability = found["probability"]
+    probability, cells, dropped = (found[name] for name in ("probability", "cells", "dropped"))
     pairs = [("reconstruction", "repaired"), ("photograph", "repaired"), ("reconstruction", "photograph")]
     if "damaged" in probability:
         pairs.insert(2, ("reconstruction", "damaged"))
-    return {
-        "pairs": [_pair(probability, untouched, changed, options) for untouched, changed in pairs],
-        "mask_map": _mask_map(found["cells"]["repaired"], found["dropped"], options),
-        "mask_map_of_both": _mask_map(*_with_reconstructions(found), options),
-        "kinds": {
-            kind: {
-                "probability": float(values.mean()),
-                "called_repaired": float((values >= THRESHOLD).mean()),
-                "artifact_map": float(found["cells"][kind].mean()),
-            }
-            for kind, values in probability.items()
-        },
+    both = [np.stack([cells["reconstruction"], cells["repaired"]]), np.stack([np.zeros_like(dropped), dropped])]
+    maps = {"mask_map": (cells["repaired"], dropped), "mask_map_of_both": both}
+    figures: dict[str, Any] = {"pairs": []}
+    with Progress("bootstrap", len(pairs) + len(maps), "figures") as progress:
+        for pair in pairs:
+            figures["pairs"].append(_pair(probability, *pair, options))
+            progress.advance(1)
+        for name, (scores, truth) in maps.items():
+            figures[name] = _mask_map(scores, truth, options)
+            progress.advance(1)
+    figures["kinds"] = {
+        kind: {
+            "probability": float(values.mean()),
+            "called_repaired": float((values >= THRESHOLD).mean()),
+            "artifact_map": float(cells[kind].mean()),
+        }
+        for kind, values in probability.items()
     }
+    return figures
 
 
 def _pair(probability: dict[str, np.ndarray], untouched: str, changed: str, options: dict) -> dict[str, Any]:
@@ -155,7 +166,7 @@ def _pair(probability: dict[str, np.ndarray], untouched: str, changed: str, opti
         "untouched": untouched,
         "changed": changed,
         "auroc": counts.auroc,
-        "interval": interval(ranking, images, lambda counts: counts.auroc, **options),
+        "interval": intervals(ranking, images, {"auroc": lambda counts: counts.auroc}, **options)["auroc"],
         "curve": _thinned(false_positive_rate=alarms, true_positive_rate=hits),
     }
 
@@ -169,25 +180,17 @@ def _mask_map(cells: np.ndarray, dropped: np.ndarray, options: dict) -> dict[str
     iou = counts.iou()
     best = int(iou.argmax())
 
-    def figure(value) -> dict[str, Any]:
-        return {"value": value(counts), "interval": interval(ranking, images, value, **options)}
-
+    ends = intervals(ranking, images, CELL_FIGURES, **options)
+    figures = {name: {"value": of(counts), "interval": ends[name]} for name, of in CELL_FIGURES.items()}
     return {
         "base_rate": counts.base_rate,
-        "average_precision": figure(lambda counts: counts.average_precision),
-        "auroc": figure(lambda counts: counts.auroc),
-        "iou": {"threshold": THRESHOLD, **figure(lambda counts: counts.iou_at(THRESHOLD))},
+        **figures,
+        "iou": {"threshold": THRESHOLD, **figures["iou"]},
         "best_iou": {"threshold": float(counts.thresholds[best]), "value": float(iou[best])},
         "precision_at_threshold": _at(precision, counts),
         "recall_at_threshold": _at(recall, counts),
         "curve": _thinned(recall=recall, precision=precision, threshold=counts.thresholds, iou=iou),
     }
-
-
-def _with_reconstructions(found: dict[str, Any]) -> list[np.ndarray]:
-    """Maps and dropped cells [2, N, h, w] of reconstructions, whose cells are all kept, and repaired images."""
-    maps, dropped = found["cells"], found["dropped"]
-    return [np.stack([maps["reconstruction"], maps["repaired"]]), np.stack([np.zeros_like(dropped), dropped])]
 
 
 def _at(values: np.ndarray, counts: Counts) -> float:

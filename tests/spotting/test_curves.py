@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from lts.spotting.curves import Ranking, interval
+from lts.spotting.curves import Ranking, intervals
 
 # Found above 0.5: one dropped cell and one that was kept; a third, dropped one is missed.
 MAP = np.array([[[0.9, 0.6], [0.2, 0.1]]])
@@ -68,7 +68,7 @@ def test_the_interval_draws_images_not_cells():
     for copies in (1, 100):
         ranking = Ranking(np.tile(scores[:, None], copies), np.tile(labels[:, None], copies))
         images = np.tile(np.arange(60)[:, None], copies)
-        ends[copies] = interval(ranking, images, lambda counts: counts.auroc, resamples=200)
+        ends[copies] = intervals(ranking, images, {"auroc": lambda counts: counts.auroc}, resamples=200)["auroc"]
     np.testing.assert_allclose(ends[1], ends[100])
     low, high = ends[1]
     assert low < Ranking(scores, labels).counts().auroc < high
@@ -79,7 +79,7 @@ def test_the_interval_is_that_of_the_seed():
     ranking, images = Ranking(scores, scores > 0.3), np.arange(50)
 
     def ends(seed):
-        return interval(ranking, images, lambda counts: counts.base_rate, resamples=50, seed=seed)
+        return intervals(ranking, images, {"rate": lambda counts: counts.base_rate}, resamples=50, seed=seed)
 
     assert ends(1) == ends(1)
     assert ends(1) != ends(2)
