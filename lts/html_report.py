@@ -19,7 +19,7 @@ STYLE = """
 }
 body { max-width: 74rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--text); background: var(--page); }
-h1, h2 { line-height: 1.2; margin: 2rem 0 0.5rem; }
+h1, h2 { line-height: 1.2; margin: 2rem 0 0.5rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 figcaption, .note { color: var(--note); font-size: 0.9rem; }

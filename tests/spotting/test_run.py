@@ -11,7 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 from lts import data, files, saved_model
-from lts.config import ImageConfig
+from lts.config import Config, ImageConfig
+from lts.networks.discriminator import Discriminator
 from lts.spotting import run
 from tests.spotting.stand_ins import BrightModel, write_photos
 
@@ -162,6 +163,19 @@ def test_what_fails_leaves_nothing(done, tmp_path, monkeypatch):
         with pytest.raises(error):
             run.spot_images(model, source, tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_without_heads_is_one_line(world, tmp_path):
+    """Features alone, as of a checkpoint that holds the trunk and nothing else."""
+    config = Config.from_dict(json.loads((world.features / "config.json").read_text())["config"])
+    discriminator = Discriminator(config.discriminator, config.mask_grid)
+    discriminator.build((None, 16, 16, 3))
+    description = {"image_size": 16, "test_crop": 0.85, "spot": False, "config": config.to_dict()}
+    saved_model.export(discriminator, tmp_path / "trunk", description)
+    source = data.open_source(f"folder:{world.photos}", progress=False)
+    with pytest.raises(saved_model.ExportError, match="features alone"):
+        run.spot_images(saved_model.load(tmp_path / "trunk"), source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["trunk"]
 
 
 def test_names_that_no_file_system_takes_longer():
