@@ -59,13 +59,12 @@ def export(
       formats: further ones beside the SavedModel, see `lts.conversion`.
 
     Raises:
-      ExportError: `output` exists and is not an export.
+      OutputError: `output` exists and is not an export.
       FormatError: a format that is not known, or a package that it needs is not installed.
     """
     output = pathlib.Path(output)
     conversion.check(formats)
-    if output.exists() and not (output / "saved_model.pb").exists() and (output.is_file() or any(output.iterdir())):
-        raise ExportError(f"{output} exists and is not an export: give another --output or remove it")
+    files.check_replaceable(output, "saved_model.pb")
     archive = keras.export.ExportArchive()
     archive.track(discriminator.trunk)  # whose variables become `trainable_variables`
     heads = (discriminator.fc_1, discriminator.fc_2, discriminator.mask_head)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,18 +23,26 @@ class UsageError(UserError):
     exit_status = 2
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a binary's `main` and leaves with its exit status.
 
-    Wrong flags and every `UserError` become one line on stderr; Ctrl-C outside
-    of training leaves with 130.
+    Wrong flags and every `UserError` become one line on stderr; Ctrl-C and SIGTERM outside
+    of training leave with 130 and 143, and nothing half-written.
     """
+
+    def terminate(*_) -> None:
+        raise _Terminated
 
     def guarded(argv: Sequence[str]) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # names of files that the locale cannot show
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        signal.signal(signal.SIGTERM, terminate)
         try:
             if len(argv) > 1:
                 raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
@@ -44,6 +53,8 @@ def run(main: Callable[[], int | None]) -> None:
             status = _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
         except _tensorflow_errors() as error:
             status = _complain(first_line(error), 1)
+        except _Terminated:
+            status = _complain("terminated", 143)
         except KeyboardInterrupt:
             status = _complain("interrupted", 130)
         sys.stdout.flush()

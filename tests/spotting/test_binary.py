@@ -55,16 +55,19 @@ def test_an_evaluation_to_its_end(world, photos, tmp_path):
     assert found["images"]["number"] == 29
 
 
-def test_ctrl_c_leaves_nothing(world, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_leaves_nothing(world, tmp_path, number, status, word):
     photos = write_photos(tmp_path / "p", [f"{i}.png" for i in range(1500)])
     process = start(MODULE, f"--model={world.features}", f"--images={photos}", f"--output={tmp_path / 'o' / 'out'}")
     for line in process.stdout:
         if "1500 images" in line:  # opened; the scores begin
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     err = process.communicate(timeout=120)[1]
-    assert process.returncode == 130, err
-    assert err == "spot_artifacts: interrupted\n"
+    assert process.returncode == status, err
+    assert err == f"spot_artifacts: {word}\n"
     assert not (tmp_path / "o").exists() or list((tmp_path / "o").iterdir()) == []
 
 
