@@ -9,6 +9,7 @@ from lts import __version__, data, saved_model
 from lts.config import Config
 from lts.networks.autoencoder import batch_norm_options
 from lts.networks.discriminator import Discriminator
+from lts.training import imported
 from lts.training import workdir as runs
 from lts.training.workdir import TrainingError
 
@@ -28,7 +29,7 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
       The step of the checkpoint.
 
     Raises:
-      TrainingError: not a stage 2 run, no checkpoint, or no averages in it.
+      TrainingError: not a stage 2 run, no checkpoint, no averages in it, or an imported run without trained features.
     """
     record = runs.read_record(workdir)
     if record["stage"] != "gan":
@@ -38,8 +39,11 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
         raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
     discriminator = _build(config)
     step = runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=discriminator)
-    facts = {"dataset": record["dataset"], "split": record["split"], "step": step, "seed": config.stage_2.seed}
+    imported.check_features(workdir, step, weights)
+    facts = {"dataset": record.get("dataset"), "split": record.get("split"), "step": step, "seed": config.stage_2.seed}
     facts["averaged"] = weights == "averaged"
+    if "imported" in record:
+        facts["imported"] = record["imported"] | {"untrained": imported.untrained(workdir, step, "discriminator/")}
     saved_model.export(discriminator, output, _description(config, "trained", facts))
     return step
 
