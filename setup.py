@@ -33,7 +33,15 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "ruff==0.17.6"],
+        "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
+        "test": [
+            "onnx>=1.17,<2",
+            "onnxruntime>=1.20,<2",
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff==0.17.6",
+            "tf2onnx>=1.17,<2",
+        ],
     },
     entry_points={
         "console_scripts": [

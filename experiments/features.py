@@ -8,8 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lts.errors import UserError
-
-REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
+from lts.pooling import adaptive_pool
 
 
 class ProbeError(UserError):
@@ -37,28 +36,6 @@ def pooled_cells(height: int, width: int, channels: int, dimensions: int) -> int
     return min(range(1, min(height, width) + 1), key=lambda cells: abs(cells * cells * channels - dimensions))
 
 
-def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.Tensor:
-    """Pools a feature map to cells x cells and flattens it: [8, 24, 24, 96] becomes [8, 9600] for 10 cells.
-
-    Bin i of n inputs covers floor(i * n / cells) to ceil((i + 1) * n / cells): equal bins where cells divides n,
-    else bins that share their border inputs. Every bin is a rectangle, so rows and columns are pooled in turn.
-
-    Args:
-      features: float32 [batch, height, width, channels].
-      cells: cells a side of the result.
-      kind: "average" or "max".
-
-    Returns:
-      float32 [batch, cells * cells * channels].
-    """
-    reduce = REDUCE[kind]
-    for axis in (1, 2):
-        size = features.shape[axis]
-        bins = [range(i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)]
-        features = tf.stack([reduce(tf.gather(features, list(b), axis=axis), axis=axis) for b in bins], axis=axis)
-    return tf.reshape(features, [-1, cells * cells * features.shape[3]])
-
-
 def extract(
     model: Callable[[tf.Tensor], dict[str, tf.Tensor]],
     batches: Iterable[tf.Tensor],
@@ -75,7 +52,7 @@ def extract(
       batches: uint8 images, in order.
       num_images: how many images `batches` holds.
       layers: names of the layers.
-      dimensions, pool: see `pooled_cells` and `adaptive_pool`.
+      dimensions, pool: see `pooled_cells` and `lts.pooling.adaptive_pool`.
       title: what the progress line says.
 
     Returns:
@@ -96,7 +73,7 @@ def extract(
             if layer not in outputs:
                 raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
             cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
-            values = adaptive_pool(outputs[layer], cells, pool).numpy()
+            values = adaptive_pool(outputs[layer], cells, pool).numpy().reshape(len(images), -1)
             if not np.isfinite(values).all():
                 raise ProbeError(f"{title}: {layer} has values that are not finite")
             rows = features.setdefault(layer, np.empty([num_images, values.shape[1]], np.float32))

@@ -113,39 +113,41 @@ def filter_montage(kernel: np.ndarray, columns: int = 12) -> np.ndarray:
     return montage((255 * scaled).round().astype(np.uint8), columns)
 
 
-def artifact_overlay(images: np.ndarray, kept: np.ndarray, strength: float = 0.6) -> np.ndarray:
+def artifact_overlay(images: np.ndarray, dropped: np.ndarray, strength: float = 0.6) -> np.ndarray:
     """Images with a heat map over them: where the discriminator thinks that cells were dropped.
 
     Args:
       images: uint8 [B, H, W, 3].
-      kept: float [B, h, w]: predicted probability that a cell was kept; h divides H, w divides W or nearly.
+      dropped: float [B, h, w]: predicted probability that a cell was dropped; h divides H, w divides W or nearly.
       strength: opacity of a cell that was surely dropped; a cell that was surely kept is left as it is.
 
     Returns:
       uint8 [B, H, W, 3].
     """
     _, height, width, _ = images.shape
-    rows = np.arange(height) * kept.shape[1] // height
-    columns = np.arange(width) * kept.shape[2] // width
-    dropped = 1 - np.asarray(kept, np.float32)[:, rows][:, :, columns, None]  # [B, H, W, 1]
+    rows = np.arange(height) * dropped.shape[1] // height
+    columns = np.arange(width) * dropped.shape[2] // width
+    dropped = np.asarray(dropped, np.float32)[:, rows][:, :, columns, None]  # [B, H, W, 1]
     heat = matplotlib.colormaps["inferno"](dropped[..., 0])[..., :3] * 255
     opacity = strength * dropped
     return (images * (1 - opacity) + heat * opacity).round().astype(np.uint8)
 
 
-def artifact_figure(images: np.ndarray, kept: np.ndarray, probability: np.ndarray, names: Sequence[str] = ()) -> Figure:
+def artifact_figure(
+    images: np.ndarray, dropped: np.ndarray, probability: np.ndarray, names: Sequence[str] = ()
+) -> Figure:
     """A column for each image: the image, its artifact map, and the probability that it was repaired.
 
     Args:
       images: uint8 [B, H, W, 3].
-      kept: float [B, h, w], see `artifact_overlay`.
+      dropped: float [B, h, w], see `artifact_overlay`.
       probability: float [B].
       names: what stands above each image; nothing if empty.
     """
     count = len(images)
     figure = Figure(figsize=(1.35 * count, 3.2), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
-    for column, (image, overlay) in enumerate(zip(images, artifact_overlay(images, kept), strict=True)):
+    for column, (image, overlay) in enumerate(zip(images, artifact_overlay(images, dropped), strict=True)):
         axes[0, column].imshow(image)
         axes[1, column].imshow(overlay)
         axes[0, column].set_title(names[column] if names else "", fontsize=8)

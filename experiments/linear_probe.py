@@ -34,6 +34,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     integer("projector_images", 1000, "Test images in the embedding projector; 0: none.", 0, flag_values=values)
     integer("batch_size", 100, "Images in one forward pass; speed alone.", 1, flag_values=values)
     integer("seed", DEFAULT.seed, "Of the validation split and the bootstrap.", 0, flag_values=values)
+    flags.DEFINE_bool("model_card", False, "Put the figures into the model's README.md too.", flag_values=values)
     flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
     flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
 
@@ -42,7 +43,7 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Flags to one call of `probe_run.run`."""
     common.import_tensorflow()
     from experiments import probe_report, probe_run, projector
-    from lts import data, saved_model
+    from lts import data, model_card, saved_model
 
     names = ("classifier", "pool", "dimensions", "seed")
     protocol = dataclasses.replace(DEFAULT, **{name: values[name].value for name in names})
@@ -53,6 +54,8 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     results = probe_run.run(model, baselines, train, test, values.layers, protocol, values.output, values.batch_size)
     probe_report.write(results, values.output)
     projector.write(model, results["layers"], test, values.output, values.projector_images, values.batch_size)
+    if values.model_card:
+        model_card.add_probe(values.model, results)
     probe_run.forget(values.output)
     print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {values.output}")
 

@@ -127,8 +127,8 @@ def _held_out(report: html_report.Report, config: Config, source, output: pathli
     model = saved_model.load(output / "features")
     report.heading("Artifact maps")
     for name, what in (("repaired", "Repaired test images"), ("reconstruction", "The same, reconstructed undamaged")):
-        found = {key: value.numpy() for key, value in model(tf.constant(columns[name])).items()}
-        figure = html_report.artifact_figure(columns[name], found["mask"], found["probability"])
+        found = {key: value.numpy() for key, value in model.spot(columns[name]).items()}
+        figure = html_report.artifact_figure(columns[name], found["artifact_map"], found["probability"])
         report.picture(figure, f"{what}: bright where the exported model finds cells that were dropped")
 
 

@@ -5,3 +5,10 @@ Spot Artifacts", CVPR 2018 (arXiv 1806.05024).
 """
 
 __version__ = "0.1.0"
+
+
+def load(path):
+    """Loads an exported model; `lts.saved_model.load` with a short name (TensorFlow is imported here, not before)."""
+    from lts import saved_model
+
+    return saved_model.load(path)

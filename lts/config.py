@@ -14,13 +14,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lts.errors import UserError
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be: the message names the field, what came and what would be right."""
-
-    exit_status = 2
+from lts import config_checks
+from lts.errors import ConfigError
 
 
 def setting(default: Any, help: str) -> Any:
@@ -144,7 +139,7 @@ class Config:
     stage_2: StageConfig = StageConfig()
 
     def __post_init__(self) -> None:
-        _validate(self)
+        config_checks.check(self)
 
     @property
     def mask_grid(self) -> int:
@@ -276,88 +271,6 @@ def _cast(field: dataclasses.Field, value: Any) -> Any:
     except (ValueError, KeyError, TypeError):
         wanted = getattr(kind, "__name__", str(kind)) if not str(kind).startswith("tuple") else "a comma-separated list"
         raise ConfigError(f"{field.name} must be {wanted}. Received: {field.name}={value!r}") from None
-
-
-def _validate(config: Config) -> None:
-    """Raises `ConfigError` on the first value that cannot be."""
-
-    def check(section: str, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            value = getattr(getattr(config, section), name)
-            raise ConfigError(f"{name} must be {wanted}. Received: {name}={value!r}")
-
-    def choice(section: str, name: str, *options: str) -> None:
-        check(section, name, getattr(getattr(config, section), name) in options, " | ".join(options))
-
-    image, auto, disc = config.image, config.autoencoder, config.discriminator
-    check("image", "image_size", image.image_size > 0, "positive")
-    for name in ("crop_area", "crop_aspect", "saturation"):
-        pair = getattr(image, name)
-        check("image", name, len(pair) == 2 and 0 < pair[0] <= pair[1], "two positive numbers, the smaller first")
-    check("image", "crop_area", image.crop_area[1] <= 1, "at most 1")
-    check("image", "bicubic_probability", 0 <= image.bicubic_probability <= 1, "in [0, 1]")
-    check("image", "brightness", 0 <= image.brightness < 1, "in [0, 1)")
-    check("image", "test_crop", 0 < image.test_crop <= 1, "in (0, 1]")
-    widths = auto.encoder_widths
-    check("autoencoder", "encoder_widths", len(widths) >= 2 and min(widths) > 0, "two or more positive integers")
-    check("autoencoder", "encoder_kernel", auto.encoder_kernel >= 1, "at least 1")
-    check("autoencoder", "bn_decay", 0 < auto.bn_decay < 1, "in (0, 1)")
-    check("autoencoder", "bn_epsilon", auto.bn_epsilon > 0, "positive")
-    choice("autoencoder", "batch_norm", "global", "per_replica")
-    check("damage", "keep_probability", 0 <= config.damage.keep_probability <= 1, "in [0, 1]")
-    choice("damage", "damage_fill", "average", "zero")
-    check(
-        "discriminator",
-        "trunk_widths",
-        len(disc.trunk_widths) == 5 and min(disc.trunk_widths) > 0,
-        "5 positive integers",
-    )
-    check(
-        "discriminator",
-        "trunk_groups",
-        len(disc.trunk_groups) == 5 and min(disc.trunk_groups) > 0,
-        "5 positive integers",
-    )
-    inputs = (3, *disc.trunk_widths)
-    fits = all(inputs[i] % g == 0 and inputs[i + 1] % g == 0 for i, g in enumerate(disc.trunk_groups))
-    check("discriminator", "trunk_groups", fits, f"divisors of the layers' input and output widths {inputs}")
-    check("discriminator", "conv_1_kernel", disc.conv_1_kernel >= 1, "at least 1")
-    check("discriminator", "conv_1_stride", disc.conv_1_stride >= 1, "at least 1")
-    choice("discriminator", "disc_padding", "SAME", "VALID")
-    choice("discriminator", "trunk_norm", "lrn", "batch_norm")
-    check("discriminator", "fc_width", disc.fc_width >= 1, "at least 1")
-    check("discriminator", "dropout_keep", 0 < disc.dropout_keep <= 1, "in (0, 1]")
-    for name in ("reconstruction_weight", "mask_weight", "weight_decay"):
-        check("loss", name, getattr(config.loss, name) >= 0, "at least 0")
-    choice("loss", "generator_loss", "release", "paper")
-    choice("loss", "reconstruct", "kept", "all", "dropped")
-    for stage in STAGES:
-        _validate_stage(stage, getattr(config, stage), check, choice)
-
-    stride, size = 2**auto.num_strides, image.image_size
-    mask, grid = f"{size / stride:g}x{size / stride:g}", config.discriminator_grid
-    if size % stride or size // stride != grid:
-        why = f"not a multiple of the encoder's stride {stride}" if size % stride else "the two must be equal"
-        raise ConfigError(
-            f"image_size does not fit: the mask grid is {mask} cells (stride {stride}), the discriminator grid "
-            f"{grid}x{grid} cells (conv_1_stride {disc.conv_1_stride}, {disc.disc_padding}), {why}. "
-            f"Received: image_size={size}"
-        )
-
-
-def _validate_stage(section: str, stage: StageConfig, check, choice) -> None:
-    check(section, "batch_size", stage.batch_size >= 1, "at least 1")
-    check(section, "epochs", stage.epochs >= 1, "at least 1")
-    check(section, "steps", stage.steps >= 0, "at least 0")
-    for name in ("learning_rate", "repair_learning_rate", "epsilon", "bias_gradient_factor"):
-        check(section, name, getattr(stage, name) > 0, "positive")
-    for name in ("final_rate", "decay_fraction"):
-        check(section, name, 0 < getattr(stage, name) <= 1, "in (0, 1]")
-    check(section, "clip_norm", stage.clip_norm >= 0, "at least 0")
-    for name in ("beta_1", "beta_2", "average_decay"):
-        check(section, name, 0 <= getattr(stage, name) < 1, "in [0, 1)")
-    choice(section, "precision", "float32", "bfloat16")
-    check(section, "seed", 0 <= stage.seed < 2**30, "in [0, 2**30)")
 
 
 def _presets() -> dict[str, Config]:

@@ -2,6 +2,8 @@
 
 import re
 
+PREAMBLE = r"Graph execution error:|Detected at node .*|<stack traces unavailable>|\s*$"  # what TensorFlow begins with
+
 
 class UserError(ValueError):
     """Something outside the program is wrong: the message says what, where, and what would be right.
@@ -12,8 +14,15 @@ class UserError(ValueError):
     exit_status = 1
 
 
+class ConfigError(UserError):
+    """A configuration that cannot be: the message names the field, what came and what would be right."""
+
+    exit_status = 2
+
+
 def first_line(error: Exception) -> str:
     """Why a library failed, in one line, without TensorFlow's names of operations; its type where it says nothing."""
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    line = next(iter(text.strip().splitlines()), type(error).__name__)
+    lines = [line for line in text.strip().splitlines() if not re.match(PREAMBLE, line)]
+    line = next(iter(lines), type(error).__name__)
     return re.sub(r"^\{\{function_node .*?\}\} ", "", line).split(" [Op:")[0]

@@ -1,65 +1,134 @@
 """The exported discriminator: a SavedModel that needs nothing but TensorFlow.
 
-The one signature, `serving_default`, takes `images`, uint8 [B, H, W, 3] RGB of
-any batch, height and width, and returns float32
+Signatures, each also an attribute of what `tf.saved_model.load` returns. Images are RGB of any batch, height and width
+from a smallest size on; smaller ones and empty batches are errors. Scaling and mean subtraction are inside.
 
-    conv_1..conv_5   [B, h, w, channels]  activations of the trunk
-    probability      [B]                  that the image was repaired
-    mask             [B, h, w]            probability that a cell was KEPT, on conv_5's grid
+    serving_default  images uint8 [B, H, W, 3] -> conv_1..conv_5 float32 [B, h, w, channels], activations of the trunk,
+                     and conv_1_pooled..conv_5_pooled [B, channels], their means over the map
+    conv_1..conv_5   the same for one layer: nothing behind it is computed
+    spot             images uint8 [B, H, W, 3] of at least the training size -> probability [B] that the image was
+                     repaired, artifact_map [B, h, w] of each cell of conv_5's grid, artifact_map_image [B, H, W]
+    train            images float32 [B, H, W, 3] in [0, 255] -> as serving_default with batch norm in training mode,
+                     whose moving averages move; differentiable
 
-Scaling and mean subtraction are inside. `config.json` beside it says what it is.
+`trainable_variables` are the trunk's. `config.json` beside it says what it is, `README.md` is its model card, and
+`trunk.npz` holds the trunk's weights by name.
 """
 
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from lts import files
-from lts.errors import UserError
+from lts import conversion, files, model_card, pooling
+from lts.config import Config
+from lts.errors import UserError, first_line
+from lts.feature_extractor import FeatureExtractor
+from lts.networks.autoencoder import batch_norm_options
+from lts.networks.discriminator import LAYERS, geometry
+from lts.networks.naming import variables_by_path
 
-LAYERS = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
+WEIGHTS = "trunk.npz"
 
 
 class ExportError(UserError):
     """A folder that is no export of this project, or one that cannot be read."""
 
 
-def export(discriminator: keras.Model, output: str | os.PathLike, description: dict[str, Any]) -> None:
+class InputError(UserError):
+    """Images, a layer or a pooling that an exported model does not take."""
+
+
+def export(
+    discriminator: keras.Model, output: str | os.PathLike, description: dict[str, Any], formats: Sequence[str] = ()
+) -> None:
     """Writes the discriminator as a SavedModel with its description, whole or not at all.
 
     Args:
       discriminator: a built `lts.networks.discriminator.Discriminator` in float32.
       output: folder to write; an export that is there is replaced.
-      description: JSON-ready; goes to `config.json`. Holds at least "image_size" and "test_crop".
+      description: JSON-ready; goes to `config.json`. Holds at least "image_size", "test_crop" and "config", a
+        configuration as `Config.to_dict` writes it. "spot": False leaves that signature out: the heads were never
+        trained.
+      formats: further ones beside the SavedModel, see `lts.conversion`.
 
     Raises:
       ExportError: `output` exists and is not an export.
+      FormatError: a format that is not known, or a package that it needs is not installed.
     """
     output = pathlib.Path(output)
+    conversion.check(formats)
     if output.exists() and not (output / "saved_model.pb").exists() and (output.is_file() or any(output.iterdir())):
         raise ExportError(f"{output} exists and is not an export: give another --output or remove it")
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
-    def serve(images):
-        out = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
-        endpoints = {name: out[name] for name in LAYERS}
-        return {
-            **endpoints,
-            "probability": tf.nn.softmax(out["logits"])[:, 0],
-            "mask": tf.sigmoid(out["mask_logits"]),
-        }
-
     archive = keras.export.ExportArchive()
-    archive.track(discriminator)
-    archive.add_endpoint("serve", serve)
+    archive.track(discriminator.trunk)  # whose variables become `trainable_variables`
+    heads = (discriminator.fc_1, discriminator.fc_2, discriminator.mask_head)
+    archive.add_variable_collection("head_variables", [v for head in heads for v in head.variables])
+    for name, endpoint in _endpoints(discriminator, description["image_size"]).items():
+        if name != "spot" or description.get("spot", True):
+            archive.add_endpoint(name, endpoint)
+    weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(discriminator.trunk).items()}
     with files.replacing(output) as beside:
         archive.write_out(str(beside), verbose=False)
         files.write_json(beside / "config.json", description)
+        np.savez(beside / WEIGHTS, **weights)
+        conversion.convert(beside, formats)
+        files.write_text(beside / model_card.NAME, model_card.card(description, name=output.name))
+
+
+def _endpoints(discriminator: keras.Model, image_size: int) -> dict[str, Any]:
+    """The signatures by name: traced functions of images."""
+    trunk = discriminator.trunk
+    smallest = {layer.name: layer.smallest for layer in geometry(discriminator.config)}
+    takes = {dtype: [tf.TensorSpec([None, None, None, 3], dtype, "images")] for dtype in (tf.uint8, tf.float32)}
+
+    def features(images, last: str, names: Sequence[str], training: bool = False) -> dict:
+        with tf.control_dependencies([_check_size(images, smallest[last])]):
+            signed = tf.cast(images, tf.float32) / 127.5 - 1
+        maps = trunk(signed, training=training, last=last)
+        pooled = {f"{name}_pooled": tf.reduce_mean(maps[name], [1, 2]) for name in names}
+        return {**{name: maps[name] for name in names}, **pooled}
+
+    def of_layer(name: str):
+        return tf.function(lambda images: features(images, name, [name]), input_signature=takes[tf.uint8])
+
+    @tf.function(input_signature=takes[tf.uint8])
+    def spot(images):
+        with tf.control_dependencies([_check_size(images, image_size)]):
+            out = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
+        dropped = tf.sigmoid(-out["mask_logits"])
+        enlarged = tf.image.resize(tf.expand_dims(dropped, -1), tf.shape(images)[1:3])[..., 0]
+        return {
+            "probability": tf.nn.softmax(out["logits"])[:, 0],
+            "artifact_map": dropped,
+            "artifact_map_image": enlarged,
+        }
+
+    return {
+        "serving_default": tf.function(
+            lambda images: features(images, LAYERS[-1], LAYERS), input_signature=takes[tf.uint8]
+        ),
+        **{name: of_layer(name) for name in LAYERS},
+        "spot": spot,
+        "train": tf.function(
+            lambda images: features(images, LAYERS[-1], LAYERS, training=True), input_signature=takes[tf.float32]
+        ),
+    }
+
+
+def _check_size(images: tf.Tensor, smallest: int) -> tf.Operation:
+    """Stops the graph at anything but images: a signature called by name lets every shape pass."""
+    shape = tf.shape(images)
+    batch, height, width, channels, beyond = tf.unstack(tf.concat([shape, tf.zeros([5], tf.int32)], 0)[:5])
+    right = (batch > 0) & (tf.minimum(height, width) >= smallest) & (channels == 3) & (beyond == 0)
+    wanted = f"images must be [batch, height, width, 3], at least one, of at least {smallest} pixels a side. Received:"
+    return tf.debugging.Assert(right, [wanted, shape], summarize=5)
 
 
 class LoadedModel:
@@ -72,21 +141,117 @@ class LoadedModel:
       image_size: pixels a side it was trained at.
       test_crop: central crop of its test preprocessing, fraction of each side.
       fingerprint: hex digest of the weights.
+      module: what `tf.saved_model.load` returns.
+
+    Example:
+      >>> model = lts.load("runs/features")
+      >>> model.features(images, layer="conv_5", pool="avg")  # uint8 [8, 96, 96, 3] -> float32 [8, 256]
     """
 
     def __init__(self, path: pathlib.Path, module: Any, description: dict[str, Any]):
-        self.path, self.description, self.layers = path, description, LAYERS
+        self.path, self.description, self.layers, self.module = path, description, LAYERS, module
         self.image_size, self.test_crop = description["image_size"], description["test_crop"]
+        self._config = Config.from_dict(description["config"])
+        missing = [name for name in ("serving_default", *LAYERS, "train") if name not in module.signatures]
+        if missing:
+            raise ValueError(f"it has no signature {missing[0]!r}: export it again with this version")
+        self._smallest = {layer.name: layer.smallest for layer in geometry(self._config.discriminator)}
         digest = hashlib.sha256()
         for part in sorted((path / "variables").glob("variables.data-*")):
             digest.update(part.read_bytes())
         self.fingerprint = digest.hexdigest()[:16]
-        self._module = module
-        self._serve = module.signatures["serving_default"]
 
     def __call__(self, images) -> dict[str, tf.Tensor]:
-        """Outputs (see the module) of uint8 images [B, H, W, 3]; can be called inside a tf.function."""
-        return self._serve(images=images)
+        """All maps and their means (`serving_default`) of uint8 images [B, H, W, 3]."""
+        return self.module.signatures["serving_default"](images=_checked(images, self._smallest[LAYERS[-1]]))
+
+    def features(self, images, layer: str | Sequence[str] = "conv_5", pool: str = "none") -> Any:
+        """Activations of one layer or several; nothing behind the deepest is computed. Works inside a tf.function.
+
+        Args:
+          images: uint8 [B, H, W, 3], RGB.
+          layer: a name of `layers`, or a sequence of names.
+          pool: "none", "avg", "max", or "grid:N" for averages over N x N areas.
+
+        Returns:
+          float32 [B, h, w, channels], [B, channels] for avg and max, [B, N, N, channels] for a grid; of several layers
+          a dict by name.
+
+        Raises:
+          InputError: another dtype, rank, size, number of channels, or layer.
+          PoolError: another pooling.
+        """
+        names = [layer] if isinstance(layer, str) else list(layer)
+        unknown = [name for name in names if name not in self.layers]
+        if unknown or not names:
+            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+        pooling.check(pool)
+        deepest = max(names, key=self.layers.index)
+        signature = self.module.signatures[deepest if len(set(names)) == 1 else "serving_default"]
+        out = signature(images=_checked(images, self._smallest[deepest]))
+        pooled = {name: pooling.pool(out[name], pool) for name in names}
+        return pooled[layer] if isinstance(layer, str) else pooled
+
+    def spot(self, images) -> dict[str, tf.Tensor]:
+        """Which images, and where, look repaired. Works inside a tf.function.
+
+        Args:
+          images: uint8 [B, H, W, 3], RGB, of at least `image_size` pixels a side.
+
+        Returns:
+          Dict of float32 in [0, 1]: `probability` [B] that an image was repaired; `artifact_map` [B, h, w], that a cell
+          was dropped; `artifact_map_image` [B, H, W], the same between the cells' centres.
+
+        Raises:
+          InputError: another dtype, rank, size or number of channels.
+          ExportError: the export has no trained heads.
+        """
+        if "spot" not in self.module.signatures:
+            raise ExportError(f"{self.path} has features alone: its checkpoint had no heads that spot artifacts")
+        return self.module.signatures["spot"](images=_checked(images, self.image_size))
+
+    def keras_model(self, layer: str = "conv_5") -> FeatureExtractor:
+        """The trunk up to `layer` as a new Keras model with these weights, for fine-tuning with `fit`.
+
+        Args:
+          layer: a name of `layers`.
+
+        Returns:
+          A model of uint8 or float images [B, H, W, 3] in [0, 255] to the layer's map [B, h, w, channels].
+
+        Raises:
+          InputError: another layer.
+          ExportError: the weights cannot be read.
+        """
+        if layer not in self.layers:
+            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+        options = batch_norm_options(self._config.autoencoder)
+        model = FeatureExtractor(self._config.discriminator, layer, **options)
+        model.build((None, self.image_size, self.image_size, 3))
+        try:
+            with np.load(self.path / WEIGHTS) as weights:
+                for path, variable in variables_by_path(model.trunk).items():
+                    variable.assign(weights[path])
+        except (OSError, KeyError, ValueError) as error:
+            raise ExportError(f"{self.path / WEIGHTS} cannot be read: {first_line(error)}") from None
+        return model
+
+
+def _checked(images: Any, smallest: int) -> tf.Tensor:
+    """`images` as a tensor if they are what a signature takes, else `InputError` with what came and what is needed."""
+    try:
+        images = tf.convert_to_tensor(images)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"images must be one array of uint8 [batch, height, width, 3]: {first_line(error)}") from None
+    shape = images.shape
+    if images.dtype == tf.uint8 and shape.rank == 4:
+        batch, *sides, channels = shape  # None where unknown while tracing: the graph checks them
+        if batch != 0 and channels in (3, None) and all(side is None or side >= smallest for side in sides):
+            return images
+    raise InputError(
+        f"images must be uint8 [batch, height, width, 3] in 0..255, at least one image, of at least {smallest} pixels "
+        f"a side. Received: {images.dtype.name} {shape}"
+    )
 
 
 def load(path: str | os.PathLike) -> LoadedModel:
@@ -104,4 +269,4 @@ def load(path: str | os.PathLike) -> LoadedModel:
         description = json.loads((path / "config.json").read_text(encoding="utf-8"))
         return LoadedModel(path, tf.saved_model.load(str(path)), description)
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        raise ExportError(f"{path} cannot be loaded as an exported model: {str(error).splitlines()[0]}") from None
+        raise ExportError(f"{path} cannot be loaded as an exported model: {first_line(error)}") from None

@@ -30,7 +30,7 @@ def _export_run() -> None:
     common.import_tensorflow()
     from lts import training
 
-    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights)
+    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats)
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
 
 
@@ -43,7 +43,7 @@ def _export_random() -> None:
     common.import_tensorflow()
     from lts import training
 
-    training.export_random(config, common.open_source(), FLAGS.seed, FLAGS.output)
+    training.export_random(config, common.open_source(), FLAGS.seed, FLAGS.output, FLAGS.formats)
     print(f"exported random weights (preset {FLAGS.preset}, seed {FLAGS.seed}) to {FLAGS.output}")
 
 
@@ -52,6 +52,7 @@ def console() -> None:
     flags.DEFINE_string("workdir", None, "workdir of train_gan")
     flags.DEFINE_string("output", None, "folder of the SavedModel", required=True)
     flags.DEFINE_enum("weights", "raw", ("raw", "averaged"), "averaged: the moving average of the run's weights")
+    flags.DEFINE_list("formats", ["saved_model"], "beside the SavedModel: tflite, tflite_float16, onnx (extra onnx)")
     flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
     flags.DEFINE_integer("seed", 1, "of the random weights", lower_bound=0)
     common.define_data_flags(required=False)

@@ -1,5 +1,7 @@
 """The discriminator C: AlexNet trunk, mask head, real/fake head (paper section 3; release)."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
@@ -10,6 +12,53 @@ from lts.networks.layers import ConvBlock, GroupedConvBlock, local_response_norm
 MEAN_RGB = (123.68, 116.78, 103.94)  # of 0..255 images (release)
 LAYERS = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
 KERNELS = (None, 5, 3, 3, 3)  # of conv_1 (from the configuration) to conv_5 (release)
+POOLED = ("conv_1", "conv_2")  # a 3x3 max-pool of stride 2 stands behind them (release)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerGeometry:
+    """Where a layer of the trunk looks, and how large it is.
+
+    Attributes:
+      name: of the layer.
+      channels: of its map.
+      stride: pixels between two neighbouring cells.
+      receptive_field: pixels a side that a cell sees.
+      smallest: pixels a side of the smallest image that it takes.
+      parameters: trainable ones.
+      padding: "SAME" or "VALID", of conv_1 and the pools.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    receptive_field: int
+    smallest: int
+    parameters: int
+    padding: str
+
+    def cells(self, size: int) -> int:
+        """Cells of its map along a side of `size` pixels."""
+        return -(-size // self.stride) if self.padding == "SAME" else (size - self.smallest) // self.stride + 1
+
+
+def geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
+    """Conv_1 to conv_5: in the release conv_5 has stride 16 and sees 163 pixels, and all have 2,334,080 parameters."""
+    layers, inputs, field, stride = [], 3, 1, config.conv_1_stride
+    needed = 1  # cells along a side of conv_1's map that make one of this layer
+    kernels = (config.conv_1_kernel, *KERNELS[1:])
+    for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
+        field += (kernel - 1) * (1 if name == "conv_1" else stride)
+        smallest = max(config.conv_1_kernel + (needed - 1) * config.conv_1_stride, stride)
+        vectors = 2 if config.trunk_norm == "batch_norm" else 1  # gamma and beta; or biases or beta
+        parameters = kernel * kernel * inputs // groups * width + vectors * width
+        layers.append(LayerGeometry(name, width, stride, field, smallest, parameters, config.disc_padding))
+        if name in POOLED:
+            field += 2 * stride
+            stride *= 2
+            needed = 2 * needed + 1 if config.disc_padding == "VALID" else 1
+        inputs = width
+    return layers
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -27,12 +76,13 @@ class Trunk(keras.Model):
 
     Args:
       config: widths, groups, first convolution, padding, normalisation.
+      last: the last layer that is built.
       **batch_norm: the bn_... arguments of `ConvBlock`.
     """
 
-    def __init__(self, config: DiscriminatorConfig, name="trunk", dtype=None, **batch_norm):
+    def __init__(self, config: DiscriminatorConfig, last: str = "conv_5", name="trunk", dtype=None, **batch_norm):
         super().__init__(name=name, dtype=dtype)
-        self.config, self.batch_norm = config, batch_norm
+        self.config, self.last, self.batch_norm = config, last, batch_norm
         self.convs = []
         kernels = (config.conv_1_kernel, *KERNELS[1:])
         for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
@@ -52,37 +102,39 @@ class Trunk(keras.Model):
                 self.convs.append(ConvBlock(width, kernel, **options))
             else:
                 self.convs.append(GroupedConvBlock(width, kernel, groups, **options))
+            if name == last:
+                break
 
     def build(self, input_shape):
         for conv in self.convs:
             conv.build(input_shape)
             input_shape = (*input_shape[:-1], conv.filters)
 
-    def call(self, images, training=False, last="conv_5"):
+    def call(self, images, training=False, last=None):
         """Activations of conv_1..`last`.
 
         Args:
           images: [B, H, W, 3] in [-1, 1].
           training: batch norm mode.
-          last: the layer to stop at.
+          last: the layer to stop at; None: the last that was built.
 
         Returns:
           Dict from layer name to [B, h, w, channels], after the activation.
         """
         x = images * 127.5 - tf.constant([mean - 127.5 for mean in MEAN_RGB], images.dtype)
         endpoints = {}
-        for name, conv in zip(LAYERS, self.convs, strict=True):
+        for name, conv in zip(LAYERS, self.convs, strict=False):
             x = endpoints[name] = conv(x, training=training)
             if name == last:
                 break
-            if name in ("conv_1", "conv_2"):
+            if name in POOLED:
                 x = max_pool(x, self.config.disc_padding)
                 if self.config.trunk_norm == "lrn":
                     x = local_response_norm(x)
         return endpoints
 
     def get_config(self):
-        return {**super().get_config(), "config": vars(self.config), **self.batch_norm}
+        return {**super().get_config(), "config": vars(self.config), "last": self.last, **self.batch_norm}
 
     @classmethod
     def from_config(cls, config):
@@ -160,5 +212,8 @@ def _at_least(x, size: int):
     """[B, h, w, c] with zeros at the bottom and right up to `size` rows and columns (ours; a no-op in training)."""
     if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
         return x
-    height, width = tf.unstack(tf.shape(x)[1:3])
-    return tf.pad(x, [[0, 0], [0, tf.maximum(size - height, 0)], [0, tf.maximum(size - width, 0)], [0, 0]])
+    for axis in (1, 2):  # not tf.pad, after which TFLite does not know the channels
+        missing = tf.unstack(tf.shape(x)[:3])
+        missing[axis] = tf.maximum(size - missing[axis], 0)
+        x = tf.concat([x, tf.zeros([*missing, x.shape[-1]], x.dtype)], axis)
+    return x

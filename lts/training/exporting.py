@@ -1,11 +1,15 @@
 """From a run, or from random weights, to an exported SavedModel."""
 
+import itertools
+import json
 import os
+import pathlib
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from lts import __version__, data, saved_model
+from lts import __version__, data, provenance, saved_model
 from lts.config import Config
 from lts.networks.autoencoder import batch_norm_options
 from lts.networks.discriminator import Discriminator
@@ -16,7 +20,9 @@ from lts.training.workdir import TrainingError
 STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
 
 
-def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw") -> int:
+def export_run(
+    workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw", formats: Sequence[str] = ()
+) -> int:
     """Exports the discriminator of a stage 2 run.
 
     Args:
@@ -24,6 +30,7 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
       output: folder of the SavedModel.
       weights: "raw", or "averaged": the moving average that the run kept of every weight (`average_decay`). Batch norm
         statistics are those of the run either way.
+      formats: beside the SavedModel, see `lts.conversion`.
 
     Returns:
       The step of the checkpoint.
@@ -40,15 +47,20 @@ def export_run(workdir: str | os.PathLike, output: str | os.PathLike, weights: s
     discriminator = _build(config)
     step = runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=discriminator)
     imported.check_features(workdir, step, weights)
-    facts = {"dataset": record.get("dataset"), "split": record.get("split"), "step": step, "seed": config.stage_2.seed}
-    facts["averaged"] = weights == "averaged"
+    facts = {"step": step, "seed": config.stage_2.seed}
+    facts |= {key: record[key] for key in ("dataset", "split") if key in record}  # not there: imported, never trained
+    facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
+    facts |= {key: record.get(key) for key in ("hardware", "commit")}
     if "imported" in record:
-        facts["imported"] = record["imported"] | {"untrained": imported.untrained(workdir, step, "discriminator/")}
-    saved_model.export(discriminator, output, _description(config, "trained", facts))
+        untrained = imported.untrained(workdir, step, "discriminator/")
+        facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
+    saved_model.export(discriminator, output, _description(config, "trained", facts), formats)
     return step
 
 
-def export_random(config: Config, source: data.Source, seed: int, output: str | os.PathLike) -> None:
+def export_random(
+    config: Config, source: data.Source, seed: int, output: str | os.PathLike, formats: Sequence[str] = ()
+) -> None:
     """Exports an untrained discriminator, the baseline of every evaluation.
 
     Its batch norm statistics are estimated on augmented training images, so
@@ -59,6 +71,7 @@ def export_random(config: Config, source: data.Source, seed: int, output: str | 
       source: images for the statistics.
       seed: of the weights.
       output: folder of the SavedModel.
+      formats: beside the SavedModel, see `lts.conversion`.
     """
     keras.utils.set_random_seed(seed)
     discriminator = _build(config)
@@ -69,7 +82,8 @@ def export_random(config: Config, source: data.Source, seed: int, output: str | 
     for images in batches:
         step(images)
     facts = {"dataset": source.name, "split": source.split, "step": 0, "seed": seed}
-    saved_model.export(discriminator, output, _description(config, "random", facts))
+    facts |= {"hardware": provenance.hardware(), "commit": provenance.commit()}
+    saved_model.export(discriminator, output, _description(config, "random", facts), formats)
 
 
 def _build(config: Config) -> Discriminator:
@@ -77,6 +91,23 @@ def _build(config: Config) -> Discriminator:
     discriminator = Discriminator(config.discriminator, config.mask_grid, **batch_norm_options(config.autoencoder))
     discriminator.build((None, size, size, 3))
     return discriminator
+
+
+def _seconds(workdir: str | os.PathLike, record: dict) -> dict[str, float]:
+    """Seconds of training by stage, from the images/s that the runs noted; stage 1 if its folder is still there."""
+    seconds = {}
+    for stage, section, folder in (("stage 1", "stage_1", record.get("autoencoder")), ("stage 2", "stage_2", workdir)):
+        path = pathlib.Path(folder or "") / "metrics.jsonl"
+        if folder and path.exists():
+            whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            lines = [json.loads(line) for line in whole]
+            batch = getattr(record["config"], section).batch_size
+            steps = itertools.pairwise([imported.first_step(folder), *(line["step"] for line in lines)])
+            spent = zip(steps, lines, strict=True)
+            seconds[stage] = round(
+                sum((end - begin) * batch / line["images_per_second"] for (begin, end), line in spent)
+            )
+    return seconds
 
 
 def _description(config: Config, weights: str, facts: dict) -> dict:

@@ -9,7 +9,7 @@ import time
 import keras
 import tensorflow as tf
 
-from lts import data
+from lts import data, provenance
 from lts.config import Config, ConfigError, StageConfig, differences
 from lts.models.autoencoder import Autoencoder
 from lts.models.gan import DamageRepairGAN
@@ -131,6 +131,7 @@ def _record(config: Config, stage: str, source: data.Source, autoencoder) -> dic
     """What WORKDIR/config.json says of the run."""
     record = {"stage": stage, "dataset": source.name, "split": source.split, "config": config}
     record["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
+    record["hardware"], record["commit"] = provenance.hardware(), provenance.commit()
     if autoencoder is not None:
         record["autoencoder"] = str(autoencoder)
     return record

@@ -87,7 +87,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
     Args:
       workdir: folder of the run; made if missing.
       record: "config" is a `Config`; "data" may change between starts (it is
-        reported), everything else may not.
+        reported), and so may "hardware" and "commit"; everything else may not.
 
     Returns:
       The record, with what was said of the run when it was imported.
@@ -109,7 +109,8 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
     changed = differences(old["config"], record["config"])
     if never_trained:
         changed = [line for line in changed if line.startswith(NETWORKS)]
-    for key in (record.keys() & old.keys() if never_trained else record.keys()) - {"config", "data"}:
+    held = record.keys() & old.keys() if never_trained else record.keys()
+    for key in held - {"config", "data", "hardware", "commit"}:
         if old.get(key) != record[key]:
             changed.append(f"{key}: {old.get(key)} -> {record[key]}")
     if changed:

@@ -86,8 +86,8 @@ def test_filters_are_stretched_around_grey():
 
 def test_overlay_leaves_kept_cells_alone():
     images = np.full([1, 4, 4, 3], 100, np.uint8)
-    kept = np.array([[[1.0, 0.0], [1.0, 1.0]]])
-    overlay = html_report.artifact_overlay(images, kept)
+    dropped = np.array([[[0.0, 1.0], [0.0, 0.0]]])
+    overlay = html_report.artifact_overlay(images, dropped)
     changed = (overlay != images).any(axis=-1)[0]
     expected = np.zeros([4, 4], bool)
     expected[:2, 2:] = True

@@ -1,12 +1,14 @@
 """The discriminator: input scale, pools, heads, dropout, larger images; parameter counts of the release's sizes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from lts.config import preset
 from lts.networks.autoencoder import Decoder, Encoder
-from lts.networks.discriminator import Discriminator, Trunk
+from lts.networks.discriminator import Discriminator, Trunk, geometry
 from lts.networks.repair import RepairNetwork
 from tests import oracles
 
@@ -111,3 +113,39 @@ def test_larger_images():
     out = Discriminator(TINY)(images(2, 64))
     assert out["logits"].shape == (2, 2)
     assert out["mask_logits"].shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
+def test_geometry(padding, norm):
+    """Cells, smallest sizes, parameters and receptive fields are those of the network itself."""
+    config = dataclasses.replace(TINY, disc_padding=padding, trunk_norm=norm)
+    trunk = Trunk(config)
+    trunk.build((None, 64, 64, 3))
+    for layer, conv in zip(geometry(config), trunk.convs, strict=True):
+        for size in {layer.smallest, layer.smallest + 1, 50, 63, 64}:
+            cells = trunk(tf.zeros([1, size, size, 3]), last=layer.name)[layer.name].shape[1]
+            assert cells == layer.cells(size)
+        assert layer.parameters == sum(int(tf.size(v)) for v in conv.trainable_variables)
+        if padding == "VALID":
+            too_small = tf.zeros([1, layer.smallest - 1, layer.smallest - 1, 3])
+            with pytest.raises((ValueError, tf.errors.OpError)):
+                trunk(too_small, last=layer.name)
+
+
+def test_receptive_field():
+    """Hypothesis: moving pixels outside the field of the middle cell never moves it; inside, at its edge, it does."""
+    config = dataclasses.replace(TINY, trunk_norm="batch_norm")
+    trunk, size = Trunk(config), 192
+    trunk.build((None, size, size, 3))
+    for variable in trunk.trainable_variables:
+        variable.assign(tf.abs(variable))  # no ReLU that hides an edge
+    layers = geometry(config)
+    image = tf.Variable(tf.random.stateless_uniform([1, size, size, 3], [1, 2]))
+    for layer in layers:
+        with tf.GradientTape() as tape:
+            maps = trunk(image, last=layer.name)[layer.name]
+            middle = tf.reduce_sum(maps[:, maps.shape[1] // 2, maps.shape[2] // 2])
+        seen = np.flatnonzero(np.abs(tape.gradient(middle, image)).sum((0, 2, 3)))
+        assert seen[-1] - seen[0] + 1 <= layer.receptive_field
+        assert seen[-1] - seen[0] + 1 >= layer.receptive_field - 2 * layer.stride  # max-pools pick single cells

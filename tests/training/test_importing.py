@@ -112,9 +112,15 @@ def test_a_trunk_by_itself(tensors, tmp_path):
         np.testing.assert_array_equal(average.numpy(), variable.numpy())
 
     export_run(tmp_path / "run", tmp_path / "features")
-    description = json.loads((tmp_path / "features" / "config.json").read_text())["imported"]
-    assert description["checkpoint"] == "model.ckpt-4"
-    assert {name.split("/")[1] for name in description["untrained"]} == {"fc_1", "fc_2"}
+    description = json.loads((tmp_path / "features" / "config.json").read_text())
+    assert description["imported"]["checkpoint"] == "model.ckpt-4"
+    assert {name.split("/")[1] for name in description["imported"]["untrained"]} == {"fc_1", "fc_2"}
+    assert not description["spot"]
+    assert "spot" not in tf.saved_model.load(str(tmp_path / "features")).signatures
+    card = (tmp_path / "features" / "README.md").read_text()
+    assert "| began as | model.ckpt-4 of the authors' TensorFlow 1 program (raw weights) |" in card
+    for words in ("| images |", "| seed |", "| steps |", "| batch |"):  # none of them is known
+        assert words not in card
     with pytest.raises(TrainingError, match="without all averages"):
         export_run(tmp_path / "run", tmp_path / "averaged", "averaged")
 
