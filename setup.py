@@ -49,6 +49,7 @@ setup(
             "lts-train-gan = lts.bin.train_gan:console",
             "lts-export-features = lts.bin.export_features:console",
             "lts-import-checkpoint = lts.bin.import_checkpoint:console",
+            "lts-spot-artifacts = lts.bin.spot_artifacts:console",
         ]
     },
 )

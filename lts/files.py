@@ -9,7 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from lts.errors import UserError
+
 PARTIAL = ".partial-"  # in the names of what is being written
+
+
+class OutputError(UserError):
+    """A place that nothing is written to, because something else is there."""
 
 
 @contextlib.contextmanager
@@ -28,6 +34,23 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.replace(room / path.name, path)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
+    """Refuses a folder that `replacing` would delete although it holds something else than an earlier output.
+
+    Args:
+      folder: may be missing or empty.
+      marker: name of a file that every earlier output holds.
+
+    Raises:
+      OutputError: a file, or a folder of other things.
+    """
+    folder = pathlib.Path(folder)
+    if folder.exists() and not (folder / marker).exists() and (folder.is_file() or any(folder.iterdir())):
+        raise OutputError(
+            f"{folder} exists and holds no {marker} of an earlier run: give another --output or remove it"
+        )
 
 
 def remove_partial(folder: str | os.PathLike) -> None:

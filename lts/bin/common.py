@@ -106,13 +106,13 @@ def define_data_flags(required: bool = True) -> None:
     flags.DEFINE_float("cache_gb", None, "memory for decoded images; half of what is free if not given")
 
 
-def open_source() -> Any:
-    """The images that the data flags name."""
+def open_source(dataset: str | None = None) -> Any:
+    """The images that the data flags name; `dataset` takes the place of --dataset."""
     import_tensorflow()
     from lts import data
 
     return data.open_source(
-        FLAGS.dataset,
+        dataset or FLAGS.dataset,
         FLAGS.split,
         data_dir=FLAGS.data_dir,
         skip_broken_images=FLAGS.skip_broken_images,

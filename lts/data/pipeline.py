@@ -78,11 +78,15 @@ def test_batches(
     """
 
     def view(index: tf.Tensor) -> tf.Tensor:
-        signed = test_image(source.read(index), image)
-        return tf.cast(tf.round((signed + 1.0) * 127.5), tf.uint8)
+        return as_bytes(test_image(source.read(index), image))
 
     count = source.num_examples if limit is None else min(limit, source.num_examples)
     return _in_order(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size))
+
+
+def as_bytes(signed: tf.Tensor) -> tf.Tensor:
+    """Images in [-1, 1] as the bytes that an exported SavedModel takes, rounded to the nearest of 0..255."""
+    return tf.cast(tf.round((tf.clip_by_value(signed, -1.0, 1.0) + 1.0) * 127.5), tf.uint8)
 
 
 def _in_order(batches: tf.data.Dataset) -> tf.data.Dataset:

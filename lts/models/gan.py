@@ -98,6 +98,10 @@ class DamageRepairGAN(keras.Model):
             tf.reshape(dropout, [2 * batch_size, 1, 1, units]),
         )
 
+    def damaged(self, features, keep):
+        """Damaged images [B, H, W, 3], decoded without repair; arguments as in `repaired`."""
+        return self.decoder(damage_features(features, keep, self.config.damage.damage_fill))
+
     def repaired(self, features, keep, training=False):
         """Damaged and repaired images [B, H, W, 3] of undamaged features [B, h, w, c] and keep [B, h, w, 1]."""
         with tf.name_scope("damage"):
@@ -194,7 +198,7 @@ class DamageRepairGAN(keras.Model):
         features = self.encoder(images)
         reconstruction = self.decoder(features)
         with tf.name_scope("damaged"):
-            damaged = self.decoder(damage_features(features, keep, self.config.damage.damage_fill))
+            damaged = self.damaged(features, keep)
         repaired = self.repaired(features, keep)
         mask_logits = self.discriminator(repaired)["mask_logits"]
         with tf.name_scope("masks"):

@@ -1,0 +1,79 @@
+"""The contact sheet: all overlays on one page, the most suspicious first."""
+
+import html
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lts import html_report
+from lts.overlay import css_gradient
+
+STYLE = f"""
+body {{ max-width: 100rem; }}
+.legend {{ display: inline-block; width: 14rem; height: 0.9rem; vertical-align: -0.1rem; border-radius: 2px;
+  background: {css_gradient()}, #8a8a8a; }}
+.sheet {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: 1.2rem; margin: 1.5rem 0; }}
+.sheet figure {{ margin: 0; content-visibility: auto; contain-intrinsic-size: auto 14rem; }}
+.sheet img {{ width: 100%; display: block; border-radius: 3px; }}
+.sheet figcaption {{ display: grid; grid-template-columns: 3.4rem 1fr; column-gap: 0.6rem; margin-top: 0.3rem; }}
+.score {{ font: 600 1.15rem/1.3 system-ui, sans-serif; color: var(--text); font-variant-numeric: tabular-nums; }}
+.bar {{ height: 4px; border-radius: 2px; background: var(--line); grid-column: 1 / 3; }}
+.bar i {{ display: block; height: 100%; border-radius: 2px; background: #d9573f; }}
+.name {{ overflow-wrap: anywhere; color: var(--text); }}
+.cells {{ grid-column: 2; font-size: 0.8rem; }}
+"""
+
+
+def render(facts: Mapping[str, Any], scores: Sequence) -> str:
+    """The page, as HTML that refers to the overlays beside it.
+
+    Args:
+      facts: "model", "images" and "view", as in scores.json.
+      scores: in the order of the page; `lts.spotting.run.Score`.
+    """
+    images, view = facts["images"], facts["view"]
+    title = f"Artifacts in {images['dataset']}"
+    suspicious = sum(score.probability >= 0.5 for score in scores)
+    crop = "" if view["test_crop"] == 1 else f" (the central {100 * view['test_crop']:g} % of each side)"
+    counted = f"{len(scores):,} images, {suspicious:,} of them with a probability of 0.5 or more, the highest first."
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{counted} Left the image{crop}, right the same under its artifact map.</p>",
+        '<p>A place looks untouched 0 <span class="legend" role="img" aria-label="colours of the artifact map"></span>'
+        " 1 dropped and painted over. <b>The number</b> is the model's probability that the whole image was "
+        "repaired.</p>",
+        f'<p class="note">{html.escape(_note(facts))}</p>',
+        '<div class="sheet">',
+        *(_card(score) for score in scores),
+        "</div>",
+        _broken(images["broken"]),
+    ]
+    return html_report.page(title, "\n".join(parts), STYLE)
+
+
+def _note(facts: Mapping[str, Any]) -> str:
+    model, size = facts["model"], facts["view"]["image_size"]
+    return (
+        f"Model {model['path']} ({model['fingerprint']}) sees each image at {size} x {size} pixels. It learned to tell "
+        "an autoencoder's reconstructions from repaired ones: on plain photographs, and on changes of another kind, "
+        "read the order of the scores, not their height. The scores are in scores.csv and scores.json."
+    )
+
+
+def _card(score) -> str:
+    link = html.escape(urllib.parse.quote(score.overlay))
+    name = html.escape(score.image)
+    return (
+        f'<figure><a href="{link}"><img loading="lazy" src="{link}" alt="{name} and its artifact map"></a>'
+        f'<figcaption><div class="bar"><i style="width:{100 * score.probability:.1f}%"></i></div>'
+        f'<span class="score">{score.probability:.3f}</span><span class="name">{name}</span>'
+        f'<span class="cells">map: mean {score.artifact_mean:.2f}, largest {score.artifact_max:.2f}</span>'
+        "</figcaption></figure>"
+    )
+
+
+def _broken(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    rows = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+    return f"<h2>{len(names)} broken images were left out</h2><ul>{rows}</ul>"

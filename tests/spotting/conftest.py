@@ -1,0 +1,22 @@
+"""Untrained networks as the files that runs leave: what spotting does with them does not depend on their skill."""
+
+import types
+
+import pytest
+
+from lts.training import exporting
+from tests.spotting.stand_ins import write_photos, write_run
+
+
+@pytest.fixture(scope="package")
+def world(tmp_path_factory) -> types.SimpleNamespace:
+    """`gan`, `autoencoder`: workdirs; `features`: the export of `gan`; `photos`: twelve in sub-folders."""
+    root = tmp_path_factory.mktemp("world")
+    gan = write_run(root / "gan", "gan")
+    exporting.export_run(gan, root / "features")
+    return types.SimpleNamespace(
+        gan=gan,
+        autoencoder=write_run(root / "ae", "autoencoder"),
+        features=root / "features",
+        photos=write_photos(root / "photos", [f"{'cat' if i % 2 else 'dog'}/{i}.png" for i in range(12)]),
+    )
