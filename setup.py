@@ -48,6 +48,7 @@ setup(
             "lts-train-autoencoder = lts.bin.train_autoencoder:console",
             "lts-train-gan = lts.bin.train_gan:console",
             "lts-export-features = lts.bin.export_features:console",
+            "lts-import-checkpoint = lts.bin.import_checkpoint:console",
             "lts-spot-artifacts = lts.bin.spot_artifacts:console",
         ]
     },

@@ -125,16 +125,18 @@ def add_probe(path, results: Mapping[str, Any]) -> None:
 
 def _training(description: Mapping[str, Any], config: Config) -> str:
     """Section on how the weights came about."""
-    weights = description.get("weights", "trained")
+    weights, imported = description.get("weights", "trained"), description.get("imported")
+    own = weights == "trained" and ("dataset" in description or not imported)  # trained here, at least at last
     rows = {
         "weights": {"trained": "trained", "random": "**random: never trained**"}.get(weights, weights)
         + (" (moving average)" if description.get("averaged") else ""),
+        "began as": _origin(imported) if imported else None,
         "images": f"{description['dataset']}, split {description['split']}" if "dataset" in description else None,
         "image size": f"{description['image_size']} pixels a side",
-        "steps": f"{description['step']:,}" if "step" in description else None,
-        "batch": config.stage_2.batch_size if weights == "trained" else None,
-        "precision": config.stage_2.precision if weights == "trained" else None,
-        "seed": description.get("seed"),
+        "steps": f"{description['step']:,}" if "step" in description and (own or not imported) else None,
+        "batch": config.stage_2.batch_size if own else None,
+        "precision": config.stage_2.precision if own else None,
+        "seed": description.get("seed") if own or not imported else None,
         "seconds": _seconds(description.get("seconds")),
         "hardware": description.get("hardware"),
         "lts": description.get("lts_version"),
@@ -142,6 +144,13 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
     }
     lines = [f"| {key} | {value} |" for key, value in rows.items() if value is not None]
     return "\n".join(["## Training\n", "| | |", "|---|---|", *lines, ""])
+
+
+def _origin(imported: Mapping[str, Any]) -> str:
+    """The checkpoint of the release that a run was imported from."""
+    step = imported["release_step"]
+    at = "" if step is None else f", step {step:,}"
+    return f"{imported['checkpoint']} of the authors' TensorFlow 1 program ({imported['weights']} weights{at})"
 
 
 def _seconds(seconds: Mapping[str, float] | None) -> str | None:

@@ -1,16 +1,68 @@
-"""Names of the authors' public TensorFlow 1 release, and our variables under them.
+"""Checkpoints of the authors' public TensorFlow 1 release, and our variables under the names in them.
 
 The release's program calls its networks encoder, decoder, generator and
 discriminator and its variables weights, biases, BatchNorm/...; BUILD_NOTES trap
-16 has the irregular ones. This map serves the golden tests and the reader of
-the release's checkpoints.
+16 has the irregular ones. Beside a weight W lie Adam's moments W/Adam and
+W/Adam_1 and the moving average W/ExponentialMovingAverage.
 """
 
-import keras
+import os
+import re
 
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lts.errors import UserError, first_line
 from lts.networks.naming import variables_by_path
 
+MOMENTS = ("/Adam", "/Adam_1")  # behind a weight's name: Adam's first and second moment
+AVERAGE = "/ExponentialMovingAverage"
+STEP, POWERS = "global_step", ("beta1_power", "beta2_power")
 _LEAVES = {"kernel": "weights", "bias": "biases"}
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read, or that does not hold what is asked of it."""
+
+
+class ReleaseCheckpoint:
+    """A TensorFlow 1 checkpoint, read tensor by tensor.
+
+    Args:
+      path: what the release's program saved to, as ".../model.ckpt-2"; the name of one of its files, or a folder whose
+        newest checkpoint is meant, will do too.
+
+    Attributes:
+      name: of the checkpoint, without its folder.
+      shapes: name of each tensor in it to its shape.
+
+    Raises:
+      CheckpointError: no checkpoint there, or one that cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+|)$", "", os.fspath(path))
+        prefix = tf.train.latest_checkpoint(prefix) or prefix
+        if tf.io.gfile.isdir(prefix) or not (tf.io.gfile.exists(f"{prefix}.index") or tf.io.gfile.exists(prefix)):
+            raise CheckpointError(f"there is no TensorFlow checkpoint at {path!s}: give the path up to .index")
+        self.name = os.path.basename(prefix)
+        try:
+            self._reader = tf.train.load_checkpoint(prefix)
+        except Exception as error:  # TensorFlow's reader raises IndexError, RuntimeError, OpError and others
+            raise CheckpointError(f"{prefix} cannot be read as a TensorFlow checkpoint: {first_line(error)}") from None
+        shapes = self._reader.get_variable_to_shape_map()
+        self.shapes = {name: tuple(shapes[name]) for name in sorted(shapes)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.shapes
+
+    def read(self, name: str) -> np.ndarray:
+        """The value of a tensor, checked against the checksum in the checkpoint; raises `CheckpointError`."""
+        try:
+            return self._reader.get_tensor(name)
+        except Exception as error:  # as above
+            raise CheckpointError(f"{name} in {self.name} cannot be read: {first_line(error)}") from None
 
 
 def release_name(path: str, num_strides: int) -> str:

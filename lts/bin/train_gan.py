@@ -2,8 +2,12 @@
 
     python -m lts.bin.train_gan --autoencoder=runs/ae --dataset=folder:PHOTOS --workdir=runs/gan
 
-The configuration is the autoencoder's, unless --preset names another.
+The configuration is the autoencoder's, unless --preset names another. A run
+imported with its encoder and decoder (lts.bin.import_checkpoint) goes on
+without --autoencoder.
 """
+
+import pathlib
 
 from absl import flags
 
@@ -11,23 +15,29 @@ from lts import config as configs
 from lts.bin import common
 
 SECTIONS = (*configs.SECTIONS, "stage_2")
+NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside a trained autoencoder"
+FLAGS = flags.FLAGS
 
 
 def main() -> int:
     """Flags to configuration to training."""
+    run = FLAGS.autoencoder or FLAGS.workdir  # whose configuration is taken
+    if FLAGS.autoencoder is None and not (pathlib.Path(run) / "config.json").exists():
+        raise common.UsageError(NO_AUTOENCODER)
     common.import_tensorflow()
     from lts import training
 
-    base = training.read_record(common.FLAGS.autoencoder)["config"]
-    if common.FLAGS.preset:
-        base = configs.preset(common.FLAGS.preset)
+    record = training.read_record(run)
+    if FLAGS.autoencoder is None and "imported" not in record:
+        raise common.UsageError(NO_AUTOENCODER)
+    base = configs.preset(FLAGS.preset) if FLAGS.preset else record["config"]
     config = base.replace("stage_2", **common.overrides(*SECTIONS))
-    return common.train(config, "gan", autoencoder=common.FLAGS.autoencoder)
+    return common.train(config, "gan", autoencoder=FLAGS.autoencoder)
 
 
 def console() -> None:
     """Entry point of `lts-train-gan`."""
-    flags.DEFINE_string("autoencoder", None, "workdir of the trained autoencoder", required=True)
+    flags.DEFINE_string("autoencoder", None, "workdir of the trained autoencoder")
     common.define_data_flags()
     common.define_config_flags(*SECTIONS)
     common.define_training_flags()

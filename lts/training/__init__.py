@@ -1,7 +1,8 @@
-"""Training: strategy, optimizers, checkpoints and resume, monitoring, the one `train` function, export of a run."""
+"""Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
 from lts.options import Options
 from lts.training.exporting import export_random, export_run
+from lts.training.importing import import_checkpoint
 from lts.training.strategy import build_strategy
 from lts.training.train import Result, train
 from lts.training.workdir import TrainingError, read_record
@@ -13,6 +14,7 @@ __all__ = [
     "build_strategy",
     "export_random",
     "export_run",
+    "import_checkpoint",
     "read_record",
     "train",
 ]

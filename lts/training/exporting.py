@@ -13,6 +13,7 @@ from lts import __version__, data, provenance, saved_model
 from lts.config import Config
 from lts.networks.autoencoder import batch_norm_options
 from lts.networks.discriminator import Discriminator
+from lts.training import imported
 from lts.training import workdir as runs
 from lts.training.workdir import TrainingError
 
@@ -35,7 +36,7 @@ def export_run(
       The step of the checkpoint.
 
     Raises:
-      TrainingError: not a stage 2 run, no checkpoint, or no averages in it.
+      TrainingError: not a stage 2 run, no checkpoint, no averages in it, or an imported run without trained features.
     """
     record = runs.read_record(workdir)
     if record["stage"] != "gan":
@@ -45,9 +46,14 @@ def export_run(
         raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
     discriminator = _build(config)
     step = runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=discriminator)
-    facts = {"dataset": record["dataset"], "split": record["split"], "step": step, "seed": config.stage_2.seed}
+    imported.check_features(workdir, step, weights)
+    facts = {"step": step, "seed": config.stage_2.seed}
+    facts |= {key: record[key] for key in ("dataset", "split") if key in record}  # not there: imported, never trained
     facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
     facts |= {key: record.get(key) for key in ("hardware", "commit")}
+    if "imported" in record:
+        untrained = imported.untrained(workdir, step, "discriminator/")
+        facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
     saved_model.export(discriminator, output, _description(config, "trained", facts), formats)
     return step
 
@@ -96,7 +102,7 @@ def _seconds(workdir: str | os.PathLike, record: dict) -> dict[str, float]:
             whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             lines = [json.loads(line) for line in whole]
             batch = getattr(record["config"], section).batch_size
-            steps = itertools.pairwise([0, *(line["step"] for line in lines)])
+            steps = itertools.pairwise([imported.first_step(folder), *(line["step"] for line in lines)])
             spent = zip(steps, lines, strict=True)
             seconds[stage] = round(
                 sum((end - begin) * batch / line["images_per_second"] for (begin, end), line in spent)

@@ -1,5 +1,7 @@
 """The release's Adam and its learning rate, as Keras objects."""
 
+from collections.abc import Iterator
+
 import keras
 import tensorflow as tf
 
@@ -50,6 +52,11 @@ class ReleaseAdam(keras.optimizers.Adam):
             self.averages = self.add_optimizer_variables(variables, "average")
             for average, variable in zip(self.averages, variables, strict=True):
                 average.assign(variable)
+
+    def slots(self) -> Iterator[tuple]:
+        """(variable, first moment, second moment, average or None) of every variable of a built optimizer."""
+        averages = self.averages or [None] * len(self._momentums)
+        return zip(self._trainable_variables, self._momentums, self._velocities, averages, strict=True)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Keras' sum over replicas; what follows sees the gradient of the global batch, the same on each."""

@@ -14,6 +14,7 @@ from lts.config import Config, ConfigError, StageConfig, differences
 from lts.models.autoencoder import Autoencoder
 from lts.models.gan import DamageRepairGAN
 from lts.options import Options
+from lts.training import imported
 from lts.training import workdir as runs
 from lts.training.loop import Loop, steps_done
 from lts.training.monitor import Monitor, format_time
@@ -78,13 +79,15 @@ def train(
     _check_batch(settings.batch_size, strategy.num_replicas_in_sync)
     if autoencoder is not None:
         _check_autoencoder(config, autoencoder)
+    if stage == "gan":
+        imported.check_frozen(workdir, autoencoder)
     keras.utils.set_random_seed(settings.seed)
     machines, record = Machines(strategy), _record(config, stage, source, autoencoder)
     with machines.noticing_lost(), strategy.scope():
         model = build_model(config, stage, total)
     with machines.noticing_lost(), runs.locked(workdir) if machines.chief else contextlib.nullcontext():
         checkpoints = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints)
-        _restore(model, checkpoints, machines, workdir, record, options)
+        record = _restore(model, checkpoints, machines, workdir, record, options)
         step = steps_done(model)
         if step >= total:
             print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
@@ -141,25 +144,27 @@ def _check_same(machines: Machines, what: str, text: str) -> None:
         raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
 
 
-def _restore(model, checkpoints: Checkpoints, machines: Machines, workdir, record: dict, options: Options) -> None:
-    """Claims the workdir and brings the model to where the run stands, the same on all machines.
+def _restore(model, checkpoints: Checkpoints, machines: Machines, workdir, record: dict, options: Options) -> dict:
+    """Claims the workdir and brings the model to where the run stands, the same on all machines; the run's record.
 
     A machine that did something else than the others would wait for them for ever.
     """
     restored = False
     if machines.chief:
-        runs.claim(workdir, record)
+        record = runs.claim(workdir, record)
         restored = checkpoints.restore()
     _check_same(machines, "configuration", f"{record['stage']} {record['config'].to_json()}")  # waits for the chief
     _check_same(machines, "data", str(record["data"]))
     _check_same(machines, "intervals", repr(options))
     if not machines.chief:
         restored = checkpoints.restore()
-    if not restored and "autoencoder" in record:
+    unsettled = not restored or imported.untrained(workdir, steps_done(model), *imported.FROZEN)
+    if unsettled and "autoencoder" in record:
         done = runs.restore_networks(record["autoencoder"], encoder=model.encoder, decoder=model.decoder)
         print(f"gan: encoder and decoder of step {done} of {record['autoencoder']}", flush=True)
         _check_same(machines, "autoencoder", str([v.numpy().tobytes() for v in model.encoder.variables]))
     _check_same(machines, "checkpoints (is --workdir on a file system that all see?)", str(steps_done(model)))
+    return record
 
 
 def make_loop(
@@ -190,7 +195,7 @@ def _monitor(config: Config, stage: str, source: data.Source, model, workdir, st
     """The run's monitor; a new run's configuration and graph are written."""
     section, size = SECTION[stage], config.image.image_size
     monitor = Monitor(pathlib.Path(workdir), stage, step, total, getattr(config, section).batch_size)
-    if step == 0:
+    if step == imported.first_step(workdir):
         monitor.configuration(config, section, dataset=source.name, split=source.split)
         monitor.graph(tf.function(model.pictures).get_concrete_function(tf.TensorSpec([2, size, size, 3])).graph)
     return monitor
@@ -260,3 +265,4 @@ def _check_autoencoder(config: Config, autoencoder) -> None:
     changed = [line for line in differences(record["config"], config) if line.startswith(decisive)]
     if changed:
         raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
+    imported.check_whole(autoencoder)

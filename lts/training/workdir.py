@@ -29,6 +29,8 @@ from lts.config import Config, differences
 from lts.errors import UserError, first_line
 from lts.networks.naming import variables_by_path
 
+NETWORKS = ("image.image_size", "autoencoder.", "discriminator.")  # of the configuration: what networks there are
+
 
 class TrainingError(UserError):
     """A run that cannot start, go on or be read."""
@@ -76,13 +78,19 @@ def read_record(workdir: str | pathlib.Path) -> dict[str, Any]:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
 
 
-def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
+def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     """Writes the record of a new run, or holds the record of an old one against it.
+
+    An imported run that was never trained has networks and nothing else: its
+    first training says the rest of the configuration, and the data.
 
     Args:
       workdir: folder of the run; made if missing.
       record: "config" is a `Config`; "data" may change between starts (it is
         reported), and so may "hardware" and "commit"; everything else may not.
+
+    Returns:
+      The record, with what was said of the run when it was imported.
 
     Raises:
       TrainingError: the folder holds a run of another configuration; the message names the fields.
@@ -95,10 +103,14 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
         if (workdir / "checkpoints").exists():
             raise TrainingError(f"{workdir} has checkpoints but no {path.name}: not a run that can go on")
         write_record(workdir, record)
-        return
+        return record
     old = read_record(workdir)
+    never_trained = "imported" in old and "dataset" not in old
     changed = differences(old["config"], record["config"])
-    for key in record.keys() - {"config", "data", "hardware", "commit"}:
+    if never_trained:
+        changed = [line for line in changed if line.startswith(NETWORKS)]
+    held = record.keys() & old.keys() if never_trained else record.keys()
+    for key in held - {"config", "data", "hardware", "commit"}:
         if old.get(key) != record[key]:
             changed.append(f"{key}: {old.get(key)} -> {record[key]}")
     if changed:
@@ -106,8 +118,13 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
             "give the same flags to go on with it, or another --workdir"
         )
-    if old.get("data") != record.get("data"):
+    if "imported" in old:
+        record = {**old, **record}
+    if never_trained:
+        write_record(workdir, record)
+    elif old.get("data") != record.get("data"):
         warn(f"the data changed since the checkpoint: {old.get('data')} -> {record.get('data')}")
+    return record
 
 
 def write_record(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
@@ -208,11 +225,27 @@ def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **n
             f"optimizer/{stage}_{name.replace('/', '_')}_average" if v.trainable else name: v
             for name, v in variables.items()
         }
+    values, path = read_newest(workdir)
+    _assign(variables, values, path)
+    return _step(path)
+
+
+def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
+    """All values of a run's newest whole checkpoint by name, and its folder.
+
+    Raises:
+      TrainingError: there is none.
+    """
     values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints")
     if path is None:
         raise TrainingError(f"{workdir} has no checkpoint yet: train it first")
-    _assign(variables, values, path)
-    return int(path.name.rpartition("_")[2])
+    return values, path
+
+
+def newest_step(workdir: str | pathlib.Path) -> int | None:
+    """The step of a run's newest checkpoint, or None."""
+    newest = next(iter(_newest_first(pathlib.Path(workdir) / "checkpoints")), None)
+    return None if newest is None else _step(newest)
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -241,6 +274,11 @@ def _named(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
 def _marker(folder: pathlib.Path) -> pathlib.Path:
     """The file that holds the newest checkpoint's name: outside of the folder, so that its loss is noticed."""
     return folder.parent / "last_checkpoint"
+
+
+def _step(path: pathlib.Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(path.name.rpartition("_")[2])
 
 
 def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
