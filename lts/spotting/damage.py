@@ -9,6 +9,7 @@ from lts import data
 from lts.config import Config
 from lts.models.gan import DamageRepairGAN
 from lts.networks.damage import draw_keep_mask
+from lts.training import imported
 from lts.training import workdir as runs
 from lts.training.workdir import TrainingError
 
@@ -26,7 +27,7 @@ class Damager:
       record: the run's.
 
     Raises:
-      TrainingError: not a stage 2 run, or no checkpoint.
+      TrainingError: not a stage 2 run, no checkpoint, or networks that were never trained.
       ConfigError: a probability that is none.
     """
 
@@ -44,6 +45,9 @@ class Damager:
         networks = {name: net for name in names if (net := getattr(self._gan, name)) is not None}
         self.step = runs.restore_networks(workdir, **networks)
         self.repairs = self._gan.repair is not None
+        lacking = imported.untrained(workdir, self.step, *imported.FROZEN, *(("generator/",) if self.repairs else ()))
+        if lacking:
+            raise TrainingError(f"{workdir} was imported from a checkpoint without {lacking[0]}, and not trained since")
         self._make = tf.function(self._images, reduce_retracing=True)
 
     def keep(self, seed: int, first: int, count: int) -> np.ndarray:

@@ -207,14 +207,18 @@ def _thinned(**columns: np.ndarray) -> dict[str, list[float]]:
 
 
 def _describe_run(model, damager: Damager, source: data.Source) -> dict[str, Any]:
-    """The run, whether the export is of it, and whether the images may be among its training images."""
+    """The run, whether the export is of it, and whether the images may be among its training images.
+
+    An imported run that was never trained here names no training images: None, and nothing is known of them.
+    """
     record = damager.record
+    dataset, split = record.get("dataset"), record.get("split")
     same = model.description.get("config") == json.loads(record["config"].to_json())
     return {
         "workdir": str(damager.workdir),
         "step": damager.step,
-        "dataset": record["dataset"],
-        "split": record["split"],
+        "dataset": dataset,
+        "split": split,
         "exported_from_it": same and model.description.get("step") == damager.step,
-        "may_hold_the_images": may_meet(record["dataset"], record["split"], source.name, source.split),
+        "may_hold_the_images": dataset is not None and may_meet(dataset, split, source.name, source.split),
     }

@@ -64,9 +64,11 @@ def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
         f"model = tf.saved_model.load({str(features)!r})\n"
         "for shape in ((1, 16, 16), (3, 40, 25), (2, 9, 8)):\n"
         "    out = model.signatures['serving_default'](images=tf.zeros([*shape, 3], tf.uint8))\n"
-        "    assert sorted(out) == ['conv_1', 'conv_2', 'conv_3', 'conv_4', 'conv_5', 'mask', 'probability'], out\n"
-        "    assert out['probability'].shape == shape[:1] and out['mask'].shape[1:] == out['conv_5'].shape[1:3]\n"
-        "    assert numpy.isfinite(out['conv_5']).all() and 0 <= out['probability'][0] <= 1\n"
+        "    layers = [f'conv_{i}' for i in range(1, 6)]\n"
+        "    assert sorted(out) == sorted(layers + [f'{layer}_pooled' for layer in layers]), out\n"
+        "    assert numpy.isfinite(out['conv_5']).all() and out['conv_5_pooled'].shape == (shape[0], 8)\n"
+        "spotted = model.signatures['spot'](images=tf.zeros([3, 40, 24, 3], tf.uint8))\n"
+        "assert spotted['artifact_map_image'].shape == (3, 40, 24) and 0 <= spotted['probability'][0] <= 1\n"
         "assert not any(name.split('.')[0] == 'lts' for name in sys.modules), 'needs lts'\n"
     )
     plain = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, timeout=120)
