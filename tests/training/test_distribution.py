@@ -32,9 +32,13 @@ def test_two_replicas_equal_one_device(metrics, stage):
 
 @pytest.mark.parametrize("stage", ["autoencoder", "gan"])
 def test_fit_on_two_replicas_equals_fit_on_one(metrics, stage):
-    """Keras alone: its loop, its distribution of the batches, its reduction of what train_step returns."""
+    """Keras alone: its loop, its distribution of the batches, its reduction of what train_step returns.
+
+    Norms of gradients are held to 1e-5 in the first step (above); after four steps of Adam they scatter more than losses.
+    """
     one, two = metrics[f"one fit {stage}"], metrics[f"two fit {stage}"]
     assert len(one["l2"]) == 2
     assert one.keys() == two.keys() >= {"l2"}
     for name, values in one.items():
-        assert two[name] == pytest.approx(values, rel=1e-3, abs=1e-6), name
+        tolerance = 5e-3 if name.endswith("gradient_norm") else 2e-4
+        assert two[name] == pytest.approx(values, rel=tolerance, abs=1e-6), name
