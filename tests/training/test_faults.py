@@ -1,12 +1,14 @@
 """What goes wrong outside the program: README's table of faults, a test a row."""
 
 import errno
+import json
 import os
 import pathlib
 import random
 import resource
 import shutil
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -320,3 +322,14 @@ def test_a_cluster_that_cannot_be_read(photos, tmp_path):
         assert done.returncode == 2
         assert "TF_CONFIG cannot be read" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken(photos, tmp_path):
+    """One line and status 1, at once: nobody will ever come to that place."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
+        cluster = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}})
+        done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", TF_CONFIG=cluster, timeout=120)
+    assert done.returncode == 1
+    assert "the machines of TF_CONFIG did not come together" in done.stderr
+    assert done.stderr.count("\n") == 1
