@@ -34,7 +34,7 @@ def test_two_replicas_equal_one_device(metrics, stage):
 def test_fit_on_two_replicas_equals_fit_on_one(metrics, stage):
     """Keras alone: its loop, its distribution of the batches, its reduction of what train_step returns.
 
-    Norms of gradients are held to 1e-5 in the first step (above); after four steps of Adam they scatter more than losses.
+    Norms of gradients are held to 1e-5 in the first step (above); after four steps of Adam they scatter more.
     """
     one, two = metrics[f"one fit {stage}"], metrics[f"two fit {stage}"]
     assert len(one["l2"]) == 2
