@@ -78,7 +78,7 @@ def _marked_table(
     mark: Sequence[str], results: Sequence[Results], published: Mapping[str, Any]
 ) -> tuple[report_tables.Rows, list[Results]]:
     """The table that a mark asks for, and the results in it."""
-    kind, *names = mark
+    kind, *names = mark or [""]
     if kind in published and not names:
         chosen = [each for each in results if report_tables.belongs(each, published[kind])]
         return report_tables.published_table(published[kind], chosen), chosen

@@ -158,6 +158,7 @@ def test_results_are_grouped_by_what_one_table_can_hold(results):
         ("no table at all", "of 0 tables"),
         ("<!-- table: imagenet -->\n", "of 1 tables .* 0 end"),
         ("<!-- table: imagenet -->\n<!-- table: voc -->\n<!-- end -->", "of 2 tables .* 1 end"),
+        ("<!-- table:  -->\n<!-- end -->", "no table ''"),
         ("<!-- table: cifar -->\n<!-- end -->", "no table 'cifar'"),
         ("<!-- table: voc ours -->\n<!-- end -->", "no table 'voc ours'"),
         ("<!-- table: probe other -->\n<!-- end -->", "needs other.json, of kind probe"),
