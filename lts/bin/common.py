@@ -27,11 +27,15 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM came."""
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[..., int | None], arguments: bool = False) -> None:
     """Runs a binary's `main` and leaves with its exit status.
 
     Wrong flags and every `UserError` become one line on stderr; Ctrl-C and SIGTERM outside
     of training leave with 130 and 143, and nothing half-written.
+
+    Args:
+      main: of the binary.
+      arguments: `main` takes what is on the command line besides flags, as a list; otherwise that is refused.
     """
 
     def terminate(*_) -> None:
@@ -44,9 +48,9 @@ def run(main: Callable[[], int | None]) -> None:
             logging.set_verbosity(logging.WARNING)
         signal.signal(signal.SIGTERM, terminate)
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not arguments:
                 raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
-            status = main() or 0
+            status = (main(argv[1:]) if arguments else main()) or 0
         except UserError as error:
             status = _complain(error, error.exit_status)
         except OSError as error:

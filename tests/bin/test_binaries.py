@@ -175,6 +175,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
     [
         ("lts.bin.train_autoencoder", ("--dataset=embedded",), 2, "workdir"),
         ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--nonsense=1"), 2, "nonsense"),
+        (
+            "lts.bin.train_autoencoder",
+            ("--dataset=embedded", "--workdir=x", "photos"),
+            2,
+            "unexpected argument 'photos'",
+        ),
         ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--preset=big"), 2, "release, imagenet"),
         ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--image_size=100"), 2, "6.25x6.25"),
         ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--steps=many"), 2, "steps='many'"),

@@ -1,0 +1,94 @@
+"""Results files and published figures, as they are read; a results file's kind is known by its content."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from lts.errors import UserError
+
+PUBLISHED = pathlib.Path(__file__).parent / "published.json"
+KINDS = {  # what every file of a kind holds; * is every entry of a list or a dictionary
+    "probe": (
+        "protocol",
+        "dataset.name",
+        "dataset.classes",
+        "dataset.train_images",
+        "dataset.test_images",
+        "dataset.test_split",
+        "dataset.train_fingerprint",
+        "dataset.test_fingerprint",
+        "model.path",
+        "model.description",
+        "model.layers.*.accuracy",
+        "baselines.*.path",
+        "baselines.*.fingerprint",
+        "baselines.*.description",
+    ),
+    "spotting": (
+        "model.fingerprint",
+        "images.number",
+        "images.fingerprint",
+        "protocol.keep_probability",
+        "pairs.*.auroc",
+        "pairs.*.interval",
+        *(f"{cells}.{figure}.value" for cells in ("mask_map", "mask_map_of_both") for figure in ("auroc", "iou")),
+        "mask_map.average_precision.value",
+        "mask_map.base_rate",
+        "kinds.photograph.called_repaired",
+    ),
+}
+
+
+class ReportError(UserError):
+    """A file that holds no results, or results and tables that do not go together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What one results file holds: its name without the ending, one of KINDS, the JSON."""
+
+    name: str
+    kind: str
+    values: Mapping[str, Any]
+
+
+def load(path: str | os.PathLike) -> Results:
+    """Reads a results file.
+
+    Args:
+      path: results.json of `experiments.linear_probe` or evaluation.json of `lts.bin.spot_artifacts`, by any name.
+
+    Returns:
+      Its content with its kind.
+
+    Raises:
+      ReportError: a file of another kind.
+      OSError: a file that cannot be read.
+    """
+    path = pathlib.Path(path)
+    try:
+        values = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ReportError(f"{path} is no JSON: {error}") from None
+    for kind, required in KINDS.items():
+        if all(_holds(values, place.split(".")) for place in required):
+            return Results(path.stem, kind, values)
+    raise ReportError(f"{path} holds neither results of linear_probe nor an evaluation of spot_artifacts")
+
+
+def published() -> dict[str, dict[str, Any]]:
+    """Tables of published figures by name, with their source; None where no figure is known."""
+    return json.loads(PUBLISHED.read_text(encoding="utf-8"))
+
+
+def _holds(values: Any, place: list[str]) -> bool:
+    """Whether there is something at a place, as ["model", "layers", "*", "accuracy"]."""
+    if not place:
+        return True
+    if place[0] == "*":
+        entries = values.values() if isinstance(values, dict) else values
+        return isinstance(values, dict | list) and all(_holds(entry, place[1:]) for entry in entries)
+    return isinstance(values, dict) and place[0] in values and _holds(values[place[0]], place[1:])
