@@ -33,8 +33,10 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "parquet": ["pyarrow>=16"],
         "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
         "test": [
+            "pyarrow>=16",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
             "pytest>=8.3,<10",
@@ -50,6 +52,7 @@ setup(
             "lts-export-features = lts.bin.export_features:console",
             "lts-import-checkpoint = lts.bin.import_checkpoint:console",
             "lts-spot-artifacts = lts.bin.spot_artifacts:console",
+            "lts-extract-features = lts.bin.extract_features:console",
         ]
     },
 )

@@ -1,10 +1,12 @@
-"""Files that are whole or absent: written beside, then renamed."""
+"""Files that are whole or absent: written beside, then renamed. Folders that one process holds."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,31 @@ PARTIAL = ".partial-"  # in the names of what is being written
 
 class OutputError(UserError):
     """A place that nothing is written to, because something else is there."""
+
+
+class InUse(Exception):
+    """Another process holds a folder; says which, as far as is known."""
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Holds a folder for this process by a file `lock` in it; the kernel lets go of it however the process ends.
+
+    Raises:
+      InUse: another process holds it.
+    """
+    path = pathlib.Path(folder) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InUse(file.read().strip() or "another process") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 @contextlib.contextmanager

@@ -112,13 +112,14 @@ def import_tensorflow() -> None:
             os.close(saved)
 
 
-def define_data_flags(required: bool = True) -> None:
-    """--dataset, --split, --data_dir, --skip_broken_images, --cache_gb."""
+def define_data_flags(required: bool = True, cache: bool = True) -> None:
+    """--dataset, --split, --data_dir, --skip_broken_images and, unless images are used once, --cache_gb."""
     flags.DEFINE_string("dataset", None, "embedded | tfds:NAME | folder:PATH", required=required)
     flags.DEFINE_string("split", None, "splits as tfds writes them, as unlabelled+train[:80%]")
     flags.DEFINE_string("data_dir", None, "where tfds keeps its data")
     flags.DEFINE_bool("skip_broken_images", False, "leave out images that cannot be read, instead of stopping")
-    flags.DEFINE_float("cache_gb", None, "memory for decoded images; half of what is free if not given")
+    if cache:
+        flags.DEFINE_float("cache_gb", None, "memory for decoded images; half of what is free if not given")
 
 
 def open_source(dataset: str | None = None) -> Any:

@@ -3,5 +3,15 @@
 from lts.data.pipeline import as_bytes, test_batches, training_batches
 from lts.data.sources import Source, open_source
 from lts.data.store import DataError
+from lts.data.stream import Stream, open_stream
 
-__all__ = ["DataError", "Source", "as_bytes", "open_source", "test_batches", "training_batches"]
+__all__ = [
+    "DataError",
+    "Source",
+    "Stream",
+    "as_bytes",
+    "open_source",
+    "open_stream",
+    "test_batches",
+    "training_batches",
+]

@@ -5,9 +5,10 @@ import os
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
 from lts.data.splits import LOOSE, resolve
-from lts.data.store import DataError, Listing
+from lts.data.store import LABELLED, DataError, Listing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -22,8 +23,8 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
 
     Args:
       root: the folder; its hidden files and files that are not images by their extension do not count.
-      split: which images, as tfds writes it; None: everything for purpose "pretrain", else the purpose's own split.
-      purpose: "pretrain" | "train" | "test"; the last two need labels.
+      split: which images, as tfds writes it; None: that of the name of the purpose, or everything.
+      purpose: see `lts.data.store.PURPOSES`.
 
     Returns:
       The images, and the split that was chosen.
@@ -37,7 +38,7 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
     found = _walk(pathlib.Path(root))
     if not found:
         raise DataError(f"{where} holds no images ({', '.join(EXTENSIONS)})")
-    split = split or ("all" if purpose == "pretrain" else purpose)
+    split = split or (purpose if purpose in LABELLED else "all")
     first_level = {path.parts[0] for path in found if len(path.parts) > 1}
     asked = {part.split("[")[0].strip() for part in split.split("+")}
     has_splits = bool(asked & first_level) or any(len(path.parts) > 2 for path in found)
@@ -49,12 +50,16 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
     pieces = resolve(split, {name: len(paths) for name, paths in groups.items()}, where)
     chosen = [path for name, start, stop in pieces for path in groups[name][start:stop]]
     labels, class_names = _labels(chosen, [path for paths in groups.values() for path in paths], int(has_splits))
-    if labels is None and purpose != "pretrain":
-        bare = next(path for path in chosen if _class_of(path, int(has_splits)) is None)
+    if labels.min() < 0 and purpose in LABELLED:
+        bare = chosen[labels.argmin()]
         raise DataError(f"{where}, split {split!r}: {bare} lies in no class folder, so it has no label")
+    if labels.max() < 0 or (labels.min() < 0 and purpose == "pretrain"):
+        labels, class_names = None, ()
     paths = [os.path.join(root, path) for path in chosen]
     names = tuple(path.as_posix() for path in chosen)
-    return Listing(names, labels, class_names, items=lambda: paths, paths=lambda: paths), split
+    encoded = [os.fsencode(path) for path in paths]
+    dataset = lambda: tf.data.Dataset.from_tensor_slices(encoded)  # noqa: E731
+    return Listing(names, labels, class_names, lambda: paths, dataset, True, lambda: paths), split
 
 
 def _walk(root: pathlib.Path) -> list[pathlib.PurePath]:
@@ -79,9 +84,8 @@ def _class_of(path: pathlib.PurePath, level: int) -> str | None:
 
 def _labels(
     chosen: list[pathlib.PurePath], everything: list[pathlib.PurePath], level: int
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels of the chosen images (None if one has none); classes are numbered over all splits, so that they agree."""
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of the chosen images, -1 without a class; numbered over all splits, so that they agree."""
     class_names = sorted({name for path in everything if (name := _class_of(path, level)) is not None})
     number = {name: index for index, name in enumerate(class_names)}
-    labels = [number.get(_class_of(path, level)) for path in chosen]
-    return (None, ()) if None in labels else (np.array(labels, np.int64), tuple(class_names))
+    return np.array([number.get(_class_of(path, level), -1) for path in chosen], np.int64), tuple(class_names)

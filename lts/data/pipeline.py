@@ -78,7 +78,7 @@ def test_batches(
     """
 
     def view(index: tf.Tensor) -> tf.Tensor:
-        return as_bytes(test_image(source.read(index), image))
+        return test_view(source.read(index), image)
 
     count = source.num_examples if limit is None else min(limit, source.num_examples)
     return _in_order(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size))
@@ -87,6 +87,11 @@ def test_batches(
 def as_bytes(signed: tf.Tensor) -> tf.Tensor:
     """Images in [-1, 1] as the bytes that an exported SavedModel takes, rounded to the nearest of 0..255."""
     return tf.cast(tf.round((tf.clip_by_value(signed, -1.0, 1.0) + 1.0) * 127.5), tf.uint8)
+
+
+def test_view(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
+    """The test view of one image, uint8 [h, w, 3], as bytes: uint8 [image_size, image_size, 3]."""
+    return as_bytes(test_image(image, config))
 
 
 def _in_order(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -10,10 +10,18 @@ import tensorflow as tf
 from lts.data.embedded import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.folder import list_folder
 from lts.data.splits import resolve
-from lts.data.store import DataError, FileStore, MemoryStore, array_store, free_memory, open_store
+from lts.data.store import (
+    LABELLED,
+    PURPOSES,
+    DataError,
+    FileStore,
+    Listing,
+    MemoryStore,
+    array_store,
+    free_memory,
+    open_store,
+)
 from lts.data.tfds_set import list_tfds
-
-PURPOSES = ("pretrain", "train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +74,7 @@ def open_source(
     Args:
       dataset: "embedded" | "tfds:NAME" | "folder:PATH".
       split: which images, as tfds writes it ("unlabelled+train", "train[:80%]", "all"); None: what the purpose needs.
-      purpose: "pretrain" (labels do not matter) | "train" | "test" (of a probe: every image has a label).
+      purpose: see `lts.data.store.PURPOSES`.
       data_dir: where TensorFlow Datasets keeps its sets; None: its own default.
       skip_broken_images: leave broken images out instead of stopping at the first.
       cache_gb: decoded images are kept in memory up to this many gigabytes (10**9 bytes), and decoded from files at
@@ -87,13 +95,10 @@ def open_source(
     if purpose not in PURPOSES:
         raise DataError(f"purpose must be {' | '.join(PURPOSES)}. Received: purpose={purpose!r}")
     start = time.monotonic()
-    kind, _, rest = dataset.partition(":")
     if dataset == "embedded":
-        source = _open_embedded(split, purpose)
-    elif kind in ("folder", "tfds") and rest:
-        listing, split = (
-            list_folder(rest, split, purpose) if kind == "folder" else list_tfds(rest, split, purpose, data_dir)
-        )
+        source = open_embedded(split, purpose)
+    else:
+        listing, split = list_images(dataset, split, purpose, data_dir)
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
         opened = open_store(listing, cache_bytes, skip_broken_images, progress)
         labels = None if listing.labels is None else listing.labels[opened.kept]
@@ -107,10 +112,8 @@ def open_source(
             class_names=listing.class_names,
             names=names,
             broken=tuple(listing.names[index] for index in sorted(opened.broken)),
-            fingerprint=_fingerprint(names, opened.sizes, labels),
+            fingerprint=fingerprint_of(names, opened.sizes, labels),
         )
-    else:
-        raise DataError(f"dataset must be embedded, tfds:NAME or folder:PATH. Received: dataset={dataset!r}")
     if progress:
         place = "memory" if isinstance(source.store, MemoryStore) else "files"
         print(
@@ -123,15 +126,30 @@ def open_source(
     return source
 
 
-def _open_embedded(split: str | None, purpose: str) -> Source:
+def list_images(dataset: str, split: str | None, purpose: str, data_dir: str | None) -> tuple[Listing, str]:
+    """What a folder or a set of tfds holds, before anything is decoded, and the split that was chosen.
+
+    Raises:
+      DataError: no such dataset or split, or no labels where the purpose needs them.
+    """
+    kind, _, rest = dataset.partition(":")
+    if kind == "folder" and rest:
+        return list_folder(rest, split, purpose)
+    if kind == "tfds" and rest:
+        return list_tfds(rest, split, purpose, data_dir)
+    raise DataError(f"dataset must be embedded, tfds:NAME or folder:PATH. Received: dataset={dataset!r}")
+
+
+def open_embedded(split: str | None, purpose: str) -> Source:
     """The procedural set of the project, drawn afresh each time."""
-    split = split or {"pretrain": "unlabelled"}.get(purpose, purpose)
+    split = split or {"pretrain": "unlabelled", "features": "all"}.get(purpose, purpose)
     pieces = resolve(split, SPLITS, "embedded")
-    if purpose != "pretrain" and any(name == "unlabelled" for name, _, _ in pieces):
+    if purpose in LABELLED and any(name == "unlabelled" for name, _, _ in pieces):
         raise DataError(f"embedded has no labels for split {split!r}")
     drawn = [render(name, range(start, stop)) for name, start, stop in pieces]
     images, labels = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
-    labels = None if labels.min() < 0 else labels
+    if labels.max() < 0 or (labels.min() < 0 and purpose != "features"):
+        labels = None
     return Source(
         name="embedded",
         split=split,
@@ -141,11 +159,15 @@ def _open_embedded(split: str | None, purpose: str) -> Source:
         class_names=() if labels is None else CLASS_NAMES,
         names=(),
         broken=(),
-        fingerprint=_fingerprint((VERSION, str(pieces)), np.array(images.shape), labels),
+        fingerprint=fingerprint_of((VERSION, str(pieces)), np.array(images.shape), labels),
     )
 
 
-def _fingerprint(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:
+def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:
     """16 hex digits that change when the data do."""
-    parts = ["\n".join(names).encode(), sizes.tobytes(), b"" if labels is None else labels.tobytes()]
+    parts = [
+        "\n".join(names).encode(errors="surrogateescape"),
+        sizes.tobytes(),
+        b"" if labels is None else labels.tobytes(),
+    ]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -22,6 +22,14 @@ from lts.errors import UserError, first_line
 ALIGNMENT = 64  # bytes: TensorFlow kernels want their buffers aligned
 CHUNK = 256  # encoded images in flight while a dataset is opened
 
+PURPOSES = {
+    "pretrain": "labels do not matter",
+    "train": "of a probe: every image has a label",
+    "test": "of a probe: every image has a label",
+    "features": "labels are kept where there are any, -1 stands for none",
+}
+LABELLED = ("train", "test")
+
 
 class DataError(UserError):
     """A dataset that cannot be used as asked: one line that names it and says what would be right."""
@@ -36,6 +44,8 @@ class Listing:
       labels: int64 [N], or None.
       class_names: names of the classes; empty without labels.
       items: called, iterates over the N encoded images: a path, or the bytes themselves. May be called again.
+      dataset: called, gives the same as a `tf.data.Dataset` of strings.
+      in_files: whether these are paths, not the bytes themselves.
       paths: called, gives the N paths of the encoded images as files, writing them first where there are none.
     """
 
@@ -43,6 +53,8 @@ class Listing:
     labels: np.ndarray | None
     class_names: tuple[str, ...]
     items: Callable[[], Iterable[str | bytes]]
+    dataset: Callable[[], tf.data.Dataset]
+    in_files: bool
     paths: Callable[[], list[str]]
 
 
@@ -163,8 +175,13 @@ def open_store(listing: Listing, cache_bytes: float, skip_broken: bool, progress
     return Opened(store, kept, sizes[kept], broken)
 
 
-class _BrokenImage(Exception):
+class BrokenImage(Exception):
     """Says why one image cannot be read."""
+
+
+def broken_error(name: str, reason: str) -> DataError:
+    """What a user is told of a broken image that may not be skipped."""
+    return DataError(f"{name} is broken ({reason}): mend or remove it, or pass --skip_broken_images")
 
 
 class _Scan:
@@ -191,8 +208,7 @@ class _Scan:
 
     def _note(self, index: int, reason: str) -> None:
         if not self._skip_broken:
-            name = self._listing.names[index]
-            raise DataError(f"{name} is broken ({reason}): mend or remove it, or pass --skip_broken_images")
+            raise broken_error(self._listing.names[index], reason)
         self.broken[index] = reason
 
 
@@ -202,7 +218,7 @@ def _guarded(work: Callable[[int, str | bytes], Any]) -> Callable[[tuple[int, st
     def call(job: tuple[int, str | bytes]) -> tuple[Any, str | None]:
         try:
             return work(*job), None
-        except _BrokenImage as error:
+        except BrokenImage as error:
             return None, str(error)
 
     return call
@@ -257,14 +273,14 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
 @contextlib.contextmanager
 def _pillow(item: str | bytes) -> Iterator[Image.Image]:
-    """The image as Pillow opens it; whatever goes wrong with it becomes `_BrokenImage`."""
+    """The image as Pillow opens it; whatever goes wrong with it becomes `BrokenImage`."""
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
             yield image
     except UnidentifiedImageError:
-        raise _BrokenImage("not an image") from None
+        raise BrokenImage("not an image") from None
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise _BrokenImage(first_line(error)) from None
+        raise BrokenImage(first_line(error)) from None
 
 
 def aligned_empty(size: int) -> np.ndarray:

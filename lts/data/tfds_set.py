@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from lts.data.splits import resolve
-from lts.data.store import DataError, Listing
+from lts.data.store import LABELLED, DataError, Listing
 from lts.errors import first_line
 
 DEFAULT_SPLITS = {  # by purpose, the first one that the set has; `tfds:stl10` is the release's data
     "pretrain": ("unlabelled", "train"),
     "train": ("train",),
     "test": ("test", "validation"),
+    "features": ("all",),
 }
 
 
@@ -29,7 +31,7 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
     Args:
       name: as `tfds.builder` takes it: "stl10", "name/config:version".
       split: which images, as tfds writes it; None: the purpose's own split (`DEFAULT_SPLITS`).
-      purpose: "pretrain" | "train" | "test"; the last two need labels.
+      purpose: see `lts.data.store.PURPOSES`.
       data_dir: folder of the prepared sets; None: that of tfds.
 
     Returns:
@@ -47,21 +49,26 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
     names = tuple(f"{where} {key}[{index}]" for key, start, stop in pieces for index in range(start, stop))
     selection = "+".join(f"{key}[{start}:{stop}]" for key, start, stop in pieces)
 
+    def dataset() -> tf.data.Dataset:
+        return _examples(builder, selection, [image_key]).map(lambda example: example[image_key])
+
     def items() -> Iterator[bytes]:
-        return (example[image_key] for example in _examples(builder, selection, [image_key]))
+        return dataset().as_numpy_iterator()
 
     labels = None
     if label_key:
-        labels = np.array([example[label_key] for example in _examples(builder, selection, [label_key])], np.int64)
-        labels = None if labels.min() < 0 else labels  # the unlabelled split of STL-10 says -1
-    if labels is None and purpose != "pretrain":
+        examples = _examples(builder, selection, [label_key]).as_numpy_iterator()
+        labels = np.array([example[label_key] for example in examples], np.int64)
+        if labels.max() < 0 or (labels.min() < 0 and purpose != "features"):  # the unlabelled split of STL-10 says -1
+            labels = None
+    if labels is None and purpose in LABELLED:
         raise DataError(f"{where} has no labels for split {split!r}")
     class_names = ()
     if labels is not None:
         known = getattr(builder.info.features[label_key], "names", None)
         class_names = tuple(known or map(str, range(labels.max() + 1)))
     folder = os.path.join(builder.data_dir, "unpacked", hashlib.sha256(selection.encode()).hexdigest()[:16])
-    return Listing(names, labels, class_names, items, paths=lambda: _unpack(items(), folder)), split
+    return Listing(names, labels, class_names, items, dataset, False, lambda: _unpack(items(), folder)), split
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> Any:
@@ -105,19 +112,18 @@ def _keys(builder: Any, where: str) -> tuple[str, str | None]:
     return image_key, "label" if has_label else None
 
 
-def _examples(builder: Any, selection: str, keys: list[str]) -> Iterator[dict[str, Any]]:
+def _examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
     """Examples in their order, with these features alone, images still encoded."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
     encoded = {key: tfds.decode.SkipDecoding() for key in keys if isinstance(features[key], tfds.features.Image)}
-    dataset = builder.as_dataset(
+    return builder.as_dataset(
         split=selection,
         shuffle_files=False,
         decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded),
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
-    return dataset.as_numpy_iterator()
 
 
 def _unpack(items: Iterator[bytes], folder: str) -> list[str]:

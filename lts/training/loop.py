@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 from lts.options import Options
+from lts.stopping import stop_on_signals
 from lts.training.monitor import Monitor
-from lts.training.stopping import stop_on_signals
 from lts.training.strategy import MachineLostError, Machines
 from lts.training.workdir import Checkpoints, TrainingError
 

@@ -10,12 +10,10 @@ WORKDIR/lock            held while a process trains here
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
 import shutil
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,19 +45,11 @@ def locked(workdir: str | pathlib.Path) -> Iterator[None]:
     Raises:
       TrainingError: another process holds it.
     """
-    path = pathlib.Path(workdir) / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise TrainingError(f"{workdir} is in use by {holder}: stop it, or give another --workdir") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+    try:
+        with files.locked(workdir):
+            yield
+    except files.InUse as holder:
+        raise TrainingError(f"{workdir} is in use by {holder}: stop it, or give another --workdir") from None
 
 
 def read_record(workdir: str | pathlib.Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next step."""
+"""Ctrl-C and SIGTERM as a request to stop at the next step or batch."""
 
 import contextlib
 import signal

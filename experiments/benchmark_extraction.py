@@ -1,0 +1,120 @@
+"""Times the extraction of features against the bare forward pass, in one interleaved run.
+
+    python -m experiments.benchmark_extraction --model=runs/features --dataset=folder:PHOTOS --images=10000
+
+Each round times the forward pass on one batch that is there already, over and over until as many images went through as
+the set has, and then the whole extraction into a file, from the listing of the images to the renamed file. Before each
+extraction the images' pages are dropped from the page cache (posix_fadvise), so that they are read from the disk again.
+
+Besides images/s it prints seconds of CPU, which say more on a machine that other work shares.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+from absl import flags
+
+from lts.bin import common
+
+FLAGS = flags.FLAGS
+
+
+@dataclasses.dataclass
+class Times:
+    """Seconds of one piece of work, by wall clock and of CPU in all threads."""
+
+    wall: float
+    cpu: float
+
+
+def timed(work: Callable[[], None]) -> Times:
+    """Runs `work` once."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Times(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def drop_cached_pages(root: pathlib.Path, names: tuple[str, ...]) -> None:
+    """Makes the system forget the contents of files."""
+    for name in names:
+        descriptor = os.open(root / name, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Runs the rounds and prints a row for each pooling."""
+    kind, _, root = FLAGS.dataset.partition(":")
+    if kind != "folder":
+        raise common.UsageError("the dataset must be folder:PATH: the files of others cannot be dropped from the cache")
+    common.import_tensorflow()
+    from lts import saved_model
+
+    model = saved_model.load(FLAGS.model)
+    print("| model | layer, pool | batch | bare, images/s | extraction | ratio, median | single rounds | CPU ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for pool in FLAGS.pool:
+        rounds = [run_round(model, pathlib.Path(root), pool) for _ in range(FLAGS.rounds)]
+        bare, whole = zip(*rounds, strict=True)
+        ratios = [one.wall / other.wall for one, other in rounds]
+        rates = [FLAGS.images / statistics.median(each.wall for each in times) for times in (bare, whole)]
+        spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
+        cpu = statistics.median(one.cpu / other.cpu for one, other in rounds)
+        what = f"{pathlib.Path(FLAGS.model).name} | {FLAGS.layer}, {pool} | {FLAGS.batch_size}"
+        print(f"| {what} | {rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.1%} | {spread} | {cpu:.1%} |")
+
+
+def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
+    """Times of the bare forward pass and of the extraction, for as many images."""
+    import tensorflow as tf
+
+    from lts import data, extraction
+
+    size, number = model.image_size, FLAGS.images
+    split = f"{FLAGS.split}[:{number}]"
+    names = data.open_stream(FLAGS.dataset, split).names
+    if len(names) != number:
+        raise common.UsageError(f"split {FLAGS.split} has {len(names)} images only: give --images={len(names)}")
+    forward = extraction.forward_pass(model, [FLAGS.layer], pool, "float32", size)
+    noise = tf.random.uniform([FLAGS.batch_size, size, size, 3], 0, 256, tf.int32, seed=1)
+    images = tf.cast(noise, tf.uint8)
+    forward(images)
+
+    def bare() -> None:
+        for _ in range(0, number, FLAGS.batch_size):
+            forward(images)[FLAGS.layer].numpy()
+
+    def whole() -> None:
+        stream = data.open_stream(FLAGS.dataset, split)
+        extraction.extract(model, stream, output, [FLAGS.layer], pool, batch_size=FLAGS.batch_size)
+
+    with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder, contextlib.redirect_stdout(io.StringIO()):
+        output = pathlib.Path(folder) / f"X.{FLAGS.format}"
+        drop_cached_pages(root, names)
+        return timed(bare), timed(whole)
+
+
+def console() -> None:
+    """Entry point."""
+    flags.DEFINE_string("model", None, "folder of the SavedModel", required=True)
+    flags.DEFINE_string("dataset", None, "folder:PATH", required=True)
+    flags.DEFINE_string("split", "all", "one split")
+    flags.DEFINE_integer("images", 10_000, "so many of them", lower_bound=1)
+    flags.DEFINE_string("layer", "conv_5", "layer")
+    flags.DEFINE_list("pool", ["avg", "none"], "poolings, one after the other")
+    flags.DEFINE_string("format", "npz", "npz | tfrecord | parquet")
+    flags.DEFINE_integer("batch_size", 128, "images at a time", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "interleaved rounds", lower_bound=1)
+    flags.DEFINE_string("folder", None, "where the features go, for the time being")
+    common.run(main)
+
+
+if __name__ == "__main__":
+    console()
