@@ -10,6 +10,7 @@ When all images are done the file is written from these (`lts.feature_files`), t
 removed: on the way there is room for the values twice on the disk.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -92,10 +93,10 @@ def extract(
       What became of it.
 
     Raises:
-      ExtractionError: other work at `output`, or values that `dtype` cannot hold.
+      ExtractionError: other work at `output`, no room or no right to write there, or values that `dtype` cannot hold.
       FormatError: no such format.
       DataError: a broken image.
-      ModelError: no such layer, no such pool.
+      InputError, PoolError: no such layer, no such pool.
 
     Example:
       >>> extract(saved_model.load("runs/features"), open_stream("folder:PHOTOS"), "X.npz", pool="avg")
@@ -129,6 +130,8 @@ def extract(
                 return Result(partial.rows, broken)
         except files.InUse as holder:
             raise ExtractionError(f"{folder} is in use by {holder}: stop it, or give another --output") from None
+        except OSError as error:
+            raise ExtractionError(f"{folder} could not be written: {error.strerror or error}") from None
         except _Stopped:
             return Result(partial.rows, broken, stop.signal)
 
@@ -137,7 +140,7 @@ def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: st
     """The model as one compiled function for batches of any number: uint8 images to a dict of values by layer.
 
     Raises:
-      ModelError: no such layer, no such pool.
+      InputError, PoolError: no such layer, no such pool.
     """
 
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -217,7 +220,7 @@ class _Partial:
         self.folder, self._request, self._shapes, self._dtype = folder, request, shapes, dtype
         self.done, self.broken = 0, {}
         self._read_progress()
-        self._files = {layer: open(self._path(layer), "ab") for layer in shapes}  # noqa: SIM115
+        self._files = {layer: open(self._path(layer), "ab", buffering=0) for layer in shapes}  # noqa: SIM115
         for layer, file in self._files.items():
             whole = self._rows(layer).row_bytes * self.rows
             if file.tell() < whole:
@@ -234,14 +237,15 @@ class _Partial:
         for layer, array in values.items():
             if self._dtype == np.float16 and not np.isfinite(array).all():
                 raise ExtractionError(f"{layer} has values that float16 cannot hold: give --dtype=float32")
-            self._files[layer].write(array.data)
+            left = array.data.cast("B")
+            while left:
+                left = left[self._files[layer].write(left) :]
         self.broken.update(broken)
         self.done = stop
 
     def save(self) -> None:
         """Makes sure that what was taken is found again, whatever happens."""
         for file in self._files.values():
-            file.flush()
             os.fsync(file.fileno())
         files.write_json(
             self.folder / "progress.json", {"request": self._request, "done": self.done, "broken": self.broken}
@@ -298,20 +302,27 @@ def _fill(partial: _Partial, forward: Any, views: Iterable, count: int, stop: St
             if time.monotonic() - saved > SAVE_SECONDS:
                 partial.save()
                 saved = time.monotonic()
+        partial.save()
+    except BaseException:
+        with contextlib.suppress(OSError):  # the disk may be full
+            partial.save()
+        raise
     finally:
         progress.close()
-        partial.save()
         partial.close()
 
 
 def _one_behind(items: Iterable[T]) -> Iterator[T]:
     """The items, each when the next one is there: a GPU computes it while this one is fetched and written."""
-    iterator = iter(items)
-    for item in iterator:
-        for following in iterator:
-            yield item
-            item = following
-        yield item
+    waiting = []
+    try:
+        for item in items:
+            yield from waiting
+            waiting = [item]
+    except Exception:
+        yield from waiting
+        raise
+    yield from waiting
 
 
 def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) -> None:
