@@ -33,10 +33,10 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "parquet": ["pyarrow>=16"],
+        "parquet": ["pyarrow>=16,<30"],
         "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
         "test": [
-            "pyarrow>=16",
+            "pyarrow>=16,<30",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
             "pytest>=8.3,<10",

@@ -6,7 +6,8 @@ Each round times the forward pass on one batch that is there already, over and o
 the set has, and then the whole extraction into a file, from the listing of the images to the renamed file. Before each
 extraction the images' pages are dropped from the page cache (posix_fadvise), so that they are read from the disk again.
 
-Besides images/s it prints seconds of CPU, which say more on a machine that other work shares.
+On a machine that other work shares, rates say little: beside them it prints the ratio of the CPU seconds an image, which
+is what the ratio comes to when every core is busy all the time, and how many cores other processes kept busy.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import psutil
 from absl import flags
 
 from lts.bin import common
@@ -28,17 +30,25 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass
 class Times:
-    """Seconds of one piece of work, by wall clock and of CPU in all threads."""
+    """Seconds of one piece of work, by wall clock and of CPU in all threads, and the cores that others kept busy."""
 
     wall: float
     cpu: float
+    others: float
 
 
 def timed(work: Callable[[], None]) -> Times:
     """Runs `work` once."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu, busy = time.perf_counter(), time.process_time(), busy_seconds()
     work()
-    return Times(time.perf_counter() - wall, time.process_time() - cpu)
+    wall, cpu, busy = time.perf_counter() - wall, time.process_time() - cpu, busy_seconds() - busy
+    return Times(wall, cpu, max(0.0, busy - cpu) / wall)
+
+
+def busy_seconds() -> float:
+    """CPU seconds of all processes of the machine since it started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
 
 
 def drop_cached_pages(root: pathlib.Path, names: tuple[str, ...]) -> None:
@@ -58,8 +68,10 @@ def main() -> None:
     from lts import saved_model
 
     model = saved_model.load(FLAGS.model)
-    print("| model | layer, pool | batch | bare, images/s | extraction | ratio, median | single rounds | CPU ratio |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| model | layer, pool | batch | bare, images/s | extraction | ratio, median | single rounds | CPU ratio | cores of others |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for pool in FLAGS.pool:
         rounds = [run_round(model, pathlib.Path(root), pool) for _ in range(FLAGS.rounds)]
         bare, whole = zip(*rounds, strict=True)
@@ -67,8 +79,11 @@ def main() -> None:
         rates = [FLAGS.images / statistics.median(each.wall for each in times) for times in (bare, whole)]
         spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
         cpu = statistics.median(one.cpu / other.cpu for one, other in rounds)
+        others = statistics.median(each.others for each in (*bare, *whole))
         what = f"{pathlib.Path(FLAGS.model).name} | {FLAGS.layer}, {pool} | {FLAGS.batch_size}"
-        print(f"| {what} | {rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.1%} | {spread} | {cpu:.1%} |")
+        print(
+            f"| {what} | {rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.1%} | {spread} | {cpu:.1%} | {others:.1f} |"
+        )
 
 
 def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 def main() -> int:
     """Flags to one extraction."""
     layers = tuple(FLAGS.layer)
-    if not all(layers) or len(set(layers)) < len(layers):
+    if not layers or not all(layers) or len(set(layers)) < len(layers):
         raise common.UsageError(f"layer must be names of layers, each once. Received: {','.join(layers)}")
     feature_files.check_format(FLAGS.output)
     common.import_tensorflow()

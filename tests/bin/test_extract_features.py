@@ -1,0 +1,180 @@
+"""`extract_features` as a user runs it: real processes, kills, broken files, full disks, wrong flags."""
+
+import errno
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from lts import data, saved_model
+from tests.test_extraction import break_photo, save_photo
+from tests.test_saved_model import make
+from tests.training.runs import run, start
+
+MODULE = "lts.bin.extract_features"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> pathlib.Path:
+    """A small export of random weights."""
+    discriminator, description = make("batch_norm")
+    path = tmp_path_factory.mktemp("export") / "features"
+    saved_model.export(discriminator, path, description)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> pathlib.Path:
+    """A thousand pictures."""
+    root = tmp_path_factory.mktemp("photos")
+    for seed in range(1000):
+        save_photo(root / f"{seed}.jpg", seed)
+    return root
+
+
+def flags(model, photos, output, *more) -> tuple[str, ...]:
+    return (f"--model={model}", f"--dataset=folder:{photos}", f"--output={output}", "--batch_size=16", *more)
+
+
+def assert_one_line(done, status: int, *words: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_the_command_and_again(model, photos, tmp_path):
+    output = tmp_path / "X.npz"
+    done = run(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{output}: 1000 images, " in done.stdout
+    arrays, before = np.load(output), output.read_bytes()
+    assert sorted(arrays) == ["class_names", "conv_3", "conv_5", "metadata", "names"]
+    assert (arrays["conv_5"].shape, arrays["names"].shape) == ((1000, 8), (1000,))
+    again = run(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
+    assert (again.returncode, output.read_bytes()) == (0, before)
+    assert "was finished before: 1000 images" in again.stdout
+    assert_one_line(run(MODULE, *flags(model, photos, output)), 1, "exists and differs", "pool: avg -> none")
+
+
+def wait_for_work(folder: pathlib.Path) -> None:
+    """Until features lie in the partial folder."""
+    for _ in range(600):
+        if any(path.stat().st_size for path in folder.glob("*.raw")):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing came to {folder}")
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_stopped_it_goes_on_to_the_same_bits(model, photos, tmp_path, number):
+    whole, output = tmp_path / "whole.npz", tmp_path / "X.npz"
+    assert run(MODULE, *flags(model, photos, whole)).returncode == 0
+    process = start(MODULE, *flags(model, photos, output))
+    wait_for_work(tmp_path / "X.npz.partial")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert not output.exists()
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert (out.splitlines()[-1], err) == ("run the same command again to go on", "")
+        assert json.loads((tmp_path / "X.npz.partial" / "progress.json").read_text())["done"] > 0
+    done = run(MODULE, *flags(model, photos, output))
+    assert done.returncode == 0, done.stderr
+    assert ("going on after" in done.stdout) == (number != signal.SIGKILL)
+    assert output.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "X.npz.partial").exists()
+
+
+def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
+    """As in training: one line that names it, or left out and listed."""
+    folder, output = tmp_path / "photos", tmp_path / "X.npz"
+    shutil.copytree(photos, folder)
+    name = break_photo(folder, "broken.jpg")
+    with pytest.raises(data.DataError) as caught:
+        data.open_source(f"folder:{folder}", progress=False)
+    assert_one_line(run(MODULE, *flags(model, folder, output)), 1, str(caught.value))
+    assert not output.exists()
+    done = run(MODULE, *flags(model, folder, output, "--skip_broken_images"))
+    assert done.returncode == 0, done.stderr
+    assert f"1 broken images were skipped: {name}" in done.stdout
+    assert len(np.load(output)["conv_5"]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("flag", "status", "words"),
+    [
+        ("--output=X.csv", 2, "must end in .npz, .tfrecord, .parquet"),
+        ("--layer=conv_5,conv_5", 2, "each once"),
+        ("--layer=", 2, "layer must be"),
+        ("--dtype=int8", 2, "float32|float16"),
+        ("--batch_size=0", 2, "batch_size"),
+        ("--layer=conv_9", 1, "conv_1, conv_2, conv_3, conv_4, conv_5"),
+        ("--pool=median", 1, "grid:N"),
+        ("--dataset=folder:missing", 1, "missing is not a folder"),
+        ("--split=test", 1, "has no split 'test'"),
+        ("--model=missing", 1, "is not an exported model"),
+        ("--output=/sys/lts/X.npz", 1, "/sys/lts"),
+        ("--image_size=2", 1, "at least"),
+    ],
+)
+def test_wrong_flags(model, photos, tmp_path, flag, status, words):
+    done = run(MODULE, *flags(model, photos, tmp_path / "X.npz"), flag)
+    assert_one_line(done, status, words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "room"),
+    [
+        ("npz", 0.5),
+        ("tfrecord", 1.001),
+        pytest.param("npz", 1.001, marks=pytest.mark.slow),
+        pytest.param("parquet", 0.5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_stops_it_with_one_line(model, photos, tmp_path, format, room):
+    """A limit on the size of files stands for the disk, on the way and while the output is written."""
+    output, values = tmp_path / f"X.{format}", 1000 * 6 * 6 * 8 * 4
+    process = start(MODULE, *flags(model, photos, output))
+    limit = int(values * room)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.count("\n") == 1, err
+    assert os.strerror(errno.EFBIG) in err
+    assert not output.exists()
+    done = run(MODULE, *flags(model, photos, output))
+    assert done.returncode == 0, done.stderr
+    assert "going on after" in done.stdout
+
+
+def peak_megabytes(process) -> float:
+    """The most memory that a process held until its end."""
+    peak = 0
+    while process.poll() is None:
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
+        time.sleep(0.05)
+    return peak / 1000
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_set(model, photos, tmp_path):
+    """Whole maps of one and of ten thousand images: 18 and 184 MB in the file."""
+    peaks = []
+    for times in (1, 10):
+        output = tmp_path / f"{times}.npz"
+        process = start(MODULE, *flags(model, photos, output, "--layer=conv_1", f"--split={'+'.join(['all'] * times)}"))
+        peaks.append(peak_megabytes(process))
+        assert process.returncode == 0
+        assert len(np.load(output)["names"]) == times * 1000
+    assert peaks[1] - peaks[0] < 60, peaks
