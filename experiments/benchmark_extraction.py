@@ -6,8 +6,8 @@ Each round times the forward pass on one batch that is there already, over and o
 the set has, and then the whole extraction into a file, from the listing of the images to the renamed file. Before each
 extraction the images' pages are dropped from the page cache (posix_fadvise), so that they are read from the disk again.
 
-On a machine that other work shares, rates say little: beside them it prints the ratio of the CPU seconds an image, which
-is what the ratio comes to when every core is busy all the time, and how many cores other processes kept busy.
+On a machine that other work shares, rates say little: beside them it prints the ratio of the CPU seconds, which is
+what the ratio comes to when every core is busy all the time, and how many cores other processes kept busy.
 """
 
 import contextlib
@@ -68,10 +68,9 @@ def main() -> None:
     from lts import saved_model
 
     model = saved_model.load(FLAGS.model)
-    print(
-        "| model | layer, pool | batch | bare, images/s | extraction | ratio, median | single rounds | CPU ratio | cores of others |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = "model", "layer, pool", "batch", "bare, images/s", "extraction", "ratio, median", "single rounds"
+    print("|", " | ".join((*columns, "CPU ratio", "cores of others")), "|")
+    print("|---" * 9 + "|")
     for pool in FLAGS.pool:
         rounds = [run_round(model, pathlib.Path(root), pool) for _ in range(FLAGS.rounds)]
         bare, whole = zip(*rounds, strict=True)
@@ -81,9 +80,8 @@ def main() -> None:
         cpu = statistics.median(one.cpu / other.cpu for one, other in rounds)
         others = statistics.median(each.others for each in (*bare, *whole))
         what = f"{pathlib.Path(FLAGS.model).name} | {FLAGS.layer}, {pool} | {FLAGS.batch_size}"
-        print(
-            f"| {what} | {rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.1%} | {spread} | {cpu:.1%} | {others:.1f} |"
-        )
+        speed = f"{rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.1%} | {spread}"
+        print(f"| {what} | {speed} | {cpu:.1%} | {others:.1f} |", flush=True)
 
 
 def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
