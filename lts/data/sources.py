@@ -18,10 +18,12 @@ from lts.data.store import (
     Listing,
     MemoryStore,
     array_store,
+    broken_error,
     free_memory,
     open_store,
 )
 from lts.data.tfds_set import list_tfds
+from lts.errors import first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,19 @@ class Source:
     def read(self, index: tf.Tensor) -> tf.Tensor:
         """Image number `index`, an int64 scalar in [0, N): uint8 [h, w, 3]. Works inside `tf.data` maps."""
         return self.store.read(tf.convert_to_tensor(index, tf.int64))
+
+    def check_files(self) -> None:
+        """Reads every image again where they are read from files: `tf.data` does not say which one it failed on.
+
+        Raises:
+          DataError: the first that cannot be read.
+        """
+        if isinstance(self.store, FileStore):
+            for number, name in enumerate(self.names):
+                try:
+                    self.read(number)
+                except tf.errors.OpError as error:
+                    raise broken_error(name, first_line(error)) from None
 
 
 def open_source(

@@ -71,6 +71,7 @@ def train(
       ConfigError: a batch that the replicas do not divide.
       TrainingError: a workdir of another configuration or in use, an autoencoder that does not fit, a loss that is
         not finite, a machine that was lost; the last good checkpoint is left in place.
+      DataError: an image that cannot be read any more.
     """
     began = time.monotonic()
     strategy = strategy or build_strategy()
@@ -95,6 +96,9 @@ def train(
         loop = make_loop(config, stage, source, model, total, machines, checkpoints, options)
         try:
             signal = loop.run(step, total)
+        except tf.errors.OpError:
+            source.check_files()  # names the image that broke since it was opened
+            raise
         finally:
             loop.close()
         if machines.chief:

@@ -333,3 +333,22 @@ def test_a_port_that_is_taken(photos, tmp_path):
     assert done.returncode == 1
     assert "the machines of TF_CONFIG did not come together" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed"])
+def test_an_image_that_breaks_while_training_reads_it(photos, tmp_path, damage):
+    """One line with its name and status 1."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    more = (f"--workdir={tmp_path / 'run'}", "--cache_gb=0", "--log_steps=1", "--steps=100000")
+    process = runs.start(MODULE, f"--dataset=folder:{folder}", *runs.BASE, *more)
+    assert any("step 3/" in line for line in process.stdout)
+    picture = folder / "5.png"
+    whole = picture.read_bytes()
+    picture.unlink()
+    if damage == "cut":
+        picture.write_bytes(whole[: len(whole) // 2])
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert "5.png is broken" in err
+    assert err.count("\n") == 1
