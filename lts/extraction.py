@@ -16,24 +16,22 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from lts import __version__, feature_files, files
 from lts.config import ImageConfig
 from lts.data import DataError, Stream
 from lts.errors import UserError
+from lts.progress import Progress
 from lts.saved_model import LoadedModel
 from lts.stopping import StopRequest, stop_on_signals
 
 DTYPES = ("float32", "float16")
-LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 SAVE_SECONDS = 10.0  # of work that a killed process loses at most
 
 T = TypeVar("T")
@@ -291,24 +289,27 @@ class _Partial:
 
 def _fill(partial: _Partial, forward: Any, views: Iterable, count: int, stop: StopRequest) -> None:
     """Extracts until all images are done or a signal comes; saves every few seconds, and however it ends."""
-    progress, saved = _Progress(count, partial.done), time.monotonic()
+    saved = time.monotonic()
+    if partial.done:
+        print(f"going on after {partial.done} of {count} images", flush=True)
     batches = ((view, forward(tf.convert_to_tensor(view.images)) if len(view.images) else {}) for view in views)
     try:
-        for view, outputs in _one_behind(batches):
-            partial.append({layer: outputs[layer].numpy() for layer in outputs}, view.stop, view.broken)
-            progress.show(partial.done)
-            if stop:
-                break
-            if time.monotonic() - saved > SAVE_SECONDS:
-                partial.save()
-                saved = time.monotonic()
+        with Progress("extracting", count, first=partial.done) as progress:
+            for view, outputs in _one_behind(batches):
+                before = partial.done
+                partial.append({layer: outputs[layer].numpy() for layer in outputs}, view.stop, view.broken)
+                progress.advance(partial.done - before)
+                if stop:
+                    break
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    partial.save()
+                    saved = time.monotonic()
         partial.save()
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be full
             partial.save()
         raise
     finally:
-        progress.close()
         partial.close()
 
 
@@ -335,27 +336,3 @@ def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) 
     draft = output.with_name(output.name + ".partial") / output.name
     for path in feature_files.write(draft, dataclasses.replace(table, check=check)):
         os.replace(path, output.with_name(path.name))
-
-
-class _Progress:
-    """A bar on a terminal, else a line every few seconds."""
-
-    def __init__(self, count: int, done: int):
-        self._count, self._first, self._start = count, done, time.monotonic()
-        self._line = self._start
-        self._bar = tqdm.tqdm(total=count, initial=done, unit=" images", leave=False, disable=None)
-        if done:
-            print(f"going on after {done} of {count} images", flush=True)
-
-    def show(self, done: int) -> None:
-        """Says how many images are done."""
-        self._bar.update(done - self._bar.n)
-        now = time.monotonic()
-        if not sys.stderr.isatty() and now - self._line >= LINE_SECONDS:
-            self._line, rate = now, (done - self._first) / (now - self._start)
-            left = (self._count - done) / rate
-            print(f"{done} of {self._count} images, {rate:.0f} images/s, {left:.0f} s left", flush=True)
-
-    def close(self) -> None:
-        """Removes the bar."""
-        self._bar.close()

@@ -15,18 +15,20 @@ class Progress:
       title: what is going on.
       total: how many there are.
       unit: what is counted.
+      first: so many were done before.
 
     Example:
       >>> with Progress("spotting", 1000) as progress:
       ...     progress.advance(32)
     """
 
-    def __init__(self, title: str, total: int, unit: str = "images"):
+    def __init__(self, title: str, total: int, unit: str = "images", first: int = 0):
         self.title, self.total, self.unit = title, total, unit
-        self.done, self._began = 0, time.monotonic()
+        self.done, self._first, self._began = first, first, time.monotonic()
         self._spoke = self._began
         silent = not sys.stderr.isatty()
-        self._bar = tqdm.tqdm(total=total, desc=title, unit=f" {unit}", disable=silent, leave=False, dynamic_ncols=True)
+        look = {"desc": title, "unit": f" {unit}", "disable": silent, "leave": False, "dynamic_ncols": True}
+        self._bar = tqdm.tqdm(total=total, initial=first, **look)
 
     def advance(self, count: int) -> None:
         """`count` more are done."""
@@ -34,7 +36,7 @@ class Progress:
         self._bar.update(count)
         now = time.monotonic()
         if self._bar.disable and self.done < self.total and now - self._spoke >= SECONDS:
-            self._spoke, rate = now, self.done / (now - self._began)
+            self._spoke, rate = now, (self.done - self._first) / (now - self._began)
             left = (self.total - self.done) / rate
             print(
                 f"{self.title}: {self.done} of {self.total} {self.unit}, {rate:.0f} a second, {left:.0f} s left",
