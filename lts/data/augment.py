@@ -70,8 +70,25 @@ def test_image(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
     Returns:
       float32 [image_size, image_size, 3] in [-1, 1].
     """
-    crop = tf.image.central_crop(image, config.test_crop)
+    crop = central_crop(image, config.test_crop)
     return to_signed_range(to_unit_range(legacy_resize(crop, config.image_size, "bilinear")))
+
+
+def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:
+    """`tf.image.central_crop` with a third of its operations (release; ours).
+
+    Args:
+      image: [h, w, 3].
+      fraction: of each side that is kept, in (0, 1].
+
+    Returns:
+      [h', w', 3].
+    """
+    sides = tf.shape(image)[:2]
+    wide = tf.cast(sides, tf.float64)
+    start = tf.cast((wide - wide * fraction) / 2, tf.int32)
+    (y, x), (height, width) = tf.unstack(start), tf.unstack(sides - 2 * start)
+    return image[y : y + height, x : x + width]
 
 
 def random_crop_window(shape: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tf.Tensor:
@@ -129,9 +146,8 @@ def legacy_resize(image: tf.Tensor, size: int, method: str) -> tf.Tensor:
     """
     if method not in RESIZES:
         raise ValueError(f"method must be {' | '.join(RESIZES)}. Received: method={method!r}")
-    return RESIZES[method](images=image[tf.newaxis], size=[size, size], align_corners=False, half_pixel_centers=False)[
-        0
-    ]
+    images = tf.cast(image, tf.float32)[tf.newaxis]  # the same bits as of bytes, faster
+    return RESIZES[method](images=images, size=[size, size], align_corners=False, half_pixel_centers=False)[0]
 
 
 def adjust_colour(image: tf.Tensor, brightness: tf.Tensor, saturation: tf.Tensor, saturation_first: tf.Tensor):

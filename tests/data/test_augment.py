@@ -165,3 +165,12 @@ def test_saturation_equals_tensorflows_for_every_kind_of_pixel():
     ours = augment.adjust_colour(tf.constant(pixels), 0.0, factors, False)
     for image, factor, result in zip(pixels, factors, ours, strict=True):
         np.testing.assert_allclose(result, tf.image.adjust_saturation(image, factor), atol=2e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.85, 1.0, 0.3333, 0.1])
+def test_central_crop_is_tensorflows(fraction):
+    """Every size of side, odd and even: the same pixels."""
+    image = tf.reshape(tf.range(130 * 97 * 3), [130, 97, 3])
+    for height, width in [(1, 1), (2, 97), *((size, size // 2 + 3) for size in range(3, 131, 7))]:
+        part = image[:height, :width]
+        np.testing.assert_array_equal(augment.central_crop(part, fraction), tf.image.central_crop(part, fraction))
