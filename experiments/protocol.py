@@ -1,4 +1,4 @@
-"""Everything that decides the result of a linear probe besides the model and the images."""
+"""Everything that decides the result of a probe besides the model and the images."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ POOLS = ("average", "max")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How features are pooled, which classifier reads them, how sure its accuracy is.
+    """Linear probes: how features are pooled, which classifier reads them, how sure its accuracy is.
 
     Ridge is the default: on 5,000 photographs and 9,000 dimensions it is as accurate as logistic regression and
     takes a twentieth of the time.
@@ -21,3 +21,33 @@ class Protocol:
     resamples: int = 10000  # of the bootstrap
     confidence: float = 0.95  # of the intervals
     seed: int = 1  # of the validation split and the bootstrap
+    name: str = "linear"
+
+
+@dataclasses.dataclass(frozen=True)
+class KnnProtocol:
+    """Nearest neighbours by cosine similarity: nothing is fitted but k."""
+
+    neighbours: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)  # values of k to choose from
+    pool: str = "average"
+    dimensions: int = 9000
+    validation: float = 0.2  # of the training images of each class: k is chosen on them
+    resamples: int = 10000
+    confidence: float = 0.95
+    seed: int = 1
+    name: str = "knn"
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotProtocol:
+    """Linear classifiers from a share of the labels, drawn several times."""
+
+    shares: tuple[float, ...] = (1.0, 5.0, 10.0)  # percent of the training images of each class
+    draws: int = 5
+    classifier: str = "ridge"
+    pool: str = "average"
+    dimensions: int = 9000
+    parts: int = 5  # of the cross-validation inside a draw that chooses the regularisation
+    confidence: float = 0.95
+    seed: int = 1  # of the draws
+    name: str = "few_shot"
