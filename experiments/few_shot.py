@@ -34,7 +34,8 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     common.import_tensorflow()
     from experiments import draws
 
-    probe_flags.run(values, dataclasses.replace(DEFAULT, shares=shares, **chosen), draws.measure_shares)
+    protocol = dataclasses.replace(DEFAULT, shares=shares, **chosen)
+    probe_flags.run(values, probe_flags.open_inputs(values), protocol, draws.measure_shares)
 
 
 def console() -> None:

@@ -32,7 +32,8 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     common.import_tensorflow()
     from experiments import knn
 
-    probe_flags.run(values, dataclasses.replace(DEFAULT, neighbours=neighbours, **chosen), knn.measure)
+    protocol = dataclasses.replace(DEFAULT, neighbours=neighbours, **chosen)
+    probe_flags.run(values, probe_flags.open_inputs(values), protocol, knn.measure)
 
 
 def console() -> None:

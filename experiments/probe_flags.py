@@ -1,5 +1,6 @@
 """What the binaries of the probes share: flags, the way from flags to models and images, and the end of a run."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -52,29 +53,52 @@ def numbers(values: flags.FlagValues, name: str, kind: Callable[[str], Any], wan
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a probe looks at: loaded models, and labelled sources."""
+
+    model: Any
+    baselines: list
+    train: Any
+    test: Any
+
+
+def open_inputs(values: flags.FlagValues) -> Inputs:
+    """Models and images that the flags name."""
+    from experiments import datasets
+    from lts import saved_model
+
+    model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
+    options = {"data_dir": values.data_dir, "skip_broken_images": values.skip_broken_images}
+    train = datasets.open_labelled(values.dataset, values.train_split, purpose="train", **options)
+    test = datasets.open_labelled(values.dataset, values.test_split, purpose="test", **options)
+    return Inputs(model, baselines, train, test)
+
+
 def run(
-    values: flags.FlagValues, protocol: Any, measure: Callable[..., dict[str, Any]], finish: Callable | None = None
+    values: flags.FlagValues,
+    inputs: Inputs,
+    protocol: Any,
+    measure: Callable[..., dict[str, Any]],
+    finish: Callable | None = None,
 ) -> None:
     """A probe from its flags to its files; what is already done of a run that was stopped is not done again.
 
     Args:
       values: the flags.
+      inputs: of `open_inputs`.
       protocol: a dataclass of `experiments.protocol`.
       measure: the probe of one layer, see `probe_run.run`.
       finish: called with the model, the results and the test images before the run counts as done.
     """
     from experiments import probe_report, probe_run
-    from lts import data, saved_model
 
-    model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
-    options = {"data_dir": values.data_dir, "skip_broken_images": values.skip_broken_images}
-    train = data.open_source(values.dataset, values.train_split, purpose="train", **options)
-    test = data.open_source(values.dataset, values.test_split, purpose="test", **options)
+    sources, output = (inputs.train, inputs.test), values.output
     results = probe_run.run(
-        model, baselines, train, test, values.layers, protocol, values.output, values.batch_size, measure
+        inputs.model, inputs.baselines, *sources, values.layers, protocol, output, values.batch_size, measure
     )
-    probe_report.write(results, values.output)
+    probe_report.write(results, output)
     if finish is not None:
-        finish(model, results, test)
-    probe_run.forget(values.output)
-    print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {values.output}")
+        finish(inputs.model, results, inputs.test)
+    probe_run.forget(output)
+    print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {output}")

@@ -54,8 +54,7 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
     layers = results["layers"]
 
     def cells(record: Mapping[str, Any], sign: str = "") -> list[str]:
-        values = [(record[layer]["accuracy"], *record[layer]["interval"]) for layer in layers]
-        return [f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]" for mean, low, high in values]
+        return [_cell(record[layer], sign, results["protocol"].get("name") == "stl10_folds") for layer in layers]
 
     table = [["accuracy, %", *layers]]
     table += [[label(model), *cells(model["layers"])] for model in (results["model"], *results["baselines"])]
@@ -63,6 +62,14 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
         table.append([mean_label(results), *cells(results["baseline_mean"])])
         table.append(["difference to the mean", *cells(results["difference"], "+")])
     return table
+
+
+def _cell(record: Mapping[str, Any], sign: str, over_folds: bool) -> str:
+    """An accuracy in percent with its interval; over folds with its deviation, where there is one."""
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (record["accuracy"], *record["interval"]))
+    if over_folds and "deviation" in record:
+        return f"{mean} ± {100 * record['deviation']:.1f}"
+    return f"{mean} [{low}, {high}]"
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -117,6 +124,13 @@ def caption(results: Mapping[str, Any]) -> str:
             f"cross-validation in {protocol['parts']} parts inside each draw. In brackets: {sure} Student interval "
             "over the draws (paired for the difference); it does not hold the spread over test images and "
             "pre-training seeds."
+        )
+    if protocol.get("name") == "stl10_folds":
+        return (
+            f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised, fitted to "
+            f"each of STL-10's folds of training images; regularisation chosen on {100 * protocol['validation']:g} % "
+            "of the fold. Mean and standard deviation over the folds; in brackets, paired, and as bars in the plot: "
+            f"{sure} Student interval of the mean over the folds, too short where folds share images."
         )
     return (
         f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised; "

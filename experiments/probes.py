@@ -6,17 +6,15 @@ test images looked at once.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import linalg, stats
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from threadpoolctl import ThreadpoolController
 
+from experiments import logistic
 from experiments.features import ProbeError
 from experiments.protocol import Protocol
 
@@ -84,20 +82,10 @@ def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[floa
         yield lambda x, w=weights: classes[np.argmax(x @ w + prior, axis=1)]
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:
-    """Multinomial logistic regression by L-BFGS: mean cross entropy + strength * |w|^2 / 2. See `fit_ridge`."""
-    for strength in strengths:
-        classifier = LogisticRegression(C=1 / (strength * len(labels)), max_iter=300, tol=1e-5)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping regularises a little more
-            classifier.fit(features, labels)
-        yield classifier.predict
-
-
 # Name to (fit, regularisations to choose from).
 FITS = {
     "ridge": (fit_ridge, tuple(10.0 ** np.arange(-5, -0.9, 0.5))),
-    "logistic": (fit_logistic, tuple(10.0 ** np.arange(-6, -1.9, 1))),
+    "logistic": (logistic.fit, tuple(10.0 ** np.arange(-6, -1.9, 1))),
 }
 
 
