@@ -73,7 +73,7 @@ def _minimise(
 
     def split(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         turned = flat[:-count].reshape(width, count).astype(np.float32)
-        return linalg.solve_triangular(root, turned, check_finite=False), flat[-count:]
+        return linalg.solve_triangular(root, turned, check_finite=False), flat[-count:] / CURVATURE**0.5
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, intercept = split(flat)
@@ -82,8 +82,8 @@ def _minimise(
         slope = basis.T @ error.astype(np.float32) + np.float32(strength) * weights
         slope = linalg.solve_triangular(root, slope, trans=1, check_finite=False)
         value = strength / 2 * np.sum(np.square(weights, dtype=np.float64)) - np.sum(log * targets) / len(targets)
-        return float(value), np.concatenate([slope.ravel().astype(np.float64), error.sum(axis=0)])
+        return float(value), np.concatenate([slope.ravel(), error.sum(axis=0) / CURVATURE**0.5])
 
     start = np.zeros([width * count + count])
-    options = {"maxiter": ITERATIONS, "ftol": 1e-7, "gtol": 1e-5}
+    options = {"maxiter": ITERATIONS, "maxcor": 20, "ftol": 1e-6, "gtol": 1e-5}
     return split(optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x)
