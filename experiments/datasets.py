@@ -1,8 +1,8 @@
 """What the labelled sets that evaluations name are: classes, split sizes, shapes; an opened set is held to it.
 
-Classes and shapes are those of TensorFlow Datasets' own builders (a test holds them to it); sizes come from its catalogue
-(stl10), its builders' text (cifar10, caltech101) and the sets' usual documentation (imagenet2012, places365_small). A
-size that was found in none of them is left open.
+Classes and shapes are those of TensorFlow Datasets' own builders (a test holds them to it); sizes come from its
+catalogue (stl10), its builders' text (cifar10, caltech101) and public documentation of the sets (imagenet2012,
+places365_small). A size that was found in none of them is left open.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ DECLARED = {
 
 
 def declaration(dataset: str) -> Declaration | None:
-    """The declaration of a value of --dataset, its version left out; None for folders and sets that are not declared."""
+    """The declaration of a value of --dataset, whatever its version; None for folders and sets not declared."""
     kind, _, rest = dataset.partition(":")
     return DECLARED.get(f"tfds:{re.split('[/:]', rest)[0]}" if kind == "tfds" else dataset)
 
