@@ -1,7 +1,7 @@
 """Multinomial logistic regression by L-BFGS, in coordinates in which its curvature is about the same everywhere.
 
-Features of neighbouring cells are nearly equal, so the problem is badly conditioned: scikit-learn's L-BFGS stops at its
-limit of 300 iterations where this needs 10 to 70, and takes six times as long (5,000 images, 9,400 dimensions).
+Features of neighbouring cells are nearly equal, so the problem is badly conditioned: for 5,000 images and 9,400
+dimensions scikit-learn's L-BFGS takes six times as long.
 """
 
 import dataclasses
