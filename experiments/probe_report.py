@@ -24,9 +24,17 @@ def title(results: Mapping[str, Any]) -> str:
     """One line: which probe, which images."""
     dataset, protocol = results["dataset"], results["protocol"]
     return (
-        f"{protocol['classifier']} probe on {dataset['name']}: {dataset['train_images']:,} training, "
+        f"{_kind(protocol)} on {dataset['name']}: {dataset['train_images']:,} training, "
         f"{dataset['test_images']:,} test images, {len(dataset['classes'])} classes"
     )
+
+
+def _kind(protocol: Mapping[str, Any]) -> str:
+    """What a protocol is called in titles."""
+    if protocol.get("name") == "knn":
+        return "nearest neighbours"
+    few = " with few labels" if protocol.get("name") == "few_shot" else ""
+    return f"{protocol['classifier']} probe{few}"
 
 
 def label(model: Mapping[str, Any]) -> str:
@@ -46,8 +54,7 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
     layers = results["layers"]
 
     def cells(record: Mapping[str, Any], sign: str = "") -> list[str]:
-        values = [(record[layer]["accuracy"], *record[layer]["interval"]) for layer in layers]
-        return [f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]" for mean, low, high in values]
+        return [_cell(record[layer], sign, results["protocol"].get("name") == "stl10_folds") for layer in layers]
 
     table = [["accuracy, %", *layers]]
     table += [[label(model), *cells(model["layers"])] for model in (results["model"], *results["baselines"])]
@@ -57,31 +64,100 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
     return table
 
 
+def _cell(record: Mapping[str, Any], sign: str, over_folds: bool) -> str:
+    """An accuracy in percent with its interval; over folds with its deviation, where there is one."""
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (record["accuracy"], *record["interval"]))
+    if over_folds and "deviation" in record:
+        return f"{mean} ± {100 * record['deviation']:.1f}"
+    return f"{mean} [{low}, {high}]"
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What goes into tables of its own, by heading: results whose records are single accuracies.
+
+    Results with several records a layer (shares of the labels) become a table for each layer, in which those take the
+    place of the layers; others are one table without a heading.
+    """
+    model, baselines = results["model"], results["baselines"]
+    if all("accuracy" in record for record in model["layers"].values()):
+        return {"": results}
+    chosen = {}
+    for layer in results["layers"]:
+        chosen[layer] = {
+            **results,
+            "layers": list(model["layers"][layer]),
+            "model": {**model, "layers": model["layers"][layer]},
+            "baselines": [{**baseline, "layers": baseline["layers"][layer]} for baseline in baselines],
+            **{name: results[name][layer] for name in ("baseline_mean", "difference") if name in results},
+        }
+    return chosen
+
+
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table with its caption as Markdown."""
-    table = [[cell.replace("|", "\\|") for cell in row] for row in rows(results)]
-    table.insert(1, ["---"] * len(table[0]))
-    lines = [f"| {' | '.join(row)} |" for row in table]
-    return f"{title(results)}\n\n" + "\n".join(lines) + f"\n\n{caption(results)}\n"
+    """The tables with their caption as Markdown."""
+    parts = [title(results)]
+    for heading, part in tables(results).items():
+        table = [[cell.replace("|", "\\|") for cell in row] for row in rows(part)]
+        table.insert(1, ["---"] * len(table[0]))
+        parts += [f"**{heading}**"] * bool(heading) + ["\n".join(f"| {' | '.join(row)} |" for row in table)]
+    return "\n\n".join([*parts, caption(results)]) + "\n"
 
 
 def caption(results: Mapping[str, Any]) -> str:
     """What the numbers are, in two sentences."""
     protocol = results["protocol"]
-    return (
-        f"Test accuracy of a linear classifier ({protocol['classifier']}) on frozen features, "
-        f"{protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions and standardised; regularisation "
-        f"chosen on {100 * protocol['validation']:g} % of the training images. In brackets: "
-        f"{100 * protocol['confidence']:g} % bootstrap interval over the test images (paired for the difference); "
+    sure = f"{100 * protocol['confidence']:g} %"
+    over_images = (
+        f"In brackets: {sure} bootstrap interval over the test images (paired for the difference); "
         "it does not hold the spread over pre-training seeds."
+    )
+    pooled = f"frozen features, {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
+    if protocol.get("name") == "knn":
+        return (
+            f"Test accuracy of nearest neighbours by cosine similarity on {pooled}; k chosen on "
+            f"{100 * protocol['validation']:g} % of the training images. {over_images}"
+        )
+    if protocol.get("name") == "few_shot":
+        return (
+            f"Mean test accuracy of linear classifiers ({protocol['classifier']}) from a share of the labels of each "
+            f"class, {protocol['draws']} draws, on {pooled} and standardised; regularisation chosen by "
+            f"cross-validation in {protocol['parts']} parts inside each draw. In brackets: {sure} Student interval "
+            "over the draws (paired for the difference); it does not hold the spread over test images and "
+            "pre-training seeds."
+        )
+    if protocol.get("name") == "stl10_folds":
+        return (
+            f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised, fitted to "
+            f"each of STL-10's folds of training images; regularisation chosen on {100 * protocol['validation']:g} % "
+            "of the fold. Mean and standard deviation over the folds; in brackets, paired, and as bars in the plot: "
+            f"{sure} Student interval of the mean over the folds, too short where folds share images."
+        )
+    return (
+        f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised; "
+        f"regularisation chosen on {100 * protocol['validation']:g} % of the training images. {over_images}"
     )
 
 
 def plot(results: Mapping[str, Any]) -> Figure:
-    """Accuracy by layer with intervals: the model in colour, baselines in grey, chance dotted."""
-    layers = results["layers"]
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    """A panel for each table: the model in colour, baselines in grey, intervals, chance dotted."""
+    parts = tables(results)
+    width = 7 if len(parts) == 1 else 1 + 3.2 * len(parts)
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, (heading, part) in zip(panels, parts.items(), strict=True):
+        _draw(axes, part)
+        axes.set_title(heading, fontsize=10)
+    panels[0].set_ylabel("test accuracy, %")
+    figure.suptitle(title(results).replace(": ", "\n", 1), fontsize=10)
+    handles, names = panels[0].get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] != label(results["model"]))  # the model first
+    panels[0].legend([handles[i] for i in order], [names[i] for i in order], fontsize=8, frameon=False)
+    return figure
+
+
+def _draw(axes, part: Mapping[str, Any]) -> None:
+    """Accuracy by layer, or by share of the labels, into one panel."""
+    layers = part["layers"]
 
     def line(record: Mapping[str, Any], name: str, **style) -> None:
         means = [100 * record[layer]["accuracy"] for layer in layers]
@@ -92,18 +168,12 @@ def plot(results: Mapping[str, Any]) -> Figure:
         ]
         axes.errorbar(layers, means, yerr=errors, label=name, capsize=3, marker="o", markersize=4, **style)
 
-    line(results["model"]["layers"], label(results["model"]), color="C0", linewidth=2, zorder=3)
-    for model in results["baselines"]:
+    line(part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)
+    for model in part["baselines"]:
         values = [100 * model["layers"][layer]["accuracy"] for layer in layers]
         axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--")
-    if len(results["baselines"]) > 1:
-        line(results["baseline_mean"], mean_label(results), color="0.35", linewidth=2)
-    axes.axhline(100 / len(results["dataset"]["classes"]), color="0.5", linestyle=":", linewidth=1, label="chance")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_title(title(results).replace(": ", "\n", 1), fontsize=10)
+    if len(part["baselines"]) > 1:
+        line(part["baseline_mean"], mean_label(part), color="0.35", linewidth=2)
+    axes.axhline(100 / len(part["dataset"]["classes"]), color="0.5", linestyle=":", linewidth=1, label="chance")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    handles, names = axes.get_legend_handles_labels()
-    order = sorted(range(len(names)), key=lambda i: names[i] != label(results["model"]))  # the model first
-    axes.legend([handles[i] for i in order], [names[i] for i in order], fontsize=8, frameon=False)
-    return figure

@@ -1,22 +1,23 @@
-"""Linear probes of a model and its baselines on one data set: what `linear_probe` and `quickstart` run."""
+"""Probes of a model and its baselines on one data set: what `linear_probe`, `knn_probe` and `few_shot` run."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments import features, probes
 from experiments.features import ProbeError
-from experiments.protocol import Protocol
 from lts import data, files
 from lts.config import ImageConfig
 
 PARTIAL = "partial.json"
+Measure = Callable[..., dict[str, Any]]
 
 
 class Partial:
@@ -53,23 +54,33 @@ def forget(output) -> None:
 
 
 def run(
-    model, baselines: Sequence, train, test, layers: Sequence[str], protocol: Protocol, output, batch_size: int
+    model,
+    baselines: Sequence,
+    train,
+    test,
+    layers: Sequence[str],
+    protocol,
+    output,
+    batch_size: int,
+    measure: Measure = probes.measure,
 ) -> dict[str, Any]:
-    """Probes every layer of the model and of each baseline; prints a line for each as it is done.
+    """Probes every layer of the model and of each baseline; prints lines for each as it is done.
 
     Args:
       model: a loaded SavedModel.
       baselines: loaded SavedModels to put beside it.
       train, test: labelled sources with the same classes.
       layers: names of layers; empty: all that the model has.
-      protocol: classifier, pooling, seed.
+      protocol: a dataclass of `experiments.protocol`: pooling, seed, and what `measure` reads.
       output: folder; `partial.json` in it lets a stopped run go on, until `forget` removes it.
       batch_size: images in one forward pass; changes nothing but speed.
+      measure: the probe of one layer: (training features, labels, test features, labels, protocol) to a record as
+        `probes.of_images` and `probes.of_draws` make them, or to several by name.
 
     Returns:
       What `results.json` holds: "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
-      "baselines" (path, fingerprint, description, and by layer accuracy, interval, regularisation, dimensions); with
-      baselines also "baseline_mean" and "difference" (paired) by layer; "seconds". Accuracies are fractions.
+      "baselines" (path, fingerprint, description, and by layer the record); with baselines also "baseline_mean" and
+      "difference" (paired) by layer; "seconds". Accuracies are fractions.
 
     Raises:
       ProbeError: labels are missing or do not match, or a model lacks a layer.
@@ -82,18 +93,19 @@ def run(
             raise ProbeError(f"{candidate.path} has no layer {missing[0]!r}; it has {', '.join(candidate.layers)}")
     context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
     partial = Partial(pathlib.Path(output) / PARTIAL, context)
-    print(f"{'model':<40} {'layer':<8} accuracy  95 % interval   regularisation  seconds", flush=True)
-    everything = [_probe_model(m, train, test, layers, protocol, partial, batch_size) for m in (model, *baselines)]
-    results = {
+    probe = functools.partial(_probe_model, train, test, layers, protocol, partial, batch_size, measure)
+    print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
+    everything = [probe(candidate) for candidate in (model, *baselines)]
+    records = [{layer: done["record"] for layer, done in found.items()} for found in everything]
+    return {
         "protocol": dataclasses.asdict(protocol),
         "dataset": _describe_data(train, test),
         "layers": layers,
-        "model": _describe(model, everything[0]),
-        "baselines": [_describe(m, records) for m, records in zip(baselines, everything[1:], strict=True)],
-        **_against_baselines(everything, layers, protocol),
-        "seconds": round(sum(r["seconds"] for records in everything for r in records.values()), 1),
+        "model": _describe(model, records[0]),
+        "baselines": [_describe(m, found) for m, found in zip(baselines, records[1:], strict=True)],
+        **_against_baselines(records, protocol),
+        "seconds": round(sum(done["seconds"] for found in everything for done in found.values()), 1),
     }
-    return results
 
 
 def check_labels(train, test) -> None:
@@ -112,9 +124,9 @@ def check_labels(train, test) -> None:
 
 
 def _probe_model(
-    model, train, test, layers: Sequence[str], protocol: Protocol, partial: Partial, batch_size: int
+    train, test, layers: Sequence[str], protocol, partial: Partial, batch_size: int, measure: Measure, model
 ) -> dict[str, dict[str, Any]]:
-    """Layer to record (see `_record`) of one model; features are extracted for the layers not yet in `partial`."""
+    """Layer to "record" and "seconds" of one model; features are extracted for the layers not yet in `partial`."""
     missing = [layer for layer in layers if partial.get(model, layer) is None]
     started = time.monotonic()
     extracted = []
@@ -133,48 +145,39 @@ def _probe_model(
                 )
             )
     shared = (time.monotonic() - started) / max(1, len(missing))
-    records = {}
+    done = {}
     for layer in layers:
         if layer in missing:
             started = time.monotonic()
             pair = [values.pop(layer) for values in extracted]  # gigabytes: let go as soon as used
-            result = probes.linear_probe(pair[0], train.labels, pair[1], test.labels, protocol)
-            partial.put(model, layer, _record(result, protocol, shared + time.monotonic() - started))
-        records[layer] = partial.get(model, layer)
-        _print_line(model.path, layer, records[layer])
-    return records
+            record = measure(pair[0], train.labels, pair[1], test.labels, protocol)
+            partial.put(model, layer, {"record": record, "seconds": shared + time.monotonic() - started})
+        done[layer] = partial.get(model, layer)
+        _print_lines(model.path, layer, **done[layer])
+    return done
 
 
-def _record(result: probes.ProbeResult, protocol: Protocol, seconds: float) -> dict[str, Any]:
-    """A probe's result as JSON; `correct` is a text of 0 and 1, one a test image."""
-    return {
-        "accuracy": float(result.correct.mean()),
-        "interval": probes.bootstrap_interval(result.correct, protocol),
-        "regularisation": result.regularisation,
-        "validation_accuracy": result.validation_accuracy,
-        "dimensions": result.dimensions,
-        "correct": "".join("01"[int(value)] for value in result.correct),
-        "seconds": seconds,
-    }
-
-
-def _print_line(path, layer: str, record: Mapping[str, Any]) -> None:
-    low, high = (100 * value for value in record["interval"])
-    print(
-        f"{str(path)[-40:]:<40} {layer:<8} {100 * record['accuracy']:6.1f} %  [{low:5.1f}, {high:5.1f}]"
-        f"  {record['regularisation']:14.1e}  {record['seconds']:7.1f}",
-        flush=True,
-    )
+def _print_lines(path, layer: str, record: Mapping[str, Any], seconds: float) -> None:
+    """A line for a record, or for each of several; the time is that of the layer."""
+    several = {layer: record} if "accuracy" in record else {f"{layer} {name}": r for name, r in record.items()}
+    for name, one in several.items():
+        low, high = (100 * value for value in one["interval"])
+        chosen = one.get("neighbours", one.get("regularisation"))
+        print(
+            f"{str(path)[-40:]:<40} {name:<12} {100 * one['accuracy']:6.1f} %  [{low:5.1f}, {high:5.1f}]"
+            f"  {'' if chosen is None else format(chosen, '.1e' if chosen < 1 else 'd'):<10}"
+            f" {seconds:7.1f}",
+            flush=True,
+        )
 
 
 def _describe(model, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A model and its layers' results, as in results.json."""
-    hidden = ("correct", "seconds")
     return {
         "path": str(model.path),
         "fingerprint": model.fingerprint,
         "description": model.description,
-        "layers": {name: {k: v for k, v in record.items() if k not in hidden} for name, record in records.items()},
+        "layers": {name: {k: v for k, v in record.items() if k != "correct"} for name, record in records.items()},
     }
 
 
@@ -190,19 +193,9 @@ def _describe_data(train, test) -> dict[str, Any]:
     }
 
 
-def _against_baselines(
-    everything: Sequence[Mapping[str, Mapping[str, Any]]], layers: Sequence[str], protocol: Protocol
-) -> dict[str, Any]:
+def _against_baselines(records: Sequence[Mapping[str, Any]], protocol) -> dict[str, Any]:
     """Mean accuracy of the baselines, and the model's paired difference to it, with intervals; empty without any."""
-    if len(everything) == 1:
+    if len(records) == 1:
         return {}
-    results: dict[str, Any] = {"baseline_mean": {}, "difference": {}}
-    for layer in layers:
-        correct = [np.array(list(records[layer]["correct"]), np.float64) for records in everything]
-        mean = np.mean(correct[1:], axis=0)  # [test images]: the share of baselines that are right
-        for name, values in (("baseline_mean", mean), ("difference", correct[0] - mean)):
-            results[name][layer] = {
-                "accuracy": float(values.mean()),
-                "interval": probes.bootstrap_interval(values, protocol),
-            }
-    return results
+    mean, difference = probes.compare(records, protocol)
+    return {"baseline_mean": mean, "difference": difference}

@@ -6,16 +6,15 @@ test images looked at once.
 """
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from scipy import linalg
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from scipy import linalg, stats
 from sklearn.model_selection import StratifiedShuffleSplit
 from threadpoolctl import ThreadpoolController
 
+from experiments import logistic
 from experiments.features import ProbeError
 from experiments.protocol import Protocol
 
@@ -83,45 +82,53 @@ def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[floa
         yield lambda x, w=weights: classes[np.argmax(x @ w + prior, axis=1)]
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:
-    """Multinomial logistic regression by L-BFGS: mean cross entropy + strength * |w|^2 / 2. See `fit_ridge`."""
-    for strength in strengths:
-        classifier = LogisticRegression(C=1 / (strength * len(labels)), max_iter=300, tol=1e-5)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping regularises a little more
-            classifier.fit(features, labels)
-        yield classifier.predict
-
-
 # Name to (fit, regularisations to choose from).
 FITS = {
     "ridge": (fit_ridge, tuple(10.0 ** np.arange(-5, -0.9, 0.5))),
-    "logistic": (fit_logistic, tuple(10.0 ** np.arange(-6, -1.9, 1))),
+    "logistic": (logistic.fit, tuple(10.0 ** np.arange(-6, -1.9, 1))),
 }
 
 
-def choose_regularisation(features: np.ndarray, labels: np.ndarray, protocol: Protocol) -> tuple[float, float]:
+def hold_out(labels: np.ndarray, protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to fit to, and the stratified share `protocol.validation` of all rows to choose on.
+
+    Raises:
+      ProbeError: a class with one image, or a share that does not hold every class.
+    """
+    split = StratifiedShuffleSplit(1, test_size=protocol.validation, random_state=protocol.seed)
+    try:
+        return next(split.split(np.zeros([len(labels), 1]), labels))
+    except ValueError as error:
+        raise ProbeError(f"too few training images to hold some out of every class: {error}") from None
+
+
+def best_regularisation(
+    features: np.ndarray, labels: np.ndarray, classifier: str, splits: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> tuple[float, float]:
     """The regularisation with the best accuracy on held-out training images; the stronger one of equals.
 
     Args:
       features: float32 [images, dimensions]: the standardised training features.
       labels: int [images].
-      protocol: names the classifier, the held-out fraction and the seed.
+      classifier: a name of `FITS`.
+      splits: (rows to fit to, held-out rows); of several the mean accuracy counts.
 
     Returns:
       (regularisation, its accuracy on the held-out images).
     """
-    fit, strengths = FITS[protocol.classifier]
-    split = StratifiedShuffleSplit(1, test_size=protocol.validation, random_state=protocol.seed)
-    try:
-        rows, held_out = next(split.split(features, labels))
-    except ValueError as error:
-        raise ProbeError(f"too few training images to hold some out of every class: {error}") from None
-    images, truth = features[held_out], labels[held_out]
-    predictors = fit(features[rows], labels[rows], strengths)
-    scored = [(float(np.mean(predict(images) == truth)), s) for predict, s in zip(predictors, strengths, strict=True)]
-    accuracy, strength = max(scored)
-    return strength, accuracy
+    fit, strengths = FITS[classifier]
+    scores = []  # [splits, strengths]
+    for rows, held_out in splits:
+        images, truth = features[held_out], labels[held_out]
+        predictors = fit(features[rows], labels[rows], strengths)
+        scores.append([float(np.mean(predict(images) == truth)) for predict in predictors])
+    accuracy, strength = max(zip(np.mean(scores, axis=0), strengths, strict=True))
+    return float(strength), float(accuracy)
+
+
+def choose_regularisation(features: np.ndarray, labels: np.ndarray, protocol: Protocol) -> tuple[float, float]:
+    """`best_regularisation` on the stratified fifth that `hold_out` gives."""
+    return best_regularisation(features, labels, protocol.classifier, [hold_out(labels, protocol)])
 
 
 def linear_probe(
@@ -165,3 +172,87 @@ def bootstrap_interval(values: np.ndarray, protocol: Protocol) -> tuple[float, f
     tail = (1 - protocol.confidence) / 2
     low, high = np.quantile(drawn @ distinct / len(values), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def of_images(correct: np.ndarray, protocol, **details: Any) -> dict[str, Any]:
+    """A record of one accuracy over test images, as JSON: with its bootstrap interval, and further details.
+
+    "correct" is a text of 0 and 1, one a test image: what paired differences are made of.
+    """
+    return {
+        "accuracy": float(correct.mean()),
+        "interval": bootstrap_interval(correct, protocol),
+        **details,
+        "correct": "".join("01"[int(value)] for value in correct),
+    }
+
+
+def measure(
+    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, protocol: Protocol
+) -> dict[str, Any]:
+    """`linear_probe` as a record."""
+    result = linear_probe(train, train_labels, test, test_labels, protocol)
+    return of_images(
+        result.correct,
+        protocol,
+        regularisation=result.regularisation,
+        validation_accuracy=result.validation_accuracy,
+        dimensions=result.dimensions,
+    )
+
+
+def compare(records: Sequence[Mapping[str, Any]], protocol) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first record against the others, image by image or draw by draw.
+
+    Args:
+      records: of the model and of each baseline, as `of_images` or `of_draws` makes them, or dicts of such.
+      protocol: of all of them.
+
+    Returns:
+      Mean of the others, and difference of the first to it, each with "accuracy" and "interval".
+    """
+    if "accuracy" not in records[0]:
+        pairs = {name: compare([record[name] for record in records], protocol) for name in records[0]}
+        return {name: mean for name, (mean, _) in pairs.items()}, {name: other for name, (_, other) in pairs.items()}
+    by_image = "correct" in records[0]
+    values = [np.array(list(r["correct"]) if by_image else r["accuracies"], np.float64) for r in records]
+    interval = bootstrap_interval if by_image else draws_interval
+    mean = np.mean(values[1:], axis=0)  # [test images or draws]
+    both = [{"accuracy": float(v.mean()), "interval": interval(v, protocol)} for v in (mean, values[0] - mean)]
+    return both[0], both[1]
+
+
+def draws_interval(values: np.ndarray, protocol) -> tuple[float, float]:
+    """Student's interval of the mean over draws of the training images.
+
+    Args:
+      values: [draws], at least two: accuracies, or differences of two models' accuracies on the same draw.
+      protocol: gives the confidence.
+
+    Returns:
+      (low, high).
+    """
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    reach = error * float(stats.t.ppf((1 + protocol.confidence) / 2, len(values) - 1))
+    return mean - reach, mean + reach
+
+
+def of_draws(results: Sequence[ProbeResult], protocol, **details: Any) -> dict[str, Any]:
+    """A record of the mean accuracy over draws of the training images, as JSON.
+
+    Args:
+      results: of the draws, at least two.
+      protocol: gives the confidence.
+      **details: further entries.
+    """
+    accuracies = [float(result.correct.mean()) for result in results]
+    return {
+        "accuracy": float(np.mean(accuracies)),
+        "interval": draws_interval(np.array(accuracies), protocol),
+        "deviation": float(np.std(accuracies, ddof=1)),
+        "accuracies": accuracies,
+        "regularisations": [result.regularisation for result in results],
+        "validation_accuracies": [result.validation_accuracy for result in results],
+        "dimensions": results[0].dimensions,
+        **details,
+    }

@@ -1,4 +1,4 @@
-"""Everything that decides the result of a linear probe besides the model and the images."""
+"""Everything that decides the result of a probe besides the model and the images."""
 
 import dataclasses
 
@@ -8,11 +8,7 @@ POOLS = ("average", "max")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How features are pooled, which classifier reads them, how sure its accuracy is.
-
-    Ridge is the default: on 5,000 photographs and 9,000 dimensions it is as accurate as logistic regression and
-    takes a twentieth of the time.
-    """
+    """Linear probes: how features are pooled, which classifier reads them, how sure its accuracy is."""
 
     classifier: str = "ridge"  # ridge | logistic
     pool: str = "average"  # average | max
@@ -21,3 +17,50 @@ class Protocol:
     resamples: int = 10000  # of the bootstrap
     confidence: float = 0.95  # of the intervals
     seed: int = 1  # of the validation split and the bootstrap
+    name: str = "ridge"
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldsProtocol(Protocol):
+    """STL-10's own: a linear probe on each of its ten folds of 1,000 labels, mean and deviation over the folds."""
+
+    classifier: str = "logistic"
+    name: str = "stl10_folds"
+    folds: str = ""  # digest of the folds
+
+
+# By the value of --protocol. All extract the features once.
+LINEAR = {
+    "fast": Protocol(classifier="logistic", name="fast"),  # multinomial logistic regression: for one's own data
+    "ridge": Protocol(),  # least squares to the labels: as accurate, half the time; what quickstart runs
+    "stl10_folds": FoldsProtocol(),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class KnnProtocol:
+    """Nearest neighbours by cosine similarity: nothing is fitted but k."""
+
+    neighbours: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)  # values of k to choose from
+    pool: str = "average"
+    dimensions: int = 9000
+    validation: float = 0.2  # of the training images of each class: k is chosen on them
+    resamples: int = 10000
+    confidence: float = 0.95
+    seed: int = 1
+    name: str = "knn"
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotProtocol:
+    """Linear classifiers from a share of the labels, drawn several times."""
+
+    shares: tuple[float, ...] = (1.0, 5.0, 10.0)  # percent of the training images of each class
+    draws: int = 5
+    classifier: str = "ridge"
+    pool: str = "average"
+    dimensions: int = 9000
+    parts: int = 5  # of the cross-validation inside a draw that chooses the regularisation
+    confidence: float = 0.95
+    seed: int = 1  # of the draws
+    name: str = "few_shot"

@@ -105,7 +105,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
 
 
 def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test, output: pathlib.Path) -> None:
-    """As `experiments.linear_probe` does with its default flags."""
+    """As `experiments.linear_probe --protocol=ridge` does."""
     from experiments import probe_report, probe_run, projector
     from experiments.protocol import Protocol
     from lts import saved_model

@@ -40,7 +40,8 @@ def table(results: Sequence[Results]) -> Rows:
     if len(groups(results)) != 1:
         names = ", ".join(each.name for each in results)
         raise ReportError(f"one table cannot hold results of different models, images or baselines: {names}")
-    return {"probe": probe_table, "spotting": spotting_table}[results[0].kind]([each.values for each in results])
+    make = {"probe": probe_table, "few_shot": few_shot_table, "spotting": spotting_table}[results[0].kind]
+    return make([each.values for each in results])
 
 
 def title(results: Sequence[Results]) -> str:
@@ -84,6 +85,27 @@ def probe_table(probes: Sequence[Mapping[str, Any]]) -> Rows:
         rows.append(_bold(row) if index == 0 else row)
         if probe["baselines"]:
             rows.append(["difference (paired)", *_differences(probe.get("difference", {}), layers)])
+    return rows
+
+
+def few_shot_table(results: Sequence[Mapping[str, Any]]) -> Rows:
+    """As `probe_table`, once for each share of the labels, which stands before the first row.
+
+    Args:
+      results: of `experiments.few_shot` on the same images against the same baselines.
+    """
+    rows = []
+    for share in next(iter(results[0]["model"]["layers"].values())):
+        probes = []
+        for each in results:
+            of_share = {
+                key: {layer: record[share] for layer, record in each.get(key, {}).items()}
+                for key in ("baseline_mean", "difference")
+            }
+            layers = {layer: record[share] for layer, record in each["model"]["layers"].items()}
+            probes.append({**each, **of_share, "model": {**each["model"], "layers": layers}})
+        header, first, *rest = probe_table(probes)
+        rows += [*([] if rows else [header]), [f"{share} of the labels: {first[0]}", *first[1:]], *rest]
     return rows
 
 

@@ -10,22 +10,28 @@ from typing import Any
 from lts.errors import UserError
 
 PUBLISHED = pathlib.Path(__file__).parent / "published.json"
+DATASET = (
+    *("dataset.name", "dataset.classes", "dataset.train_images", "dataset.test_images", "dataset.test_split"),
+    *("dataset.train_fingerprint", "dataset.test_fingerprint"),
+)
+BASELINES = ("baselines.*.path", "baselines.*.fingerprint", "baselines.*.description")
 KINDS = {  # what every file of a kind holds; * is every entry of a list or a dictionary
     "probe": (
         "protocol",
-        "dataset.name",
-        "dataset.classes",
-        "dataset.train_images",
-        "dataset.test_images",
-        "dataset.test_split",
-        "dataset.train_fingerprint",
-        "dataset.test_fingerprint",
+        *DATASET,
         "model.path",
         "model.description",
         "model.layers.*.accuracy",
-        "baselines.*.path",
-        "baselines.*.fingerprint",
-        "baselines.*.description",
+        *BASELINES,
+    ),
+    "few_shot": (
+        "protocol.shares",
+        "protocol.draws",
+        *DATASET,
+        "model.path",
+        "model.description",
+        "model.layers.*.*.accuracy",
+        *BASELINES,
     ),
     "spotting": (
         "model.fingerprint",
@@ -59,7 +65,8 @@ def load(path: str | os.PathLike) -> Results:
     """Reads a results file.
 
     Args:
-      path: results.json of `experiments.linear_probe` or evaluation.json of `lts.bin.spot_artifacts`, by any name.
+      path: results.json of `experiments.linear_probe`, `knn_probe` or `few_shot`, or evaluation.json of
+        `lts.bin.spot_artifacts`, by any name.
 
     Returns:
       Its content with its kind.
@@ -76,7 +83,7 @@ def load(path: str | os.PathLike) -> Results:
     for kind, required in KINDS.items():
         if all(_holds(values, place.split(".")) for place in required):
             return Results(path.stem, kind, values)
-    raise ReportError(f"{path} holds neither results of linear_probe nor an evaluation of spot_artifacts")
+    raise ReportError(f"{path} holds neither results of a probe nor an evaluation of spot_artifacts")
 
 
 def published() -> dict[str, dict[str, Any]]:

@@ -1,40 +1,25 @@
 """The binary's main on a tiny stand-in model and data set."""
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from absl import flags
 
 from experiments import linear_probe, probe_run, projector
 from experiments.features import ProbeError
-from lts import data, saved_model
-from tests.experiments import stand_ins
+from tests.experiments import probe_binaries, stand_ins
 
 
 @pytest.fixture
-def world(monkeypatch):
-    """Loaded models by path and sources by purpose, in place of lts.saved_model and lts.data."""
-    models = {f"runs/{name}": stand_ins.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
-    for name in ("a", "b"):
-        models[f"runs/{name}"].description["weights"] = "random"
-    sources = {"train": stand_ins.source("train"), "test": stand_ins.source("test", 10)}
-    monkeypatch.setattr(saved_model, "load", models.__getitem__)
-    monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False)
-    monkeypatch.setattr(data, "test_batches", stand_ins.batches, raising=False)
-    return {"models": models, "sources": sources}
+def world(stand_in_world):
+    """Models and sources that tests change."""
+    return stand_in_world
 
 
 def run(output, *arguments):
     """The binary's main with these flags."""
-    values = flags.FlagValues()
-    linear_probe.define_flags(values)
-    required = ["linear_probe", "--model=runs/features", "--dataset=stand-in", f"--output={output}"]
-    values([*required, "--dimensions=30", "--batch_size=7", *arguments])
-    linear_probe.main(values)
-    return json.loads((output / "results.json").read_text())
+    return probe_binaries.run(linear_probe, output, *arguments)
 
 
 def test_writes_json_table_and_plot(world, tmp_path, capsys):

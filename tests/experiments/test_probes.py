@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import RidgeClassifier
+from scipy import special
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
-from experiments import probes
+from experiments import logistic, probes
 from experiments.protocol import CLASSIFIERS, Protocol
 
 
@@ -42,6 +43,22 @@ def test_ridge_gives_back_labels_that_are_not_0_to_n():
     features, labels = _blobs(30, 5, distance=4)
     (predict,) = probes.fit_ridge(features, 10 * labels + 7, [1e-4])
     np.testing.assert_array_equal(predict(features), 10 * labels + 7)
+
+
+@pytest.mark.parametrize(("images", "dimensions"), [(120, 300), (300, 40)], ids=["dual", "primal"])
+@pytest.mark.parametrize("strength", [1e-4, 1e-2])
+def test_logistic_is_that_of_scikit_learn(images, dimensions, strength):
+    features, labels = _blobs(images, dimensions, distance=0.2)
+    labels = np.where(labels == 2, 7, labels) - np.where(np.arange(images) % 9 == 0, labels, 0)  # not 0 to n, uneven
+    features, new = probes.standardise(features, _blobs(500, dimensions, distance=0.2, seed=1)[0])
+    (found,) = logistic.fit(features, labels, [strength])
+    expected = LogisticRegression(C=1 / (strength * images), max_iter=5000, tol=1e-8).fit(features, labels)
+
+    def probabilities(images):
+        return special.softmax(images @ found.weights + found.intercept, axis=1)
+
+    np.testing.assert_allclose(probabilities(new), expected.predict_proba(new), atol=0.02)
+    assert np.mean(found(new) == expected.predict(new)) > 0.98
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)

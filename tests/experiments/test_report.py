@@ -10,6 +10,7 @@ import pytest
 
 from experiments import report, report_tables, result_files
 from experiments.result_files import ReportError, Results
+from lts.config import preset
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = "python -m experiments.report experiments/results/*.json --readme=README.md"
@@ -219,3 +220,29 @@ def test_command_ends_with_one_line_when_something_is_wrong(tmp_path):
         assert done.stderr.count("\n") == 1
         assert said in done.stderr
     assert page.read_text().count("\n") == 4
+
+
+def test_few_labels_are_rows_by_share():
+    """Each share's mean, model and paired difference, in the order of the shares; differences of the right share."""
+
+    def records(shift):
+        return {
+            "conv_5": {
+                share: {"accuracy": accuracy + shift, "interval": [0.0, 0.1]}
+                for share, accuracy in (("1 %", 0.3), ("10 %", 0.5))
+            }
+        }
+
+    config = preset("small").to_dict()
+    results = {
+        "model": {"path": "a", "description": {"config": config}, "layers": records(0.0)},
+        "baselines": [{"path": "b", "description": {"weights": "random", "config": config}}],
+        "baseline_mean": records(-0.1),
+        "difference": records(0.2),
+    }
+    rows = report_tables.few_shot_table([results])
+    assert [row[1] for row in rows] == ["conv_5", *("20.0", "**30.0**", "+50.0 [0.0, 10.0]")] + [
+        *("40.0", "**50.0**", "+70.0 [0.0, 10.0]")
+    ]
+    assert rows[1][0].startswith("1 % of the labels: random initialisation")
+    assert rows[4][0].startswith("10 % of the labels: ")

@@ -1,0 +1,104 @@
+"""What the binaries of the probes share: flags, the way from flags to models and images, and the end of a run."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from experiments.protocol import POOLS
+from lts.bin import common
+
+
+def define(default: Any, values: flags.FlagValues) -> None:
+    """Flags of models, images, layers and pooling; defaults are those of a protocol."""
+    text, integer, several = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_list
+    text("model", None, "SavedModel to look into (lts.bin.export_features).", flag_values=values)
+    several("baseline", [], "SavedModels to put beside it, above all untrained ones.", flag_values=values)
+    text("dataset", None, "Labelled images: embedded | tfds:NAME | folder:PATH.", flag_values=values)
+    text("data_dir", None, "Where tfds keeps its data sets.", flag_values=values)
+    text("train_split", None, "Split to train on; none: the data set's own.", flag_values=values)
+    text("test_split", None, "Split to test on; none: the data set's own.", flag_values=values)
+    text("output", None, "Folder for results.json, results.md, results.png.", flag_values=values)
+    several("layers", [], "Layers to probe; none: all.", flag_values=values)
+    integer("dimensions", default.dimensions, "Values a layer is pooled to, about.", 1, flag_values=values)
+    flags.DEFINE_enum("pool", default.pool, POOLS, "How feature maps are pooled.", flag_values=values)
+    integer("batch_size", 100, "Images in one forward pass; speed alone.", 1, flag_values=values)
+    integer("seed", default.seed, "Of all random choices.", 0, flag_values=values)
+    flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
+    flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
+
+
+def numbers(values: flags.FlagValues, name: str, kind: Callable[[str], Any], wanted: Callable[[Any], bool]) -> tuple:
+    """The different entries of a list flag, ascending.
+
+    Args:
+      values: the flags.
+      name: of the flag.
+      kind: int or float.
+      wanted: whether a number may be there.
+
+    Returns:
+      The numbers.
+
+    Raises:
+      UsageError: something else than such numbers, or none at all.
+    """
+    try:
+        found = tuple(sorted({kind(entry) for entry in values[name].value}))
+    except ValueError:
+        found = ()
+    if not found or not all(wanted(number) for number in found):
+        raise common.UsageError(f"--{name}: {values[name].help} Received: {','.join(values[name].value)}")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a probe looks at: loaded models, and labelled sources."""
+
+    model: Any
+    baselines: list
+    train: Any
+    test: Any
+
+
+def open_inputs(values: flags.FlagValues) -> Inputs:
+    """Models and images that the flags name."""
+    from experiments import datasets
+    from lts import saved_model
+
+    model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
+    options = {"data_dir": values.data_dir, "skip_broken_images": values.skip_broken_images}
+    train = datasets.open_labelled(values.dataset, values.train_split, purpose="train", **options)
+    test = datasets.open_labelled(values.dataset, values.test_split, purpose="test", **options)
+    return Inputs(model, baselines, train, test)
+
+
+def run(
+    values: flags.FlagValues,
+    inputs: Inputs,
+    protocol: Any,
+    measure: Callable[..., dict[str, Any]],
+    finish: Callable | None = None,
+) -> None:
+    """A probe from its flags to its files; what is already done of a run that was stopped is not done again.
+
+    Args:
+      values: the flags.
+      inputs: of `open_inputs`.
+      protocol: a dataclass of `experiments.protocol`.
+      measure: the probe of one layer, see `probe_run.run`.
+      finish: called with the model, the results and the test images before the run counts as done.
+    """
+    from experiments import probe_report, probe_run
+
+    sources, output = (inputs.train, inputs.test), values.output
+    results = probe_run.run(
+        inputs.model, inputs.baselines, *sources, values.layers, protocol, output, values.batch_size, measure
+    )
+    probe_report.write(results, output)
+    if finish is not None:
+        finish(inputs.model, results, inputs.test)
+    probe_run.forget(output)
+    print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {output}")

@@ -1,0 +1,29 @@
+"""A stand-in world, and a real export with random weights."""
+
+import pytest
+
+from lts import data, saved_model
+from tests.experiments import stand_ins
+from tests.test_saved_model import make
+
+
+@pytest.fixture
+def stand_in_world(monkeypatch):
+    """Loaded models by path and sources by purpose, in place of lts.saved_model and lts.data."""
+    models = {f"runs/{name}": stand_ins.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
+    for name in ("a", "b"):
+        models[f"runs/{name}"].description["weights"] = "random"
+    sources = {"train": stand_ins.source("train"), "test": stand_ins.source("test", 10)}
+    monkeypatch.setattr(saved_model, "load", models.__getitem__)
+    monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False)
+    monkeypatch.setattr(data, "test_batches", stand_ins.batches, raising=False)
+    return {"models": models, "sources": sources}
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory):
+    """A SavedModel with random weights, 64 pixels a side."""
+    folder = tmp_path_factory.mktemp("export") / "features"
+    discriminator, description = make("batch_norm", image_size="64")
+    saved_model.export(discriminator, folder, description)
+    return folder
