@@ -60,7 +60,8 @@ def test_an_evaluation_to_its_end(world, photos, tmp_path):
 )
 def test_a_signal_leaves_nothing(world, tmp_path, number, status, word):
     photos = write_photos(tmp_path / "p", [f"{i}.png" for i in range(1500)])
-    process = start(MODULE, f"--model={world.features}", f"--images={photos}", f"--output={tmp_path / 'o' / 'out'}")
+    flags = (f"--model={world.features}", f"--images={photos}", "--image_size=400")  # a minute of work
+    process = start(MODULE, *flags, f"--output={tmp_path / 'o' / 'out'}")
     for line in process.stdout:
         if "1500 images" in line:  # opened; the scores begin
             process.send_signal(number)
