@@ -1,14 +1,13 @@
 """Frozen features of a SavedModel: one pass over the images, every layer pooled to about the same number of values."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from lts.errors import UserError
 from lts.pooling import adaptive_pool
+from lts.progress import Progress
 
 
 class ProbeError(UserError):
@@ -45,7 +44,7 @@ def extract(
     pool: str = "average",
     title: str = "",
 ) -> dict[str, np.ndarray]:
-    """Pooled features of all images, every layer from one pass. Shows a bar on a terminal, one line elsewhere.
+    """Pooled features of all images, every layer from one pass. Shows how far it is.
 
     Args:
       model: a loaded SavedModel; maps uint8 [batch, size, size, 3] to a dict that holds each of `layers`.
@@ -62,26 +61,22 @@ def extract(
       ProbeError: a layer the model does not have, values that are not finite, or another number of images.
     """
     features: dict[str, np.ndarray] = {}
-    done, start = 0, time.monotonic()
-    bar = tqdm(total=num_images, desc=title, unit="image", leave=False, disable=None)
-    for images in batches:
-        outputs = model(images)
-        end = done + int(images.shape[0])
-        if end > num_images:
-            raise ProbeError(f"{title}: more images than the {num_images} announced")
-        for layer in layers:
-            if layer not in outputs:
-                raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
-            cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
-            values = adaptive_pool(outputs[layer], cells, pool).numpy().reshape(len(images), -1)
-            if not np.isfinite(values).all():
-                raise ProbeError(f"{title}: {layer} has values that are not finite")
-            rows = features.setdefault(layer, np.empty([num_images, values.shape[1]], np.float32))
-            rows[done:end] = values
-        bar.update(end - done)
-        done = end
-    bar.close()
-    if done != num_images:
-        raise ProbeError(f"{title}: {done} images came of the {num_images} announced")
-    print(f"{title}: {done} images, {time.monotonic() - start:.1f} s", flush=True)
+    with Progress(title, num_images) as progress:
+        for images in batches:
+            outputs = model(images)
+            done, end = progress.done, progress.done + int(images.shape[0])
+            if end > num_images:
+                raise ProbeError(f"{title}: more images than the {num_images} announced")
+            for layer in layers:
+                if layer not in outputs:
+                    raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
+                cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
+                values = adaptive_pool(outputs[layer], cells, pool).numpy().reshape(len(images), -1)
+                if not np.isfinite(values).all():
+                    raise ProbeError(f"{title}: {layer} has values that are not finite")
+                rows = features.setdefault(layer, np.empty([num_images, values.shape[1]], np.float32))
+                rows[done:end] = values
+            progress.advance(end - done)
+        if progress.done != num_images:
+            raise ProbeError(f"{title}: {progress.done} images came of the {num_images} announced")
     return features

@@ -41,12 +41,10 @@ def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
 
     Args:
       folder: of the SavedModel.
-      formats: of `FORMATS`; "saved_model" is there already.
-
-    Raises:
-      FormatError: see `check`.
+      formats: of `FORMATS`, see `check`; "saved_model" is there already.
     """
-    check(formats)
+    if set(formats) <= {"saved_model"}:
+        return
     module = tf.saved_model.load(str(folder))
     names = [name for name in SIGNATURES if name in module.signatures]
     for name, half in (("tflite", False), ("tflite_float16", True)):

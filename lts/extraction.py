@@ -82,7 +82,7 @@ def extract(
       output: X.npz, X.tfrecord or X.parquet.
       layers: names of the layers, each once.
       pool: "none" | "avg" | "max" | "grid:N", as `LoadedModel.features` takes it.
-      dtype: of the values, "float32" | "float16" (tfrecord holds float32 either way).
+      dtype: of the values, "float32" | "float16".
       image_size: pixels a side of the views; None: that of the model's training.
       batch_size: images at a time; the values do not depend on it, beyond their last bits.
       skip_broken_images: leave broken images out instead of stopping at the first.
@@ -110,28 +110,19 @@ def extract(
     if output.exists():
         return _done_before(output, request)
     folder = output.with_name(output.name + ".partial")
-    with stop_on_signals() as stop:
-        try:
-            with files.locked(folder):
-                partial = _Partial(folder, request, shapes, np.dtype(dtype))
-                views = stream.views(image, batch_size=batch_size, first=partial.done, skip_broken=skip_broken_images)
-                _fill(partial, forward, views, len(stream.names), stop)
-                broken = {stream.names[number]: reason for number, reason in sorted(partial.broken.items())}
-                if stop:
-                    return Result(partial.rows, broken, stop.signal)
-                if not partial.rows:
-                    name, reason = next(iter(broken.items()))
-                    raise DataError(f"all {len(broken)} images are broken, the first is {name} ({reason})")
-                facts = _facts(model, stream, image, broken)
-                _write(output, partial.table({**request, **facts, "shapes": shapes}, stream), stop)
-                shutil.rmtree(folder)
-                return Result(partial.rows, broken)
-        except files.InUse as holder:
-            raise ExtractionError(f"{folder} is in use by {holder}: stop it, or give another --output") from None
-        except OSError as error:
-            raise ExtractionError(f"{folder} could not be written: {error.strerror or error}") from None
-        except _Stopped:
-            return Result(partial.rows, broken, stop.signal)
+    try:
+        with stop_on_signals() as stop, files.locked(folder):
+            partial = _Partial(folder, request, shapes, np.dtype(dtype))
+            views = stream.views(image, batch_size=batch_size, first=partial.done, skip_broken=skip_broken_images)
+            _fill(partial, forward, views, len(stream.names), stop)
+            broken = {stream.names[number]: reason for number, reason in sorted(partial.broken.items())}
+            facts = {**request, **_facts(model, stream, image, broken), "shapes": shapes}
+            whole = not stop and _write(output, partial.table(facts, stream), stop)
+            return Result(partial.rows, broken, None if whole else stop.signal)
+    except files.InUse as holder:
+        raise ExtractionError(f"{folder} is in use by {holder}: stop it, or give another --output") from None
+    except OSError as error:
+        raise ExtractionError(f"{folder} could not be written: {error.strerror or error}") from None
 
 
 def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: str, image_size: int) -> Any:
@@ -326,13 +317,29 @@ def _one_behind(items: Iterable[T]) -> Iterator[T]:
     yield from waiting
 
 
-def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) -> None:
-    """Writes the output inside of the partial folder, then gives it its name."""
+def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) -> bool:
+    """Writes the output inside of the partial folder, gives it its name, and removes the folder.
+
+    Returns:
+      Whether it did; False: a signal came before.
+
+    Raises:
+      DataError: there is no image.
+    """
+    if not table.names:
+        name, reason = next(iter(table.metadata["broken"].items()))
+        raise DataError(f"all {len(table.metadata['broken'])} images are broken, the first is {name} ({reason})")
 
     def check() -> None:
         if stop:
             raise _Stopped
 
-    draft = output.with_name(output.name + ".partial") / output.name
-    for path in feature_files.write(draft, dataclasses.replace(table, check=check)):
+    folder = output.with_name(output.name + ".partial")
+    try:
+        written = feature_files.write(folder / output.name, dataclasses.replace(table, check=check))
+    except _Stopped:
+        return False
+    for path in written:
         os.replace(path, output.with_name(path.name))
+    shutil.rmtree(folder)
+    return True

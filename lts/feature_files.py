@@ -4,8 +4,8 @@ All three hold the same: an array for each layer, the images' names, their label
 which are JSON (`lts.extraction` says what is in them).
 
 X.npz       one array a layer, `names`, `labels`, `class_names`, and `metadata`, a string
-X.tfrecord  a tf.train.Example an image: a float list a layer (in C order), `name` (bytes), `label` (int64);
-            the metadata, with the shape of each layer, are in X.tfrecord.json beside it
+X.tfrecord  a tf.train.Example an image: the bytes of each layer (in C order), `name` (bytes), `label` (int64);
+            the metadata, with shapes and dtype, are in X.tfrecord.json beside it
 X.parquet   a row an image: a fixed-size list a layer (in C order), `name`, `label`; the metadata, with the
             shape of each layer, are the schema's entry "lts"
 """
@@ -167,11 +167,9 @@ def _write_tfrecord(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for piece, layers in table.pieces():
             for row, number in enumerate(range(piece.start, piece.stop)):
-                features = {name: _float_list(values[row]) for name, values in layers.items()}
-                features["name"] = _field(1, _field(1, os.fsencode(table.names[number])))
-                if table.labels is not None and table.labels[number] >= 0:
-                    features["label"] = _field(3, _field(1, _varint(int(table.labels[number]))))
-                writer.write(_example(features))
+                label = -1 if table.labels is None else int(table.labels[number])
+                values = {name: array[row] for name, array in layers.items()}
+                writer.write(_example(table.names[number], label, values))
     return [beside, path]
 
 
@@ -179,29 +177,16 @@ def _read_tfrecord(path: pathlib.Path) -> str:
     return path.with_name(path.name + ".json").read_text(encoding="utf-8")
 
 
-def _example(features: dict[str, bytes]) -> bytes:
-    """A serialised tf.train.Example; by hand, as a Python list of a million floats takes longer than the network."""
-    entries = [_field(1, _field(1, name.encode()) + _field(2, features[name])) for name in sorted(features)]
-    return _field(1, b"".join(entries))
+def _example(name: str, label: int, values: dict[str, np.ndarray]) -> bytes:
+    """One image as a serialised tf.train.Example."""
+    import tensorflow as tf
 
-
-def _float_list(values: np.ndarray) -> bytes:
-    """A serialised tf.train.Feature that holds floats."""
-    return _field(2, _field(1, values.astype("<f4").tobytes()))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of protocol buffers with a length."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """A number of protocol buffers, at least 0."""
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
+    features = {layer: tf.train.BytesList(value=[array.tobytes()]) for layer, array in values.items()}
+    features["name"] = tf.train.BytesList(value=[os.fsencode(name)])
+    entries = {key: tf.train.Feature(bytes_list=value) for key, value in features.items()}
+    if label >= 0:
+        entries["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+    return tf.train.Example(features=tf.train.Features(feature=entries)).SerializeToString(deterministic=True)
 
 
 def _write_parquet(path: pathlib.Path, table: Table) -> list[pathlib.Path]:

@@ -48,6 +48,11 @@ served worse, and nobody checked for fairness. Do not decide about people with i
 that an autoencoder had reconstructed, {size} pixels a side, never raw photographs.
 """
 
+RANDOM_LIMITS = """
+Random weights, with batch norm statistics estimated on images: a baseline to compare trained features with, and nothing
+else.
+"""
+
 SPOT_LIMITS = """
 `spot` knows one kind of artifact, that of the repair network it was trained against; it is no detector of forged or
 generated pictures.
@@ -87,7 +92,9 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
         "crop": description["test_crop"],
         "spot": SPOT.format(size=size) if spot else "",
     }
-    origin = "never trained: a baseline" if description.get("weights") == "random" else "trained without labels"
+    random = description.get("weights") == "random"
+    origin = "never trained: a baseline" if random else "trained without labels"
+    limits = RANDOM_LIMITS if random else LIMITS.format(size=size) + (SPOT_LIMITS if spot else "")
     parts = [
         FRONT,
         f"# Artifact-spotting features, preset `{config.preset}`\n",
@@ -101,7 +108,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
         EXAMPLE.format(**facts),
         _paragraph(USE.format(**facts)),
         "## Intended use and limits\n",
-        _paragraph(LIMITS.format(size=size) + (SPOT_LIMITS if spot else "")),
+        _paragraph(limits),
         CITATION,
     ]
     return "\n".join(parts)

@@ -12,6 +12,8 @@ REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
 class PoolError(UserError):
     """A pooling that does not exist."""
 
+    exit_status = 2
+
 
 def pool(features: tf.Tensor, how: str) -> tf.Tensor:
     """Pools a feature map as the tools' `--pool` says.

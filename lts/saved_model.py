@@ -165,7 +165,7 @@ class LoadedModel:
         return self.module.signatures["serving_default"](images=_checked(images, self._smallest[LAYERS[-1]]))
 
     def features(self, images, layer: str | Sequence[str] = "conv_5", pool: str = "none") -> Any:
-        """Activations of one layer or several; nothing behind the deepest is computed. Works inside a tf.function.
+        """Activations of one layer, behind which nothing is computed, or of several. Works inside a tf.function.
 
         Args:
           images: uint8 [B, H, W, 3], RGB.

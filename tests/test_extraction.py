@@ -81,13 +81,15 @@ def read_parquet(path, layer):
 def read_tfrecord(path, layer):
     metadata = json.loads(pathlib.Path(f"{path}.json").read_text())
     keys = {
-        layer: tf.io.FixedLenFeature(metadata["shapes"][layer], tf.float32),
+        layer: tf.io.FixedLenFeature([], tf.string),
         "name": tf.io.FixedLenFeature([], tf.string),
         "label": tf.io.FixedLenFeature([], tf.int64, -1),
     }
     rows = [tf.io.parse_single_example(record, keys) for record in tf.data.TFRecordDataset(str(path))]
     names = [row["name"].numpy().decode() for row in rows]
-    return names, np.stack([row[layer] for row in rows]), np.array([row["label"] for row in rows]), metadata
+    shape, dtype = metadata["shapes"][layer], metadata["dtype"]
+    features = np.stack([np.reshape(tf.io.decode_raw(row[layer], dtype), shape) for row in rows])
+    return names, features, np.array([row["label"] for row in rows]), metadata
 
 
 READ = {"npz": read_npz, "parquet": read_parquet, "tfrecord": read_tfrecord}
@@ -279,13 +281,3 @@ def test_formats(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FormatError, match="need the package pyarrow"):
         feature_files.check_format("X.parquet")
-
-
-def test_examples_are_those_of_protocol_buffers():
-    """A length of more than one byte, a label beyond 127."""
-    values = np.random.default_rng(0).normal(size=700).astype(np.float32)
-    label = feature_files._field(3, feature_files._field(1, feature_files._varint(300)))
-    record = feature_files._example({"conv_5": feature_files._float_list(values), "label": label})
-    example = tf.train.Example.FromString(record)
-    np.testing.assert_array_equal(example.features.feature["conv_5"].float_list.value, values)
-    assert example.features.feature["label"].int64_list.value == [300]

@@ -1,5 +1,7 @@
 """README's recipes, word for word, in processes of their own; those in plain TensorFlow cannot import `lts`."""
 
+import importlib
+import json
 import os
 import pathlib
 import re
@@ -8,9 +10,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from lts import saved_model
+import lts
+from lts import data, extraction, saved_model
+from lts.config import ImageConfig
 from tests.test_saved_model import make
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -65,6 +70,23 @@ def test_fine_tuning_in_plain_tensorflow(folder):
 
 def test_with_lts(folder):
     assert "accuracy" in run(folder, recipe_with("lts.load"), WITH_LTS)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet", "tfrecord"])
+def test_features_are_read_back(folder, suffix, monkeypatch):
+    """Each format by README's lines: the features of the export itself."""
+    pytest.importorskip("pyarrow", reason="of the extras parquet and test")
+    model, stream = lts.load(folder / "runs" / "features"), data.open_stream(f"folder:{folder / 'PHOTOS'}")
+    extraction.extract(model, stream, folder / f"X.{suffix}")
+    monkeypatch.chdir(folder)
+    found = {"json": json, "np": np, "pathlib": pathlib, "pyarrow": importlib.import_module("pyarrow"), "tf": tf}
+    importlib.import_module("pyarrow.parquet")
+    exec(recipe_with(f'"X.{suffix}"'), found)
+    features = found["features"]
+    features = np.stack([*features]) if isinstance(features, tf.data.Dataset) else features
+    views = next(stream.views(ImageConfig(image_size=64), batch_size=16)).images
+    np.testing.assert_allclose(features, model.features(views), atol=1e-4)
+    assert found["metadata"]["images"] == len(features) == 16
 
 
 def test_lts_cannot_be_imported_there(folder):

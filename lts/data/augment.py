@@ -75,7 +75,7 @@ def test_image(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
 
 
 def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:
-    """`tf.image.central_crop` with a third of its operations (release; ours).
+    """`tf.image.central_crop` with 27 operations instead of 70 (release; ours).
 
     Args:
       image: [h, w, 3].

@@ -17,6 +17,7 @@ from lts.data.store import (
     FileStore,
     Listing,
     MemoryStore,
+    Opened,
     array_store,
     broken_error,
     free_memory,
@@ -115,20 +116,7 @@ def open_source(
     else:
         listing, split = list_images(dataset, split, purpose, data_dir)
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
-        opened = open_store(listing, cache_bytes, skip_broken_images, progress)
-        labels = None if listing.labels is None else listing.labels[opened.kept]
-        names = tuple(listing.names[index] for index in opened.kept)
-        source = Source(
-            name=dataset,
-            split=split,
-            store=opened.store,
-            num_examples=len(opened.kept),
-            labels=labels,
-            class_names=listing.class_names,
-            names=names,
-            broken=tuple(listing.names[index] for index in sorted(opened.broken)),
-            fingerprint=fingerprint_of(names, opened.sizes, labels),
-        )
+        source = _listed(dataset, split, listing, open_store(listing, cache_bytes, skip_broken_images, progress))
     if progress:
         place = "memory" if isinstance(source.store, MemoryStore) else "files"
         print(
@@ -139,6 +127,23 @@ def open_source(
         if source.broken:
             print(f"skipped {len(source.broken)} broken images: {', '.join(source.broken)}", flush=True)
     return source
+
+
+def _listed(dataset: str, split: str, listing: Listing, opened: Opened) -> Source:
+    """The source of a listing that was opened."""
+    labels = None if listing.labels is None else listing.labels[opened.kept]
+    names = tuple(listing.names[index] for index in opened.kept)
+    return Source(
+        name=dataset,
+        split=split,
+        store=opened.store,
+        num_examples=len(opened.kept),
+        labels=labels,
+        class_names=listing.class_names,
+        names=names,
+        broken=tuple(listing.names[index] for index in sorted(opened.broken)),
+        fingerprint=fingerprint_of(names, opened.sizes, labels),
+    )
 
 
 def list_images(dataset: str, split: str | None, purpose: str, data_dir: str | None) -> tuple[Listing, str]:

@@ -94,19 +94,24 @@ def train(
             print(f"{stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
             return Result(step, total, time.monotonic() - began)
         loop = make_loop(config, stage, source, model, total, machines, checkpoints, options)
-        try:
-            signal = loop.run(step, total)
-        except tf.errors.OpError:
-            source.check_files()  # names the image that broke since it was opened
-            raise
-        finally:
-            loop.close()
+        signal = _run(loop, step, total, source)
         if machines.chief:
             runs.write_record(workdir, record)  # the data of the last checkpoint
     step, seconds = steps_done(model), time.monotonic() - began
     state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
     print(f"{stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
     return Result(step, total, seconds, signal)
+
+
+def _run(loop: Loop, step: int, total: int, source: data.Source) -> int | None:
+    """Runs the loop to its end; the signal that stopped it, or None."""
+    try:
+        return loop.run(step, total)
+    except tf.errors.OpError:
+        source.check_files()  # names the image that broke since it was opened
+        raise
+    finally:
+        loop.close()
 
 
 def _total_steps(settings: StageConfig, source: data.Source) -> int:

@@ -118,7 +118,7 @@ def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
         ("--dtype=int8", 2, "float32|float16"),
         ("--batch_size=0", 2, "batch_size"),
         ("--layer=conv_9", 1, "conv_1, conv_2, conv_3, conv_4, conv_5"),
-        ("--pool=median", 1, "grid:N"),
+        ("--pool=median", 2, "grid:N"),
         ("--dataset=folder:missing", 1, "missing is not a folder"),
         ("--split=test", 1, "has no split 'test'"),
         ("--model=missing", 1, "is not an exported model"),
