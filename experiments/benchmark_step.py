@@ -12,6 +12,7 @@ each stage in turns of --turn_steps steps; and what each kind of monitoring and 
 two of them.
 """
 
+import dataclasses
 import pathlib
 import statistics
 import tempfile
@@ -103,7 +104,8 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     from lts.options import Options
     from lts.training.loop import steps_done
     from lts.training.strategy import Machines
-    from lts.training.train import build_model, checkpoint_items, make_loop
+    from lts.training.task import checkpoint_items, make_loop
+    from lts.training.train import build_model, make_task
     from lts.training.workdir import Checkpoints
 
     config = configs.preset(FLAGS.preset)
@@ -114,7 +116,8 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     function = tf.function(bare.train_step)
     model, machines = build_model(config, stage, 10**6), Machines(tf.distribute.get_strategy())
     checkpoints = Checkpoints(folder / stage, checkpoint_items(model))
-    whole = make_loop(config, stage, source, model, 10**6, machines, checkpoints, Options())
+    task = dataclasses.replace(make_task(config, stage, source, folder / stage), steps=10**6)
+    whole = make_loop(task, model, machines, checkpoints, Options())
 
     def bare_turn():
         for _ in range(turn):

@@ -91,6 +91,9 @@ class LossConfig:
     generator_loss: str = setting(
         "release", "release: confuse, on both halves (release) | paper: fool, on repaired images (paper)"
     )
+    real_images: str = setting(
+        "reconstruction", "what the discriminator sees as real: reconstruction (release) | image (ours, ablation)"
+    )
     reconstruct: str = setting("kept", "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped")
 
 

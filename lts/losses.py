@@ -67,6 +67,21 @@ def real_or_fake(logits, label: int):
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
+def classification(logits, labels):
+    """Mean softmax cross entropy (ours: of the method's rivals).
+
+    Args:
+      logits: [B, classes].
+      labels: int [B], from 0.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    logits, labels = _floats(logits), tf.convert_to_tensor(labels)
+    labels.shape.assert_is_compatible_with(logits.shape[:1])
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+
+
 def mask_prediction(mask_logits, keep, weight: float = 0.1):
     """weight * mean sigmoid cross entropy of the mask head, a term a cell (paper section 3; release).
 

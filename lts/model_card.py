@@ -8,9 +8,17 @@ from typing import Any
 
 from lts import files
 from lts.config import Config
-from lts.networks.discriminator import LayerGeometry, geometry
+from lts.networks.geometry import LayerGeometry, geometry
 
 NAME = "README.md"
+ORIGIN = {  # by the stage that trained it
+    "gan": "The AlexNet trunk of the discriminator of Jenni and Favaro (CVPR 2018), {how}",
+    "rotation": "The AlexNet trunk of Jenni and Favaro (CVPR 2018), trained without labels to tell turned images apart "
+    "(Gidaris et al., 2018): a rival of the method",
+    "supervised": "The AlexNet trunk of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
+    "autoencoder": "The encoder of the autoencoder of Jenni and Favaro (CVPR 2018), {how}; its layers are called "
+    "conv_1, conv_2 and so on",
+}
 
 FRONT = """---
 license: mit
@@ -27,25 +35,28 @@ import tensorflow as tf
 
 model = tf.saved_model.load("{name}")
 images = tf.zeros([8, {size}, {size}, 3], tf.uint8)  # RGB in 0..255
-maps = model.signatures["conv_5"](images=images)["conv_5"]  # float32 [8, {cells}, {cells}, {channels}]
+maps = model.signatures["{last}"](images=images)["{last}"]  # float32 [8, {cells}, {cells}, {channels}]
 ```
 """
 
 USE = """
-Signatures: `serving_default` (conv_1..conv_5 and their means, conv_1_pooled..conv_5_pooled), `conv_1`..`conv_5` (one
+Signatures: `serving_default` (conv_1..{last} and their means, conv_1_pooled..{last}_pooled), `conv_1`..`{last}` (one
 layer each, nothing behind it is computed){spot} and `train` (float32 images in [0, 255], batch norm in training mode,
-for fine-tuning; `trainable_variables` are the trunk's). Any batch, height and width from {smallest} pixels a side on;
-scaling and mean subtraction are inside. Training was at {size} pixels a side, where tests cut the central {crop:g} of
-each side and resize it. `trunk.npz` holds the trunk's weights by name, `config.json` all settings.
+for fine-tuning; `trainable_variables` are those of all layers). Any batch, height and width from {smallest} pixels a
+side on; scaling and mean subtraction are inside. Training was at {size} pixels a side, where tests cut the central
+{crop:g} of each side and resize it. `trunk.npz` holds the weights by name, `config.json` all settings.
 """
 
 SPOT = ", `spot` (probability of being repaired, map of repaired cells; from {size} pixels a side on)"
 
 LIMITS = """
 Made for research on visual representations: linear probes, nearest neighbours, fine-tuning. The features were learned
-without labels from the images named above and carry their biases: subjects, places and cameras that are rare there are
-served worse, and nobody checked for fairness. Do not decide about people with it. In training the network saw images
-that an autoencoder had reconstructed, {size} pixels a side, never raw photographs.
+from the images named above and carry their biases: subjects, places and cameras that are rare there are served worse,
+and nobody checked for fairness. Do not decide about people with it.
+"""
+
+SEEN = """
+In training the network saw images that an autoencoder had reconstructed, {size} pixels a side, never raw photographs.
 """
 
 RANDOM_LIMITS = """
@@ -83,7 +94,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
       Markdown with front matter.
     """
     config, size = Config.from_dict(description["config"]), description["image_size"]
-    layers = geometry(config.discriminator)
+    layers = geometry(config, description.get("network", "trunk"))
     spot = description.get("spot", True)
     last = layers[-1]
     facts = {"name": name, "size": size, "cells": last.cells(size), "channels": last.channels}
@@ -91,17 +102,18 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
         "smallest": last.smallest,
         "crop": description["test_crop"],
         "spot": SPOT.format(size=size) if spot else "",
+        "last": last.name,
     }
     random = description.get("weights") == "random"
-    origin = "never trained: a baseline" if random else "trained without labels"
-    limits = RANDOM_LIMITS if random else LIMITS.format(size=size) + (SPOT_LIMITS if spot else "")
+    stage = description.get("stage", "gan")
+    origin = ORIGIN[stage].format(how="never trained: a baseline" if random else "trained without labels")
+    limits = RANDOM_LIMITS if random else LIMITS
+    limits += SEEN.format(size=size) if stage == "gan" and not random else ""
+    limits += SPOT_LIMITS if spot else ""
     parts = [
         FRONT,
-        f"# Artifact-spotting features, preset `{config.preset}`\n",
-        _paragraph(
-            f"The AlexNet trunk of the discriminator of Jenni and Favaro (CVPR 2018), {origin}, by the TensorFlow port "
-            "`lts`."
-        ),
+        f"# {'Artifact-spotting' if stage == 'gan' else stage.capitalize()} features, preset `{config.preset}`\n",
+        _paragraph(f"{origin}, by the TensorFlow port `lts`."),
         _training(description, config),
         _layers(layers, size),
         _probe(probe),
@@ -133,6 +145,7 @@ def add_probe(path, results: Mapping[str, Any]) -> None:
 def _training(description: Mapping[str, Any], config: Config) -> str:
     """Section on how the weights came about."""
     weights, imported = description.get("weights", "trained"), description.get("imported")
+    settings = config.stage_1 if description.get("stage") == "autoencoder" else config.stage_2
     own = weights == "trained" and ("dataset" in description or not imported)  # trained here, at least at last
     rows = {
         "weights": {"trained": "trained", "random": "**random: never trained**"}.get(weights, weights)
@@ -141,8 +154,8 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
         "images": f"{description['dataset']}, split {description['split']}" if "dataset" in description else None,
         "image size": f"{description['image_size']} pixels a side",
         "steps": f"{description['step']:,}" if "step" in description and (own or not imported) else None,
-        "batch": config.stage_2.batch_size if own else None,
-        "precision": config.stage_2.precision if own else None,
+        "batch": settings.batch_size if own else None,
+        "precision": settings.precision if own else None,
         "seed": description.get("seed") if own or not imported else None,
         "seconds": _seconds(description.get("seconds")),
         "hardware": description.get("hardware"),

@@ -31,7 +31,7 @@ from lts.config import Config
 from lts.errors import UserError, first_line
 from lts.feature_extractor import FeatureExtractor
 from lts.networks.autoencoder import batch_norm_options
-from lts.networks.discriminator import LAYERS, geometry
+from lts.networks.geometry import LayerGeometry, geometry
 from lts.networks.naming import variables_by_path
 
 WEIGHTS = "trunk.npz"
@@ -46,16 +46,16 @@ class InputError(UserError):
 
 
 def export(
-    discriminator: keras.Model, output: str | os.PathLike, description: dict[str, Any], formats: Sequence[str] = ()
+    network: keras.Model, output: str | os.PathLike, description: dict[str, Any], formats: Sequence[str] = ()
 ) -> None:
-    """Writes the discriminator as a SavedModel with its description, whole or not at all.
+    """Writes a network as a SavedModel with its description, whole or not at all.
 
     Args:
-      discriminator: a built `lts.networks.discriminator.Discriminator` in float32.
+      network: a built `Discriminator`, or without the signature `spot` a `TrunkClassifier` or an `Encoder`, in float32.
       output: folder to write; an export that is there is replaced.
       description: JSON-ready; goes to `config.json`. Holds at least "image_size", "test_crop" and "config", a
-        configuration as `Config.to_dict` writes it. "spot": False leaves that signature out: the heads were never
-        trained.
+        configuration as `Config.to_dict` writes it. "network" is "trunk", or "encoder" for an `Encoder`. "spot": False
+        leaves that signature out: there are no heads that were trained for it.
       formats: further ones beside the SavedModel, see `lts.conversion`.
 
     Raises:
@@ -66,13 +66,16 @@ def export(
     conversion.check(formats)
     files.check_replaceable(output, "saved_model.pb")
     archive = keras.export.ExportArchive()
-    archive.track(discriminator.trunk)  # whose variables become `trainable_variables`
-    heads = (discriminator.fc_1, discriminator.fc_2, discriminator.mask_head)
-    archive.add_variable_collection("head_variables", [v for head in heads for v in head.variables])
-    for name, endpoint in _endpoints(discriminator, description["image_size"]).items():
-        if name != "spot" or description.get("spot", True):
-            archive.add_endpoint(name, endpoint)
-    weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(discriminator.trunk).items()}
+    trunk = getattr(network, "trunk", network)
+    archive.track(trunk)  # whose variables become `trainable_variables`
+    if description.get("spot", True):
+        heads = (network.fc_1, network.fc_2, network.mask_head)
+        archive.add_variable_collection("head_variables", [v for head in heads for v in head.variables])
+        archive.add_endpoint("spot", _spot(network, description["image_size"]))
+    smallest = {layer.name: layer.smallest for layer in _geometry(description)}
+    for name, endpoint in _endpoints(getattr(trunk, "endpoints", trunk), smallest).items():
+        archive.add_endpoint(name, endpoint)
+    weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(trunk).items()}
     with files.replacing(output) as beside:
         archive.write_out(str(beside), verbose=False)
         files.write_json(beside / "config.json", description)
@@ -81,23 +84,42 @@ def export(
         files.write_text(beside / model_card.NAME, model_card.card(description, name=output.name))
 
 
-def _endpoints(discriminator: keras.Model, image_size: int) -> dict[str, Any]:
-    """The signatures by name: traced functions of images."""
-    trunk = discriminator.trunk
-    smallest = {layer.name: layer.smallest for layer in geometry(discriminator.config)}
-    takes = {dtype: [tf.TensorSpec([None, None, None, 3], dtype, "images")] for dtype in (tf.uint8, tf.float32)}
+def _geometry(description: dict[str, Any]) -> list[LayerGeometry]:
+    """The layers of an export."""
+    return geometry(Config.from_dict(description["config"]), description.get("network", "trunk"))
 
-    def features(images, last: str, names: Sequence[str], training: bool = False) -> dict:
-        with tf.control_dependencies([_check_size(images, smallest[last])]):
+
+def _endpoints(trunk: Any, smallest: dict[str, int]) -> dict[str, Any]:
+    """The signatures of features by name: traced functions of images.
+
+    Args:
+      trunk: (images in [-1, 1], training, last) to a dict of maps.
+      smallest: pixels a side that each layer needs, first layer first.
+    """
+    takes = {dtype: [tf.TensorSpec([None, None, None, 3], dtype, "images")] for dtype in (tf.uint8, tf.float32)}
+    layers = tuple(smallest)
+
+    def features(images, names: Sequence[str], training: bool = False) -> dict:
+        with tf.control_dependencies([_check_size(images, smallest[names[-1]])]):
             signed = tf.cast(images, tf.float32) / 127.5 - 1
-        maps = trunk(signed, training=training, last=last)
+        maps = trunk(signed, training=training, last=names[-1])
         pooled = {f"{name}_pooled": tf.reduce_mean(maps[name], [1, 2]) for name in names}
         return {**{name: maps[name] for name in names}, **pooled}
 
     def of_layer(name: str):
-        return tf.function(lambda images: features(images, name, [name]), input_signature=takes[tf.uint8])
+        return tf.function(lambda images: features(images, [name]), input_signature=takes[tf.uint8])
 
-    @tf.function(input_signature=takes[tf.uint8])
+    return {
+        "serving_default": tf.function(lambda images: features(images, layers), input_signature=takes[tf.uint8]),
+        **{name: of_layer(name) for name in layers},
+        "train": tf.function(lambda images: features(images, layers, training=True), input_signature=takes[tf.float32]),
+    }
+
+
+def _spot(discriminator: keras.Model, image_size: int) -> Any:
+    """The signature `spot`."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def spot(images):
         with tf.control_dependencies([_check_size(images, image_size)]):
             out = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
@@ -109,16 +131,7 @@ def _endpoints(discriminator: keras.Model, image_size: int) -> dict[str, Any]:
             "artifact_map_image": enlarged,
         }
 
-    return {
-        "serving_default": tf.function(
-            lambda images: features(images, LAYERS[-1], LAYERS), input_signature=takes[tf.uint8]
-        ),
-        **{name: of_layer(name) for name in LAYERS},
-        "spot": spot,
-        "train": tf.function(
-            lambda images: features(images, LAYERS[-1], LAYERS, training=True), input_signature=takes[tf.float32]
-        ),
-    }
+    return spot
 
 
 def _check_size(images: tf.Tensor, smallest: int) -> tf.Operation:
@@ -148,13 +161,14 @@ class LoadedModel:
     """
 
     def __init__(self, path: pathlib.Path, module: Any, description: dict[str, Any]):
-        self.path, self.description, self.layers, self.module = path, description, LAYERS, module
+        self.path, self.description, self.module = path, description, module
         self.image_size, self.test_crop = description["image_size"], description["test_crop"]
         self._config = Config.from_dict(description["config"])
-        missing = [name for name in ("serving_default", *LAYERS, "train") if name not in module.signatures]
+        self._smallest = {layer.name: layer.smallest for layer in _geometry(description)}
+        self.layers = tuple(self._smallest)
+        missing = [name for name in ("serving_default", *self.layers, "train") if name not in module.signatures]
         if missing:
             raise ValueError(f"it has no signature {missing[0]!r}: export it again with this version")
-        self._smallest = {layer.name: layer.smallest for layer in geometry(self._config.discriminator)}
         digest = hashlib.sha256()
         for part in sorted((path / "variables").glob("variables.data-*")):
             digest.update(part.read_bytes())
@@ -162,7 +176,7 @@ class LoadedModel:
 
     def __call__(self, images) -> dict[str, tf.Tensor]:
         """All maps and their means (`serving_default`) of uint8 images [B, H, W, 3]."""
-        return self.module.signatures["serving_default"](images=_checked(images, self._smallest[LAYERS[-1]]))
+        return self.module.signatures["serving_default"](images=_checked(images, self._smallest[self.layers[-1]]))
 
     def features(self, images, layer: str | Sequence[str] = "conv_5", pool: str = "none") -> Any:
         """Activations of one layer, behind which nothing is computed, or of several. Works inside a tf.function.
@@ -220,10 +234,12 @@ class LoadedModel:
 
         Raises:
           InputError: another layer.
-          ExportError: the weights cannot be read.
+          ExportError: an export of another network than a trunk, or weights that cannot be read.
         """
         if layer not in self.layers:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+        if self.description.get("network", "trunk") != "trunk":
+            raise ExportError(f"{self.path} is an exported {self.description['network']}: only a trunk is rebuilt")
         options = batch_norm_options(self._config.autoencoder)
         model = FeatureExtractor(self._config.discriminator, layer, **options)
         model.build((None, self.image_size, self.image_size, 3))

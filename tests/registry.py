@@ -10,10 +10,11 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.models.autoencoder import Autoencoder
+from lts.models.classifier import Classifier
 from lts.models.gan import DamageRepairGAN
 from lts.networks import layers
 from lts.networks.autoencoder import Decoder, Encoder
-from lts.networks.discriminator import Discriminator, Trunk
+from lts.networks.discriminator import Discriminator, Trunk, TrunkClassifier
 from lts.networks.repair import RepairLayer, RepairNetwork
 
 TINY = preset("tiny")  # 48x48 images, 6x6 cells, encoder widths 8, 16, 32, 64
@@ -120,7 +121,22 @@ MODULES = (
         739_003,
         float32=("logits", "mask_logits"),
     ),
+    Module(
+        "trunk_classifier",
+        lambda dtype: TrunkClassifier(DISC, classes=10, dtype=dtype),
+        ((2, 48, 48, 3),),
+        739_003 - 577 + 8 * 257,
+        float32=("logits",),
+    ),
     Module("autoencoder", lambda dtype: Autoencoder(TINY, dtype=dtype), ((2, 48, 48, 3),), 35_731),
+    Module(
+        "classifier",
+        lambda dtype: Classifier(TINY, turns=True, dtype=dtype),
+        ((2, 48, 48, 3),),
+        738_940,
+        call=lambda module, inputs, training: {"logits": module(*inputs, training=training)},
+        float32=("logits",),
+    ),
     Module(
         "gan",
         lambda dtype: DamageRepairGAN(TINY, dtype=dtype),

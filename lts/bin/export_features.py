@@ -1,4 +1,6 @@
-"""Stage 3: exports the discriminator as a SavedModel, or an untrained one to compare with.
+"""Stage 3: exports the discriminator of a run as a SavedModel, or an untrained one to compare with.
+
+Of a run of stage 1 the encoder is exported.
 
 python -m lts.bin.export_features --workdir=runs/gan --output=runs/features
 python -m lts.bin.export_features --preset=small --random_weights --seed=1 --dataset=folder:PHOTOS --output=runs/random

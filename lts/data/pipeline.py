@@ -22,6 +22,7 @@ def training_batches(
     first_step: int = 0,
     replicas: int = 1,
     machine: tuple[int, int] = (0, 1),
+    labels: bool = False,
 ) -> tf.data.Dataset:
     """Batches of augmented images, shuffled anew every epoch (ours; augmentation: release).
 
@@ -34,6 +35,7 @@ def training_batches(
       first_step: number of steps to leave out at the beginning, at no cost.
       replicas: equal parts that a batch is handed out in, over all machines; `batch_size` is a multiple.
       machine: (index, number) of machines: only the index's parts of every batch are made.
+      labels: with int32 labels [batch_size / replicas]; the source must have some.
 
     Returns:
       Dataset of float32 [batch_size / replicas, image_size, image_size, 3] in [-1, 1], the parts of a batch one after
@@ -41,21 +43,24 @@ def training_batches(
       one and the beginning of the next.
     """
     count = source.num_examples
-
     index, machines = machine
     own = batch_size // machines  # images of a batch that are made here
+    known = tf.constant(source.labels, tf.int32) if labels else None
 
-    def crop(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def crop(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = number // own * batch_size + index * own + number % own
         epoch = position // count
         which = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
-        return random_crop(source.read(which), tf.stack([seed, position]), image)
+        crop, draws = random_crop(source.read(which), tf.stack([seed, position]), image)
+        return (crop, draws, known[which]) if labels else (crop, draws)
+
+    def finish(crops: tf.Tensor, draws: tf.Tensor, *more: tf.Tensor):
+        images = flip_and_colour(crops, draws, image)
+        return (images, *more) if labels else images
 
     numbers = tf.data.Dataset.range(first_step * own, (first_step + steps) * own)
     crops = numbers.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size // replicas, drop_remainder=True)
-    return _in_order(
-        crops.map(lambda crops, draws: flip_and_colour(crops, draws, image), num_parallel_calls=tf.data.AUTOTUNE)
-    )
+    return _in_order(crops.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def test_batches(

@@ -1,7 +1,6 @@
 """Stage 2: repair against discriminator, as a keras.Model with its own train_step (paper section 3; release)."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lts import losses
@@ -120,13 +119,14 @@ class DamageRepairGAN(keras.Model):
           training: batch norm mode of repair network and discriminator.
 
         Returns:
-          The discriminator's dict for [reconstructions; repaired images], real
-          first, and `reconstruction` and `repaired` [B, H, W, 3].
+          The discriminator's dict for [reconstructions; repaired images] (`real_images`: what stands first), and
+          `reconstruction` and `repaired` [B, H, W, 3].
         """
         features = tf.stop_gradient(self.encoder(images))
         reconstruction = tf.stop_gradient(self.decoder(features))
         repaired = self.repaired(features, keep, training)
-        both = tf.concat([reconstruction, repaired], 0)
+        real = reconstruction if self.config.loss.real_images == "reconstruction" else tf.cast(images, repaired.dtype)
+        both = tf.concat([real, repaired], 0)
         out = self.discriminator(both, training=training, dropout=dropout)
         return {**out, "reconstruction": reconstruction, "repaired": repaired}
 
@@ -215,9 +215,7 @@ class DamageRepairGAN(keras.Model):
 
     def filters(self):
         """Kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
-        conv_1 = self.discriminator.trunk.convs[0]
-        kernels = [keras.ops.convert_to_numpy(block.kernel) for block in getattr(conv_1, "blocks", [conv_1])]
-        return np.concatenate(kernels, -1)
+        return self.discriminator.first_kernels()
 
     def histograms(self, images) -> dict:
         """Name to tensor: weights of both players, their gradients on images [B, H, W, 3], and activations.

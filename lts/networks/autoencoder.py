@@ -3,6 +3,7 @@
 import keras
 
 from lts.config import AutoencoderConfig
+from lts.networks.geometry import LAYERS
 from lts.networks.layers import ConvBlock, upsample_bilinear
 
 
@@ -44,10 +45,18 @@ class Encoder(keras.Model):
 
     def call(self, images, training=False):
         """Features [B, h, w, widths[-1]] of images [B, H, W, 3] in [-1, 1]; h = H / 2 ** num_strides."""
-        x = images
-        for block in self.blocks:
-            x = block(x, training=training)
-        return x
+        return self._forward(images, training)[-1]
+
+    def endpoints(self, images, training=False, last=None) -> dict:
+        """Activations of the layers by the names of the trunk's, conv_1 for the first, up to `last`: export alone."""
+        count = LAYERS.index(last) + 1 if last else len(self.blocks)
+        return dict(zip(LAYERS, self._forward(images, training, count), strict=False))
+
+    def _forward(self, images, training, count=None) -> list:
+        outputs = [images]
+        for block in self.blocks[:count]:
+            outputs.append(block(outputs[-1], training=training))
+        return outputs[1:]
 
     def get_config(self):
         return {**super().get_config(), "config": vars(self.config)}

@@ -1,64 +1,16 @@
 """The discriminator C: AlexNet trunk, mask head, real/fake head (paper section 3; release)."""
 
-import dataclasses
-
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lts.config import DiscriminatorConfig
 from lts.networks.autoencoder import _tuples
+from lts.networks.geometry import KERNELS, LAYERS, POOLED
 from lts.networks.layers import ConvBlock, GroupedConvBlock, local_response_norm, max_pool
 
 MEAN_RGB = (123.68, 116.78, 103.94)  # of 0..255 images (release)
-LAYERS = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
-KERNELS = (None, 5, 3, 3, 3)  # of conv_1 (from the configuration) to conv_5 (release)
-POOLED = ("conv_1", "conv_2")  # a 3x3 max-pool of stride 2 stands behind them (release)
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerGeometry:
-    """Where a layer of the trunk looks, and how large it is.
-
-    Attributes:
-      name: of the layer.
-      channels: of its map.
-      stride: pixels between two neighbouring cells.
-      receptive_field: pixels a side that a cell sees.
-      smallest: pixels a side of the smallest image that it takes.
-      parameters: trainable ones.
-      padding: "SAME" or "VALID", of conv_1 and the pools.
-    """
-
-    name: str
-    channels: int
-    stride: int
-    receptive_field: int
-    smallest: int
-    parameters: int
-    padding: str
-
-    def cells(self, size: int) -> int:
-        """Cells of its map along a side of `size` pixels."""
-        return -(-size // self.stride) if self.padding == "SAME" else (size - self.smallest) // self.stride + 1
-
-
-def geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
-    """Conv_1 to conv_5: in the release conv_5 has stride 16 and sees 163 pixels, and all have 2,334,080 parameters."""
-    layers, inputs, field, stride = [], 3, 1, config.conv_1_stride
-    needed = 1  # cells along a side of conv_1's map that make one of this layer
-    kernels = (config.conv_1_kernel, *KERNELS[1:])
-    for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
-        field += (kernel - 1) * (1 if name == "conv_1" else stride)
-        smallest = max(config.conv_1_kernel + (needed - 1) * config.conv_1_stride, stride)
-        vectors = 2 if config.trunk_norm == "batch_norm" else 1  # gamma and beta; or biases or beta
-        parameters = kernel * kernel * inputs // groups * width + vectors * width
-        layers.append(LayerGeometry(name, width, stride, field, smallest, parameters, config.disc_padding))
-        if name in POOLED:
-            field += 2 * stride
-            stride *= 2
-            needed = 2 * needed + 1 if config.disc_padding == "VALID" else 1
-        inputs = width
-    return layers
+HEAD = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1}  # of fc_1, fc_2 and mask head (release)
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -142,42 +94,47 @@ class Trunk(keras.Model):
 
 
 @keras.saving.register_keras_serializable("lts")
-class Discriminator(keras.Model):
-    """The trunk with its two heads (paper section 3; release).
+class TrunkClassifier(keras.Model):
+    """The trunk with AlexNet's fully connected head: fc_1 over the whole grid, batch norm without gamma, dropout, fc_2.
 
-    The mask head predicts for each cell whether it was kept; the real/fake head
-    is AlexNet's fc_1 (over the whole grid, batch norm without gamma, dropout)
-    and a linear layer to (fake, real). [8, 96, 96, 3] images give logits [8, 2]
-    and mask logits [8, 6, 6].
+    With the release's widths [8, 96, 96, 3] images give fc_1 [8, 1, 1, 4096] and logits [8, classes].
 
     Args:
-      config: of trunk and heads.
+      config: of trunk and head.
       grid: cells a side of conv_5 at the training size; fc_1's kernel.
+      classes: number of logits.
       **batch_norm: the bn_... arguments of `ConvBlock`.
     """
 
-    def __init__(self, config: DiscriminatorConfig, grid: int = 6, name="discriminator", dtype=None, **batch_norm):
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        grid: int = 6,
+        classes: int = 2,
+        name="trunk_classifier",
+        dtype=None,
+        **batch_norm,
+    ):
         super().__init__(name=name, dtype=dtype)
-        self.config, self.grid, self.batch_norm = config, grid, batch_norm
-        options = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1}
+        self.config, self.grid, self.classes, self.batch_norm = config, grid, classes, batch_norm
         norm = {"norm": "shift", "activation": "relu", **batch_norm}
         self.trunk = Trunk(config, dtype=self.dtype_policy, **batch_norm)
         self.fc_1 = ConvBlock(
-            config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **options
+            config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **HEAD
         )
+        self._make_outputs()
+
+    def _make_outputs(self) -> None:
         # Logits are float32 under every policy (and fc_2 in bfloat16 corrupts the heap: BUILD_NOTES, "bfloat16").
-        self.mask_head = ConvBlock(1, 3, name="mask_head", dtype="float32", **options)
-        self.fc_2 = ConvBlock(2, 1, padding="VALID", name="fc_2", dtype="float32", **options)
+        self.fc_2 = ConvBlock(self.classes, 1, padding="VALID", name="fc_2", dtype="float32", **HEAD)
 
     def build(self, input_shape):
         self.trunk.build(input_shape)
-        top = (None, None, None, self.config.trunk_widths[-1])
-        self.mask_head.build(top)
-        self.fc_1.build(top)
+        self.fc_1.build((None, None, None, self.config.trunk_widths[-1]))
         self.fc_2.build((None, None, None, self.config.fc_width))
 
     def call(self, images, training=False, dropout=None):
-        """Both predictions.
+        """Logits and all that lies before them.
 
         Args:
           images: [B, H, W, 3] in [-1, 1].
@@ -186,26 +143,65 @@ class Discriminator(keras.Model):
             kept units are divided by `dropout_keep`. It is drawn by the caller.
 
         Returns:
-          Dict of float32 `logits` [B, 2] (class 1 = real) and `mask_logits`
-          [B, h, w] (positive = kept), and `conv_1`..`conv_5`, `fc_1` (before
-          dropout). Images larger than the training size give `logits` as the
-          mean over positions; for smaller ones conv_5 is padded with zeros.
+          Dict of float32 `logits` [B, classes], and `conv_1`..`conv_5`, `fc_1` (before dropout). Images larger than the
+          training size give `logits` as the mean over positions; for smaller ones conv_5 is padded with zeros.
         """
         endpoints = self.trunk(images, training=training)
-        top = endpoints["conv_5"]
-        hidden = self.fc_1(_at_least(top, self.grid), training=training)
+        hidden = self.fc_1(_at_least(endpoints["conv_5"], self.grid), training=training)
         kept = hidden
         if dropout is not None:
             kept = hidden * tf.cast(dropout, hidden.dtype) / self.config.dropout_keep
-        logits = tf.reduce_mean(self.fc_2(kept), [1, 2])
-        return {**endpoints, "fc_1": hidden, "logits": logits, "mask_logits": self.mask_head(top)[..., 0]}
+        return {**endpoints, "fc_1": hidden, "logits": tf.reduce_mean(self.fc_2(kept), [1, 2])}
+
+    def first_kernels(self) -> np.ndarray:
+        """Kernels [k, k, 3, n] of conv_1, for pictures; [k, k, 1, n] if it has 3 groups."""
+        conv_1 = self.trunk.convs[0]
+        kernels = [keras.ops.convert_to_numpy(block.kernel) for block in getattr(conv_1, "blocks", [conv_1])]
+        return np.concatenate(kernels, -1)
 
     def get_config(self):
-        return {**super().get_config(), "config": vars(self.config), "grid": self.grid, **self.batch_norm}
+        config = {"config": vars(self.config), "grid": self.grid, "classes": self.classes, **self.batch_norm}
+        return {**super().get_config(), **config}
 
     @classmethod
     def from_config(cls, config):
         return cls(DiscriminatorConfig(**_tuples(config.pop("config"))), **config)
+
+
+@keras.saving.register_keras_serializable("lts")
+class Discriminator(TrunkClassifier):
+    """The trunk with its two heads (paper section 3; release).
+
+    The mask head predicts for each cell whether it was kept; the real/fake head
+    is the classifier's, with the classes (fake, real). [8, 96, 96, 3] images give
+    logits [8, 2] and mask logits [8, 6, 6].
+
+    Args:
+      config: of trunk and heads.
+      grid: cells a side of conv_5 at the training size; fc_1's kernel.
+      **batch_norm: the bn_... arguments of `ConvBlock`.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, grid: int = 6, name="discriminator", dtype=None, **batch_norm):
+        super().__init__(config, grid, name=name, dtype=dtype, **batch_norm)
+
+    def _make_outputs(self) -> None:
+        self.mask_head = ConvBlock(1, 3, name="mask_head", dtype="float32", **HEAD)
+        super()._make_outputs()
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.mask_head.build((None, None, None, self.config.trunk_widths[-1]))
+
+    def call(self, images, training=False, dropout=None):
+        """The classifier's dict, class 1 = real, with float32 `mask_logits` [B, h, w], positive = kept."""
+        out = super().call(images, training=training, dropout=dropout)
+        return {**out, "mask_logits": self.mask_head(out["conv_5"])[..., 0]}
+
+    def get_config(self):
+        config = super().get_config()
+        del config["classes"]
+        return config
 
 
 def _at_least(x, size: int):

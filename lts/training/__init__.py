@@ -4,17 +4,20 @@ from lts.options import Options
 from lts.training.exporting import export_random, export_run
 from lts.training.importing import import_checkpoint
 from lts.training.strategy import build_strategy
-from lts.training.train import Result, train
+from lts.training.task import Result, Task, run
+from lts.training.train import train
 from lts.training.workdir import TrainingError, read_record
 
 __all__ = [
     "Options",
     "Result",
+    "Task",
     "TrainingError",
     "build_strategy",
     "export_random",
     "export_run",
     "import_checkpoint",
     "read_record",
+    "run",
     "train",
 ]

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from lts import __version__, data, provenance, saved_model
 from lts.config import Config
-from lts.networks.autoencoder import batch_norm_options
-from lts.networks.discriminator import Discriminator
+from lts.models.classifier import TURNS
+from lts.networks.autoencoder import Encoder, batch_norm_options
+from lts.networks.discriminator import Discriminator, TrunkClassifier
 from lts.training import imported
 from lts.training import workdir as runs
+from lts.training.train import SECTION
 from lts.training.workdir import TrainingError
 
 STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
@@ -23,10 +25,11 @@ STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statisti
 def export_run(
     workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw", formats: Sequence[str] = ()
 ) -> int:
-    """Exports the discriminator of a stage 2 run.
+    """Exports the features that a run has trained: of stage 2 the discriminator.
 
     Args:
-      workdir: of the run; its newest whole checkpoint is taken.
+      workdir: of the run; its newest whole checkpoint is taken. Of stage 1 the encoder is exported, of "rotation" and
+        "supervised" the trunk.
       output: folder of the SavedModel.
       weights: "raw", or "averaged": the moving average that the run kept of every weight (`average_decay`). Batch norm
         statistics are those of the run either way.
@@ -36,25 +39,25 @@ def export_run(
       The step of the checkpoint.
 
     Raises:
-      TrainingError: not a stage 2 run, no checkpoint, no averages in it, or an imported run without trained features.
+      TrainingError: no run, no checkpoint, no averages in it, or an imported run without trained features.
     """
     record = runs.read_record(workdir)
-    if record["stage"] != "gan":
-        raise TrainingError(f"{workdir} is a run of stage {record['stage']!r}: only train_gan makes a discriminator")
-    config = record["config"]
-    if weights == "averaged" and not config.stage_2.average_decay:
+    config, stage = record["config"], record["stage"]
+    settings = getattr(config, SECTION[stage])
+    if weights == "averaged" and not settings.average_decay:
         raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
-    discriminator = _build(config)
-    step = runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=discriminator)
+    network, name = _network(config, stage, record.get("classes", TURNS))
+    step = runs.restore_networks(workdir, averaged=weights == "averaged", **{name: network})
     imported.check_features(workdir, step, weights)
-    facts = {"step": step, "seed": config.stage_2.seed}
+    facts = {"stage": stage, "step": step, "seed": settings.seed, "spot": stage == "gan"}
+    facts |= {"network": "encoder" if stage == "autoencoder" else "trunk"}
     facts |= {key: record[key] for key in ("dataset", "split") if key in record}  # not there: imported, never trained
     facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
     facts |= {key: record.get(key) for key in ("hardware", "commit")}
     if "imported" in record:
         untrained = imported.untrained(workdir, step, "discriminator/")
         facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
-    saved_model.export(discriminator, output, _description(config, "trained", facts), formats)
+    saved_model.export(network, output, _description(config, "trained", facts), formats)
     return step
 
 
@@ -74,7 +77,7 @@ def export_random(
       formats: beside the SavedModel, see `lts.conversion`.
     """
     keras.utils.set_random_seed(seed)
-    discriminator = _build(config)
+    discriminator, _ = _network(config, "gan")
     step = tf.function(lambda images: discriminator(images, training=True)["logits"])
     batches = data.training_batches(
         source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
@@ -86,22 +89,29 @@ def export_random(
     saved_model.export(discriminator, output, _description(config, "random", facts), formats)
 
 
-def _build(config: Config) -> Discriminator:
-    size = config.image.image_size
-    discriminator = Discriminator(config.discriminator, config.mask_grid, **batch_norm_options(config.autoencoder))
-    discriminator.build((None, size, size, 3))
-    return discriminator
+def _network(config: Config, stage: str, classes: int = TURNS) -> tuple[keras.Model, str]:
+    """The network whose layers are a run's features, built, and its name in the run's model."""
+    options = batch_norm_options(config.autoencoder)
+    if stage == "autoencoder":
+        network, name = Encoder(config.autoencoder), "encoder"
+    elif stage == "gan":
+        network, name = Discriminator(config.discriminator, config.mask_grid, **options), "discriminator"
+    else:
+        network, name = TrunkClassifier(config.discriminator, config.discriminator_grid, classes, **options), "network"
+    network.build((None, config.image.image_size, config.image.image_size, 3))
+    return network, name
 
 
 def _seconds(workdir: str | os.PathLike, record: dict) -> dict[str, float]:
     """Seconds of training by stage, from the images/s that the runs noted; stage 1 if its folder is still there."""
     seconds = {}
-    for stage, section, folder in (("stage 1", "stage_1", record.get("autoencoder")), ("stage 2", "stage_2", workdir)):
+    own = "stage 1" if record["stage"] == "autoencoder" else "stage 2"
+    for stage, folder in (("stage 1", record.get("autoencoder")), (own, workdir)):
         path = pathlib.Path(folder or "") / "metrics.jsonl"
         if folder and path.exists():
             whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             lines = [json.loads(line) for line in whole]
-            batch = getattr(record["config"], section).batch_size
+            batch = getattr(record["config"], stage.replace(" ", "_")).batch_size
             steps = itertools.pairwise([imported.first_step(folder), *(line["step"] for line in lines)])
             spent = zip(steps, lines, strict=True)
             seconds[stage] = round(

@@ -12,7 +12,8 @@ from lts.config import Config, StageConfig
 from lts.reference import AVERAGE, MOMENTS, POWERS, STEP, CheckpointError, ReleaseCheckpoint, release_variables
 from lts.training import workdir as runs
 from lts.training.import_report import Report, Taken
-from lts.training.train import SECTION, build_model, checkpoint_items
+from lts.training.task import checkpoint_items
+from lts.training.train import SECTION, build_model
 from lts.training.workdir import Checkpoints, TrainingError
 
 NETWORKS = {"autoencoder": ("encoder", "decoder"), "gan": ("encoder", "decoder", "repair", "discriminator")}

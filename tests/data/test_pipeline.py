@@ -1,5 +1,7 @@
 """Batches are a function of (seed, step), and epochs are whole."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -109,3 +111,13 @@ def test_batch_shapes_are_known_to_the_graph():
     assert training.element_spec == tf.TensorSpec([2, 16, 16, 3], tf.float32)
     testing = data.test_batches(noise(3), CONFIG, batch_size=2)
     assert testing.element_spec == tf.TensorSpec([None, 16, 16, 3], tf.uint8)
+
+
+def test_labels_stay_beside_their_images():
+    # wrong: labels in the order of the source
+    source = dataclasses.replace(numbered(50), labels=np.arange(50) * 3)
+    labelled = data.training_batches(source, PLAIN, batch_size=10, seed=1, steps=7, labels=True)
+    alone = data.training_batches(source, PLAIN, batch_size=10, seed=1, steps=7)
+    for (images, labels), same in zip(labelled, alone, strict=True):
+        np.testing.assert_array_equal(images, same)
+        np.testing.assert_array_equal(labels, 3 * numbers(tf.data.Dataset.from_tensors(images)))

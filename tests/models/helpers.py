@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from lts.config import Config, preset
 from lts.models.autoencoder import Autoencoder
+from lts.models.classifier import Classifier
 from lts.models.gan import DamageRepairGAN
 from lts.training.optimizers import build_optimizer
 
@@ -35,6 +36,16 @@ def autoencoder(dtype="float32", **overrides) -> Autoencoder:
     model = Autoencoder(small_config(**overrides), dtype=dtype)
     model.build((None, 32, 32, 3))
     model.compile(optimizer=build_optimizer(model.config.stage_1, 100, 3e-4))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def classifier(turns=False, dtype="float32", **overrides) -> Classifier:
+    """A compiled classifier of 5 classes, or of turns, the same at every call."""
+    keras.utils.set_random_seed(1)
+    model = Classifier(small_config(**overrides), 4 if turns else 5, turns, dtype=dtype)
+    model.build((None, 32, 32, 3))
+    model.compile(optimizer=build_optimizer(model.config.stage_2, 100, model.config.stage_2.learning_rate))
     model.optimizer.build(model.trainable_variables)
     return model
 

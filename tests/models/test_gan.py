@@ -126,6 +126,18 @@ def test_pixels_with_a_reconstruction_loss(reconstruct, pixels):
     np.testing.assert_allclose(loss, 30 * chosen.mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("real_images", ["reconstruction", "image"])
+def test_what_is_shown_as_real(real_images):
+    """The discriminator's first half sees the reconstructions, or the images as they are."""
+    model = gan(real_images=real_images)
+    keep = tf.ones([4, 4, 4, 1])
+    out = model.forward(images(), keep, training=False)
+    shown = images() if real_images == "image" else out["reconstruction"]
+    alone = model.discriminator(shown, training=False)
+    np.testing.assert_allclose(out["logits"][:4], alone["logits"], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(out["reconstruction"], images(), atol=1e-2)
+
+
 @pytest.mark.parametrize("kept", [0.0, 1.0])
 def test_masks_at_the_ends(kept):
     """Nothing kept: loss 0 and finite gradients. Everything kept: the repaired image is the reconstruction."""

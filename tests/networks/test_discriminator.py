@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.networks.autoencoder import Decoder, Encoder
-from lts.networks.discriminator import Discriminator, Trunk, geometry
+from lts.networks.discriminator import Discriminator, Trunk
+from lts.networks.geometry import trunk_geometry
 from lts.networks.repair import RepairNetwork
 from tests import oracles
 
@@ -122,7 +123,7 @@ def test_geometry(padding, norm):
     config = dataclasses.replace(TINY, disc_padding=padding, trunk_norm=norm)
     trunk = Trunk(config)
     trunk.build((None, 64, 64, 3))
-    for layer, conv in zip(geometry(config), trunk.convs, strict=True):
+    for layer, conv in zip(trunk_geometry(config), trunk.convs, strict=True):
         for size in {layer.smallest, layer.smallest + 1, 50, 63, 64}:
             cells = trunk(tf.zeros([1, size, size, 3]), last=layer.name)[layer.name].shape[1]
             assert cells == layer.cells(size)
@@ -140,7 +141,7 @@ def test_receptive_field():
     trunk.build((None, size, size, 3))
     for variable in trunk.trainable_variables:
         variable.assign(tf.abs(variable))  # no ReLU that hides an edge
-    layers = geometry(config)
+    layers = trunk_geometry(config)
     image = tf.Variable(tf.random.stateless_uniform([1, size, size, 3], [1, 2]))
     for layer in layers:
         with tf.GradientTape() as tape:

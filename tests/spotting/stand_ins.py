@@ -8,7 +8,8 @@ from PIL import Image
 
 from lts import config as configs
 from lts.training import workdir as runs
-from lts.training.train import build_model, checkpoint_items
+from lts.training.task import checkpoint_items
+from lts.training.train import build_model
 from tests.training.runs import TINY
 
 FIELDS = dict(flag.removeprefix("--").split("=") for flag in TINY)

@@ -16,7 +16,9 @@ from PIL import Image
 
 from lts.config import preset
 from lts.training import workdir as runs_folder
-from lts.training.train import build_model, checkpoint_items, steps_done
+from lts.training.loop import steps_done
+from lts.training.task import checkpoint_items
+from lts.training.train import build_model
 from lts.training.workdir import Checkpoints, TrainingError
 from tests.training import runs
 

@@ -10,7 +10,9 @@ from lts.reference import CheckpointError
 from lts.training import export_run, imported
 from lts.training import workdir as runs
 from lts.training.importing import import_checkpoint
-from lts.training.train import build_model, checkpoint_items, steps_done
+from lts.training.loop import steps_done
+from lts.training.task import checkpoint_items
+from lts.training.train import build_model
 from lts.training.workdir import Checkpoints, TrainingError
 from tests.training import release
 from tests.training.release import STEP, save, tensors_of, tiny, trained, variables_of

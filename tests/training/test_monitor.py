@@ -13,7 +13,7 @@ from lts.config import SECTIONS, fields_of, preset
 from lts.networks.naming import variables_by_path
 from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, picture_strip, scalar_tag
 from lts.training.pictures import weights_montage
-from lts.training.train import checkpoint_items
+from lts.training.task import checkpoint_items
 from tests.models.helpers import autoencoder, gan, images
 
 

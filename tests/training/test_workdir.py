@@ -10,7 +10,9 @@ from lts import files
 from lts.config import preset
 from lts.networks.naming import variables_by_path
 from lts.training import workdir as runs
-from lts.training.train import _check_autoencoder, build_model, checkpoint_items, steps_done
+from lts.training.loop import steps_done
+from lts.training.task import checkpoint_items
+from lts.training.train import _check_autoencoder, build_model
 from lts.training.workdir import Checkpoints, TrainingError, read_checkpoint
 
 

@@ -1,0 +1,133 @@
+"""The discriminator's trunk as an ordinary classifier, of turned images or of labels: the method's rivals (ours)."""
+
+import keras
+import tensorflow as tf
+
+from lts import losses
+from lts.config import Config
+from lts.models import common
+from lts.networks.autoencoder import batch_norm_options
+from lts.networks.discriminator import TrunkClassifier
+
+TURNS = 4  # by 0, 90, 180 and 270 degrees
+
+
+@keras.saving.register_keras_serializable("lts")
+class Classifier(keras.Model):
+    """Softmax cross entropy + L2 on trunk, fc_1 and fc_2, which are the discriminator's (ours).
+
+    With `turns` the task is rotation prediction: every image of a batch is shown
+    in all four turns, and the class is the turn (Gidaris et al., 2018). An
+    [8, 64, 64, 3] batch is then 32 images to the network.
+
+    Args:
+      config: the run's configuration.
+      classes: to tell apart.
+      turns: learn the turn of images instead of labels.
+
+    Example:
+      >>> model = Classifier(preset("small"), classes=10)
+      >>> model.compile(optimizer=build_optimizer(config.stage_2, steps, 1e-3))
+      >>> model.fit(batches)  # images [B, H, W, 3] in [-1, 1] and int labels [B]; images alone with `turns`
+    """
+
+    METRICS = ("loss", "classification", "accuracy", "l2", "gradient_norm")
+
+    def __init__(self, config: Config, classes: int = TURNS, turns: bool = False, name="classifier", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.config, self.classes, self.turns = config, classes, turns
+        options = batch_norm_options(config.autoencoder)
+        self.network = TrunkClassifier(
+            config.discriminator, config.discriminator_grid, classes, dtype=self.dtype_policy, **options
+        )
+        self.means = common.RunningMeans(self.METRICS)
+
+    def build(self, input_shape):
+        self.network.build(input_shape)
+
+    @property
+    def metrics(self):
+        """What Keras resets at the beginning of an epoch or an evaluation."""
+        return [self.means]
+
+    def call(self, images, training=False):
+        """Logits [B, classes], float32, of images [B, H, W, 3] in [-1, 1]."""
+        return self.network(images, training=training)["logits"]
+
+    def examples(self, batch):
+        """(images [N, H, W, 3], classes [N]) of a batch: itself, or its images in all turns with N = 4 B."""
+        if not self.turns:
+            return batch
+        turned = [tf.image.rot90(batch, turn) for turn in range(TURNS)]
+        return tf.concat(turned, 0), tf.repeat(tf.range(TURNS), tf.shape(batch)[0])
+
+    def compute_losses(self, images, labels, dropout=None, training=True) -> dict:
+        """Scalars: `classification`, `l2`, their sum `loss`, and the share of right answers, `accuracy`."""
+        logits = self.network(images, training=training, dropout=dropout)["logits"]
+        terms = {
+            "classification": losses.classification(logits, labels),
+            "l2": losses.l2(common.kernels(self.network), self.config.loss.weight_decay),
+        }
+        right = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
+        return {"loss": tf.add_n(list(terms.values())), **terms, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
+
+    def gradients(self, batch):
+        """(losses, raw gradients of a replica's share of the loss to the trainable variables) of a batch."""
+        images, labels = self.examples(batch)
+        with tf.GradientTape() as tape:
+            terms = self.compute_losses(images, labels, self.draw(tf.shape(images)[0]))
+            share = common.replica_share(terms["loss"])
+        return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
+
+    def draw(self, count):
+        """Dropout [count, 1, 1, fc_width], 1 = kept, a function of (seed, step, position in the global batch)."""
+        settings, disc = self.config.stage_2, self.config.discriminator
+        seed = tf.stack([settings.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        numbers = common.local_rows(
+            lambda shape: tf.random.stateless_uniform(shape, seed), [count, 1, 1, disc.fc_width]
+        )
+        return tf.cast(numbers < disc.dropout_keep, tf.float32)
+
+    def train_step(self, batch):
+        """One step on a batch as `examples` takes it; returns the means since the last reset."""
+        terms, gradients = self.gradients(batch)
+        values = common.replica_means(terms)
+        with tf.control_dependencies(common.checks(values)):
+            self.optimizer.apply(gradients, self.trainable_variables)
+            values["gradient_norm"] = common.gradient_norm(self.optimizer)
+        return self.means.update(values)
+
+    def test_step(self, batch):
+        """Losses and accuracy with inference batch norm, without dropout."""
+        return self.means.update(common.replica_means(self.compute_losses(*self.examples(batch), training=False)))
+
+    def pictures(self, batch) -> dict:
+        """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        if not self.turns:
+            return {"image": batch[0]}
+        return {f"turned by {90 * turn}": tf.image.rot90(batch, turn) for turn in range(TURNS)}
+
+    def filters(self):
+        """Kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
+        return self.network.first_kernels()
+
+    def histograms(self, batch) -> dict:
+        """Name to tensor: weights, their gradients on a batch, and activations in training mode."""
+        images, _ = self.examples(batch)
+        with common.leaving_no_trace(self):
+            _, gradients = self.gradients(batch)
+            activations = self.network(images, training=True)
+        named = common.with_gradients(self, self.trainable_variables, gradients)
+        return {**named, **{f"activations/{name}": value for name, value in activations.items()}}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "config": self.config.to_dict(),
+            "classes": self.classes,
+            "turns": self.turns,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(Config.from_dict(config.pop("config")), **config)
