@@ -1,1 +1,1 @@
-"""Transfer to PASCAL VOC: classification, detection and segmentation."""
+"""PASCAL VOC transfer: the data, pictures, proposals and metrics that the three VOC binaries share."""

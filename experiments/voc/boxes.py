@@ -23,9 +23,10 @@ def sides(boxes: tf.Tensor) -> tf.Tensor:
 
 def iou(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Intersection over union: boxes [n, 4] and [m, 4] to [n, m]; 0 where neither has an area."""
-    a, b = first[:, None], second[None]
-    corners = tf.concat([tf.maximum(a[..., :2], b[..., :2]), tf.minimum(a[..., 2:], b[..., 2:])], -1)  # [n, m, 4]
-    shared, area, other = (tf.reduce_prod(sides(boxes), -1) for boxes in (corners, a, b))
+    a, b = tf.unstack(first[:, None], axis=-1), tf.unstack(second[None], axis=-1)  # four of [n, 1], four of [1, m]
+    shared = tf.nn.relu(tf.minimum(a[2], b[2]) - tf.maximum(a[0], b[0]))  # rows
+    shared *= tf.nn.relu(tf.minimum(a[3], b[3]) - tf.maximum(a[1], b[1]))
+    area, other = (tf.reduce_prod(sides(boxes), -1) for boxes in (first[:, None], second[None]))
     return tf.math.divide_no_nan(shared, area + other - shared)
 
 
@@ -207,7 +208,7 @@ class Found(NamedTuple):
     """Detections in one image, from the highest score: fields as in `experiments.voc.metrics.Detections`."""
 
     boxes: tf.Tensor
-    classes: tf.Tensor
+    labels: tf.Tensor
     scores: tf.Tensor
 
 

@@ -20,26 +20,26 @@ class Detections(NamedTuple):
 
     Attributes:
       boxes: float [n, 4]: ymin, xmin, ymax, xmax in pixels, half-open.
-      classes: int [n], from 0, without background.
+      labels: int [n], from 0, without background.
       scores: float [n].
     """
 
     boxes: np.ndarray
-    classes: np.ndarray
+    labels: np.ndarray
     scores: np.ndarray
 
 
 class Truths(NamedTuple):
-    """What there is in one image.
+    """What there is in one image; anything with these attributes serves.
 
     Attributes:
       boxes: float [m, 4]: ymin, xmin, ymax, xmax in pixels, half-open.
-      classes: int [m], from 0, without background.
+      labels: int [m], from 0, without background.
       difficult: bool [m].
     """
 
     boxes: np.ndarray
-    classes: np.ndarray
+    labels: np.ndarray
     difficult: np.ndarray
 
 
@@ -234,9 +234,9 @@ def match(detections: Detections, truths: Truths, iou: float = 0.5) -> np.ndarra
       int8 [n]: `HIT`, `ALARM` or `IGNORED`.
     """
     outcome = np.full(len(detections.scores), ALARM, np.int8)
-    if not len(truths.classes):
+    if not len(truths.labels):
         return outcome
-    same = np.asarray(detections.classes)[:, None] == np.asarray(truths.classes)[None]
+    same = np.asarray(detections.labels)[:, None] == np.asarray(truths.labels)[None]
     overlaps = np.where(same, box_iou(detections.boxes, truths.boxes), -1.0)  # [n, m]
     best, near = overlaps.argmax(axis=1), overlaps.max(axis=1) >= iou
     difficult = np.asarray(truths.difficult, bool)[best]
@@ -263,20 +263,20 @@ def detection_ap(
       iou: that a detection needs.
 
     Raises:
-      ValueError: as many detections as truths are wanted, and classes below `classes`.
+      ValueError: other numbers of images, or a label that is no class.
     """
     if len(detections) != len(truths):
         raise ValueError(f"every image needs both. Received: {len(detections)} detections and {len(truths)} truths")
     pairs, counts = zip(detections, truths, strict=True), [len(each.scores) for each in detections]
-    found, scores = (np.concatenate([[], *(getattr(d, name) for d in detections)]) for name in ("classes", "scores"))
-    there = np.concatenate([[], *(each.classes for each in truths)]).astype(np.int64)
+    found, scores = (np.concatenate([[], *(getattr(d, name) for d in detections)]) for name in ("labels", "scores"))
+    there = np.concatenate([[], *(each.labels for each in truths)]).astype(np.int64)
     for name, values in (("detections", found), ("truths", there)):
         if values.size and not 0 <= values.min() <= values.max() < classes:
-            raise ValueError(f"classes of {name} must be in 0..{classes - 1}. Received: {values.min()}..{values.max()}")
+            raise ValueError(f"labels of {name} must be in 0..{classes - 1}. Received: {values.min()}..{values.max()}")
     outcome = np.concatenate([np.zeros(0, np.int8), *(match(*pair, iou) for pair in pairs)])
     images = np.repeat(np.arange(len(detections)), counts)
     easy = np.concatenate([[], *(each.difficult for each in truths)]) == 0
-    place = np.repeat(np.arange(len(truths)), [len(each.classes) for each in truths]) * classes + there
+    place = np.repeat(np.arange(len(truths)), [len(each.labels) for each in truths]) * classes + there
     positives = np.bincount(place[easy], minlength=len(truths) * classes).reshape(-1, classes)  # [images, classes]
     rankings = []
     for number in range(classes):

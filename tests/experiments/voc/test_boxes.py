@@ -223,7 +223,7 @@ def test_detections(seed, limit):
     expected = slow_detections(scores, boxes, 0.4, limit, 0.3)
     assert 5 <= len(expected) < 72
     np.testing.assert_array_equal(found.scores, [score for score, _, _ in expected])
-    np.testing.assert_array_equal(found.classes, [label for _, label, _ in expected])
+    np.testing.assert_array_equal(found.labels, [label for _, label, _ in expected])
     np.testing.assert_allclose(found.boxes, [box for *_, box in expected], atol=1e-5)
 
 
@@ -233,7 +233,7 @@ def test_detections_by_hand():
     box, moved, far = [0.0, 0.0, 100.0, 100.0], [0.0, 0.0, 100.0, 80.0], [200.0, 0.0, 300.0, 100.0]
     boxes = tf.constant([[box, box], [moved, moved], [far, far]])
     found = detections(scores, boxes)
-    assert found.classes.numpy().tolist() == [0, 1]  # 0.8 falls to 0.9; 0.05 is not above the threshold
+    assert found.labels.numpy().tolist() == [0, 1]  # 0.8 falls to 0.9; 0.05 is not above the threshold
     assert found.boxes.numpy().tolist() == [box, moved]
     assert detections(scores, boxes, threshold=0.99).boxes.shape == (0, 4)
     assert tf.function(detections)(scores, boxes).scores.shape == (2,)

@@ -260,9 +260,9 @@ def test_matching_as_told_step_by_step(seed):
     outcome, taken = {}, set()
     for row in np.argsort(-detections.scores):
         best, nearest = -1.0, None
-        for number in range(len(truths.classes)):
+        for number in range(len(truths.labels)):
             overlap = box_iou(detections.boxes[row : row + 1], truths.boxes[number : number + 1]).item()
-            if truths.classes[number] == detections.classes[row] and overlap > best:
+            if truths.labels[number] == detections.labels[row] and overlap > best:
                 best, nearest = overlap, number
         if best < 0.5:
             outcome[row] = ALARM

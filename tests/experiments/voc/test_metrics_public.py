@@ -118,7 +118,7 @@ def test_detection_as_mapcalc(seed):
     def laid_out(which):
         moved = [each.boxes + 1000 * image for image, each in enumerate(which)]
         boxes = np.concatenate(moved)[:, [1, 0, 3, 2]] - [0, 0, 1, 1]
-        return {"boxes": boxes.tolist(), "labels": np.concatenate([each.classes for each in which]).tolist()}
+        return {"boxes": boxes.tolist(), "labels": np.concatenate([each.labels for each in which]).tolist()}
 
     found = laid_out(detections)
     scores = np.concatenate([each.scores for each in detections])
