@@ -153,14 +153,15 @@ def test_hard_negatives_come_first_then_easy_ones():
 
 
 def test_thresholds_themselves():
-    """IoU 0.5 is a positive, 0.1 a hard negative."""
-    truths, labels = tf.constant([[0.0, 0.0, 10.0, 10.0]]), tf.constant([7])
-    proposals = tf.constant([[0.0, 0.0, 10.0, 5.0], [0.0, 0.0, 10.0, 1.0], [50.0, 50.0, 60.0, 60.0]])
-    regions = sample_rois(proposals, truths, labels, [0, 0], count=8)
-    assert sorted(regions.boxes[:2].numpy().tolist()) == [[0, 0, 10, 5], [0, 0, 10, 10]]
-    assert regions.boxes[2].numpy().tolist() == [0, 0, 10, 1]
-    assert regions.classes.numpy().tolist() == [7, 7, 0, 0, 0, 0, 0, 0]
-    assert regions.weights.numpy().tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+    """IoU 0.5 is a positive where 0.5 is asked for, and IoU 0.25 a hard negative where 0.25 is."""
+    truths, labels = tf.constant([[0.0, 0.0, 10.0, 8.0]]), tf.constant([7])
+    half, quarter, easy = [0.0, 0.0, 10.0, 4.0], [0.0, 0.0, 10.0, 2.0], [50.0, 50.0, 60.0, 60.0]
+    for seed in range(10):
+        options = {"count": 3, "positive_share": 2 / 3, "negative_iou": 0.25}
+        regions = sample_rois(tf.constant([easy, half, easy, quarter]), truths, labels, [seed, 0], **options)
+        assert sorted(regions.boxes[:2].numpy().tolist()) == [half, truths[0].numpy().tolist()]
+        assert regions.boxes[2].numpy().tolist() == quarter
+        assert regions.classes.numpy().tolist() == [7, 7, 0]
 
 
 def test_no_more_positives_than_their_share():
