@@ -36,9 +36,11 @@ setup(
         "parquet": ["pyarrow>=16,<30"],
         "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
         "test": [
+            "mapcalc>=0.2.2,<0.3",
             "pyarrow>=16,<30",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
+            "pycocotools>=2.0.8,<3",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.6",
