@@ -1,7 +1,7 @@
 """Object proposals of a data set: searched for once and kept on disk, or read from a file.
 
-A proposal is a box that may hold an object of any class, (ymin, xmin, ymax, xmax) in pixels, from 0, half-open. The true
-boxes are not among them: a detector that trains on them adds them itself.
+A proposal is a box that may hold an object of any class, (ymin, xmin, ymax, xmax) in pixels, from 0, half-open. The
+true boxes are not among them: a detector that trains on them adds them itself.
 """
 
 import hashlib

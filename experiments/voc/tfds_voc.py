@@ -57,13 +57,13 @@ def _class_names(builder: Any, where: str) -> tuple[str, ...]:
     """Classes that the set declares; it must have the features of VOC."""
     features = builder.info.features
     needed = ("bbox", "is_difficult", "label")
-    has_all = {"image", "image/filename", "objects"} <= set(features) and set(needed) <= set(features["objects"])
-    if not has_all:
+    objects = getattr(features["objects"], "feature", {}) if "objects" in features else {}
+    if not ({"image", "image/filename"} <= set(features) and set(needed) <= set(objects)):
         raise DataError(
             f"{where} should have the features of VOC: image, image/filename and objects with {', '.join(needed)}. "
             f"Received: {', '.join(features)}"
         )
-    return tuple(features["objects"]["label"].names)
+    return tuple(objects["label"].names)
 
 
 def _selection(builder: Any, split: str, where: str) -> str:
