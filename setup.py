@@ -34,11 +34,13 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "parquet": ["pyarrow>=16,<30"],
+        "detection": ["opencv-contrib-python-headless>=4.10,<6"],
         "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
         "test": [
             "pyarrow>=16,<30",
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
+            "opencv-contrib-python-headless>=4.10,<6",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.6",

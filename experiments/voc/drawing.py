@@ -11,7 +11,6 @@ MARGIN = 3  # pixels around letters
 GAP = 6  # white pixels between panels
 OPACITY = 0.55  # of mask colours
 IGNORED = 255
-IGNORED_COLOUR = (224, 224, 224)  # VOC's own, nearly white
 BRIGHTEST = 255 * 0.6  # letters are black on lighter colours, white on darker ones
 
 
@@ -113,7 +112,6 @@ def draw_mask(
     """
     canvas = Image.fromarray(enlarge(image, long_side))
     palette = voc_palette()
-    palette[IGNORED] = IGNORED_COLOUR
     large = Image.fromarray(np.asarray(mask, np.uint8)).resize(canvas.size, Image.Resampling.NEAREST)
     drawn = Image.blend(canvas, Image.fromarray(palette[np.asarray(large)]), OPACITY)
     if not legend:

@@ -34,18 +34,20 @@ def import_opencv() -> Any:
     try:
         import cv2
 
-        return cv2 if hasattr(cv2.ximgproc, "segmentation") else None
+        cv2.ximgproc.segmentation  # noqa: B018
     except (ImportError, AttributeError):  # the latter: OpenCV without contrib
         raise ProposalError(
             "selective search needs OpenCV with its contrib modules, the extra `detection`: "
             "pip install opencv-contrib-python-headless; or give proposals in a file"
         ) from None
+    return cv2
 
 
 def search(image: np.ndarray, mode: str = "fast") -> np.ndarray:
     """Boxes that may hold an object, the largest first.
 
-    OpenCV finds the same boxes each time, but ranks them by random numbers; the order here is fixed.
+    OpenCV finds the same boxes each time, but ranks them by random numbers; the order here is fixed. Its versions 4 and
+    5 differ in a few boxes of a thousand.
 
     Args:
       image: uint8 [height, width, 3], RGB.

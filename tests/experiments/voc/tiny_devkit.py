@@ -41,7 +41,7 @@ def annotation(objects: list[TinyObject], height: int, width: int) -> str:
 
 
 def inside(one: TinyObject, height: int, width: int) -> np.ndarray:
-    """Pixels of a shape, bool [height, width]: birds are ellipses, cats rectangles, dogs diamonds, filling their box."""
+    """A shape that fills its box, bool [height, width]: birds are ellipses, cats rectangles, dogs diamonds."""
     y, x = np.mgrid[:height, :width] + 0.5
     ymin, xmin, ymax, xmax = one.box
     v, u = (2 * y - ymin - ymax) / (ymax - ymin), (2 * x - xmin - xmax) / (xmax - xmin)  # -1 to 1 within the box
