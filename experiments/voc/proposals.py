@@ -41,7 +41,7 @@ def search_proposals(
     Args:
       paths: the N image files.
       cache: folder of what was computed; made where there is none.
-      mode: "fast" | "quality"; quality finds about four times as many boxes in about three times the time.
+      mode: "fast" | "quality"; quality finds about three times as many boxes in three times the time.
       max_boxes: at most so many of an image, the largest; the cache keeps all.
       processes: how many work at once; None: one a core.
 
