@@ -121,9 +121,9 @@ if __name__ == "__main__":
 @needs_opencv
 def test_a_killed_search_goes_on_and_leaves_no_process(tmp_path):
     """SIGKILL, so that nothing can be tidied up: workers must see by themselves that their parent is gone."""
-    paths = [str(tmp_path / f"{index}.png") for index in range(16)]
+    paths = [str(tmp_path / f"{index}.png") for index in range(8)]
     for index, path in enumerate(paths):
-        Image.fromarray(picture(160, 200, seed=index)).save(path)
+        Image.fromarray(picture(120, 160, seed=index)).save(path)
     cache, script = tmp_path / "cache", tmp_path / "script.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
@@ -139,11 +139,11 @@ def test_a_killed_search_goes_on_and_leaves_no_process(tmp_path):
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
     done = {file: file.stat().st_mtime_ns for file in cache.glob("*.npz")}
-    assert 0 < len(done) < 16
+    assert 0 < len(done) < 8
     boxes = search_proposals(paths, cache, processes=1)
-    assert len(boxes) == 16
+    assert len(boxes) == 8
     assert {file: file.stat().st_mtime_ns for file in done} == done
-    assert len(list(cache.iterdir())) == 16  # nothing half-written is left
+    assert len(list(cache.iterdir())) == 8  # nothing half-written is left
 
 
 def test_workers_need_no_tensorflow():
