@@ -34,6 +34,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "parquet": ["pyarrow>=16,<30"],
+        "detection": ["opencv-contrib-python-headless>=4.10,<6"],
         "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
         "test": [
             "mapcalc>=0.2.2,<0.3",
@@ -41,6 +42,7 @@ setup(
             "onnx>=1.17,<2",
             "onnxruntime>=1.20,<2",
             "pycocotools>=2.0.8,<3",
+            "opencv-contrib-python-headless>=4.10,<6",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.6",

@@ -41,7 +41,7 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
       DataError: no such set or split, no network, no images in it, or no labels where they are needed.
     """
     where = f"tfds:{name}"
-    builder = _prepared_builder(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     image_key, label_key = _keys(builder, where)
     counts = {key: info.num_examples for key, info in builder.info.splits.items()}
     split = split or next((key for key in DEFAULT_SPLITS[purpose] if key in counts), DEFAULT_SPLITS[purpose][0])
@@ -50,15 +50,15 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
     selection = "+".join(f"{key}[{start}:{stop}]" for key, start, stop in pieces)
 
     def dataset() -> tf.data.Dataset:
-        return _examples(builder, selection, [image_key]).map(lambda example: example[image_key])
+        return examples(builder, selection, [image_key]).map(lambda example: example[image_key])
 
     def items() -> Iterator[bytes]:
         return dataset().as_numpy_iterator()
 
     labels = None
     if label_key:
-        examples = _examples(builder, selection, [label_key]).as_numpy_iterator()
-        labels = np.array([example[label_key] for example in examples], np.int64)
+        rows = examples(builder, selection, [label_key]).as_numpy_iterator()
+        labels = np.array([example[label_key] for example in rows], np.int64)
         if labels.max() < 0 or (labels.min() < 0 and purpose != "features"):  # the unlabelled split of STL-10 says -1
             labels = None
     if labels is None and purpose in LABELLED:
@@ -67,12 +67,20 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
     if labels is not None:
         known = getattr(builder.info.features[label_key], "names", None)
         class_names = tuple(known or map(str, range(labels.max() + 1)))
-    folder = os.path.join(builder.data_dir, "unpacked", hashlib.sha256(selection.encode()).hexdigest()[:16])
-    return Listing(names, labels, class_names, items, dataset, False, lambda: _unpack(items(), folder)), split
+    paths = lambda: unpack(builder, selection, items())  # noqa: E731
+    return Listing(names, labels, class_names, items, dataset, False, paths), split
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> Any:
-    """The builder of a set whose data are on this machine."""
+def prepared_builder(name: str, data_dir: str | None) -> Any:
+    """The builder of a set whose data are on this machine, downloaded and prepared where that was not done yet.
+
+    Args:
+      name: as `tfds.builder` takes it.
+      data_dir: folder of the prepared sets; None: that of tfds.
+
+    Raises:
+      DataError: no such set, or no way to get its data.
+    """
     import tensorflow_datasets as tfds  # slow to import
 
     try:
@@ -112,8 +120,14 @@ def _keys(builder: Any, where: str) -> tuple[str, str | None]:
     return image_key, "label" if has_label else None
 
 
-def _examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
-    """Examples in their order, with these features alone, images still encoded."""
+def examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
+    """Examples in their order, with these features alone, images still encoded.
+
+    Args:
+      builder: from `prepared_builder`.
+      selection: which examples, as tfds writes it.
+      keys: names of the features.
+    """
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -126,8 +140,18 @@ def _examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
     )
 
 
-def _unpack(items: Iterator[bytes], folder: str) -> list[str]:
-    """Writes every encoded image to a file of its own, once; the folder gets its name only when it is whole."""
+def unpack(builder: Any, selection: str, items: Iterator[bytes]) -> list[str]:
+    """Writes every encoded image to a file of its own, once; the folder gets its name only when it is whole.
+
+    Args:
+      builder: of the set; the files lie in its folder.
+      selection: which examples, as tfds writes it.
+      items: their encoded images.
+
+    Returns:
+      The files, in the order of the examples.
+    """
+    folder = os.path.join(builder.data_dir, "unpacked", hashlib.sha256(selection.encode()).hexdigest()[:16])
     if not os.path.isdir(folder):
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         draft = tempfile.mkdtemp(prefix=".unpacking-", dir=os.path.dirname(folder))

@@ -1,0 +1,213 @@
+"""Pictures of boxes and masks for people. Pure functions to uint8 arrays; boxes: see `experiments.voc.records`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+LONG_SIDE = 480  # pixels: smaller images are enlarged to it, so that lines and letters have room
+FONT = 14  # pixels
+MARGIN = 3  # pixels around letters
+GAP = 6  # white pixels between panels
+OPACITY = 0.55  # of mask colours
+IGNORED = 255
+BRIGHTEST = 255 * 0.6  # letters are black on lighter colours, white on darker ones
+
+
+def voc_palette(count: int = 256) -> np.ndarray:
+    """VOC's colours of labels: bits 0, 3, 6 of a label make red, 1, 4, 7 green, 2, 5 blue, from the highest bit down.
+
+    Args:
+      count: number of labels.
+
+    Returns:
+      uint8 [count, 3].
+
+    Example:
+      >>> voc_palette(3)
+      array([[  0,   0,   0],
+             [128,   0,   0],
+             [  0, 128,   0]], dtype=uint8)
+    """
+    labels = np.arange(count)
+    palette = np.zeros([count, 3], np.uint8)
+    for level in range(8):
+        for channel in range(3):
+            bit = (labels >> (3 * level + channel)) & 1
+            palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
+    return palette
+
+
+def enlarge(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
+    """An image as it stands beside drawn ones: uint8 [height, width, 3], enlarged where its long side is shorter."""
+    height, width = image.shape[:2]
+    scale = max(1.0, long_side / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    scores: np.ndarray | None = None,
+    difficult: np.ndarray | None = None,
+    long_side: int = LONG_SIDE,
+) -> np.ndarray:
+    """An image with boxes and their class names, a colour a class.
+
+    The truth (no scores) has closed lines and its names at the top; predictions (scores) have dashed lines and their
+    names and scores at the bottom, the best one drawn last. Objects that are difficult are marked "(difficult)".
+
+    Args:
+      image: uint8 [height, width, 3].
+      boxes: float [n, 4], (ymin, xmin, ymax, xmax) in pixels of `image`; parts outside are not drawn.
+      labels: int [n], places in `class_names`.
+      class_names: names of the classes.
+      scores: float [n] of predictions; None: the boxes are the truth.
+      difficult: bool [n], or None.
+      long_side: the image is enlarged to it where it is smaller.
+
+    Returns:
+      uint8 [h, w, 3], h and w as those of `image` or enlarged.
+    """
+    canvas = Image.fromarray(enlarge(image, long_side))
+    scales = np.tile([canvas.height / image.shape[0], canvas.width / image.shape[1]], 2)
+    draw = ImageDraw.Draw(canvas)
+    colours = voc_palette(len(class_names) + 1)[1:]  # without black
+    order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
+    for index in order:
+        label = int(labels[index])
+        text = class_names[label]
+        if scores is not None:
+            text = f"{text} {scores[index]:.2f}"
+        if difficult is not None and difficult[index]:
+            text = f"{text} (difficult)"
+        box = _corners(boxes[index] * scales, canvas.size)
+        colour = tuple(int(value) for value in colours[label])
+        _rectangle(draw, box, colour, dashed=scores is not None)
+        _caption(draw, box, text, colour, at_bottom=scores is not None)
+    return np.array(canvas)
+
+
+def draw_mask(
+    image: np.ndarray,
+    mask: np.ndarray,
+    class_names: Sequence[str],
+    legend: bool = True,
+    long_side: int = LONG_SIDE,
+) -> np.ndarray:
+    """An image under its mask in VOC's colours, with the names of the classes that are in it below.
+
+    Args:
+      image: uint8 [height, width, 3].
+      mask: int [height, width], places in `class_names`, or 255: no class, drawn nearly white.
+      class_names: names of the classes.
+      legend: name the classes below the image.
+      long_side: the image is enlarged to it where it is smaller.
+
+    Returns:
+      uint8 [h + legend, w, 3].
+    """
+    canvas = Image.fromarray(enlarge(image, long_side))
+    palette = voc_palette()
+    large = Image.fromarray(np.asarray(mask, np.uint8)).resize(canvas.size, Image.Resampling.NEAREST)
+    drawn = Image.blend(canvas, Image.fromarray(palette[np.asarray(large)]), OPACITY)
+    if not legend:
+        return np.array(drawn)
+    names = {label: name for label, name in [*enumerate(class_names), (IGNORED, "ignored")]}
+    present = [label for label in np.unique(mask) if label in names]
+    return np.concatenate([np.array(drawn), _legend(present, names, palette, canvas.width)])
+
+
+def montage(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = ()) -> np.ndarray:
+    """Pictures in rows and columns on white, for instance image | truth | prediction.
+
+    Args:
+      rows: uint8 [h, w, 3] each, of any sizes.
+      titles: what stands over the columns.
+
+    Returns:
+      uint8 [h, w, 3].
+    """
+    columns = max(len(row) for row in rows)
+    widths = [max(row[place].shape[1] for row in rows if place < len(row)) for place in range(columns)]
+    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    top = FONT + 4 * MARGIN if titles else 0
+    size = (sum(widths) + GAP * (columns - 1), top + sum(heights) + GAP * (len(rows) - 1))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    lefts = np.cumsum([0, *(width + GAP for width in widths)])
+    tops = top + np.cumsum([0, *(height + GAP for height in heights)])
+    for left, title in zip(lefts, titles, strict=False):
+        draw.text((int(left) + MARGIN, 2 * MARGIN), title, "black", font=_font())
+    for row, y in zip(rows, tops, strict=False):
+        for picture, x in zip(row, lefts, strict=False):
+            canvas.paste(Image.fromarray(picture), (int(x), int(y)))
+    return np.array(canvas)
+
+
+def _font() -> ImageFont.ImageFont:
+    return ImageFont.load_default(FONT)
+
+
+def _corners(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """First and last pixel of a box, (left, top, right, bottom), on a canvas of this (width, height)."""
+    top, left, bottom, right = (round(float(value)) for value in box)
+    width, height = size
+    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return left, top, max(min(right, width) - 1, left), max(min(bottom, height) - 1, top)
+
+
+def _rectangle(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: tuple, dashed: bool) -> None:
+    """A line of three pixels with a white edge, inside the box."""
+    left, top, right, bottom = box
+    draw.rectangle(box, outline="white", width=5)
+    inner = (min(left + 1, right), min(top + 1, bottom), max(right - 1, left), max(bottom - 1, top))
+    if not dashed:
+        draw.rectangle((inner[0], inner[1], max(inner[0], inner[2]), max(inner[1], inner[3])), outline=colour, width=3)
+        return
+    dash, period = 8, 14
+    for x in range(left, right, period):
+        for y in (top + 1, max(bottom - 3, top + 1)):
+            draw.rectangle((x, y, min(x + dash, right), y + 2), fill=colour)
+    for y in range(top, bottom, period):
+        for x in (left + 1, max(right - 3, left + 1)):
+            draw.rectangle((x, y, x + 2, min(y + dash, bottom)), fill=colour)
+
+
+def _caption(
+    draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], text: str, colour: tuple, at_bottom: bool
+) -> None:
+    """Letters on the class's colour within the top or the bottom of a box, moved into the picture."""
+    left, top, _, bottom = box
+    width, height = round(draw.textlength(text, font=_font())) + 2 * MARGIN, FONT + 2 * MARGIN
+    x = max(0, min(left, draw.im.size[0] - width))
+    y = max(0, min(bottom - height + 1 if at_bottom else top, draw.im.size[1] - height))
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    draw.text((x + MARGIN, y + MARGIN - 1), text, _ink(colour), font=_font())
+
+
+def _ink(colour: Sequence[int]) -> str:
+    """Black or white, whichever can be read on a colour."""
+    return "black" if np.dot([0.299, 0.587, 0.114], colour) > BRIGHTEST else "white"
+
+
+def _legend(labels: Sequence[int], names: dict[int, str], palette: np.ndarray, width: int) -> np.ndarray:
+    """Class names beside their colours, in as many lines as they need: uint8 [h, width, 3]."""
+    line, swatch = FONT + 3 * MARGIN, FONT
+    places, x, y = [], MARGIN, MARGIN
+    for label in labels:
+        needed = swatch + 3 * MARGIN + round(_font().getlength(names[label])) + 2 * MARGIN
+        if x > MARGIN and x + needed > width:
+            x, y = MARGIN, y + line
+        places.append((label, x, y))
+        x += needed
+    canvas = Image.new("RGB", (width, y + line), "white")
+    draw = ImageDraw.Draw(canvas)
+    for label, x, y in places:
+        colour = tuple(int(value) for value in palette[label])
+        draw.rectangle((x, y, x + swatch, y + swatch), fill=colour, outline="black")
+        draw.text((x + swatch + MARGIN, y - 1), names[label], "black", font=_font())
+    return np.array(canvas)
