@@ -119,7 +119,7 @@ def _finetune(
 
 
 def _train(train, protocol: FinetuneProtocol, folder: pathlib.Path, seed: int, strategy, model) -> pathlib.Path:
-    """Trains, or goes on, to the end, and returns the folder; Ctrl-C and SIGTERM are raised again after a checkpoint."""
+    """Trains, or goes on, to the end; returns the folder. Ctrl-C and SIGTERM are raised again, after a checkpoint."""
     if (folder / "config.json").exists():
         before = training.read_record(folder)["data"]["fingerprint"]
         if before != train.fingerprint:
