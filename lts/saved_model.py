@@ -237,10 +237,10 @@ class LoadedModel:
           InputError: another layer.
           ExportError: an export of another network than a trunk, or weights that cannot be read.
         """
-        if layer not in self.layers:
-            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         if self.description.get("network", "trunk") != "trunk":
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a trunk is rebuilt")
+        if layer not in self.layers:
+            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         options = batch_norm_options(self.config.autoencoder)
         model = FeatureExtractor(self.config.discriminator, layer, **options)
         model.build((None, self.image_size, self.image_size, 3))
