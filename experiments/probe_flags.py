@@ -1,7 +1,7 @@
 """What the binaries of the probes share: flags, the way from flags to models and images, and the end of a run."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -10,9 +10,9 @@ from experiments.protocol import POOLS
 from lts.bin import common
 
 
-def define(default: Any, values: flags.FlagValues) -> None:
-    """Flags of models, images, layers and pooling; defaults are those of a protocol."""
-    text, integer, several = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_list
+def define_inputs(values: flags.FlagValues) -> None:
+    """Flags of models, images and the output."""
+    text, several = flags.DEFINE_string, flags.DEFINE_list
     text("model", None, "SavedModel to look into (lts.bin.export_features).", flag_values=values)
     several("baseline", [], "SavedModels to put beside it, above all untrained ones.", flag_values=values)
     text("dataset", None, "Labelled images: embedded | tfds:NAME | folder:PATH.", flag_values=values)
@@ -20,13 +20,19 @@ def define(default: Any, values: flags.FlagValues) -> None:
     text("train_split", None, "Split to train on; none: the data set's own.", flag_values=values)
     text("test_split", None, "Split to test on; none: the data set's own.", flag_values=values)
     text("output", None, "Folder for results.json, results.md, results.png.", flag_values=values)
+    flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
+    flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
+
+
+def define(default: Any, values: flags.FlagValues) -> None:
+    """Those of `define_inputs`, and flags of layers and pooling; defaults are those of a protocol."""
+    define_inputs(values)
+    integer, several = flags.DEFINE_integer, flags.DEFINE_list
     several("layers", [], "Layers to probe; none: all.", flag_values=values)
     integer("dimensions", default.dimensions, "Values a layer is pooled to, about.", 1, flag_values=values)
     flags.DEFINE_enum("pool", default.pool, POOLS, "How feature maps are pooled.", flag_values=values)
     integer("batch_size", 100, "Images in one forward pass; speed alone.", 1, flag_values=values)
     integer("seed", default.seed, "Of all random choices.", 0, flag_values=values)
-    flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
-    flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
 
 
 def numbers(values: flags.FlagValues, name: str, kind: Callable[[str], Any], wanted: Callable[[Any], bool]) -> tuple:
@@ -91,14 +97,20 @@ def run(
       measure: the probe of one layer, see `probe_run.run`.
       finish: called with the model, the results and the test images before the run counts as done.
     """
-    from experiments import probe_report, probe_run
+    from experiments import probe_run
 
     sources, output = (inputs.train, inputs.test), values.output
     results = probe_run.run(
         inputs.model, inputs.baselines, *sources, values.layers, protocol, output, values.batch_size, measure
     )
+    end(results, output, lambda: finish(inputs.model, results, inputs.test) if finish else None)
+
+
+def end(results: Mapping[str, Any], output: str, finish: Callable[[], None]) -> None:
+    """Writes and shows what a run gave; `finish` is called before it counts as done."""
+    from experiments import probe_report, probe_run
+
     probe_report.write(results, output)
-    if finish is not None:
-        finish(inputs.model, results, inputs.test)
+    finish()
     probe_run.forget(output)
     print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {output}")

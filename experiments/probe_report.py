@@ -31,6 +31,8 @@ def title(results: Mapping[str, Any]) -> str:
 
 def _kind(protocol: Mapping[str, Any]) -> str:
     """What a protocol is called in titles."""
+    if "train_layers" in protocol:
+        return "fine-tuning" if protocol["pretrained"] else "training from scratch"
     if protocol.get("name") == "knn":
         return "nearest neighbours"
     few = " with few labels" if protocol.get("name") == "few_shot" else ""
@@ -38,9 +40,9 @@ def _kind(protocol: Mapping[str, Any]) -> str:
 
 
 def label(model: Mapping[str, Any]) -> str:
-    """A model's name in tables: its folder, and that it is untrained if it is."""
-    random = model["description"].get("weights") == "random"
-    return model["path"] + (" (random)" if random else "")
+    """A model's name in tables: its folder, and that its weights are random or left out if they are."""
+    weights = model["description"].get("weights")
+    return model["path"] + (f" ({weights})" if weights in ("random", "from scratch") else "")
 
 
 def mean_label(results: Mapping[str, Any]) -> str:
@@ -106,6 +108,8 @@ def markdown(results: Mapping[str, Any]) -> str:
 def caption(results: Mapping[str, Any]) -> str:
     """What the numbers are, in two sentences."""
     protocol = results["protocol"]
+    if "train_layers" in protocol:
+        return _finetune_caption(protocol)
     sure = f"{100 * protocol['confidence']:g} %"
     over_images = (
         f"In brackets: {sure} bootstrap interval over the test images (paired for the difference); "
@@ -135,6 +139,33 @@ def caption(results: Mapping[str, Any]) -> str:
     return (
         f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised; "
         f"regularisation chosen on {100 * protocol['validation']:g} % of the training images. {over_images}"
+    )
+
+
+def _finetune_caption(protocol: Mapping[str, Any]) -> str:
+    """`caption` of fine-tuning and of training from scratch."""
+    heads = {
+        "fc": "fc_1, dropout, fc_2",
+        "linear": "a linear map of conv_5",
+        "pooled": "a linear map of conv_5's mean",
+    }
+    layers = {0: "the head alone trained on the frozen trunk", 5: "all layers fine-tuned"}
+    trained = layers.get(protocol["train_layers"], f"the last {protocol['train_layers']} convolutions fine-tuned")
+    if not protocol["pretrained"]:
+        trained = "all layers trained from random weights"
+    seeds, sure = len(protocol["seeds"]), f"{100 * protocol['confidence']:g} %"
+    over_images = (
+        f"Seed {protocol['seeds'][0]}. In brackets: {sure} bootstrap interval over the test images (paired for the "
+        "difference); it does not hold the spread over seeds of training and pre-training."
+    )
+    over_seeds = (
+        f"Mean over {seeds} seeds. In brackets: {sure} Student interval over them (paired for the difference); it does "
+        "not hold the spread over test images and pre-training seeds."
+    )
+    return (
+        f"Test accuracy of the trunk with a new head ({heads[protocol['head']]}), {trained}, on labels and augmented "
+        f"images: {protocol['epochs']} epochs, batch {protocol['batch_size']}, Adam at {protocol['learning_rate']:g} "
+        f"with linear decay, weight decay {protocol['weight_decay']:g}. {over_images if seeds == 1 else over_seeds}"
     )
 
 
@@ -171,7 +202,7 @@ def _draw(axes, part: Mapping[str, Any]) -> None:
     line(part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)
     for model in part["baselines"]:
         values = [100 * model["layers"][layer]["accuracy"] for layer in layers]
-        axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--")
+        axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--", marker=".")
     if len(part["baselines"]) > 1:
         line(part["baseline_mean"], mean_label(part), color="0.35", linewidth=2)
     axes.axhline(100 / len(part["dataset"]["classes"]), color="0.5", linestyle=":", linewidth=1, label="chance")

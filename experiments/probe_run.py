@@ -1,4 +1,4 @@
-"""Probes of a model and its baselines on one data set: what `linear_probe`, `knn_probe` and `few_shot` run."""
+"""Probes of a model and its baselines on one data set: what the binaries of the probes and of fine-tuning run."""
 
 import dataclasses
 import functools
@@ -18,6 +18,7 @@ from lts.config import ImageConfig
 
 PARTIAL = "partial.json"
 Measure = Callable[..., dict[str, Any]]
+ProbeModel = Callable[[Any, "Partial"], dict[str, dict[str, Any]]]
 
 
 class Partial:
@@ -63,6 +64,7 @@ def run(
     output,
     batch_size: int,
     measure: Measure = probes.measure,
+    probe_model: ProbeModel | None = None,
 ) -> dict[str, Any]:
     """Probes every layer of the model and of each baseline; prints lines for each as it is done.
 
@@ -76,6 +78,8 @@ def run(
       batch_size: images in one forward pass; changes nothing but speed.
       measure: the probe of one layer: (training features, labels, test features, labels, protocol) to a record as
         `probes.of_images` and `probes.of_draws` make them, or to several by name.
+      probe_model: in the place of the probe of each layer's extracted features: (model, what is done) to each layer's
+        "record" and "seconds"; `layers` may then be names of its own.
 
     Returns:
       What `results.json` holds: "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
@@ -87,15 +91,13 @@ def run(
     """
     check_labels(train, test)
     layers = list(dict.fromkeys(layers)) or list(model.layers)
-    for candidate in (model, *baselines):
-        missing = [layer for layer in layers if layer not in candidate.layers]
-        if missing:
-            raise ProbeError(f"{candidate.path} has no layer {missing[0]!r}; it has {', '.join(candidate.layers)}")
+    if probe_model is None:
+        _check_layers((model, *baselines), layers)
+        probe_model = functools.partial(_probe_model, train, test, layers, protocol, batch_size, measure)
     context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
     partial = Partial(pathlib.Path(output) / PARTIAL, context)
-    probe = functools.partial(_probe_model, train, test, layers, protocol, partial, batch_size, measure)
     print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
-    everything = [probe(candidate) for candidate in (model, *baselines)]
+    everything = [probe_model(candidate, partial) for candidate in (model, *baselines)]
     records = [{layer: done["record"] for layer, done in found.items()} for found in everything]
     return {
         "protocol": dataclasses.asdict(protocol),
@@ -106,6 +108,14 @@ def run(
         **_against_baselines(records, protocol),
         "seconds": round(sum(done["seconds"] for found in everything for done in found.values()), 1),
     }
+
+
+def _check_layers(models: Sequence, layers: Sequence[str]) -> None:
+    """Raises `ProbeError` unless every model has every layer."""
+    for model in models:
+        missing = [layer for layer in layers if layer not in model.layers]
+        if missing:
+            raise ProbeError(f"{model.path} has no layer {missing[0]!r}; it has {', '.join(model.layers)}")
 
 
 def check_labels(train, test) -> None:
@@ -124,7 +134,7 @@ def check_labels(train, test) -> None:
 
 
 def _probe_model(
-    train, test, layers: Sequence[str], protocol, partial: Partial, batch_size: int, measure: Measure, model
+    train, test, layers: Sequence[str], protocol, batch_size: int, measure: Measure, model, partial: Partial
 ) -> dict[str, dict[str, Any]]:
     """Layer to "record" and "seconds" of one model; features are extracted for the layers not yet in `partial`."""
     missing = [layer for layer in layers if partial.get(model, layer) is None]
@@ -153,11 +163,11 @@ def _probe_model(
             record = measure(pair[0], train.labels, pair[1], test.labels, protocol)
             partial.put(model, layer, {"record": record, "seconds": shared + time.monotonic() - started})
         done[layer] = partial.get(model, layer)
-        _print_lines(model.path, layer, **done[layer])
+        print_lines(model.path, layer, **done[layer])
     return done
 
 
-def _print_lines(path, layer: str, record: Mapping[str, Any], seconds: float) -> None:
+def print_lines(path, layer: str, record: Mapping[str, Any], seconds: float) -> None:
     """A line for a record, or for each of several; the time is that of the layer."""
     several = {layer: record} if "accuracy" in record else {f"{layer} {name}": r for name, r in record.items()}
     for name, one in several.items():

@@ -245,14 +245,22 @@ def of_draws(results: Sequence[ProbeResult], protocol, **details: Any) -> dict[s
       protocol: gives the confidence.
       **details: further entries.
     """
-    accuracies = [float(result.correct.mean()) for result in results]
+    return of_accuracies(
+        [float(result.correct.mean()) for result in results],
+        protocol,
+        regularisations=[result.regularisation for result in results],
+        validation_accuracies=[result.validation_accuracy for result in results],
+        dimensions=results[0].dimensions,
+        **details,
+    )
+
+
+def of_accuracies(accuracies: Sequence[float], protocol, **details: Any) -> dict[str, Any]:
+    """A record of the mean of at least two accuracies, as JSON: with Student's interval, and further details."""
     return {
         "accuracy": float(np.mean(accuracies)),
         "interval": draws_interval(np.array(accuracies), protocol),
         "deviation": float(np.std(accuracies, ddof=1)),
-        "accuracies": accuracies,
-        "regularisations": [result.regularisation for result in results],
-        "validation_accuracies": [result.validation_accuracy for result in results],
-        "dimensions": results[0].dimensions,
+        "accuracies": list(accuracies),
         **details,
     }

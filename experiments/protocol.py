@@ -1,4 +1,4 @@
-"""Everything that decides the result of a probe besides the model and the images."""
+"""Everything that decides the result of a probe, or of fine-tuning, besides the model and the images."""
 
 import dataclasses
 
@@ -64,3 +64,39 @@ class FewShotProtocol:
     confidence: float = 0.95
     seed: int = 1  # of the draws
     name: str = "few_shot"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneProtocol:
+    """The trunk with a new head, trained on labels: from the model's weights, or from random ones.
+
+    The augmentation is that of the model's own training, the optimizer the project's: Adam with beta 0.5 and 0.999 and
+    a rate that decays linearly to 1 %. Nothing is chosen: the last weights are tested once, in float32. The defaults
+    are ours, for a few thousand images on a CPU.
+    """
+
+    head: str = "fc"  # fc: as the discriminator's, with dropout | linear: of conv_5's map | pooled: linear of its mean
+    train_layers: int = 5  # this many of the last convolutions are trained, those before them are frozen
+    pretrained: bool = True  # False: begins at random weights: the upper reference
+    epochs: int = 40
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-5  # L2 on all kernels (release)
+    precision: str | None = None  # of activations in training: float32 | bfloat16; None: as the model was trained
+    seeds: tuple[int, ...] = (1,)  # of head, order, augmentation and dropout; the mean over them is reported
+    resamples: int = 10000
+    confidence: float = 0.95
+    seed: int = 1  # of the bootstrap
+    name: str = "finetune"
+
+
+# By the value of --protocol. The release's transfer trains the linear head of 400 epochs alone (its num_conv2train,
+# here train_layers, is 0); its num_conv2train of 1 to 5 is this.
+FINETUNE = {
+    "default": FinetuneProtocol(),
+    "release": FinetuneProtocol(head="linear", epochs=400, batch_size=128, name="finetune_release"),
+}
+SUPERVISED = {  # the same from scratch
+    key: dataclasses.replace(each, pretrained=False, name=each.name.replace("finetune", "supervised"))
+    for key, each in FINETUNE.items()
+}

@@ -124,7 +124,8 @@ def model_name(model: Mapping[str, Any]) -> str:
         flags.append(f"--seed={description['seed']}")
     if description.get("averaged"):
         flags.append("--weights=averaged")
-    words = ["random initialisation" if description.get("weights") == "random" else "ours"]
+    untrained = {"random": "random initialisation", "from scratch": "supervised from scratch"}
+    words = [untrained.get(description.get("weights"), "ours")]
     return ", ".join([*words, f"preset `{config['preset']}`", *(f"`{flag}`" for flag in flags)])
 
 

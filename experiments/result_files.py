@@ -65,8 +65,8 @@ def load(path: str | os.PathLike) -> Results:
     """Reads a results file.
 
     Args:
-      path: results.json of `experiments.linear_probe`, `knn_probe` or `few_shot`, or evaluation.json of
-        `lts.bin.spot_artifacts`, by any name.
+      path: results.json of `experiments.linear_probe`, `knn_probe`, `few_shot`, `finetune` or `supervised`, or
+        evaluation.json of `lts.bin.spot_artifacts`, by any name.
 
     Returns:
       Its content with its kind.

@@ -122,6 +122,7 @@ class StageConfig:
 
 SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss")
 STAGES = ("stage_1", "stage_2")
+HEADS = ("fc", "linear", "pooled")  # of a classifier on the trunk, see `TrunkClassifier`
 
 
 @dataclasses.dataclass(frozen=True)

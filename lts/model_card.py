@@ -11,6 +11,9 @@ from lts.config import Config
 from lts.networks.geometry import LayerGeometry, geometry
 
 NAME = "README.md"
+FINE_TUNED = (
+    "The AlexNet trunk of Jenni and Favaro (CVPR 2018), from an export with fingerprint {}, fine-tuned on labels"
+)
 ORIGIN = {  # by the stage that trained it
     "gan": "The AlexNet trunk of the discriminator of Jenni and Favaro (CVPR 2018), {how}",
     "rotation": "The AlexNet trunk of Jenni and Favaro (CVPR 2018), trained without labels to tell turned images apart "
@@ -107,6 +110,8 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     random = description.get("weights") == "random"
     stage = description.get("stage", "gan")
     origin = ORIGIN[stage].format(how="never trained: a baseline" if random else "trained without labels")
+    if description.get("fine_tuned_from"):
+        origin = FINE_TUNED.format(description["fine_tuned_from"])
     limits = RANDOM_LIMITS if random else LIMITS
     limits += SEEN.format(size=size) if stage == "gan" and not random else ""
     limits += SPOT_LIMITS if spot else ""

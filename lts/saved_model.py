@@ -152,6 +152,7 @@ class LoadedModel:
       description: what `config.json` says.
       image_size: pixels a side it was trained at.
       test_crop: central crop of its test preprocessing, fraction of each side.
+      config: the `Config` it was trained with.
       fingerprint: hex digest of the weights.
       module: what `tf.saved_model.load` returns.
 
@@ -163,7 +164,7 @@ class LoadedModel:
     def __init__(self, path: pathlib.Path, module: Any, description: dict[str, Any]):
         self.path, self.description, self.module = path, description, module
         self.image_size, self.test_crop = description["image_size"], description["test_crop"]
-        self._config = Config.from_dict(description["config"])
+        self.config = Config.from_dict(description["config"])
         self._smallest = {layer.name: layer.smallest for layer in _geometry(description)}
         self.layers = tuple(self._smallest)
         missing = [name for name in ("serving_default", *self.layers, "train") if name not in module.signatures]
@@ -236,12 +237,12 @@ class LoadedModel:
           InputError: another layer.
           ExportError: an export of another network than a trunk, or weights that cannot be read.
         """
-        if layer not in self.layers:
-            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         if self.description.get("network", "trunk") != "trunk":
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a trunk is rebuilt")
-        options = batch_norm_options(self._config.autoencoder)
-        model = FeatureExtractor(self._config.discriminator, layer, **options)
+        if layer not in self.layers:
+            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+        options = batch_norm_options(self.config.autoencoder)
+        model = FeatureExtractor(self.config.discriminator, layer, **options)
         model.build((None, self.image_size, self.image_size, 3))
         try:
             with np.load(self.path / WEIGHTS) as weights:

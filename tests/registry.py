@@ -128,6 +128,20 @@ MODULES = (
         739_003 - 577 + 8 * 257,
         float32=("logits",),
     ),
+    Module(
+        "trunk_classifier_linear",
+        lambda dtype: TrunkClassifier(DISC, classes=10, head="linear", dtype=dtype),
+        ((2, 48, 48, 3),),
+        147_832 + 36 * 64 * 10 + 10,
+        float32=("logits",),
+    ),
+    Module(
+        "trunk_classifier_pooled_frozen",
+        lambda dtype: TrunkClassifier(DISC, classes=10, head="pooled", frozen=2, dtype=dtype),
+        ((2, 48, 48, 3),),
+        147_832 - 3_576 - 19_328 + 64 * 10 + 10,
+        float32=("logits",),
+    ),
     Module("autoencoder", lambda dtype: Autoencoder(TINY, dtype=dtype), ((2, 48, 48, 3),), 35_731),
     Module(
         "classifier",

@@ -34,6 +34,13 @@ def test_front_matter_and_citation():
     assert 'tf.saved_model.load("mine")' in text
 
 
+def test_where_a_fine_tuned_trunk_comes_from():
+    """A card that calls pre-trained weights trained on labels alone."""
+    text = model_card.card(described(stage="supervised", fine_tuned_from="abcd", spot=False))
+    assert "from an export with fingerprint abcd, fine-tuned on labels" in " ".join(text.split())
+    assert "upper reference" not in text
+
+
 def test_facts_of_the_run():
     """All that is known stands there, and nothing that is not."""
     facts = {"dataset": "tfds:stl10", "split": "unlabelled", "step": 12345, "seed": 3, "averaged": True}

@@ -14,7 +14,7 @@ TURNS = 4  # by 0, 90, 180 and 270 degrees
 
 @keras.saving.register_keras_serializable("lts")
 class Classifier(keras.Model):
-    """Softmax cross entropy + L2 on trunk, fc_1 and fc_2, which are the discriminator's (ours).
+    """Softmax cross entropy + L2 on the trunk with a head, by default the discriminator's fc_1 and fc_2 (ours).
 
     With `turns` the task is rotation prediction: every image of a batch is shown
     in all four turns, and the class is the turn (Gidaris et al., 2018). An
@@ -24,6 +24,8 @@ class Classifier(keras.Model):
       config: the run's configuration.
       classes: to tell apart.
       turns: learn the turn of images instead of labels.
+      head: of the network, see `TrunkClassifier`.
+      frozen: number of first convolutions that do not train.
 
     Example:
       >>> model = Classifier(preset("small"), classes=10)
@@ -33,12 +35,21 @@ class Classifier(keras.Model):
 
     METRICS = ("loss", "classification", "accuracy", "l2", "gradient_norm")
 
-    def __init__(self, config: Config, classes: int = TURNS, turns: bool = False, name="classifier", **kwargs):
+    def __init__(
+        self,
+        config: Config,
+        classes: int = TURNS,
+        turns: bool = False,
+        head: str = "fc",
+        frozen: int = 0,
+        name="classifier",
+        **kwargs,
+    ):
         super().__init__(name=name, **kwargs)
-        self.config, self.classes, self.turns = config, classes, turns
-        options = batch_norm_options(config.autoencoder)
+        self.config, self.classes, self.turns, self.head, self.frozen = config, classes, turns, head, frozen
+        options = {"dtype": self.dtype_policy, **batch_norm_options(config.autoencoder)}
         self.network = TrunkClassifier(
-            config.discriminator, config.discriminator_grid, classes, dtype=self.dtype_policy, **options
+            config.discriminator, config.discriminator_grid, classes, head, frozen, **options
         )
         self.means = common.RunningMeans(self.METRICS)
 
@@ -80,7 +91,12 @@ class Classifier(keras.Model):
         return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
 
     def draw(self, count):
-        """Dropout [count, 1, 1, fc_width], 1 = kept, a function of (seed, step, position in the global batch)."""
+        """Dropout [count, 1, 1, fc_width], 1 = kept, a function of (seed, step, position in the global batch).
+
+        None for a head without fc_1.
+        """
+        if self.head != "fc":
+            return None
         settings, disc = self.config.stage_2, self.config.discriminator
         seed = tf.stack([settings.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
         numbers = common.local_rows(
@@ -124,8 +140,7 @@ class Classifier(keras.Model):
         return {
             **super().get_config(),
             "config": self.config.to_dict(),
-            "classes": self.classes,
-            "turns": self.turns,
+            **{name: getattr(self, name) for name in ("classes", "turns", "head", "frozen")},
         }
 
     @classmethod

@@ -4,13 +4,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts.config import DiscriminatorConfig
+from lts.config import HEADS, DiscriminatorConfig
 from lts.networks.autoencoder import _tuples
 from lts.networks.geometry import KERNELS, LAYERS, POOLED
 from lts.networks.layers import ConvBlock, GroupedConvBlock, local_response_norm, max_pool
 
 MEAN_RGB = (123.68, 116.78, 103.94)  # of 0..255 images (release)
 HEAD = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1}  # of fc_1, fc_2 and mask head (release)
+SMALL_NORMAL = {"class_name": "TruncatedNormal", "config": {"stddev": 0.005}}  # a new one each: Keras' hold their seed
+LINEAR_HEAD = {"kernel_initializer": SMALL_NORMAL}  # of the transfer (release)
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -67,7 +69,7 @@ class Trunk(keras.Model):
 
         Args:
           images: [B, H, W, 3] in [-1, 1].
-          training: batch norm mode.
+          training: batch norm mode; a layer with `trainable = False` stays in inference mode.
           last: the layer to stop at; None: the last that was built.
 
         Returns:
@@ -76,7 +78,7 @@ class Trunk(keras.Model):
         x = images * 127.5 - tf.constant([mean - 127.5 for mean in MEAN_RGB], images.dtype)
         endpoints = {}
         for name, conv in zip(LAYERS, self.convs, strict=False):
-            x = endpoints[name] = conv(x, training=training)
+            x = endpoints[name] = conv(x, training=training and conv.trainable)
             if name == last:
                 break
             if name in POOLED:
@@ -95,7 +97,7 @@ class Trunk(keras.Model):
 
 @keras.saving.register_keras_serializable("lts")
 class TrunkClassifier(keras.Model):
-    """The trunk with AlexNet's fully connected head: fc_1 over the whole grid, batch norm without gamma, dropout, fc_2.
+    """The trunk with a head; by default AlexNet's: fc_1 over the whole grid, batch norm without gamma, dropout, fc_2.
 
     With the release's widths [8, 96, 96, 3] images give fc_1 [8, 1, 1, 4096] and logits [8, classes].
 
@@ -103,6 +105,10 @@ class TrunkClassifier(keras.Model):
       config: of trunk and head.
       grid: cells a side of conv_5 at the training size; fc_1's kernel.
       classes: number of logits.
+      head: "fc": fc_1, dropout and fc_2; "linear": fc_2 alone, over the whole map of conv_5 (release: transfer);
+        "pooled": fc_2 alone, of the mean over the map (ours).
+      frozen: number of first convolutions that do not train: their weights stay as they are, their batch norms stay in
+        inference mode.
       **batch_norm: the bn_... arguments of `ConvBlock`.
     """
 
@@ -111,27 +117,42 @@ class TrunkClassifier(keras.Model):
         config: DiscriminatorConfig,
         grid: int = 6,
         classes: int = 2,
+        head: str = "fc",
+        frozen: int = 0,
         name="trunk_classifier",
         dtype=None,
         **batch_norm,
     ):
         super().__init__(name=name, dtype=dtype)
+        if head not in HEADS:
+            raise ValueError(f"head must be {' | '.join(HEADS)}. Received: head={head!r}")
+        if not 0 <= frozen <= len(LAYERS):
+            raise ValueError(f"frozen must be a number of layers, 0 to {len(LAYERS)}. Received: frozen={frozen}")
         self.config, self.grid, self.classes, self.batch_norm = config, grid, classes, batch_norm
+        self.head, self.frozen = head, frozen
         norm = {"norm": "shift", "activation": "relu", **batch_norm}
         self.trunk = Trunk(config, dtype=self.dtype_policy, **batch_norm)
-        self.fc_1 = ConvBlock(
-            config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **HEAD
-        )
+        self.fc_1 = None
+        if head == "fc":
+            self.fc_1 = ConvBlock(
+                config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **HEAD
+            )
         self._make_outputs()
 
     def _make_outputs(self) -> None:
         # Logits are float32 under every policy (and fc_2 in bfloat16 corrupts the heap: BUILD_NOTES, "bfloat16").
-        self.fc_2 = ConvBlock(self.classes, 1, padding="VALID", name="fc_2", dtype="float32", **HEAD)
+        kernel, options = self.grid if self.head == "linear" else 1, HEAD if self.fc_1 else LINEAR_HEAD
+        self.fc_2 = ConvBlock(self.classes, kernel, padding="VALID", name="fc_2", dtype="float32", **options)
 
     def build(self, input_shape):
         self.trunk.build(input_shape)
-        self.fc_1.build((None, None, None, self.config.trunk_widths[-1]))
-        self.fc_2.build((None, None, None, self.config.fc_width))
+        width = self.config.trunk_widths[-1]
+        if self.fc_1:
+            self.fc_1.build((None, None, None, width))
+            width = self.config.fc_width
+        self.fc_2.build((None, None, None, width))
+        for conv in self.trunk.convs[: self.frozen]:
+            conv.trainable = False  # after building: it must reach their variables
 
     def call(self, images, training=False, dropout=None):
         """Logits and all that lies before them.
@@ -143,15 +164,20 @@ class TrunkClassifier(keras.Model):
             kept units are divided by `dropout_keep`. It is drawn by the caller.
 
         Returns:
-          Dict of float32 `logits` [B, classes], and `conv_1`..`conv_5`, `fc_1` (before dropout). Images larger than the
-          training size give `logits` as the mean over positions; for smaller ones conv_5 is padded with zeros.
+          Dict of float32 `logits` [B, classes], and `conv_1`..`conv_5`, `fc_1` (before dropout) where there is one.
+          Images larger than the training size give `logits` as the mean over positions; for smaller ones conv_5 is
+          padded with zeros, unless its mean is taken.
         """
-        endpoints = self.trunk(images, training=training)
-        hidden = self.fc_1(_at_least(endpoints["conv_5"], self.grid), training=training)
-        kept = hidden
-        if dropout is not None:
-            kept = hidden * tf.cast(dropout, hidden.dtype) / self.config.dropout_keep
-        return {**endpoints, "fc_1": hidden, "logits": tf.reduce_mean(self.fc_2(kept), [1, 2])}
+        out = self.trunk(images, training=training)
+        if self.head == "pooled":
+            x = tf.reduce_mean(tf.cast(out["conv_5"], tf.float32), [1, 2], keepdims=True)
+        else:
+            x = _at_least(out["conv_5"], self.grid)
+        if self.fc_1:
+            x = out["fc_1"] = self.fc_1(x, training=training)
+            if dropout is not None:
+                x = x * tf.cast(dropout, x.dtype) / self.config.dropout_keep
+        return {**out, "logits": tf.reduce_mean(self.fc_2(x), [1, 2])}
 
     def first_kernels(self) -> np.ndarray:
         """Kernels [k, k, 3, n] of conv_1, for pictures; [k, k, 1, n] if it has 3 groups."""
@@ -160,8 +186,8 @@ class TrunkClassifier(keras.Model):
         return np.concatenate(kernels, -1)
 
     def get_config(self):
-        config = {"config": vars(self.config), "grid": self.grid, "classes": self.classes, **self.batch_norm}
-        return {**super().get_config(), **config}
+        own = {name: getattr(self, name) for name in ("grid", "classes", "head", "frozen")}
+        return {**super().get_config(), "config": vars(self.config), **own, **self.batch_norm}
 
     @classmethod
     def from_config(cls, config):
@@ -199,9 +225,8 @@ class Discriminator(TrunkClassifier):
         return {**out, "mask_logits": self.mask_head(out["conv_5"])[..., 0]}
 
     def get_config(self):
-        config = super().get_config()
-        del config["classes"]
-        return config
+        fixed = ("classes", "head", "frozen")
+        return {name: value for name, value in super().get_config().items() if name not in fixed}
 
 
 def _at_least(x, size: int):

@@ -1,7 +1,7 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
 from lts.options import Options
-from lts.training.exporting import export_random, export_run
+from lts.training.exporting import export_random, export_run, load_classifier
 from lts.training.importing import import_checkpoint
 from lts.training.strategy import build_strategy
 from lts.training.task import Result, Task, run
@@ -17,6 +17,7 @@ __all__ = [
     "export_random",
     "export_run",
     "import_checkpoint",
+    "load_classifier",
     "read_record",
     "run",
     "train",

@@ -4,7 +4,8 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,7 +17,7 @@ from lts.networks.autoencoder import Encoder, batch_norm_options
 from lts.networks.discriminator import Discriminator, TrunkClassifier
 from lts.training import imported
 from lts.training import workdir as runs
-from lts.training.train import SECTION
+from lts.training.train import CLASSIFIERS, SECTION
 from lts.training.workdir import TrainingError
 
 STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
@@ -46,12 +47,13 @@ def export_run(
     settings = getattr(config, SECTION[stage])
     if weights == "averaged" and not settings.average_decay:
         raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
-    network, name = _network(config, stage, record.get("classes", TURNS))
+    network, name = _network(record)
     step = runs.restore_networks(workdir, averaged=weights == "averaged", **{name: network})
     imported.check_features(workdir, step, weights)
     facts = {"stage": stage, "step": step, "seed": settings.seed, "spot": stage == "gan"}
     facts |= {"network": "encoder" if stage == "autoencoder" else "trunk"}
     facts |= {key: record[key] for key in ("dataset", "split") if key in record}  # not there: imported, never trained
+    facts |= {"fine_tuned_from": record["features"]} if record.get("features") else {}
     facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
     facts |= {key: record.get(key) for key in ("hardware", "commit")}
     if "imported" in record:
@@ -77,7 +79,7 @@ def export_random(
       formats: beside the SavedModel, see `lts.conversion`.
     """
     keras.utils.set_random_seed(seed)
-    discriminator, _ = _network(config, "gan")
+    discriminator, _ = _network({"stage": "gan", "config": config})
     step = tf.function(lambda images: discriminator(images, training=True)["logits"])
     batches = data.training_batches(
         source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
@@ -89,15 +91,38 @@ def export_random(
     saved_model.export(discriminator, output, _description(config, "random", facts), formats)
 
 
-def _network(config: Config, stage: str, classes: int = TURNS) -> tuple[keras.Model, str]:
+def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The classifier of a run of "supervised" or "rotation" as its newest whole checkpoint has it, for inference.
+
+    Args:
+      workdir: of the run.
+
+    Returns:
+      A map of uint8 images [B, H, W, 3] to logits [B, classes], float32 whatever the precision of training.
+
+    Raises:
+      TrainingError: no such run, or no checkpoint.
+    """
+    record = runs.read_record(workdir)
+    if record["stage"] not in CLASSIFIERS:
+        raise TrainingError(f"{workdir} is a run of stage {record['stage']!r}, not of a classifier")
+    network, name = _network(record)
+    runs.restore_networks(workdir, **{name: network})
+    return tf.function(lambda images: network(tf.cast(images, tf.float32) / 127.5 - 1)["logits"])
+
+
+def _network(record: Mapping[str, Any]) -> tuple[keras.Model, str]:
     """The network whose layers are a run's features, built, and its name in the run's model."""
+    config, stage = record["config"], record["stage"]
     options = batch_norm_options(config.autoencoder)
     if stage == "autoencoder":
         network, name = Encoder(config.autoencoder), "encoder"
     elif stage == "gan":
         network, name = Discriminator(config.discriminator, config.mask_grid, **options), "discriminator"
     else:
-        network, name = TrunkClassifier(config.discriminator, config.discriminator_grid, classes, **options), "network"
+        classes, head = record.get("classes", TURNS), record.get("head", "fc")
+        network = TrunkClassifier(config.discriminator, config.discriminator_grid, classes, head, **options)
+        name = "network"
     network.build((None, config.image.image_size, config.image.image_size, 3))
     return network, name
 

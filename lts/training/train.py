@@ -10,7 +10,9 @@ from lts.config import Config, StageConfig, differences
 from lts.models.autoencoder import Autoencoder
 from lts.models.classifier import TURNS, Classifier
 from lts.models.gan import DamageRepairGAN
+from lts.networks.naming import variables_by_path
 from lts.options import Options
+from lts.saved_model import LoadedModel
 from lts.training import imported, task
 from lts.training import workdir as runs
 from lts.training.loop import steps_done
@@ -25,6 +27,7 @@ SECTION = {  # of the configuration, by stage
     "rotation": "stage_2",
     "supervised": "stage_2",
 }
+CLASSIFIERS = ("rotation", "supervised")
 
 
 def train(
@@ -34,6 +37,9 @@ def train(
     workdir: str | pathlib.Path,
     *,
     autoencoder: str | pathlib.Path | None = None,
+    features: LoadedModel | None = None,
+    head: str = "fc",
+    frozen: int = 0,
     options: Options = Options(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
@@ -46,6 +52,9 @@ def train(
       source: the images.
       workdir: the run's folder; a run that is in it goes on. Several machines must all see it.
       autoencoder: stage 2 alone: workdir of stage 1.
+      features: classifiers alone: an export of the same trunk, with whose weights it begins; None: at random.
+      head: classifiers alone: "fc", "linear" or "pooled", see `TrunkClassifier`.
+      frozen: classifiers alone: number of first convolutions that do not train.
       options: intervals of monitoring and checkpoints.
       strategy: from `build_strategy`; None: as it builds for "auto".
 
@@ -54,19 +63,30 @@ def train(
 
     Raises:
       ConfigError: a batch that the replicas do not divide.
-      TrainingError: a workdir of another configuration or in use, an autoencoder that does not fit, images without
-        labels for "supervised", a loss that is not finite, a machine that was lost; the last good checkpoint is left
-        in place.
+      TrainingError: a workdir of another configuration or in use, an autoencoder or features that do not fit, images
+        without labels for "supervised", a loss that is not finite, a machine that was lost; the last good checkpoint is
+        left in place.
+      ExportError: features of another network than a trunk.
       DataError: an image that cannot be read any more.
     """
     if autoencoder is not None:
         _check_autoencoder(config, autoencoder)
     if stage == "gan":
         imported.check_frozen(workdir, autoencoder)
-    return task.run(make_task(config, stage, source, workdir, autoencoder), workdir, options, strategy)
+    beginning = {"autoencoder": autoencoder, "features": features, "head": head, "frozen": frozen}
+    return task.run(make_task(config, stage, source, workdir, **beginning), workdir, options, strategy)
 
 
-def make_task(config: Config, stage: str, source: data.Source, workdir, autoencoder=None) -> Task:
+def make_task(
+    config: Config,
+    stage: str,
+    source: data.Source,
+    workdir,
+    autoencoder=None,
+    features: LoadedModel | None = None,
+    head: str = "fc",
+    frozen: int = 0,
+) -> Task:
     """What `train` runs; arguments as there."""
     settings = getattr(config, SECTION[stage])
     total, labelled = _total_steps(settings, source), stage == "supervised"
@@ -76,6 +96,9 @@ def make_task(config: Config, stage: str, source: data.Source, workdir, autoenco
     record = _record(config, stage, source, autoencoder)
     if labelled:
         record["classes"] = classes
+    if stage in CLASSIFIERS:
+        record |= {"head": head, "frozen": frozen, "features": features and features.fingerprint}
+    trunk = _trunk(config, features) if features else None
 
     def batches(context: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
         return data.training_batches(
@@ -95,12 +118,15 @@ def make_task(config: Config, stage: str, source: data.Source, workdir, autoenco
         if unsettled and autoencoder is not None:
             done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
             print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
+        if trunk is not None and not restored:
+            _copy(trunk, model.network.trunk)
+            print(f"{stage}: begins with the weights of {features.path}", flush=True)
 
     return Task(
         record=record,
         section=SECTION[stage],
         steps=total,
-        build=lambda: build_model(config, stage, total, classes),
+        build=lambda: build_model(config, stage, total, classes, head, frozen),
         batches=batches,
         samples=_samples(config, source, labelled),
         start=start,
@@ -136,7 +162,9 @@ def _samples(config: Config, source: data.Source, labelled: bool):
     return (images, tf.constant(source.labels[:PICTURES], tf.int32)) if labelled else images
 
 
-def build_model(config: Config, stage: str, total_steps: int = 1, classes: int = TURNS) -> keras.Model:
+def build_model(
+    config: Config, stage: str, total_steps: int = 1, classes: int = TURNS, head: str = "fc", frozen: int = 0
+) -> keras.Model:
     """The stage's model with its optimizers, all variables made.
 
     Args:
@@ -144,6 +172,8 @@ def build_model(config: Config, stage: str, total_steps: int = 1, classes: int =
       stage: one of `SECTION`.
       total_steps: for the learning rate's schedule.
       classes: that "supervised" tells apart.
+      head: of classifiers.
+      frozen: of classifiers: number of first convolutions that do not train.
     """
     size = config.image.image_size
     settings = getattr(config, SECTION[stage])
@@ -160,7 +190,7 @@ def build_model(config: Config, stage: str, total_steps: int = 1, classes: int =
     if stage == "autoencoder":
         model = Autoencoder(config, dtype=dtype)
     else:
-        model = Classifier(config, classes, turns=stage == "rotation", dtype=dtype)
+        model = Classifier(config, classes, stage == "rotation", head, frozen, dtype=dtype)
     model.build((None, size, size, 3))
     model.compile(optimizer)
     optimizer.build(model.trainable_variables)
@@ -177,3 +207,20 @@ def _check_autoencoder(config: Config, autoencoder) -> None:
     if changed:
         raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
     imported.check_whole(autoencoder)
+
+
+def _trunk(config: Config, features: LoadedModel) -> keras.Model:
+    """The trunk of an export; raises `TrainingError` unless it is the configuration's."""
+    trunk = features.keras_model().trunk
+    decisive = ("discriminator.trunk_", "discriminator.conv_1_", "discriminator.disc_padding", "autoencoder.bn_epsilon")
+    changed = [line for line in differences(features.config, config) if line.startswith(decisive)]
+    if changed:
+        raise TrainingError(f"{features.path} has another trunk than the configuration ({'; '.join(changed)})")
+    return trunk
+
+
+def _copy(network: keras.Model, other: keras.Model) -> None:
+    """The weights and statistics of a network into another of the same kind."""
+    values = variables_by_path(network)
+    for path, variable in variables_by_path(other).items():
+        variable.assign(values[path])

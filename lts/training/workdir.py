@@ -106,7 +106,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
     if changed:
         raise TrainingError(
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
-            "give the same flags to go on with it, or another --workdir"
+            "give the same flags to go on with it, or another folder"
         )
     if "imported" in old:
         record = {**old, **record}

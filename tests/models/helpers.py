@@ -40,10 +40,10 @@ def autoencoder(dtype="float32", **overrides) -> Autoencoder:
     return model
 
 
-def classifier(turns=False, dtype="float32", **overrides) -> Classifier:
+def classifier(turns=False, dtype="float32", head="fc", frozen=0, **overrides) -> Classifier:
     """A compiled classifier of 5 classes, or of turns, the same at every call."""
     keras.utils.set_random_seed(1)
-    model = Classifier(small_config(**overrides), 4 if turns else 5, turns, dtype=dtype)
+    model = Classifier(small_config(**overrides), 4 if turns else 5, turns, head, frozen, dtype=dtype)
     model.build((None, 32, 32, 3))
     model.compile(optimizer=build_optimizer(model.config.stage_2, 100, model.config.stage_2.learning_rate))
     model.optimizer.build(model.trainable_variables)

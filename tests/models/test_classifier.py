@@ -53,6 +53,18 @@ def test_everything_moves(turns, graph):
     assert moved(model, before) == set(before)
 
 
+@pytest.mark.parametrize(("head", "frozen"), [("linear", 2), ("pooled", 5), ("fc", 4)])
+def test_frozen_layers_do_not_move(head, frozen):
+    """Weight decay or statistics that move a frozen layer; a head or a layer behind that stays."""
+    model = classifier(head=head, frozen=frozen, trunk_norm="batch_norm")
+    before = snapshot(model)
+    model.train_step(batch(turns=False))
+    still = tuple(f"trunk/conv_{layer}/" for layer in range(1, frozen + 1))
+    assert moved(model, before) == {path for path in before if not any(layer in path for layer in still)}
+    assert (model.draw(4) is None) == (head != "fc")
+    assert "activations/logits" in model.histograms(batch(turns=False))
+
+
 @pytest.mark.parametrize("turns", [False, True], ids=["labels", "turns"])
 def test_it_learns(turns):
     """Four images are told apart, as four turns are, with inference statistics too."""

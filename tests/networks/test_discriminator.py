@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.networks.autoencoder import Decoder, Encoder
-from lts.networks.discriminator import Discriminator, Trunk
-from lts.networks.geometry import trunk_geometry
+from lts.networks.discriminator import Discriminator, Trunk, TrunkClassifier
+from lts.networks.geometry import LAYERS, trunk_geometry
 from lts.networks.repair import RepairNetwork
 from tests import oracles
 
@@ -99,6 +99,44 @@ def test_dropout():
     hidden = plain["fc_1"].numpy().astype(np.float64) * mask / 0.5
     wanted = oracles.conv2d(hidden, network.fc_2.kernel.numpy())[:, 0, 0] + 0.1
     np.testing.assert_allclose(dropped["logits"], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [48, 64])
+@pytest.mark.parametrize("head", ["linear", "pooled"])
+def test_linear_heads_against_oracle(head, size):
+    """Cells in another order, a sum in the place of a mean, fc_1 that is built all the same."""
+    network = TrunkClassifier(TINY, classes=5, head=head)
+    out = network(images(2, size))
+    kernel, maps = network.fc_2.kernel.numpy().astype(np.float64), out["conv_5"].numpy().astype(np.float64)
+    assert "fc_1" not in out
+    assert network.fc_1 is None
+    if head == "pooled":
+        wanted = maps.mean((1, 2)) @ kernel[0, 0]
+    else:
+        places = [(y, x) for y in range(maps.shape[1] - 5) for x in range(maps.shape[2] - 5)]
+        wanted = np.mean([np.tensordot(maps[:, y : y + 6, x : x + 6], kernel, 3) for y, x in places], 0)
+    np.testing.assert_allclose(out["logits"], wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_array_equal(network.fc_2.bias, np.zeros(5))
+    assert 0.003 < kernel.std() < 0.0055  # truncated at two deviations of 0.005: 0.0044
+    assert np.abs(kernel).max() <= 0.01
+
+
+@pytest.mark.parametrize("frozen", range(6))
+def test_frozen_layers(frozen):
+    """Statistics or weights of a frozen layer that train, those of a layer behind it that do not."""
+    network = TrunkClassifier(preset("tiny").discriminator, frozen=frozen)
+    network.build((None, 48, 48, 3))
+    before = {variable.path: variable.numpy() for variable in network.variables}
+    network(images(), training=True)
+    moved = {v.path.split("/")[2] for v in network.trunk.variables if not np.array_equal(v, before[v.path])}
+    trained = {v.path.split("/")[2] for v in network.trunk.trainable_variables}
+    assert moved == trained == set(LAYERS[frozen:])
+
+
+@pytest.mark.parametrize("wrong", [{"head": "fc_3"}, {"frozen": 6}, {"frozen": -1}], ids=str)
+def test_a_head_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TrunkClassifier(TINY, **wrong)
 
 
 def test_mask_head_against_oracle():
