@@ -35,13 +35,21 @@ def base() -> tuple[configs.Config, configs.Config]:
     given = common.overrides(*FLAGGED)
     both = {name: given.pop(name) for name in BOTH if name in given}
     schedule = {name: given.pop(name) for _, field in configs.fields_of("stage_2") if (name := field.name) in given}
-    early = ablations.parse_fields(FLAGS.stage_1) if FLAGS.stage_1 else {}
-    unknown = early.keys() - {field.name for _, field in configs.fields_of("stage_1")}
+    stage_1 = configs.preset(FLAGS.preset, **given, **both).replace("stage_1", **schedule_of_stage_1())
+    return stage_1, stage_1.replace("stage_2", **schedule)
+
+
+def schedule_of_stage_1() -> dict[str, str]:
+    """Fields of --stage_1.
+
+    Raises:
+      UsageError: something that is no field of a stage.
+    """
+    fields = ablations.parse_fields(FLAGS.stage_1) if FLAGS.stage_1 else {}
+    unknown = fields.keys() - {field.name for _, field in configs.fields_of("stage_1")}
     if unknown:
         raise common.UsageError(f"--stage_1 has no field {min(unknown)!r}")
-    start = configs.preset(FLAGS.preset, **given, **both)
-    stage_1 = start.replace("stage_1", **early)
-    return stage_1, stage_1.replace("stage_2", **schedule)
+    return fields
 
 
 def open_labelled(split: str | None, purpose: str) -> Any:
