@@ -26,7 +26,7 @@ def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Title, table and caption as Markdown."""
-    table = {"compare": comparison_tables.compare_table, "ablate": comparison_tables.ablate_table}[results["kind"]]
+    table = report_tables.COMPARISONS[results["kind"]]
     parts = [
         comparison_tables.title(results),
         report_tables.markdown(table(results)),
