@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.stages import Stages, train_stage
-from lts import files, provenance
+from lts import files
 from lts.config import Config
 from lts.errors import UserError
 
@@ -132,8 +132,7 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
       turns: stage to measured turns, [steps, seconds] each.
 
     Returns:
-      What plan.json holds: the request; "rates": stage to turns, seconds a step, batch size, images/s; "steps": rival
-      to stage to steps.
+      The request; "rates": stage to turns, seconds a step, batch size, images/s; "steps": rival to stage to steps.
 
     Raises:
       PlanError: a budget that is too small.
@@ -150,14 +149,13 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
             stage: steps_of(part * budget, rates[stage]["seconds_per_step"], f"{name}, stage {stage}")
             for stage, part in zip(rival.stages, shares, strict=True)
         }
-    hardware = {"hardware": provenance.hardware(), "commit": provenance.commit()}
-    return {**dataclasses.asdict(request), "rates": rates, "steps": steps, **hardware}
+    return {**dataclasses.asdict(request), "rates": rates, "steps": steps}
 
 
 def plan(
     request: Request, base: Config, images: Images, output: pathlib.Path, stages: Stages, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """The plan in OUTPUT/plan.json; measured first where nothing was begun.
+    """The plan in OUTPUT/plan.json, of `make_plan` with machine and commit; measured first where nothing was begun.
 
     Args:
       request: budget, share and settings.
@@ -172,6 +170,7 @@ def plan(
         is too small.
     """
     from experiments import timing
+    from lts import provenance
 
     path = output / "plan.json"
 
@@ -183,7 +182,8 @@ def plan(
             config = config_of(name, base, request.settings)
             trainings |= {stage: (config, stage, images.of(rival)) for stage in rival.stages}
         turns = timing.time_loops(trainings, rounds, seconds)
-        files.write_json(path, make_plan(request, base, turns))
+        made = {"hardware": provenance.hardware(), "commit": provenance.commit()}
+        files.write_json(path, make_plan(request, base, turns) | made)
 
     if not path.exists() and (stages.done("calibration") or any((output / name).exists() for name in RIVALS)):
         raise PlanError(
