@@ -12,7 +12,6 @@ each stage in turns of --turn_steps steps; and what each kind of monitoring and 
 two of them.
 """
 
-import dataclasses
 import pathlib
 import statistics
 import tempfile
@@ -101,12 +100,9 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     """Prints two rows: the bare step and the whole loop of a stage, in turns."""
     import tensorflow as tf
 
-    from lts.options import Options
+    from experiments import timing
     from lts.training.loop import steps_done
-    from lts.training.strategy import Machines
-    from lts.training.task import checkpoint_items, make_loop
-    from lts.training.train import build_model, make_task
-    from lts.training.workdir import Checkpoints
+    from lts.training.train import build_model
 
     config = configs.preset(FLAGS.preset)
     settings = config.stage_1 if stage == "autoencoder" else config.stage_2
@@ -114,10 +110,7 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     bare = build_model(config, stage, 10**6)
     images = tf.random.uniform([settings.batch_size, size, size, 3], -1, 1)
     function = tf.function(bare.train_step)
-    model, machines = build_model(config, stage, 10**6), Machines(tf.distribute.get_strategy())
-    checkpoints = Checkpoints(folder / stage, checkpoint_items(model))
-    task = dataclasses.replace(make_task(config, stage, source, folder / stage), steps=10**6)
-    whole = make_loop(task, model, machines, checkpoints, Options())
+    whole = timing.endless_loop(config, stage, source, folder / stage)
 
     def bare_turn():
         for _ in range(turn):
@@ -125,9 +118,7 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
         steps_done(bare)
 
     def loop_turn():
-        done = steps_done(whole.model)
-        if whole.run(done, 10**6, until=done + turn):
-            raise KeyboardInterrupt
+        timing.advance(whole, turn)
 
     bare_turn(), loop_turn()  # compiles
     seconds = {"bare step": [], "whole loop": []}

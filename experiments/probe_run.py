@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,71 @@ def _check_layers(models: Sequence, layers: Sequence[str]) -> None:
         missing = [layer for layer in layers if layer not in model.layers]
         if missing:
             raise ProbeError(f"{model.path} has no layer {missing[0]!r}; it has {', '.join(model.layers)}")
+
+
+def run_each(
+    models: Iterable, train, test, protocol, output, batch_size: int = 100, measure: Measure = probes.measure
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Probes every model at all of its own layers; prints lines for each as it is done.
+
+    `partial.json` in the folder is kept, so that a later call with more models probes those alone.
+
+    Args:
+      models: loaded SavedModels; a generator loads one at a time.
+      train, test, protocol, output, batch_size, measure: as `run`.
+
+    Returns:
+      For each model what results.json holds of it ("path", "fingerprint", "description", "seconds" of its training by
+      stage, "layers"), and by layer its record with "correct", for `paired`.
+
+    Raises:
+      ProbeError: labels are missing or do not match.
+    """
+    check_labels(train, test)
+    context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
+    partial = Partial(pathlib.Path(output) / PARTIAL, context)
+    print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
+    found = []
+    for model in models:
+        done = _probe_model(train, test, model.layers, protocol, batch_size, measure, model, partial)
+        records = {layer: one["record"] for layer, one in done.items()}
+        found.append(({**_describe(model, records), "seconds": model.description.get("seconds", {})}, records))
+    return found
+
+
+def paired(one: Mapping[str, Any], others: Sequence[Mapping[str, Any]], protocol) -> tuple[dict, dict]:
+    """Mean of the others and the paired difference of one to it, by layer, at the layers that all have.
+
+    Args:
+      one, others: records by layer, of `run_each`.
+      protocol: of all of them.
+
+    Returns:
+      Layer to "accuracy" and "interval", of the mean and of the difference.
+    """
+    layers = [layer for layer in one if all(layer in other for other in others)]
+    return probes.compare([{layer: records[layer] for layer in layers} for records in (one, *others)], protocol)
+
+
+def describe_run(protocol, train, test, source) -> dict[str, Any]:
+    """What results.json says of the probes' protocol and images, and of the images of pre-training.
+
+    Args:
+      protocol: a dataclass of `experiments.protocol`.
+      train, test: labelled sources.
+      source: images of pre-training.
+
+    Returns:
+      "protocol"; "dataset" as `run` gives it; "pretraining": split, number and fingerprint of the images, and how many
+      of them are test images too, where images have names.
+    """
+    shared = len(set(source.names) & set(test.names)) if source.name == test.name else 0
+    seen = {"name": source.name, "split": source.split, "images": source.num_examples}
+    return {
+        "protocol": dataclasses.asdict(protocol),
+        "dataset": _describe_data(train, test),
+        "pretraining": {**seen, "fingerprint": source.fingerprint, "test_images": shared},
+    }
 
 
 def check_labels(train, test) -> None:

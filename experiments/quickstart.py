@@ -6,62 +6,19 @@ Ends with report.html in --output: one file with everything to look at. The same
 stopped.
 """
 
-import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
+from experiments.stages import Stages, train_stage
 from lts import config as configs
-from lts import files
 from lts.bin import common
-from lts.errors import UserError
 
 SPLITS = {"pretrain": "unlabelled", "train": "train", "test": "test"}
 RANDOM_SEEDS = (1, 2, 3)
-
-
-class Stages:
-    """Runs stages once each and remembers in a file what they took, over all starts of the run.
-
-    Args:
-      path: the file.
-      config: configuration of the run.
-
-    Raises:
-      UserError: the file is of a run with another configuration.
-    """
-
-    def __init__(self, path: pathlib.Path, config: configs.Config):
-        self._path = path
-        self._record = {"config": config.to_dict(), "seconds": {}, "done": []}
-        if path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
-            changed = configs.differences(configs.Config.from_dict(old["config"]), config)
-            if changed:
-                raise UserError(f"{path.parent} holds another run ({'; '.join(changed)}): give another --output")
-            self._record = old
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """Stage to seconds, in the order in which they ran."""
-        return self._record["seconds"]
-
-    def run(self, name: str, work: Callable[[], None]) -> None:
-        """Calls `work`, unless it ended well in an earlier start."""
-        if name in self._record["done"]:
-            print(f"== {name}: done before", flush=True)
-            return
-        print(f"== {name}", flush=True)
-        began = time.monotonic()
-        try:
-            work()
-            self._record["done"].append(name)
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - began
-            files.write_json(self._path, self._record)
 
 
 def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, str] = SPLITS) -> pathlib.Path:
@@ -83,9 +40,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
     sources = {purpose: data.open_source("embedded", split, purpose=purpose) for purpose, split in splits.items()}
 
     def train(stage: str, **options) -> None:
-        result = training.train(config, stage, sources["pretrain"], output / stage, **options)
-        if result.signal is not None:
-            raise KeyboardInterrupt
+        train_stage(config, stage, sources["pretrain"], output / stage, **options)
 
     stages.run("autoencoder", lambda: train("autoencoder"))
     stages.run("damage and repair", lambda: train("gan", autoencoder=output / "autoencoder"))

@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from experiments import comparison_tables
 from experiments.result_files import ReportError, Results
 from lts import config as configs
 
 Rows = list[list[str]]
+COMPARISONS = {"compare": comparison_tables.compare_table, "ablate": comparison_tables.ablate_table}
 
 
 def markdown(rows: Rows) -> str:
@@ -40,6 +42,8 @@ def table(results: Sequence[Results]) -> Rows:
     if len(groups(results)) != 1:
         names = ", ".join(each.name for each in results)
         raise ReportError(f"one table cannot hold results of different models, images or baselines: {names}")
+    if results[0].kind in COMPARISONS:
+        return COMPARISONS[results[0].kind](results[0].values)
     make = {"probe": probe_table, "few_shot": few_shot_table, "spotting": spotting_table}[results[0].kind]
     return make([each.values for each in results])
 
@@ -49,6 +53,8 @@ def title(results: Sequence[Results]) -> str:
     values = results[0].values
     if results[0].kind == "spotting":
         return f"Spotting artifacts ({values['images']['number']:,} images)"
+    if results[0].kind in COMPARISONS:
+        return comparison_tables.title(values)
     dataset, protocol = values["dataset"], values["protocol"]
     name = protocol.get("name") or f"{protocol.get('classifier', 'linear')} probe"
     return (
@@ -61,6 +67,8 @@ def _setting(results: Results) -> list[Any]:
     values = results.values
     if results.kind == "spotting":
         return [values["model"]["fingerprint"], values["images"]["fingerprint"]]
+    if results.kind in COMPARISONS:
+        return [results.name]  # a table of its own
     dataset, baselines = values["dataset"], [model["fingerprint"] for model in values["baselines"]]
     images = [dataset[key] for key in ("name", "train_fingerprint", "test_fingerprint")]
     return [*images, values["protocol"], list(values["model"]["layers"]), baselines]

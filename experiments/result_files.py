@@ -15,6 +15,8 @@ DATASET = (
     *("dataset.train_fingerprint", "dataset.test_fingerprint"),
 )
 BASELINES = ("baselines.*.path", "baselines.*.fingerprint", "baselines.*.description")
+FIGURE = ("accuracy", "interval")
+PROBES = ("kind", "protocol.name", *DATASET, "pretraining.split", "layers")
 KINDS = {  # what every file of a kind holds; * is every entry of a list or a dictionary
     "probe": (
         "protocol",
@@ -45,6 +47,20 @@ KINDS = {  # what every file of a kind holds; * is every entry of a list or a di
         "mask_map.base_rate",
         "kinds.photograph.called_repaired",
     ),
+    "compare": (
+        *PROBES,
+        *("plan.budget_minutes", "plan.autoencoder_share", "random.*.fingerprint"),
+        *(f"random_mean.*.{figure}" for figure in FIGURE),
+        *(f"rivals.*.{figure}" for figure in ("title", "seconds", "fingerprint")),
+        *(f"rivals.*.{of}.*.{figure}" for of in ("layers", "difference") for figure in FIGURE),
+        *(f"ours_minus.*.*.{figure}" for figure in FIGURE),
+    ),
+    "ablate": (
+        *PROBES,
+        *("base.fingerprint", "variants.*.changed", "variants.*.fingerprint"),
+        *(f"base.layers.*.{figure}" for figure in FIGURE),
+        *(f"variants.*.difference.*.{figure}" for figure in FIGURE),
+    ),
 }
 
 
@@ -65,8 +81,8 @@ def load(path: str | os.PathLike) -> Results:
     """Reads a results file.
 
     Args:
-      path: results.json of `experiments.linear_probe`, `knn_probe`, `few_shot`, `finetune` or `supervised`, or
-        evaluation.json of `lts.bin.spot_artifacts`, by any name.
+      path: results.json of `experiments.linear_probe`, `knn_probe`, `few_shot`, `finetune`, `supervised`, `compare` or
+        `ablate`, or evaluation.json of `lts.bin.spot_artifacts`, by any name.
 
     Returns:
       Its content with its kind.
@@ -83,7 +99,7 @@ def load(path: str | os.PathLike) -> Results:
     for kind, required in KINDS.items():
         if all(_holds(values, place.split(".")) for place in required):
             return Results(path.stem, kind, values)
-    raise ReportError(f"{path} holds neither results of a probe nor an evaluation of spot_artifacts")
+    raise ReportError(f"{path} holds neither results of an experiment nor an evaluation of spot_artifacts")
 
 
 def published() -> dict[str, dict[str, Any]]:

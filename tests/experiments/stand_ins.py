@@ -36,6 +36,7 @@ class Source:
     class_names: tuple = ("blue", "green", "red")
     name: str = "stand-in"
     broken: tuple = ()
+    names: tuple = ()
 
     @property
     def num_examples(self):

@@ -9,38 +9,10 @@ from absl import flags
 
 from experiments import quickstart
 from lts.config import preset
-from lts.errors import UserError
 
 
 def _config(**overrides):
     return preset("tiny", steps=2, batch_size=4, encoder_widths="4,4,8,8", fc_width=8, **overrides)
-
-
-def test_stages_run_once_and_add_up_their_time(tmp_path, capsys):
-    path, calls = tmp_path / "stages.json", []
-
-    def stopped():
-        calls.append("stopped")
-        raise KeyboardInterrupt
-
-    stages = quickstart.Stages(path, _config())
-    stages.run("one", lambda: calls.append("one"))
-    with pytest.raises(KeyboardInterrupt):
-        stages.run("two", stopped)
-    first = stages.seconds["two"]
-    again = quickstart.Stages(path, _config())
-    again.run("one", lambda: calls.append("one again"))
-    again.run("two", lambda: calls.append("two"))
-    assert calls == ["one", "stopped", "two"]
-    assert list(again.seconds) == ["one", "two"]
-    assert again.seconds["two"] > first
-    assert "one: done before" in capsys.readouterr().out
-
-
-def test_a_run_of_another_configuration_is_refused(tmp_path):
-    quickstart.Stages(tmp_path / "stages.json", _config()).run("one", lambda: None)
-    with pytest.raises(UserError, match="learning_rate"):
-        quickstart.Stages(tmp_path / "stages.json", _config(learning_rate=0.5))
 
 
 @pytest.mark.parametrize(("argument", "precision"), [([], "float32"), (["--precision=bfloat16"], "bfloat16")])
