@@ -10,7 +10,7 @@ from lts.networks.autoencoder import Decoder, Encoder
 
 
 @keras.saving.register_keras_serializable("lts")
-class Autoencoder(keras.Model):
+class Autoencoder(common.SingleLoss):
     """{E, D} and its loss: 30 * mean squared error + L2 (release).
 
     Args:
@@ -29,17 +29,11 @@ class Autoencoder(keras.Model):
         self.config = config
         self.encoder = Encoder(config.autoencoder, dtype=self.dtype_policy)
         self.decoder = Decoder(config.autoencoder, dtype=self.dtype_policy)
-        self.means = common.RunningMeans(self.METRICS)
 
     def build(self, input_shape):
         self.encoder.build(input_shape)
         grid = self.config.mask_grid
         self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_widths[-1]))
-
-    @property
-    def metrics(self):
-        """What Keras resets at the beginning of an epoch or an evaluation."""
-        return [self.means]
 
     def call(self, images, training=False):
         """Reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""
@@ -59,26 +53,6 @@ class Autoencoder(keras.Model):
         }
         return {"loss": tf.add_n(list(terms.values())), **terms}
 
-    def gradients(self, images):
-        """(losses, raw gradients of a replica's share of the loss to the trainable variables)."""
-        with tf.GradientTape() as tape:
-            terms = self.compute_losses(images)
-            share = common.replica_share(terms["loss"])
-        return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
-
-    def train_step(self, images):
-        """One step on a batch [B, H, W, 3] in [-1, 1]; returns the mean losses since the last reset."""
-        terms, gradients = self.gradients(images)
-        values = common.replica_means(terms)
-        with tf.control_dependencies(common.checks(values)):
-            self.optimizer.apply(gradients, self.trainable_variables)
-            values["gradient_norm"] = common.gradient_norm(self.optimizer)
-        return self.means.update(values)
-
-    def test_step(self, images):
-        """Losses with inference batch norm."""
-        return self.means.update(common.replica_means(self.compute_losses(images, training=False)))
-
     def pictures(self, images) -> dict:
         """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
         return {"image": images, "reconstruction": self.decoder(self.encoder(images))}
@@ -89,10 +63,7 @@ class Autoencoder(keras.Model):
 
     def histograms(self, images) -> dict:
         """Name to tensor: all weights, their gradients on images [B, H, W, 3], and the encoder's features."""
-        with common.leaving_no_trace(self):
-            _, gradients = self.gradients(images)
-        named = common.with_gradients(self, self.trainable_variables, gradients)
-        return {**named, "activations/features": self.encoder(images)}
+        return {**super().histograms(images), "activations/features": self.encoder(images)}
 
     def get_config(self):
         return {**super().get_config(), "config": self.config.to_dict()}

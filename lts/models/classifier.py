@@ -13,7 +13,7 @@ TURNS = 4  # by 0, 90, 180 and 270 degrees
 
 
 @keras.saving.register_keras_serializable("lts")
-class Classifier(keras.Model):
+class Classifier(common.SingleLoss):
     """Softmax cross entropy + L2 on the trunk with a head, by default the discriminator's fc_1 and fc_2 (ours).
 
     With `turns` the task is rotation prediction: every image of a batch is shown
@@ -51,15 +51,9 @@ class Classifier(keras.Model):
         self.network = TrunkClassifier(
             config.discriminator, config.discriminator_grid, classes, head, frozen, **options
         )
-        self.means = common.RunningMeans(self.METRICS)
 
     def build(self, input_shape):
         self.network.build(input_shape)
-
-    @property
-    def metrics(self):
-        """What Keras resets at the beginning of an epoch or an evaluation."""
-        return [self.means]
 
     def call(self, images, training=False):
         """Logits [B, classes], float32, of images [B, H, W, 3] in [-1, 1]."""
@@ -72,8 +66,10 @@ class Classifier(keras.Model):
         turned = [tf.image.rot90(batch, turn) for turn in range(TURNS)]
         return tf.concat(turned, 0), tf.repeat(tf.range(TURNS), tf.shape(batch)[0])
 
-    def compute_losses(self, images, labels, dropout=None, training=True) -> dict:
+    def compute_losses(self, batch, training=True) -> dict:
         """Scalars: `classification`, `l2`, their sum `loss`, and the share of right answers, `accuracy`."""
+        images, labels = self.examples(batch)
+        dropout = self.draw(tf.shape(images)[0]) if training else None
         logits = self.network(images, training=training, dropout=dropout)["logits"]
         terms = {
             "classification": losses.classification(logits, labels),
@@ -81,14 +77,6 @@ class Classifier(keras.Model):
         }
         right = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
         return {"loss": tf.add_n(list(terms.values())), **terms, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
-
-    def gradients(self, batch):
-        """(losses, raw gradients of a replica's share of the loss to the trainable variables) of a batch."""
-        images, labels = self.examples(batch)
-        with tf.GradientTape() as tape:
-            terms = self.compute_losses(images, labels, self.draw(tf.shape(images)[0]))
-            share = common.replica_share(terms["loss"])
-        return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
 
     def draw(self, count):
         """Dropout [count, 1, 1, fc_width], 1 = kept, a function of (seed, step, position in the global batch).
@@ -104,19 +92,6 @@ class Classifier(keras.Model):
         )
         return tf.cast(numbers < disc.dropout_keep, tf.float32)
 
-    def train_step(self, batch):
-        """One step on a batch as `examples` takes it; returns the means since the last reset."""
-        terms, gradients = self.gradients(batch)
-        values = common.replica_means(terms)
-        with tf.control_dependencies(common.checks(values)):
-            self.optimizer.apply(gradients, self.trainable_variables)
-            values["gradient_norm"] = common.gradient_norm(self.optimizer)
-        return self.means.update(values)
-
-    def test_step(self, batch):
-        """Losses and accuracy with inference batch norm, without dropout."""
-        return self.means.update(common.replica_means(self.compute_losses(*self.examples(batch), training=False)))
-
     def pictures(self, batch) -> dict:
         """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
         if not self.turns:
@@ -131,10 +106,8 @@ class Classifier(keras.Model):
         """Name to tensor: weights, their gradients on a batch, and activations in training mode."""
         images, _ = self.examples(batch)
         with common.leaving_no_trace(self):
-            _, gradients = self.gradients(batch)
             activations = self.network(images, training=True)
-        named = common.with_gradients(self, self.trainable_variables, gradients)
-        return {**named, **{f"activations/{name}": value for name, value in activations.items()}}
+        return {**super().histograms(batch), **{f"activations/{name}": value for name, value in activations.items()}}
 
     def get_config(self):
         return {

@@ -116,3 +116,48 @@ class RunningMeans(keras.metrics.Metric):
         self.update_state(values)
         means = self.result()
         return {name: means[name] for name in values}
+
+
+class SingleLoss(keras.Model):
+    """A model with one loss and one optimizer: its steps, as Keras and `lts.training` call them.
+
+    A subclass gives `compute_losses(batch, training)`, scalars by name with their sum "loss", and names in METRICS what
+    is shown of them, "gradient_norm" beside it.
+    """
+
+    METRICS: tuple[str, ...] = ("loss", "gradient_norm")
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.means = RunningMeans(self.METRICS)
+
+    @property
+    def metrics(self):
+        """What Keras resets at the beginning of an epoch or an evaluation."""
+        return [self.means]
+
+    def gradients(self, batch):
+        """(losses, raw gradients of a replica's share of the loss to the trainable variables)."""
+        with tf.GradientTape() as tape:
+            terms = self.compute_losses(batch)
+            share = replica_share(terms["loss"])
+        return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
+
+    def train_step(self, batch):
+        """One step on a batch; returns the mean losses since the last reset."""
+        terms, gradients = self.gradients(batch)
+        values = replica_means(terms)
+        with tf.control_dependencies(checks(values)):
+            self.optimizer.apply(gradients, self.trainable_variables)
+            values["gradient_norm"] = gradient_norm(self.optimizer)
+        return self.means.update(values)
+
+    def test_step(self, batch):
+        """Losses with inference batch norm."""
+        return self.means.update(replica_means(self.compute_losses(batch, training=False)))
+
+    def histograms(self, batch) -> dict:
+        """Name to tensor: all weights that train, and their gradients on a batch."""
+        with leaving_no_trace(self):
+            _, gradients = self.gradients(batch)
+        return with_gradients(self, self.trainable_variables, gradients)

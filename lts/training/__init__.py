@@ -1,5 +1,6 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
+from lts.models.common import SingleLoss
 from lts.options import Options
 from lts.training.exporting import export_random, export_run, load_classifier
 from lts.training.importing import import_checkpoint
@@ -11,6 +12,7 @@ from lts.training.workdir import TrainingError, read_record
 __all__ = [
     "Options",
     "Result",
+    "SingleLoss",
     "Task",
     "TrainingError",
     "build_strategy",

@@ -25,7 +25,7 @@ def test_turns():
 def test_losses():
     """The mean cross entropy by NumPy, weight decay of kernels alone, the share of right answers."""
     model = classifier(weight_decay=0.1)
-    terms = model.compute_losses(images(), LABELS, training=False)
+    terms = model.compute_losses((images(), LABELS), training=False)
     logits = model(images()).numpy().astype(float)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     entropy = -np.log(probabilities[np.arange(4), LABELS]).mean()
