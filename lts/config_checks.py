@@ -15,7 +15,7 @@ def check(config) -> None:
     for name in ("reconstruction_weight", "mask_weight", "weight_decay"):
         _that(config.loss, name, getattr(config.loss, name) >= 0, "at least 0")
     _choice(config.loss, "generator_loss", "release", "paper")
-    _choice(config.loss, "real_images", "reconstruction", "image")
+    _choice(config.loss, "real_images", "reconstruction", "image", "half")
     _choice(config.loss, "reconstruct", "kept", "all", "dropped")
     _stage(config.stage_1)
     _stage(config.stage_2)

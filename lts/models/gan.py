@@ -125,7 +125,9 @@ class DamageRepairGAN(keras.Model):
         features = tf.stop_gradient(self.encoder(images))
         reconstruction = tf.stop_gradient(self.decoder(features))
         repaired = self.repaired(features, keep, training)
-        real = reconstruction if self.config.loss.real_images == "reconstruction" else tf.cast(images, repaired.dtype)
+        untouched = tf.cast(images, repaired.dtype)
+        halves = tf.concat([reconstruction[::2], untouched[1::2]], 0)
+        real = {"reconstruction": reconstruction, "image": untouched, "half": halves}[self.config.loss.real_images]
         both = tf.concat([real, repaired], 0)
         out = self.discriminator(both, training=training, dropout=dropout)
         return {**out, "reconstruction": reconstruction, "repaired": repaired}

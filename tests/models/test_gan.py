@@ -126,13 +126,14 @@ def test_pixels_with_a_reconstruction_loss(reconstruct, pixels):
     np.testing.assert_allclose(loss, 30 * chosen.mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("real_images", ["reconstruction", "image"])
+@pytest.mark.parametrize("real_images", ["reconstruction", "image", "half"])
 def test_what_is_shown_as_real(real_images):
-    """The discriminator's first half sees the reconstructions, or the images as they are."""
+    """The discriminator's first half sees the reconstructions, the images as they are, or half of each."""
     model = gan(real_images=real_images)
     keep = tf.ones([4, 4, 4, 1])
     out = model.forward(images(), keep, training=False)
-    shown = images() if real_images == "image" else out["reconstruction"]
+    halves = tf.concat([out["reconstruction"][::2], images()[1::2]], 0)
+    shown = {"reconstruction": out["reconstruction"], "image": images(), "half": halves}[real_images]
     alone = model.discriminator(shown, training=False)
     np.testing.assert_allclose(out["logits"][:4], alone["logits"], rtol=1e-5, atol=1e-6)
     assert not np.allclose(out["reconstruction"], images(), atol=1e-2)
