@@ -44,8 +44,8 @@ def run(binary, models, output, *arguments):
 
 def trained(output, seed=1):
     """The weights of the run of `features` by name."""
-    model = next(path for path in (output / "training").glob(f"*_{seed}"))
-    return runs.read_newest(model)[0]
+    model = json.loads((output / "results.json").read_text())["model"]
+    return runs.read_newest(output / "training" / f"{model['fingerprint']}_{seed}")[0]
 
 
 def moved(output, models) -> set[str]:
