@@ -43,7 +43,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
 def _plot_rivals(results: Mapping[str, Any]) -> Figure:
     """Accuracy by layer: a line for each rival, the mean of the random ones in grey."""
     layers, rivals = results["layers"], results["rivals"]
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     lines = {name: (rival["title"], rival["layers"], COLOURS.get(name)) for name, rival in rivals.items()}
     lines["random"] = (comparison_tables.random_name(results), results["random_mean"], "0.55")
@@ -59,12 +59,11 @@ def _plot_rivals(results: Mapping[str, Any]) -> Figure:
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     minutes = f"{results['plan']['budget_minutes']:g} minutes of training each"
-    figure.suptitle(f"{comparison_tables.title(results)}\n{minutes}", fontsize=9)
+    axes.set_title(f"{comparison_tables.title(results)}\n{minutes}".replace(": ", "\n", 1), fontsize=9)
     handles, names = axes.get_legend_handles_labels()
     order = sorted(range(len(names)), key=lambda i: names[i] == "chance")
-    figure.legend(
-        [handles[i] for i in order], [names[i] for i in order], loc="outside right upper", fontsize=8, frameon=False
-    )
+    chosen = [handles[i] for i in order], [names[i] for i in order]
+    figure.legend(*chosen, loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 
@@ -88,7 +87,8 @@ def _plot_variants(results: Mapping[str, Any]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(variants)), list(variants))
     panels[0].set_ylim(len(variants) - 0.5, -0.5)
-    figure.supxlabel("difference to the base, points of validation accuracy", fontsize=9)
+    colours = "blue: better, red: worse, grey: the interval holds zero"
+    figure.supxlabel(f"difference to the base, points of validation accuracy ({colours})", fontsize=9)
     figure.suptitle(comparison_tables.title(results), fontsize=9)
     return figure
 

@@ -89,11 +89,13 @@ def _ablate_caption(results: Mapping[str, Any]) -> str:
 
 def _compare_caption(results: Mapping[str, Any]) -> str:
     plan, dataset = results["plan"], results["dataset"]
+    batches = ", ".join(f"{stage} {rate['batch_size']}" for stage, rate in plan["rates"].items())
     return (
         f"Accuracy on test images ({dataset['test_split']}). {_probe(results)}, trained on {dataset['train_split']}; "
         f"{_pretraining(results)}, of supervised training {dataset['train_split']}. Each was trained for as many steps "
-        f"as fit into {plan['budget_minutes']:g} minutes at rates that were measured in turns before, ours for "
-        f"{100 * plan['autoencoder_share']:g} % of them in stage 1; minutes are what the training then took. "
+        f"as fit into {plan['budget_minutes']:g} minutes at rates that were measured in turns before, ours with "
+        f"{100 * plan['autoencoder_share']:g} % of the time for stage 1; minutes are what the training then took. "
+        f"Images a step: {batches}. The encoder's layers are its own and stand beside the trunk's of the same number. "
         f"{_intervals(results, 'test')}"
     )
 

@@ -49,7 +49,7 @@ KINDS = {  # what every file of a kind holds; * is every entry of a list or a di
     ),
     "compare": (
         *PROBES,
-        *("plan.budget_minutes", "plan.autoencoder_share", "random.*.fingerprint"),
+        *("plan.budget_minutes", "plan.autoencoder_share", "plan.rates.*.batch_size", "random.*.fingerprint"),
         *(f"random_mean.*.{figure}" for figure in FIGURE),
         *(f"rivals.*.{figure}" for figure in ("title", "seconds", "fingerprint")),
         *(f"rivals.*.{of}.*.{figure}" for of in ("layers", "difference") for figure in FIGURE),

@@ -68,7 +68,11 @@ def comparison():
     return {
         "kind": "compare",
         **SHARED,
-        "plan": {"budget_minutes": 10.0, "autoencoder_share": 0.27},
+        "plan": {
+            "budget_minutes": 10.0,
+            "autoencoder_share": 0.27,
+            "rates": {"autoencoder": {"batch_size": 16}, "gan": {"batch_size": 32}},
+        },
         "random": [model(0.6, 0.59)] * 3,
         "random_mean": model(0.6, 0.59)["layers"],
         "rivals": {
@@ -110,7 +114,8 @@ def test_captions_say_what_the_figures_are_of():
     assert "One pre-training seed each" in said
     results = comparison()
     assert "10 minutes" in comparison_tables.caption(results)
-    assert "27 % of them in stage 1" in comparison_tables.caption(results)
+    assert "Images a step: autoencoder 16, gan 32." in comparison_tables.caption(results)
+    assert "27 % of the time for stage 1" in comparison_tables.caption(results)
     assert "One pre-training seed each" in comparison_tables.caption(results)
     results["pretraining"] = {**results["pretraining"], "split": "all", "test_images": 1996}
     assert "without labels, 1,996 of those that are tested among them" in comparison_tables.caption(results)

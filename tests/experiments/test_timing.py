@@ -5,6 +5,7 @@ import pytest
 from experiments import timing
 from lts import data
 from lts.config import preset
+from lts.training.loop import steps_done
 
 
 def test_a_turn_ends_with_the_chunk_in_which_its_time_is_over():
@@ -26,18 +27,27 @@ def test_turns_are_interleaved():
     assert {name: len(found) for name, found in turns.items()} == {"a": 2, "b": 2, "c": 2}
 
 
-def test_loops_go_on_where_they_were_and_leave_nothing(tmp_path, monkeypatch):
-    """The whole loop of two trainings: every turn has steps behind it, and the first does not hold the compiling."""
+def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkeypatch):
+    """The whole loop of a training, which goes on from turn to turn."""
     config = preset(
         "tiny", image_size="16", encoder_widths="4,8,8,8", conv_1_kernel="3", trunk_widths="4,8,8,8,8", fc_width="8"
     ).replace(batch_size=4)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    order, whole_advance, whole_turns = [], timing.advance, timing.in_turns
+
+    def advance(loop, steps):
+        whole_advance(loop, steps)
+        order.append(steps_done(loop.model))
+
+    def in_turns(*arguments):
+        order.append("turns")
+        return whole_turns(*arguments)
+
+    monkeypatch.setattr(timing, "advance", advance)
+    monkeypatch.setattr(timing, "in_turns", in_turns)
     source = data.open_source("embedded", "train[:40]", progress=False)
-    trainings = {stage: (config, stage, source) for stage in ("autoencoder", "supervised")}
-    turns = timing.time_loops(trainings, 2, 0.05)
-    assert list(turns) == ["autoencoder", "supervised"]
-    for found in turns.values():
-        assert len(found) == 2
-        assert all(steps >= timing.CHUNK and steps % timing.CHUNK == 0 and seconds > 0 for steps, seconds in found)
-        assert found[0][1] / found[0][0] < 20 * found[1][1] / found[1][0]  # compiling takes hundreds of steps' time
-    assert not list(tmp_path.iterdir())
+    (turns,) = timing.time_loops({"supervised": (config, "supervised", source)}, 2, 0.0).values()
+    assert order == [20, "turns", 40, 60]
+    assert [steps for steps, _ in turns] == [20, 20]
+    assert all(seconds > 0 for _, seconds in turns)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
