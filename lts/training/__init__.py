@@ -1,8 +1,10 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
+from lts.models.common import RunningMeans, checks, replica_means, replica_share
 from lts.options import Options
 from lts.training.exporting import export_random, export_run
 from lts.training.importing import import_checkpoint
+from lts.training.optimizers import ReleaseAdam, linear_decay
 from lts.training.strategy import build_strategy
 from lts.training.task import Result, Task, run
 from lts.training.train import train
@@ -10,14 +12,20 @@ from lts.training.workdir import TrainingError, read_record
 
 __all__ = [
     "Options",
+    "ReleaseAdam",
     "Result",
+    "RunningMeans",
     "Task",
     "TrainingError",
     "build_strategy",
+    "checks",
     "export_random",
     "export_run",
     "import_checkpoint",
+    "linear_decay",
     "read_record",
+    "replica_means",
+    "replica_share",
     "run",
     "train",
 ]
