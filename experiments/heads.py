@@ -112,7 +112,6 @@ class Heads(keras.layers.Layer):
                 shape=variable.shape,
                 initializer=lambda shape, dtype, value=variable: tf.convert_to_tensor(value),
                 trainable=False,
-                aggregation="mean",
                 name=f"statistic_{index}",
             )
             for index, variable in enumerate(statistics)
@@ -196,12 +195,10 @@ class OnlineProbe(keras.Model):
         maps = {layer: tf.stop_gradient(values) for layer, values in self.maps(images).items()}
         with tf.GradientTape() as tape:
             losses = self.compute_losses(maps, labels)
-            share = training.replica_share(losses["loss"])
-        gradients = tape.gradient(share, [variable.value for variable in self.trainable_variables])
-        values = training.replica_means(losses)
-        with tf.control_dependencies(training.checks(values)):
+        gradients = tape.gradient(losses["loss"], [variable.value for variable in self.trainable_variables])
+        with tf.control_dependencies(training.checks(losses)):
             self.optimizer.apply(gradients, self.trainable_variables)
-        return self.means.update(values)
+        return self.means.update(losses)
 
     @tf.function
     def scores(self, views) -> dict:

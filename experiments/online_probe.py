@@ -86,11 +86,15 @@ def image_config(model, protocol: OnlineProtocol) -> ImageConfig:
 
 
 def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: pathlib.Path) -> OnlineProbe:
-    """The trained probe of a model; arguments as `probe_model`'s, `workdir` is the training's folder."""
+    """The trained probe of a model; arguments as `probe_model`'s, `workdir` is the training's folder.
+
+    It is trained on one device, the first GPU where there is one: a SavedModel that is loaded under a strategy of
+    several cannot be called outside of a step.
+    """
     steps, image = total_steps(train, protocol), image_config(model, protocol)
     built: list[OnlineProbe] = []
 
-    def build() -> OnlineProbe:  # under the strategy, and so are the trunk's variables
+    def build() -> OnlineProbe:
         trunk = saved_model.load(model.path)
         built.append(OnlineProbe(trunk, layers, len(train.class_names), protocol, steps, image.image_size))
         return built[0]
@@ -126,7 +130,7 @@ def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: 
     )
     print(f"{model.path}: {steps} steps on {len(layers)} layers in {workdir}", flush=True)
     try:
-        result = training.run(task, workdir)
+        result = training.run(task, workdir, strategy=tf.distribute.get_strategy())
     except training.TrainingError as error:
         raise ProbeError(str(error).replace("--workdir", "--output")) from None
     if result.signal is not None:

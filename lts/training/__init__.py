@@ -1,6 +1,6 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
-from lts.models.common import RunningMeans, checks, replica_means, replica_share
+from lts.models.common import RunningMeans, checks
 from lts.options import Options
 from lts.training.exporting import export_random, export_run
 from lts.training.importing import import_checkpoint
@@ -24,8 +24,6 @@ __all__ = [
     "import_checkpoint",
     "linear_decay",
     "read_record",
-    "replica_means",
-    "replica_share",
     "run",
     "train",
 ]
