@@ -6,7 +6,7 @@ import functools
 import pathlib
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,9 @@ def run(
     layer = "fine-tuned" if protocol.pretrained else "from scratch"
     if not protocol.pretrained:
         model, *baselines = map(_without_weights, (model, *baselines))
-    probe = functools.partial(_finetune, train, test, layer, protocol, output, training.build_strategy())
+    probe = functools.partial(_finetune, strategy=training.build_strategy())
     return probe_run.run(
-        model, baselines, train, test, [layer], protocol, output, batch_size=TEST_BATCH, probe_model=probe
+        model, baselines, train, test, (), protocol, output, TEST_BATCH, probe_model=probe, columns=[layer]
     )
 
 
@@ -99,23 +99,19 @@ def _without_weights(model: LoadedModel) -> LoadedModel:
 
 
 def _finetune(
-    train, test, layer: str, protocol: FinetuneProtocol, output, strategy, model: LoadedModel, partial
-) -> dict[str, dict[str, Any]]:
-    """The layer's "record" and "seconds" of one model, over all seeds."""
-    if partial.get(model, layer) is None:
-        began = time.monotonic()
-        correct = [
-            _test(_train(train, protocol, workdir(output, model, seed), seed, strategy, model), test, model)
-            for seed in protocol.seeds
-        ]  # each bool [test images]
-        if len(correct) == 1:
-            record = probes.of_images(correct[0], protocol)
-        else:
-            record = probes.of_accuracies([float(each.mean()) for each in correct], protocol)
-        partial.put(model, layer, {"record": record, "seconds": time.monotonic() - began})
-    done = partial.get(model, layer)
-    probe_run.print_lines(model.path, layer, **done)
-    return {layer: done}
+    model: LoadedModel, columns: Sequence[str], *, train, test, protocol: FinetuneProtocol, output, strategy, **_
+) -> Iterator[probe_run.Done]:
+    """The one column's "record" and "seconds" of one model, over all seeds."""
+    began = time.monotonic()
+    correct = [
+        _test(_train(train, protocol, workdir(output, model, seed), seed, strategy, model), test, model)
+        for seed in protocol.seeds
+    ]  # each bool [test images]
+    if len(correct) == 1:
+        record = probes.of_images(correct[0], protocol)
+    else:
+        record = probes.of_accuracies([float(each.mean()) for each in correct], protocol)
+    yield {column: {"record": record, "seconds": time.monotonic() - began} for column in columns}
 
 
 def _train(train, protocol: FinetuneProtocol, folder: pathlib.Path, seed: int, strategy, model) -> pathlib.Path:

@@ -85,8 +85,9 @@ def run(
     values: flags.FlagValues,
     inputs: Inputs,
     protocol: Any,
-    measure: Callable[..., dict[str, Any]],
+    measure: Callable[..., dict[str, Any]] | None,
     finish: Callable | None = None,
+    probe_model: Callable | None = None,
 ) -> None:
     """A probe from its flags to its files; what is already done of a run that was stopped is not done again.
 
@@ -95,14 +96,13 @@ def run(
       inputs: of `open_inputs`.
       protocol: a dataclass of `experiments.protocol`.
       measure: the probe of one layer, see `probe_run.run`.
+      probe_model: the probe of one model in place of `measure`, see `probe_run.run`.
       finish: called with the model, the results and the test images before the run counts as done.
     """
     from experiments import probe_run
 
-    sources, output = (inputs.train, inputs.test), values.output
-    results = probe_run.run(
-        inputs.model, inputs.baselines, *sources, values.layers, protocol, output, values.batch_size, measure
-    )
+    models, sources, output = (inputs.model, inputs.baselines), (inputs.train, inputs.test), values.output
+    results = probe_run.run(*models, *sources, values.layers, protocol, output, values.batch_size, measure, probe_model)
     end(results, output, lambda: finish(inputs.model, results, inputs.test) if finish else None)
 
 

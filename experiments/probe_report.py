@@ -35,6 +35,8 @@ def _kind(protocol: Mapping[str, Any]) -> str:
         return "fine-tuning" if protocol["pretrained"] else "training from scratch"
     if protocol.get("name") == "knn":
         return "nearest neighbours"
+    if "training_batch_size" in protocol:
+        return f"linear heads, protocol {protocol['name']},"
     few = " with few labels" if protocol.get("name") == "few_shot" else ""
     return f"{protocol['classifier']} probe{few}"
 
@@ -115,6 +117,8 @@ def caption(results: Mapping[str, Any]) -> str:
         f"In brackets: {sure} bootstrap interval over the test images (paired for the difference); "
         "it does not hold the spread over pre-training seeds."
     )
+    if "training_batch_size" in protocol:
+        return f"{_of_online_heads(protocol)} {over_images}"
     pooled = f"frozen features, {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
     if protocol.get("name") == "knn":
         return (
@@ -166,6 +170,23 @@ def _finetune_caption(protocol: Mapping[str, Any]) -> str:
         f"Test accuracy of the trunk with a new head ({heads[protocol['head']]}), {trained}, on labels and augmented "
         f"images: {protocol['epochs']} epochs, batch {protocol['batch_size']}, Adam at {protocol['learning_rate']:g} "
         f"with linear decay, weight decay {protocol['weight_decay']:g}. {over_images if seeds == 1 else over_seeds}"
+    )
+
+
+def _of_online_heads(protocol: Mapping[str, Any]) -> str:
+    """What the numbers of heads are that were trained over augmented images."""
+    pooled = "whole maps"
+    if protocol["windows"]:
+        windows = "/".join(str(kernel) for _, kernel, _ in protocol["windows"])
+        pooled = f"{protocol['pool']}-pooled maps (kernel and stride {windows})"
+    elif protocol["dimensions"]:
+        pooled = f"maps {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
+    norm = ", batch norm before them" if protocol["norm_decay"] is not None else ""
+    trunk = " in training mode (the release's trap)" if protocol["trunk_training"] else ""
+    return (
+        f"Top-1 test accuracy of linear heads on {pooled} of the frozen trunk{trunk}{norm}, trained over augmented "
+        f"images: {protocol['epochs']} epochs, batch {protocol['training_batch_size']}; "
+        f"{'mean of ten crops' if protocol['views'] == 10 else 'central crop'}."
     )
 
 

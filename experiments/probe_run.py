@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from lts.config import ImageConfig
 
 PARTIAL = "partial.json"
 Measure = Callable[..., dict[str, Any]]
-ProbeModel = Callable[[Any, "Partial"], dict[str, dict[str, Any]]]
+Done = dict[str, dict[str, Any]]  # layer to "record" and "seconds"
+ProbeModel = Callable[..., Iterator[Done]]
 
 
 class Partial:
@@ -43,9 +44,9 @@ class Partial:
         """The record of a layer, or None."""
         return self._records.get(self._key(model, layer))
 
-    def put(self, model, layer: str, record: Mapping[str, Any]) -> None:
-        """Keeps a record, in the file too."""
-        self._records[self._key(model, layer)] = dict(record)
+    def put(self, model, records: Mapping[str, Any]) -> None:
+        """Keeps the records of layers, in the file too."""
+        self._records.update({self._key(model, layer): record for layer, record in records.items()})
         files.write_text(self._path, json.dumps(self._records))
 
 
@@ -65,6 +66,7 @@ def run(
     batch_size: int,
     measure: Measure = probes.measure,
     probe_model: ProbeModel | None = None,
+    columns: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Probes every layer of the model and of each baseline; prints lines for each as it is done.
 
@@ -72,14 +74,16 @@ def run(
       model: a loaded SavedModel.
       baselines: loaded SavedModels to put beside it.
       train, test: labelled sources with the same classes.
-      layers: names of layers; empty: all that the model has.
-      protocol: a dataclass of `experiments.protocol`: pooling, seed, and what `measure` reads.
+      layers: names of layers; empty: the protocol's, or all that the model has.
+      protocol: a dataclass of `experiments.protocol`: pooling, seed, and what `measure` or `probe_model` reads.
       output: folder; `partial.json` in it lets a stopped run go on, until `forget` removes it.
       batch_size: images in one forward pass; changes nothing but speed.
       measure: the probe of one layer: (training features, labels, test features, labels, protocol) to a record as
         `probes.of_images` and `probes.of_draws` make them, or to several by name.
-      probe_model: in the place of the probe of each layer's extracted features: (model, what is done) to each layer's
-        "record" and "seconds"; `layers` may then be names of its own.
+      probe_model: how a model is probed: (model, layers), and by name train, test, protocol, output and batch_size, to
+        an iterator of dicts from layer to "record" and "seconds"; what it has yielded is not done again after a stop.
+        None: by its features, extracted once, and `measure`.
+      columns: names of what `probe_model` gives, where they are no layers.
 
     Returns:
       What `results.json` holds: "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
@@ -90,14 +94,17 @@ def run(
       ProbeError: labels are missing or do not match, or a model lacks a layer.
     """
     check_labels(train, test)
-    layers = list(dict.fromkeys(layers)) or list(model.layers)
-    if probe_model is None:
+    layers = list(dict.fromkeys(layers or getattr(protocol, "layers", ()))) or list(model.layers)
+    if columns:
+        layers = list(columns)
+    else:
         _check_layers((model, *baselines), layers)
-        probe_model = functools.partial(_probe_model, train, test, layers, protocol, batch_size, measure)
     context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
     partial = Partial(pathlib.Path(output) / PARTIAL, context)
     print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
-    everything = [probe_model(candidate, partial) for candidate in (model, *baselines)]
+    inputs = {"train": train, "test": test, "protocol": protocol, "output": output, "batch_size": batch_size}
+    probe = functools.partial(probe_model or functools.partial(of_features, measure=measure), **inputs)
+    everything = [_probe_missing(candidate, layers, partial, probe) for candidate in (model, *baselines)]
     records = [{layer: done["record"] for layer, done in found.items()} for found in everything]
     return {
         "protocol": dataclasses.asdict(protocol),
@@ -140,9 +147,11 @@ def run_each(
     context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
     partial = Partial(pathlib.Path(output) / PARTIAL, context)
     print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
+    inputs = {"train": train, "test": test, "protocol": protocol, "output": output, "batch_size": batch_size}
+    probe = functools.partial(of_features, measure=measure, **inputs)
     found = []
     for model in models:
-        done = _probe_model(train, test, model.layers, protocol, batch_size, measure, model, partial)
+        done = _probe_missing(model, model.layers, partial, probe)
         records = {layer: one["record"] for layer, one in done.items()}
         found.append(({**_describe(model, records), "seconds": model.description.get("seconds", {})}, records))
     return found
@@ -198,41 +207,52 @@ def check_labels(train, test) -> None:
             raise ProbeError(f"class {source.class_names[int(counts.argmin())]!r} has no {role} images: {source.name}")
 
 
-def _probe_model(
-    train, test, layers: Sequence[str], protocol, batch_size: int, measure: Measure, model, partial: Partial
-) -> dict[str, dict[str, Any]]:
-    """Layer to "record" and "seconds" of one model; features are extracted for the layers not yet in `partial`."""
-    missing = [layer for layer in layers if partial.get(model, layer) is None]
-    started = time.monotonic()
-    extracted = []
-    for source, role in ((train, "training"), (test, "test")):
-        if missing:
-            image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
-            extracted.append(
-                features.extract(
-                    model,
-                    data.test_batches(source, image, batch_size=batch_size),
-                    source.num_examples,
-                    missing,
-                    protocol.dimensions,
-                    protocol.pool,
-                    title=f"{model.path}: features of the {role} images",
-                )
-            )
-    shared = (time.monotonic() - started) / max(1, len(missing))
-    done = {}
+def _probe_missing(model, layers: Sequence[str], partial: Partial, probe: ProbeModel) -> Done:
+    """What is known of all layers of a model: those not yet in `partial` are probed."""
+    found = {layer: partial.get(model, layer) for layer in layers}
+    missing = [layer for layer in layers if found[layer] is None]
     for layer in layers:
-        if layer in missing:
-            started = time.monotonic()
-            pair = [values.pop(layer) for values in extracted]  # gigabytes: let go as soon as used
-            record = measure(pair[0], train.labels, pair[1], test.labels, protocol)
-            partial.put(model, layer, {"record": record, "seconds": shared + time.monotonic() - started})
-        done[layer] = partial.get(model, layer)
-        print_lines(model.path, layer, **done[layer])
-    return done
+        if layer not in missing:
+            _print_lines(model.path, layer, **found[layer])
+    for some in probe(model, missing) if missing else ():
+        partial.put(model, some)
+        found.update(some)
+        for layer, done in some.items():
+            _print_lines(model.path, layer, **done)
+    return found
 
 
-def print_lines(path, layer: str, record: Mapping[str, Any], seconds: float) -> None:
+def of_features(
+    model, layers: Sequence[str], *, train, test, protocol, output, batch_size: int, measure: Measure
+) -> Iterator[Done]:
+    """Probes a model by its features, extracted once for all layers; arguments as `run`'s.
+
+    Yields:
+      One layer's "record" and "seconds", those of the extraction shared out.
+    """
+    started = time.monotonic()
+    image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
+    extracted = [
+        features.extract(
+            model,
+            data.test_batches(source, image, batch_size=batch_size),
+            source.num_examples,
+            layers,
+            protocol.dimensions,
+            protocol.pool,
+            title=f"{model.path}: features of the {role} images",
+        )
+        for source, role in ((train, "training"), (test, "test"))
+    ]
+    shared = (time.monotonic() - started) / len(layers)
+    for layer in layers:
+        started = time.monotonic()
+        pair = [values.pop(layer) for values in extracted]  # gigabytes: let go as soon as used
+        record = measure(pair[0], train.labels, pair[1], test.labels, protocol)
+        yield {layer: {"record": record, "seconds": shared + time.monotonic() - started}}
+
+
+def _print_lines(path, layer: str, record: Mapping[str, Any], seconds: float) -> None:
     """A line for a record, or for each of several; the time is that of the layer."""
     several = {layer: record} if "accuracy" in record else {f"{layer} {name}": r for name, r in record.items()}
     for name, one in several.items():

@@ -92,7 +92,8 @@ class LossConfig:
         "release", "release: confuse, on both halves (release) | paper: fool, on repaired images (paper)"
     )
     real_images: str = setting(
-        "reconstruction", "what the discriminator sees as real: reconstruction (release) | image | half: half of each (ours)"
+        "reconstruction",
+        "what the discriminator sees as real: reconstruction (release) | image | half of each: half (ours)",
     )
     reconstruct: str = setting("kept", "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped")
 

@@ -197,12 +197,14 @@ def _probe(results: Mapping[str, Any] | None) -> str:
     if results is None:
         return "## Figures\n\nNot measured yet: `python -m experiments.linear_probe` does it.\n"
     layers, data, protocol = results["model"]["layers"], results["dataset"], results["protocol"]
+    how = f"protocol {protocol['name']}"
+    if "classifier" in protocol:
+        how = f"{protocol['classifier']}, about {protocol['dimensions']:,} values a layer"
     lines = [
         "## Figures\n",
-        f"Accuracy of a linear classifier ({protocol['classifier']}, about {protocol['dimensions']:,} values a layer) "
-        f"on frozen features, percent: {data['name']}, trained on {data['train_images']:,} images "
-        f"({data['train_split']}), tested on {data['test_images']:,} ({data['test_split']}); in brackets the "
-        f"{protocol['confidence']:.0%} interval.\n",
+        f"Accuracy of a linear classifier ({how}) on frozen features, percent: {data['name']}, trained on "
+        f"{data['train_images']:,} images ({data['train_split']}), tested on "
+        f"{data['test_images']:,} ({data['test_split']}); in brackets the {protocol['confidence']:.0%} interval.\n",
         f"| | {' | '.join(layers)} |",
         "|---" * (len(layers) + 1) + "|",
     ]

@@ -5,11 +5,16 @@ training images is a function of (seed, p). A run that resumes at step n asks fo
 batches it would have got, without replaying the first n, on any number of cores.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from lts.config import ImageConfig
 from lts.data.augment import flip_and_colour, random_crop, test_image
 from lts.data.sources import Source
+
+Crop = Callable[[tf.Tensor, tf.Tensor, ImageConfig], tuple[tf.Tensor, tf.Tensor]]
+View = Callable[[tf.Tensor, ImageConfig], tf.Tensor]
 
 
 def training_batches(
@@ -23,6 +28,7 @@ def training_batches(
     replicas: int = 1,
     machine: tuple[int, int] = (0, 1),
     labels: bool = False,
+    crop: Crop = random_crop,
 ) -> tf.data.Dataset:
     """Batches of augmented images, shuffled anew every epoch (ours; augmentation: release).
 
@@ -36,6 +42,7 @@ def training_batches(
       replicas: equal parts that a batch is handed out in, over all machines; `batch_size` is a multiple.
       machine: (index, number) of machines: only the index's parts of every batch are made.
       labels: with int32 labels [batch_size / replicas]; the source must have some.
+      crop: what of an image is shown, as `random_crop`; `image` says the rest of the augmentation.
 
     Returns:
       Dataset of float32 [batch_size / replicas, image_size, image_size, 3] in [-1, 1], the parts of a batch one after
@@ -47,19 +54,19 @@ def training_batches(
     own = batch_size // machines  # images of a batch that are made here
     known = tf.constant(source.labels, tf.int32) if labels else None
 
-    def crop(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def draw(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         position = number // own * batch_size + index * own + number % own
         epoch = position // count
         which = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
-        crop, draws = random_crop(source.read(which), tf.stack([seed, position]), image)
-        return (crop, draws, known[which]) if labels else (crop, draws)
+        window, draws = crop(source.read(which), tf.stack([seed, position]), image)
+        return (window, draws, known[which]) if labels else (window, draws)
 
     def finish(crops: tf.Tensor, draws: tf.Tensor, *more: tf.Tensor):
         images = flip_and_colour(crops, draws, image)
         return (images, *more) if labels else images
 
     numbers = tf.data.Dataset.range(first_step * own, (first_step + steps) * own)
-    crops = numbers.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size // replicas, drop_remainder=True)
+    crops = numbers.map(draw, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size // replicas, drop_remainder=True)
     return _in_order(crops.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
 
 
@@ -69,6 +76,7 @@ def test_batches(
     *,
     batch_size: int,
     limit: int | None = None,  # noqa: PT028 (not a pytest test)
+    view: View | None = None,  # noqa: PT028
 ) -> tf.data.Dataset:
     """Batches of test views in the order of the source, as the bytes that an exported SavedModel takes (release).
 
@@ -77,16 +85,18 @@ def test_batches(
       image: size and central crop.
       batch_size: images a batch; the last batch may be smaller.
       limit: only the first `limit` images; None: all.
+      view: what of an image is shown; None: `test_view`.
 
     Returns:
-      Dataset of uint8 [<= batch_size, image_size, image_size, 3], rounded to the nearest of 0..255.
+      Dataset of uint8 [<= batch_size, image_size, image_size, 3], rounded to the nearest of 0..255; of other views
+      what those are.
     """
-
-    def view(index: tf.Tensor) -> tf.Tensor:
-        return test_view(source.read(index), image)
-
+    view = view or test_view
     count = source.num_examples if limit is None else min(limit, source.num_examples)
-    return _in_order(tf.data.Dataset.range(count).map(view, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size))
+    views = tf.data.Dataset.range(count).map(
+        lambda index: view(source.read(index), image), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return _in_order(views.batch(batch_size))
 
 
 def as_bytes(signed: tf.Tensor) -> tf.Tensor:

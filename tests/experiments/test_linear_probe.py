@@ -119,7 +119,7 @@ def test_no_projector_where_none_is_asked_for(world, tmp_path):
 def test_partial_results_of_another_protocol_are_not_used(world, tmp_path):
     partial = [probe_run.Partial(tmp_path / "partial.json", {"seed": seed}) for seed in (1, 2)]
     model = world["models"]["runs/features"]
-    partial[0].put(model, "conv_1", {"accuracy": 1.0})
+    partial[0].put(model, {"conv_1": {"accuracy": 1.0}})
     assert probe_run.Partial(tmp_path / "partial.json", {"seed": 1}).get(model, "conv_1") == {"accuracy": 1.0}
     assert partial[1].get(model, "conv_1") is None
     assert partial[0].get(world["models"]["runs/a"], "conv_1") is None
