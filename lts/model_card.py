@@ -197,9 +197,10 @@ def _probe(results: Mapping[str, Any] | None) -> str:
     if results is None:
         return "## Figures\n\nNot measured yet: `python -m experiments.linear_probe` does it.\n"
     layers, data, protocol = results["model"]["layers"], results["dataset"], results["protocol"]
-    how = f"protocol {protocol['name']}"
     if "classifier" in protocol:
         how = f"{protocol['classifier']}, about {protocol['dimensions']:,} values a layer"
+    else:
+        how = f"protocol {protocol['name']}"
     lines = [
         "## Figures\n",
         f"Accuracy of a linear classifier ({how}) on frozen features, percent: {data['name']}, trained on "

@@ -66,10 +66,17 @@ def test_what_must_not_be_claimed(weights, spot):
     assert ("`spot`" in text) == spot
 
 
-def test_probe(tmp_path):
+@pytest.mark.parametrize(
+    ("protocol", "how"),
+    [
+        ({"classifier": "ridge", "dimensions": 9000}, "(ridge, about 9,000 values a layer)"),
+        ({"name": "imagenet", "dimensions": 9000}, "(protocol imagenet)"),  # heads trained over augmented images
+    ],
+)
+def test_probe(tmp_path, protocol, how):
     """Figures come into the card that lies beside the export, in percent, with interval and baselines."""
     results = {
-        "protocol": {"classifier": "ridge", "dimensions": 9000, "confidence": 0.95},
+        "protocol": {**protocol, "confidence": 0.95},
         "dataset": {"name": "folder:x", "train_images": 5000, "test_images": 1996, "train_split": "train"},
         "model": {"layers": {"conv_5": {"accuracy": 0.6473, "interval": [0.626, 0.668]}}},
         "baselines": [{}, {}],
@@ -79,6 +86,7 @@ def test_probe(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(described()))
     model_card.add_probe(tmp_path, results)
     text = (tmp_path / "README.md").read_text()
+    assert f"Accuracy of a linear classifier {how} on frozen features" in text
     assert "| this model | 64.7 [62.6, 66.8] |" in text
     assert "| mean of 2 baselines | 55.0 |" in text
     assert "Not measured" not in text
