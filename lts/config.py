@@ -79,6 +79,9 @@ class DiscriminatorConfig:
     trunk_norm: str = setting("lrn", "lrn (release) | batch_norm after every trunk convolution (ours)")
     fc_width: int = setting(4096, "units of fc_1 (release)")
     dropout_keep: float = setting(0.5, "of fc_1 (release)")
+    export_statistics: str = setting(
+        "training", "batch norm statistics of exports: training's (release) | photographs: measured anew on them (ours)"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,6 +63,7 @@ def _discriminator(disc) -> None:
         _that(disc, name, getattr(disc, name) >= 1, "at least 1")
     _choice(disc, "disc_padding", "SAME", "VALID")
     _choice(disc, "trunk_norm", "lrn", "batch_norm")
+    _choice(disc, "export_statistics", "training", "photographs")
     _that(disc, "dropout_keep", 0 < disc.dropout_keep <= 1, "in (0, 1]")
 
 

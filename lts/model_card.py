@@ -157,6 +157,7 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
         + (" (moving average)" if description.get("averaged") else ""),
         "began as": _origin(imported) if imported else None,
         "images": f"{description['dataset']}, split {description['split']}" if "dataset" in description else None,
+        "batch norm statistics": description.get("statistics"),
         "image size": f"{description['image_size']} pixels a side",
         "steps": f"{description['step']:,}" if "step" in description and (own or not imported) else None,
         "batch": settings.batch_size if own else None,

@@ -46,7 +46,11 @@ class InputError(UserError):
 
 
 def export(
-    network: keras.Model, output: str | os.PathLike, description: dict[str, Any], formats: Sequence[str] = ()
+    network: keras.Model,
+    output: str | os.PathLike,
+    description: dict[str, Any],
+    formats: Sequence[str] = (),
+    trunk: keras.Model | None = None,
 ) -> None:
     """Writes a network as a SavedModel with its description, whole or not at all.
 
@@ -57,6 +61,7 @@ def export(
         configuration as `Config.to_dict` writes it. "network" is "trunk", or "encoder" for an `Encoder`. "spot": False
         leaves that signature out: there are no heads that were trained for it.
       formats: further ones beside the SavedModel, see `lts.conversion`.
+      trunk: of the features; None: the network's own.
 
     Raises:
       OutputError: `output` exists and is not an export.
@@ -66,11 +71,11 @@ def export(
     conversion.check(formats)
     files.check_replaceable(output, "saved_model.pb")
     archive = keras.export.ExportArchive()
-    trunk = getattr(network, "trunk", network)
+    trunk = trunk or getattr(network, "trunk", network)
     archive.track(trunk)  # whose variables become `trainable_variables`
     if description.get("spot", True):
-        heads = (network.fc_1, network.fc_2, network.mask_head)
-        archive.add_variable_collection("head_variables", [v for head in heads for v in head.variables])
+        known = {id(variable) for variable in trunk.variables}
+        archive.add_variable_collection("spot_variables", [v for v in network.variables if id(v) not in known])
         archive.add_endpoint("spot", _spot(network, description["image_size"]))
     smallest = {layer.name: layer.smallest for layer in _geometry(description)}
     for name, endpoint in _endpoints(getattr(trunk, "endpoints", trunk), smallest).items():

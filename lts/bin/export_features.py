@@ -1,6 +1,7 @@
 """Stage 3: exports the discriminator of a run as a SavedModel, or an untrained one to compare with.
 
-Of a run of stage 1 the encoder is exported.
+Of a run of stage 1 the encoder is exported. --export_statistics=photographs measures batch norm statistics anew, on
+--dataset or the images of training.
 
 python -m lts.bin.export_features --workdir=runs/gan --output=runs/features
 python -m lts.bin.export_features --preset=small --random_weights --seed=1 --dataset=folder:PHOTOS --output=runs/random
@@ -24,7 +25,8 @@ def main() -> None:
 
 
 def _export_run() -> None:
-    given = [name for name in ("preset", *common.overrides(*SECTIONS)) if FLAGS[name].value is not None]
+    fixed = [name for name in ("preset", *common.overrides(*SECTIONS)) if name != "export_statistics"]
+    given = [name for name in fixed if FLAGS[name].value is not None]
     if given:
         raise common.UsageError(f"--{given[0]} goes with --random_weights; a trained run has its own configuration")
     if FLAGS.workdir is None:
@@ -32,7 +34,9 @@ def _export_run() -> None:
     common.import_tensorflow()
     from lts import training
 
-    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats)
+    source = common.open_source() if FLAGS.dataset else None
+    statistics = FLAGS.export_statistics
+    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, statistics)
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
 
 

@@ -20,11 +20,16 @@ from lts.training import workdir as runs
 from lts.training.train import CLASSIFIERS, SECTION
 from lts.training.workdir import TrainingError
 
-STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches that batch norm statistics of random weights are estimated on
+STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches of photographs that batch norm statistics are measured on
 
 
 def export_run(
-    workdir: str | os.PathLike, output: str | os.PathLike, weights: str = "raw", formats: Sequence[str] = ()
+    workdir: str | os.PathLike,
+    output: str | os.PathLike,
+    weights: str = "raw",
+    formats: Sequence[str] = (),
+    source: data.Source | None = None,
+    statistics: str | None = None,
 ) -> int:
     """Exports the features that a run has trained: of stage 2 the discriminator.
 
@@ -35,15 +40,22 @@ def export_run(
       weights: "raw", or "averaged": the moving average that the run kept of every weight (`average_decay`). Batch norm
         statistics are those of the run either way.
       formats: beside the SavedModel, see `lts.conversion`.
+      source: photographs for `export_statistics` of stage 2, where the configuration wants them measured; None: those
+        that the run was trained on.
+      statistics: another `export_statistics` than the run's.
 
     Returns:
       The step of the checkpoint.
 
     Raises:
       TrainingError: no run, no checkpoint, no averages in it, or an imported run without trained features.
+      ConfigError: other `statistics` than there are.
+      DataError: the photographs cannot be opened.
     """
     record = runs.read_record(workdir)
     config, stage = record["config"], record["stage"]
+    if statistics is not None:
+        config = config.replace(export_statistics=statistics)
     settings = getattr(config, SECTION[stage])
     if weights == "averaged" and not settings.average_decay:
         raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
@@ -59,7 +71,15 @@ def export_run(
     if "imported" in record:
         untrained = imported.untrained(workdir, step, "discriminator/")
         facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
-    saved_model.export(network, output, _description(config, "trained", facts), formats)
+    trunk = None
+    if stage == "gan" and config.discriminator.export_statistics == "photographs":
+        other, _ = _network(record)  # `spot` keeps the statistics of the images that it was trained on
+        runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=other)
+        source = source or data.open_source(record["dataset"], record["split"])
+        _measure_statistics(other, config, source, settings.seed)
+        facts |= {"statistics": f"{source.name}, split {source.split}"}
+        trunk = other.trunk
+    saved_model.export(network, output, _description(config, "trained", facts), formats, trunk)
     return step
 
 
@@ -80,12 +100,7 @@ def export_random(
     """
     keras.utils.set_random_seed(seed)
     discriminator, _ = _network({"stage": "gan", "config": config})
-    step = tf.function(lambda images: discriminator(images, training=True)["logits"])
-    batches = data.training_batches(
-        source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
-    )
-    for images in batches:
-        step(images)
+    _measure_statistics(discriminator, config, source, seed)
     facts = {"dataset": source.name, "split": source.split, "step": 0, "seed": seed}
     facts |= {"hardware": provenance.hardware(), "commit": provenance.commit()}
     saved_model.export(discriminator, output, _description(config, "random", facts), formats)
@@ -109,6 +124,19 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
     network, name = _network(record)
     runs.restore_networks(workdir, **{name: network})
     return tf.function(lambda images: network(tf.cast(images, tf.float32) / 127.5 - 1)["logits"])
+
+
+def _measure_statistics(discriminator: Discriminator, config: Config, source: data.Source, seed: int) -> None:
+    """Batch norm statistics of augmented photographs in the place of those that the discriminator has.
+
+    In training it sees reconstructions and repaired images alone, whose statistics are others, the more so the deeper
+    the layer (Li et al., "Revisiting batch normalization for practical domain adaptation", 2016; ours).
+    """
+    step = tf.function(lambda images: discriminator(images, training=True)["logits"])
+    for images in data.training_batches(
+        source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
+    ):
+        step(images)
 
 
 def _network(record: Mapping[str, Any]) -> tuple[keras.Model, str]:

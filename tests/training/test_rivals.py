@@ -93,3 +93,30 @@ def test_labels_are_needed(tmp_path):
     source = data.open_source("embedded", "unlabelled[:20]", progress=False)
     with pytest.raises(TrainingError, match="no labels"):
         training.train(CONFIG, "supervised", source, tmp_path, options=QUIET)
+
+
+def test_statistics_of_photographs(source, tmp_path):
+    """Statistics that training left, weights that moved, a `spot` that is no longer the trained one."""
+    model = build_model(CONFIG, "gan")
+    Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(3)
+    runs.write_record(
+        tmp_path / "run", {"stage": "gan", "config": CONFIG, "dataset": "embedded", "split": "train[:40]"}
+    )
+    for statistics in ("training", "photographs"):
+        training.export_run(tmp_path / "run", tmp_path / statistics, statistics=statistics)
+    trained, measured = (lts.load(tmp_path / name) for name in ("training", "photographs"))
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    for name, value in trained.spot(images).items():
+        np.testing.assert_allclose(measured.spot(images)[name], value, atol=1e-6)
+    mine, theirs = (np.load(tmp_path / name / "trunk.npz") for name in ("training", "photographs"))
+    moved = {name for name in mine if not np.array_equal(mine[name], theirs[name])}
+    assert moved == {name for name in mine if "moving" in name}
+    first = model.discriminator.trunk.convs[0]
+    batches = data.training_batches(source, CONFIG.image, batch_size=64, seed=1, steps=200)
+    signed = np.concatenate(list(batches.as_numpy_iterator()))
+    inputs = signed * 127.5 + 127.5 - np.array([123.68, 116.78, 103.94])
+    kernel = first.kernel.numpy()
+    strided = tf.nn.conv2d(inputs.astype(np.float32), kernel, first.stride, CONFIG.discriminator.disc_padding).numpy()
+    np.testing.assert_allclose(theirs["conv_1/batch_norm/moving_mean"], strided.mean((0, 1, 2)), rtol=0.05, atol=0.5)
+    assert measured.description["statistics"] == "embedded, split train[:40]"
+    assert measured.description["config"]["discriminator"]["export_statistics"] == "photographs"
