@@ -15,6 +15,7 @@ SMALL = (
     *("--dataset=embedded", "--split=unlabelled[:40]", "--train_split=train[:60]"),
 )
 BUDGET = ("--budget_minutes=0.1", "--autoencoder_share=0.5", "--calibration_seconds=0.2", "--calibration_rounds=2")
+PATIENCE = 15 * 60  # a busy machine takes many times as long
 COMPARE = (*SMALL, *BUDGET, "--test_split=test[:50]")
 ABLATE = (*SMALL, "--steps=2", "--stage_1=steps=2,batch_size=4", "--validation_split=train[60:110]")
 
@@ -74,7 +75,7 @@ def stop(binary, at, number, *flags):
         if line.startswith(at):
             process.send_signal(number)
             break
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, err.splitlines()[-1:]
 
 
@@ -84,7 +85,7 @@ def test_ablate_whole_stopped_and_extended(tmp_path):
     given = (*ABLATE, output, "--only=encoder_3x3,mine", "--variant=mine:keep_probability=0.5")
     stopped = stop("ablate", "== encoder_3x3 (encoder_kernel=3): gan", signal.SIGTERM, *given)
     assert stopped == (143, ["ablate: terminated"])
-    done = runs.run("experiments.ablate", *given)
+    done = runs.run("experiments.ablate", *given, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "== base: gan: done before" in done.stdout
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -96,11 +97,11 @@ def test_ablate_whole_stopped_and_extended(tmp_path):
     assert results["base"]["description"]["config"]["stage_2"]["batch_size"] == 4
     own = json.loads((tmp_path / "run" / "encoder_3x3" / "autoencoder" / "config.json").read_text())
     assert own["config"]["autoencoder"]["encoder_kernel"] == 3
-    again = runs.run("experiments.ablate", *given)
+    again = runs.run("experiments.ablate", *given, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
     assert "features of the" not in again.stdout  # nothing is trained or probed again
     assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
-    other = runs.run("experiments.ablate", *given, "--crop_area=0.5,1")
+    other = runs.run("experiments.ablate", *given, "--crop_area=0.5,1", timeout=PATIENCE)
     assert (other.returncode, "holds another run" in other.stderr) == (1, True)
 
 
@@ -110,13 +111,13 @@ def test_compare_whole_stopped_and_resumed(tmp_path):
     stopped = stop("compare", "== rotation: rotation", signal.SIGTERM, *COMPARE, f"--output={tmp_path / 'halves'}")
     assert stopped == (143, ["compare: terminated"])
     plan = (tmp_path / "halves" / "plan.json").read_bytes()
-    done = runs.run("experiments.compare", *COMPARE, f"--output={tmp_path / 'halves'}")
+    done = runs.run("experiments.compare", *COMPARE, f"--output={tmp_path / 'halves'}", timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "halves" / "plan.json").read_bytes() == plan
     assert "== calibration: done before" in done.stdout
     (tmp_path / "whole").mkdir()
     shutil.copy(tmp_path / "halves" / "plan.json", tmp_path / "whole")
-    whole = runs.run("experiments.compare", *COMPARE, f"--output={tmp_path / 'whole'}")
+    whole = runs.run("experiments.compare", *COMPARE, f"--output={tmp_path / 'whole'}", timeout=PATIENCE)
     assert whole.returncode == 0, whole.stderr
     halves, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("halves", "whole"))
     assert without_times(halves) == without_times(whole)
@@ -134,6 +135,8 @@ def test_compare_whole_stopped_and_resumed(tmp_path):
     table = (tmp_path / "halves" / "results.md").read_text()
     assert "| the autoencoder's own encoder |" in table
     assert "**ours**" in table
-    changed = runs.run("experiments.compare", *COMPARE, "--budget_minutes=0.2", f"--output={tmp_path / 'halves'}")
+    changed = runs.run(
+        "experiments.compare", *COMPARE, "--budget_minutes=0.2", f"--output={tmp_path / 'halves'}", timeout=PATIENCE
+    )
     assert changed.returncode == 1
     assert "was made for budget_minutes=0.1" in changed.stderr
