@@ -175,10 +175,7 @@ class LoadedModel:
         missing = [name for name in ("serving_default", *self.layers, "train") if name not in module.signatures]
         if missing:
             raise ValueError(f"it has no signature {missing[0]!r}: export it again with this version")
-        digest = hashlib.sha256()
-        for part in sorted((path / "variables").glob("variables.data-*")):
-            digest.update(part.read_bytes())
-        self.fingerprint = digest.hexdigest()[:16]
+        self.fingerprint = _fingerprint(path)
 
     def __call__(self, images) -> dict[str, tf.Tensor]:
         """All maps and their means (`serving_default`) of uint8 images [B, H, W, 3]."""
@@ -256,6 +253,15 @@ class LoadedModel:
         except (OSError, KeyError, ValueError) as error:
             raise ExportError(f"{self.path / WEIGHTS} cannot be read: {first_line(error)}") from None
         return model
+
+
+def _fingerprint(path: pathlib.Path) -> str:
+    """16 hex digits of all variables in a SavedModel, in no order: TensorFlow makes up their names at every export."""
+    reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    values = [np.asarray(reader.get_tensor(name)) for name in names]
+    digests = {hashlib.sha256(str(value.shape).encode() + value.tobytes()).digest() for value in values}
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16]
 
 
 def _checked(images: Any, smallest: int) -> tf.Tensor:

@@ -280,6 +280,12 @@ def test_description_and_fingerprint(pair, tmp_path):
     assert (model.image_size, model.test_crop) == (48, 0.85)
     saved_model.export(discriminator, tmp_path / "again", model.description)
     assert saved_model.load(tmp_path / "again").fingerprint == model.fingerprint
+    twin = discriminator.from_config(discriminator.get_config())  # whose layers Keras gives other names
+    twin.build((None, 48, 48, 3))
+    for mine, theirs in zip(twin.variables, discriminator.variables, strict=True):
+        mine.assign(theirs)
+    saved_model.export(twin, tmp_path / "twin", model.description)
+    assert saved_model.load(tmp_path / "twin").fingerprint == model.fingerprint
     before = discriminator.fc_2.bias.numpy()
     discriminator.fc_2.bias.assign_add([1.0, 0.0])
     saved_model.export(discriminator, tmp_path / "again", model.description)
