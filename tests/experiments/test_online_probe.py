@@ -79,7 +79,7 @@ def test_the_same_twice_and_a_finished_training_is_not_done_again(tiny_export, c
     second = run(tiny_export, tmp_path, "--protocol=lci", "--layers=conv_4", "--batch_size=7")
     assert "finished before, 24 of 24 steps" in capsys.readouterr().out
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
-    with pytest.raises(ProbeError, match=r"another configuration \(.*protocol.learning_rate: 0.1 -> 0.5.*--output"):
+    with pytest.raises(ProbeError, match=r"another configuration \(.*learning_rate: 0.1 -> 0.5.*another folder"):
         run(tiny_export, tmp_path, "--protocol=lci", "--layers=conv_4", "--learning_rate=0.5")
 
 
