@@ -178,7 +178,8 @@ def pretrain(variants: Sequence[Variant], stage_1: Config, source: Any, output: 
             ),
         )
         stages.run(
-            f"{one.label}: export", lambda folder=folder: training.export_run(folder / "gan", folder / "features")
+            f"{one.label}: export",
+            lambda folder=folder: training.export_run(folder / "gan", folder / "features", source=source),
         )
 
 

@@ -44,7 +44,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
 
     stages.run("autoencoder", lambda: train("autoencoder"))
     stages.run("damage and repair", lambda: train("gan", autoencoder=output / "autoencoder"))
-    stages.run("export", lambda: training.export_run(output / "gan", output / "features"))
+    stages.run("export", lambda: training.export_run(output / "gan", output / "features", source=sources["pretrain"]))
     random = [output / f"random_{seed}" for seed in RANDOM_SEEDS]
     for seed, path in zip(RANDOM_SEEDS, random, strict=True):
         stages.run(

@@ -249,7 +249,10 @@ def pretrain(made: Mapping[str, Any], base: Config, images: Images, output: path
                 ),
             )
         last = folder / rival.stages[-1]
-        stages.run(f"{name}: export", lambda last=last, folder=folder: training.export_run(last, folder / "features"))
+        stages.run(
+            f"{name}: export",
+            lambda last=last, folder=folder: training.export_run(last, folder / "features", source=images.pretrain),
+        )
 
 
 def probe(

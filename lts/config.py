@@ -306,6 +306,7 @@ def _presets() -> dict[str, Config]:
                 conv_1_stride=2,
                 trunk_norm="batch_norm",
                 fc_width=512,
+                export_statistics="photographs",
             ),
             loss=LossConfig(generator_loss="paper"),
             stage_1=dataclasses.replace(small_stage, batch_size=16, steps=16000, learning_rate=3e-3),

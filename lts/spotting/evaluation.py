@@ -12,6 +12,7 @@ OUTPUT/curves.png, OUTPUT/examples.png
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,14 @@ def _thinned(**columns: np.ndarray) -> dict[str, list[float]]:
     return {name: [round(float(value), 6) for value in values[chosen]] for name, values in columns.items()}
 
 
+def _trained_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A configuration without what only exporting looks at."""
+    if not isinstance(config, Mapping) or "discriminator" not in config:
+        return None
+    trunk = {name: value for name, value in config["discriminator"].items() if name != "export_statistics"}
+    return {**config, "discriminator": trunk}
+
+
 def _describe_run(model, damager: Damager, source: data.Source) -> dict[str, Any]:
     """The run, whether the export is of it, and whether the images may be among its training images.
 
@@ -213,7 +222,7 @@ def _describe_run(model, damager: Damager, source: data.Source) -> dict[str, Any
     """
     record = damager.record
     dataset, split = record.get("dataset"), record.get("split")
-    same = model.description.get("config") == json.loads(record["config"].to_json())
+    same = _trained_config(model.description.get("config")) == _trained_config(json.loads(record["config"].to_json()))
     return {
         "workdir": str(damager.workdir),
         "step": damager.step,

@@ -48,7 +48,8 @@ def export_run(
       The step of the checkpoint.
 
     Raises:
-      TrainingError: no run, no checkpoint, no averages in it, or an imported run without trained features.
+      TrainingError: no run, no checkpoint, no averages in it, an imported run without trained features, or
+        `statistics` of photographs for another stage than "gan", or without photographs.
       ConfigError: other `statistics` than there are.
       DataError: the photographs cannot be opened.
     """
@@ -56,6 +57,8 @@ def export_run(
     config, stage = record["config"], record["stage"]
     if statistics is not None:
         config = config.replace(export_statistics=statistics)
+        if stage != "gan" and statistics == "photographs":
+            raise TrainingError(f"{workdir} is of stage {stage!r}: its statistics are those of photographs already")
     settings = getattr(config, SECTION[stage])
     if weights == "averaged" and not settings.average_decay:
         raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
@@ -73,9 +76,11 @@ def export_run(
         facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
     trunk = None
     if stage == "gan" and config.discriminator.export_statistics == "photographs":
+        if source is None and "dataset" not in record:
+            raise TrainingError(f"{workdir} was imported without photographs to measure statistics on: give --dataset")
         other, _ = _network(record)  # `spot` keeps the statistics of the images that it was trained on
         runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=other)
-        source = source or data.open_source(record["dataset"], record["split"])
+        source = source or data.open_source(record["dataset"], record["split"], skip_broken_images=True)  # as it was
         _measure_statistics(other, config, source, settings.seed)
         facts |= {"statistics": f"{source.name}, split {source.split}"}
         trunk = other.trunk

@@ -170,11 +170,21 @@ def test_which_splits_may_share_images(split, other, meet):
     assert not may_meet("folder:x", split, "folder:y", other)
 
 
-def test_a_random_export_is_measured_too(world, source, tmp_path):
+@pytest.mark.parametrize(
+    ("section", "changed", "exported"),
+    [
+        ({}, {"step": 99}, False),
+        ({"export_statistics": "photographs"}, {}, True),
+        ({"fc_width": 9}, {}, False),
+    ],
+)
+def test_whose_export_it_is(world, source, tmp_path, section, changed, exported):
     """The baseline: another run's model on this run's repairs is measured, and said to be that."""
     model = saved_model.load(world.features)
+    config = model.description["config"]
+    config = {**config, "discriminator": {**config["discriminator"], **section}}
     stranger = types.SimpleNamespace(
         **{name: getattr(model, name) for name in ("path", "fingerprint", "image_size", "test_crop", "spot")},
-        description={**model.description, "step": 99},
+        description={**model.description, "config": config, **changed},
     )
-    assert not run(source, tmp_path / "out", stranger, Damager(world.gan))["run"]["exported_from_it"]
+    assert run(source, tmp_path / "out", stranger, Damager(world.gan))["run"]["exported_from_it"] == exported

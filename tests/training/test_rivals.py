@@ -120,3 +120,23 @@ def test_statistics_of_photographs(source, tmp_path):
     np.testing.assert_allclose(theirs["conv_1/batch_norm/moving_mean"], strided.mean((0, 1, 2)), rtol=0.05, atol=0.5)
     assert measured.description["statistics"] == "embedded, split train[:40]"
     assert measured.description["config"]["discriminator"]["export_statistics"] == "photographs"
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "rotation", "supervised"])
+def test_statistics_of_photographs_are_stage_2s(stage, tmp_path):
+    """A wish that is passed over in silence."""
+    record = {"stage": stage, "config": CONFIG, "dataset": "embedded", "split": "train", "classes": 10}
+    runs.write_record(tmp_path / "run", record)
+    with pytest.raises(TrainingError, match=f"stage '{stage}': its statistics are those of photographs already"):
+        training.export_run(tmp_path / "run", tmp_path / "features", statistics="photographs")
+    assert not (tmp_path / "features").exists()
+
+
+def test_statistics_need_photographs(tmp_path):
+    """An imported run that was never trained names none: a KeyError."""
+    model = build_model(CONFIG, "gan")
+    Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(0)
+    imported = {"checkpoint": "model.ckpt-4", "step": 0, "missing": [], "averages": True}
+    runs.write_record(tmp_path / "run", {"stage": "gan", "config": CONFIG, "imported": imported})
+    with pytest.raises(TrainingError, match=r"without photographs .* give --dataset"):
+        training.export_run(tmp_path / "run", tmp_path / "features", statistics="photographs")
