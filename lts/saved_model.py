@@ -153,6 +153,7 @@ class LoadedModel:
       image_size: pixels a side it was trained at.
       test_crop: central crop of its test preprocessing, fraction of each side.
       config: the `Config` it was trained with.
+      geometry: `LayerGeometry` by name of layer: where it looks.
       fingerprint: hex digest of the weights.
       module: what `tf.saved_model.load` returns.
 
@@ -165,7 +166,8 @@ class LoadedModel:
         self.path, self.description, self.module = path, description, module
         self.image_size, self.test_crop = description["image_size"], description["test_crop"]
         self.config = Config.from_dict(description["config"])
-        self._smallest = {layer.name: layer.smallest for layer in _geometry(description)}
+        self.geometry = {layer.name: layer for layer in _geometry(description)}
+        self._smallest = {name: layer.smallest for name, layer in self.geometry.items()}
         self.layers = tuple(self._smallest)
         missing = [name for name in ("serving_default", *self.layers, "train") if name not in module.signatures]
         if missing:
