@@ -184,14 +184,12 @@ class VocTask(abc.ABC):
     def samples(self, loaded: LoadedModel) -> Any:
         """A batch of the first training images, for pictures and histograms."""
         count, example = min(PICTURES, self.train.set.num_examples), self.example(loaded)
-        numbers = tf.data.Dataset.range(count)
-        return next(
-            iter(self.combine(numbers.map(lambda n: example(n, tf.stack([tf.constant(0, tf.int64), n]))), count))
-        )
+        examples = tf.data.Dataset.range(count).map(lambda number: example(number, tf.stack([number, number])))
+        return next(iter(self.combine(examples, count)))
 
 
 def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
-    """The configuration in the record of a run: networks and images of the export, loss and schedule of the protocol."""
+    """The configuration of a run: networks and images as the export has them, loss and schedule by the protocol."""
     schedule = StageConfig(
         batch_size=protocol.batch_size,
         steps=protocol.steps,

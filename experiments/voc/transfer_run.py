@@ -135,7 +135,7 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         raise TransferError(f"{task.test.set.name}, split {task.test.set.split!r}: no class can be measured on it")
     protocol, names = task.protocol, task.class_names
     resampled = metrics.bootstrap(
-        evaluation.weighted, task.test.set.num_examples, resamples=protocol.resamples, seed=protocol.seed
+        evaluation.weighted, task.test.set.num_examples, resamples=protocol.resamples, seed=protocol.bootstrap_seed
     )
     means = metrics.class_mean(resampled)
     return {
