@@ -226,11 +226,12 @@ class LoadedModel:
             raise ExportError(f"{self.path} has features alone: its checkpoint had no heads that spot artifacts")
         return self.module.signatures["spot"](images=_checked(images, self.image_size))
 
-    def keras_model(self, layer: str = "conv_5") -> FeatureExtractor:
+    def keras_model(self, layer: str = "conv_5", dtype: str | None = None) -> FeatureExtractor:
         """The trunk up to `layer` as a new Keras model with these weights, for fine-tuning with `fit`.
 
         Args:
           layer: a name of `layers`.
+          dtype: "float32" or "mixed_bfloat16", of the activations; None: Keras' own policy.
 
         Returns:
           A model of uint8 or float images [B, H, W, 3] in [0, 255] to the layer's map [B, h, w, channels].
@@ -244,7 +245,7 @@ class LoadedModel:
         if layer not in self.layers:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         options = batch_norm_options(self.config.autoencoder)
-        model = FeatureExtractor(self.config.discriminator, layer, **options)
+        model = FeatureExtractor(self.config.discriminator, layer, dtype=dtype, **options)
         model.build((None, self.image_size, self.image_size, 3))
         try:
             with np.load(self.path / WEIGHTS) as weights:
