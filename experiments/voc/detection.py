@@ -11,7 +11,7 @@ CHUNK = 256  # proposals that are pooled at once when testing: all 2,000 would t
 
 
 @keras.saving.register_keras_serializable("experiments")
-class DetectionHead(keras.layers.Layer):
+class DetectionHead(keras.Model):
     """RoI pooling, fully connected layers, scores of the classes and of the background, a box for each class.
 
     With AlexNet's sizes 128 regions become [128, 6, 6, 256], twice [128, 4096], scores [128, C + 1] and moves
@@ -26,17 +26,15 @@ class DetectionHead(keras.layers.Layer):
       first: pixel at which the first cell stands, see `boxes.roi_pool`.
     """
 
-    def __init__(self, classes: int, units: tuple[int, ...], cells: int, stride: int, first: float, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, classes: int, units: tuple[int, ...], cells: int, stride: int, first: float, name="head"):
+        super().__init__(name=name)
         self.classes, self.units, self.cells, self.stride, self.first = classes, tuple(units), cells, stride, first
         self.hidden = [
-            keras.layers.Dense(
-                width, "relu", kernel_initializer="he_normal", name=f"fc_{6 + index}", dtype=self.dtype_policy
-            )
+            keras.layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"fc_{6 + index}")
             for index, width in enumerate(self.units)
         ]
         self.scores, self.moves = (
-            keras.layers.Dense(width, kernel_initializer=_normal(stddev), name=name, dtype="float32")
+            keras.layers.Dense(width, kernel_initializer=_normal(stddev), name=name)
             for name, width, stddev in (("scores", classes + 1, 0.01), ("moves", 4 * classes, 0.001))
         )
 

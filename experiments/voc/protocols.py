@@ -1,8 +1,8 @@
 """Everything that decides the result of a VOC task besides the model and the images.
 
 Every field says where its value is from: (Kraehenbuehl et al. 2016) is the public script of their VOC classification,
-(FCN) the public solver of Long et al.'s FCN-AlexNet, (Fast R-CNN) Girshick 2015, (AlexNet) Krizhevsky et al. 2012,
-(release) the authors' code of this method, (ours) chosen here. Its line is the help of its flag.
+(FCN) the public solver of Long et al.'s FCN-AlexNet, (Fast R-CNN) Girshick 2015 and its release, (AlexNet) Krizhevsky
+et al. 2012, (release) the authors' code of this method, (ours) chosen here. Its line is the help of its flag.
 """
 
 import dataclasses
@@ -114,6 +114,34 @@ class SegmentationProtocol(VocProtocol):
     dropout_keep: float = setting(0.5, "of fc_1 and fc_2 (FCN)")
 
 
+@dataclasses.dataclass(frozen=True)
+class DetectionProtocol(VocProtocol):
+    """Fast R-CNN: regions of a few images a step, at one of several scales, and single-scale tests.
+
+    The loss is the mean over regions of softmax cross entropy and smooth L1. Batch norm keeps the export's statistics,
+    for batches of two images have none of their own.
+    """
+
+    batch_size: int = setting(2, "images in one step (Fast R-CNN)")
+    regions: int = setting(128, "regions in one step, of all its images (Fast R-CNN)")
+    positive_share: float = setting(0.25, "most objects among the regions (Fast R-CNN)")
+    positive_iou: float = setting(0.5, "least overlap of a region and its object (Fast R-CNN)")
+    negative_iou: float = setting(0.1, "least overlap of a hard negative; easy ones fill up (Fast R-CNN)")
+    sides: tuple[int, ...] = setting((128, 160, 192), "pixels of the shorter side, one drawn for each image (ours)")
+    longest: int = setting(320, "pixels that the longer side has at most (ours)")
+    test_side: int = setting(160, "pixels of the shorter side of test images (ours)")
+    cells: int = setting(6, "a side of a pooled region: AlexNet's pool_5 (Fast R-CNN)")
+    units: tuple[int, ...] = setting((512, 512), "of the fully connected layers (ours)")
+    dropout_keep: float = setting(0.5, "of the fully connected layers (AlexNet)")
+    rescale: bool = setting(False, "rescale the trunk on training images first (Kraehenbuehl et al. 2016)")
+    threshold: float = setting(0.001, "least score of a detection (ours)")
+    suppression: float = setting(0.3, "overlap above which the weaker detection of a class goes (Fast R-CNN)")
+    detections: int = setting(100, "most of an image (ours)")
+    rule: str = setting("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
+
+    AFTERWARDS: ClassVar[tuple[str, ...]] = ("test_side", "threshold", "suppression", "detections", "rule")
+
+
 def _check(protocol: VocProtocol) -> None:
     """Raises `ProtocolError` at the first value of a protocol that cannot be."""
     values = dataclasses.asdict(protocol)
@@ -123,6 +151,14 @@ def _check(protocol: VocProtocol) -> None:
         **dict.fromkeys(("rate_factor", "dropout_keep"), (lambda v: 0 < v <= 1, "in (0, 1]")),
         **dict.fromkeys(
             ("rate_steps", "clip_norm", "weight_decay", "crop", "bootstrap_seed"), (lambda v: v >= 0, "at least 0")
+        ),
+        **dict.fromkeys(("longest", "test_side", "cells", "detections"), (lambda v: v >= 1, "at least 1")),
+        **dict.fromkeys(("positive_share", "positive_iou"), (lambda v: 0 < v <= 1, "in (0, 1]")),
+        **dict.fromkeys(("negative_iou", "threshold", "suppression"), (lambda v: 0 <= v <= 1, "in [0, 1]")),
+        **dict.fromkeys(("sides", "units"), (lambda v: v and min(v) >= 1, "numbers of at least 1")),
+        "regions": (
+            lambda v: v >= 1 and v % protocol.batch_size == 0,
+            f"as many for each of the {protocol.batch_size} images of a step",
         ),
         "momentum": (lambda v: 0 <= v < 1, "in [0, 1)"),
         "confidence": (lambda v: 0 < v < 1, "in (0, 1)"),
@@ -172,5 +208,23 @@ SEGMENTATION = {
         form="32s",  # (FCN: the only form of its AlexNet)
         fc_kernel=6,  # (FCN)
         name="voc2012",
+    ),
+}
+DETECTION = {
+    # animals_voc takes about five minutes on two cores (ours).
+    "small": DetectionProtocol(learning_rate=5e-4),
+    # trainval -> test: Fast R-CNN with multi-scale training and tests at one scale. Kraehenbuehl et al. (2016) rescale
+    # the trunk and train longer; with rescale=True this is the paper's schedule on their weights.
+    "voc2007": DetectionProtocol(
+        steps=40_000,  # (Fast R-CNN)
+        optimizer="sgd",  # (Fast R-CNN)
+        learning_rate=1e-3,  # (Fast R-CNN)
+        rate_steps=30_000,  # (Fast R-CNN)
+        weight_decay=5e-4,  # (Fast R-CNN)
+        sides=(480, 576, 688, 864, 1200),  # (Fast R-CNN: those of SPPnet)
+        longest=2000,  # (Fast R-CNN)
+        test_side=600,  # (Fast R-CNN: single scale)
+        units=(4096, 4096),  # (AlexNet)
+        name="voc2007",
     ),
 }

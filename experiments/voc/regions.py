@@ -1,4 +1,4 @@
-"""Images at several scales with their regions: the batches that Fast R-CNN trains on, and its test views."""
+"""Images at several scales with their regions: the examples that Fast R-CNN trains on, and its test views."""
 
 from typing import Any
 
@@ -7,10 +7,8 @@ import tensorflow as tf
 
 from experiments.voc.annotations import VocSet
 from experiments.voc.boxes import Regions, sample_rois
-from experiments.voc.images import Images
 from experiments.voc.metrics import box_iou
 from experiments.voc.protocols import DetectionProtocol
-from lts import data
 
 DIFFICULT_IOU = 0.5  # proposals that cover a difficult object are neither learnt as objects nor as background (ours)
 
@@ -112,8 +110,8 @@ def training_example(
     """
     proposals, truths, labels = candidates
     draws = tf.random.stateless_uniform([2], seed)
-    sides = tf.constant(protocol.scales)
-    side = sides[tf.minimum(tf.cast(draws[0] * len(protocol.scales), tf.int32), len(protocol.scales) - 1)]
+    sides = tf.constant(protocol.sides)
+    side = sides[tf.minimum(tf.cast(draws[0] * len(protocol.sides), tf.int32), len(protocol.sides) - 1)]
     turned = draws[1] < 0.5
     image = tf.cond(turned, lambda: tf.reverse(image, [1]), lambda: image)
     width = tf.cast(tf.shape(image)[1], tf.float32)
@@ -125,51 +123,9 @@ def training_example(
         truths * factors,
         labels,
         tf.random.experimental.stateless_fold_in(seed, 1),
-        count=protocol.rois // protocol.batch_size,
+        count=protocol.regions // protocol.batch_size,
         positive_share=protocol.positive_share,
         positive_iou=protocol.positive_iou,
         negative_iou=protocol.negative_iou,
     )
     return view, regions
-
-
-def training_batches(
-    images: Images,
-    candidates: Candidates,
-    protocol: DetectionProtocol,
-    layer: Any,
-    *,
-    seed: int,
-    steps: int,
-    first_step: int = 0,
-    replicas: int = 1,
-    machine: tuple[int, int] = (0, 1),
-) -> tf.data.Dataset:
-    """Batches of a few images with their regions, see `lts.data.shuffled_examples`.
-
-    Args:
-      images: the training images.
-      candidates: their boxes.
-      protocol: `batch_size` images a step, over all replicas.
-      layer: that the regions are pooled of.
-      seed, steps, first_step, machine: as there.
-      replicas: equal parts that a batch is handed out in, over all machines.
-
-    Returns:
-      Dataset of images float32 [b, H, W, 3] in [-1, 1], b = batch_size / replicas, padded with 0 to the largest of the
-      part; and `Regions` of them, [b, R, ...] with R = rois / batch_size.
-    """
-
-    def example(which: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, Regions]:
-        return training_example(images.read(which), candidates.of(which), seeds, protocol, layer)
-
-    examples = data.shuffled_examples(
-        images.set.num_examples,
-        example,
-        batch_size=protocol.batch_size,
-        seed=seed,
-        steps=steps,
-        first_step=first_step,
-        machine=machine,
-    )
-    return data.in_order(examples.padded_batch(protocol.batch_size // replicas, drop_remainder=True))

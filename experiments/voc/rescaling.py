@@ -32,7 +32,7 @@ def rescale(trunk: Any, images: Sequence[tf.Tensor]) -> None:
 
 
 def moments(trunk: Any, conv: Any, images: Sequence[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each channel of a convolution before its activation, over all positions: float64 [c] each."""
+    """Mean and variance of each channel of a convolution before its activation, over all positions: float64 [c]."""
     count, total, squares = 0, 0.0, 0.0
     for image in images:
         values = _before_activation(trunk, conv, image[None]).numpy().astype(np.float64).reshape(-1, conv.filters)

@@ -147,6 +147,11 @@ class VocTask(abc.ABC):
         """Of both sets."""
         return self.train.set.class_names
 
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What decides the result beside images and protocol, JSON-ready: with another value a run is another run."""
+        return {}
+
     @abc.abstractmethod
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> TransferModel:
         """The model of the task with the export's weights and a new head, not compiled."""
@@ -216,6 +221,7 @@ def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
         "classes": list(task.class_names),
         "protocol": protocol.of_training(),
         "features": loaded.fingerprint,
+        **task.beside,
         "hardware": provenance.hardware(),
         "commit": provenance.commit(),
     }

@@ -53,7 +53,9 @@ def _define_field(field: dataclasses.Field, values: flags.FlagValues) -> None:
     elif field.type in LISTS:
         flags.DEFINE_list(*given, flag_values=values)
     else:
-        {int: flags.DEFINE_integer, float: flags.DEFINE_float}[field.type](*given, flag_values=values)
+        {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool}[field.type](
+            *given, flag_values=values
+        )
 
 
 def protocol_of(values: flags.FlagValues, protocols: Mapping[str, VocProtocol]) -> VocProtocol:

@@ -61,7 +61,7 @@ def run(
         candidate.keras_model()  # says now what is wrong with the last one
     protocol = dataclasses.asdict(task.protocol)
     sets = {side: getattr(task, side).set for side in ("train", "test")}
-    context = {"task": task.name, "protocol": {**protocol, "seeds": ()}}
+    context = {"task": task.name, "protocol": {**protocol, "seeds": ()}, **task.beside}
     context |= {side: opened.fingerprint for side, opened in sets.items()}
     partial = Partial(pathlib.Path(output) / PARTIAL, context)
     strategy = training.build_strategy()
