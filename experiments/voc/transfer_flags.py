@@ -112,7 +112,7 @@ def run(
     protocols: Mapping[str, VocProtocol],
     task: str,
     make: Callable[[Inputs, VocProtocol], Any],
-    class_names: Sequence[str] | None = None,
+    class_names: str | None = None,
 ) -> None:
     """A binary from its flags to its files; what is already done of a run that was stopped is not done again.
 
@@ -121,14 +121,15 @@ def run(
       protocols: by the value of --protocol.
       task: as for `open_inputs`.
       make: called with inputs and protocol, gives the `VocTask`; it imports what needs TensorFlow.
-      class_names: as for `open_inputs`.
+      class_names: what `annotations.read_class_names` reads; None: those of the training images.
     """
     protocol = protocol_of(values, protocols)
     common.import_tensorflow()
     from experiments import probe_run
     from experiments.voc import transfer_report, transfer_run
+    from experiments.voc.annotations import read_class_names
 
-    inputs = open_inputs(values, task, class_names)
+    inputs = open_inputs(values, task, class_names and read_class_names(class_names))
     made = make(inputs, protocol)
     results = transfer_run.run(made, inputs.model, inputs.baselines, values.output)
     transfer_report.write(results, values.output)
