@@ -16,6 +16,8 @@ from experiments.voc.protocols import DetectionProtocol
 from experiments.voc.regions import Candidates, scaled_view, training_example
 from experiments.voc.rescaling import rescale
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
+from experiments.voc.upsampling import cells, trunk_layers
+from lts.config import DiscriminatorConfig
 from lts.saved_model import LoadedModel
 
 LAYER = "conv_5"  # that regions are pooled of
@@ -32,7 +34,8 @@ class DetectionModel(TransferModel):
 
     def __init__(self, loaded: LoadedModel, classes: int, protocol: DetectionProtocol, seed: int, precision: str):
         self.layer = loaded.geometry[LAYER]
-        head = DetectionHead(classes, protocol.units, protocol.cells, self.layer.stride, self.layer.first)
+        first = first_cell(loaded.config.discriminator, self.layer.stride)
+        head = DetectionHead(classes, protocol.units, protocol.cells, self.layer.stride, first)
         super().__init__(loaded, head, protocol, seed, precision)
 
     def compute_losses(self, batch, training=True) -> dict:
@@ -62,6 +65,14 @@ class DetectionModel(TransferModel):
             "objects": _outlined(images, truth, regions.classes > 0, GREEN),
             "found": _outlined(images, decode(moves, regions.boxes), good, RED),
         }
+
+
+def first_cell(config: DiscriminatorConfig, stride: int) -> float:
+    """Where the first cell of conv_5 is centred, in pixels from the image's edge, for sides that are whole strides.
+
+    In the release 14.5: the "SAME" padding of the pools adds nothing at the top and left.
+    """
+    return float(cells(stride, trunk_layers(config)).first) + 0.5  # of a pixel, to its middle
 
 
 def _outlined(images: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor, colour: tuple[float, ...]) -> tf.Tensor:

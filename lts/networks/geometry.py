@@ -17,9 +17,6 @@ class LayerGeometry:
       name: of the layer.
       channels: of its map.
       stride: pixels between two neighbouring cells.
-      first: where in the image the field of the first cell has its centre, in pixels from the outer edge of the first
-        one (whose own centre is at 0.5). With "SAME" padding that of images whose sides are multiples of the last
-        layer's stride: TensorFlow pads others by more at the top and left.
       receptive_field: pixels a side that a cell sees.
       smallest: pixels a side of the smallest image that it takes.
       parameters: trainable ones.
@@ -29,7 +26,6 @@ class LayerGeometry:
     name: str
     channels: int
     stride: int
-    first: float
     receptive_field: int
     smallest: int
     parameters: int
@@ -40,16 +36,9 @@ class LayerGeometry:
         return -(-size // self.stride) if self.padding == "SAME" else (size - self.smallest) // self.stride + 1
 
 
-def _shift(kernel: int, stride: int, padding: str) -> float:
-    """Cells from the first cell of a layer's input to the centre of its first window."""
-    before = max(kernel - stride, 0) // 2 if padding == "SAME" else 0
-    return (kernel - 1) / 2 - before
-
-
 def trunk_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
     """Conv_1 to conv_5: in the release conv_5 has stride 16 and sees 163 pixels, and all have 2,334,080 parameters."""
     layers, inputs, field, stride = [], 3, 1, config.conv_1_stride
-    first = 0.5 + _shift(config.conv_1_kernel, stride, config.disc_padding)
     needed = 1  # cells along a side of conv_1's map that make one of this layer
     kernels = (config.conv_1_kernel, *KERNELS[1:])
     for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
@@ -57,10 +46,9 @@ def trunk_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
         smallest = max(config.conv_1_kernel + (needed - 1) * config.conv_1_stride, stride)
         vectors = 2 if config.trunk_norm == "batch_norm" else 1  # gamma and beta; or biases or beta
         parameters = kernel * kernel * inputs // groups * width + vectors * width
-        layers.append(LayerGeometry(name, width, stride, first, field, smallest, parameters, config.disc_padding))
+        layers.append(LayerGeometry(name, width, stride, field, smallest, parameters, config.disc_padding))
         if name in POOLED:
             field += 2 * stride
-            first += stride * _shift(3, 2, config.disc_padding)
             stride *= 2
             needed = 2 * needed + 1 if config.disc_padding == "VALID" else 1
         inputs = width
@@ -69,14 +57,13 @@ def trunk_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
 
 def encoder_geometry(config: AutoencoderConfig) -> list[LayerGeometry]:
     """The encoder's layers, named as the trunk's: in the release the fifth has stride 16 and sees 18 pixels."""
-    layers, inputs, field, stride, first = [], 3, 1, 1, 0.5
+    layers, inputs, field, stride = [], 3, 1, 1
     for index, (name, width) in enumerate(zip(LAYERS, config.encoder_widths, strict=False)):
         kernel = config.encoder_kernel if index else 3
         field += (kernel - 1) * stride
-        first += stride * _shift(kernel, 2 if index else 1, "SAME")
         stride *= 2 if index else 1
         parameters = kernel * kernel * inputs * width + 2 * width
-        layers.append(LayerGeometry(name, width, stride, first, field, stride, parameters, "SAME"))
+        layers.append(LayerGeometry(name, width, stride, field, stride, parameters, "SAME"))
         inputs = width
     return layers
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.config import DiscriminatorConfig, preset
-from lts.networks import discriminator
+from lts.config import preset
 from lts.networks.autoencoder import Decoder, Encoder
 from lts.networks.discriminator import Discriminator, Trunk, TrunkClassifier
 from lts.networks.geometry import LAYERS, trunk_geometry
@@ -189,40 +188,3 @@ def test_receptive_field():
         seen = np.flatnonzero(np.abs(tape.gradient(middle, image)).sum((0, 2, 3)))
         assert seen[-1] - seen[0] + 1 <= layer.receptive_field
         assert seen[-1] - seen[0] + 1 >= layer.receptive_field - 2 * layer.stride  # max-pools pick single cells
-
-
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("kernel", [3, 6, 7, 11])
-def test_first_cell(padding, kernel, monkeypatch):
-    """Hypothesis: with means for maxima and no activation, a cell's gradient balances at its place in the image."""
-
-    def mean_pool(x, padding):
-        return tf.nn.avg_pool2d(x, 3, 2, padding)
-
-    monkeypatch.setattr(discriminator, "max_pool", mean_pool)
-    config = dataclasses.replace(TINY, trunk_norm="batch_norm", disc_padding=padding, conv_1_kernel=kernel)
-    trunk = Trunk(config)
-    layers = trunk_geometry(config)
-    size = 16 * layers[-1].stride
-    trunk.build((None, size, size, 3))
-    for conv in trunk.convs:
-        for block in getattr(conv, "blocks", [conv]):
-            block.activation = "linear"
-            block.kernel.assign(tf.ones_like(block.kernel))
-    image = tf.Variable(tf.zeros([1, size, size, 3]))
-    for layer in layers:
-        row, column = layer.cells(size) // 2, layer.cells(size) // 2 - 1
-        with tf.GradientTape() as tape:
-            cell = tf.reduce_sum(trunk(image, last=layer.name)[layer.name][0, row, column])
-        seen = tape.gradient(cell, image).numpy().sum((0, 3))
-        pixels = np.arange(size) + 0.5
-        for axis, index in ((1, row), (0, column)):
-            centre = seen.sum(axis) @ pixels / seen.sum()
-            assert centre == pytest.approx(layer.first + index * layer.stride, abs=1e-3)
-
-
-def test_first_cell_by_hand():
-    """The release at 96 pixels: conv_1 pads three rows at the top, the pools none."""
-    firsts = [layer.first for layer in trunk_geometry(DiscriminatorConfig())]
-    assert firsts == [2.5, 6.5, 14.5, 14.5, 14.5]
-    assert [layer.first for layer in trunk_geometry(DiscriminatorConfig(disc_padding="VALID"))][-1] == 17.5

@@ -14,6 +14,9 @@ from experiments.voc.detection import (
     score_proposals,
     smooth_l1,
 )
+from experiments.voc.detection_task import first_cell
+from lts.config import DiscriminatorConfig, preset
+from lts.networks import discriminator
 
 
 def head(classes: int = 3, units=(8, 5), cells: int = 2, stride: int = 8, first: float = 7.5) -> DetectionHead:
@@ -125,3 +128,31 @@ def test_proposals_in_chunks(count):
     assert scores.shape == (count, 4)
     assert float(tf.reduce_max(boxes[..., 2])) <= 30 < float(tf.reduce_max(regions[:, 2]) if count > 1 else 31)
     assert float(tf.reduce_max(boxes[..., 3])) <= 50
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("kernel", [3, 6, 7, 11])
+def test_first_cell(padding, kernel, monkeypatch):
+    """Hypothesis: with means for maxima and no activation, a cell's gradient balances at its place in the image."""
+    monkeypatch.setattr(discriminator, "max_pool", lambda x, padding: tf.nn.avg_pool2d(x, 3, 2, padding))
+    config = preset("tiny", trunk_norm="batch_norm", disc_padding=padding, conv_1_kernel=kernel).discriminator
+    trunk, stride = discriminator.Trunk(config), 4 * config.conv_1_stride
+    size = 16 * stride
+    trunk.build((None, size, size, 3))
+    for conv in trunk.convs:
+        for block in getattr(conv, "blocks", [conv]):
+            block.activation = "linear"
+            block.kernel.assign(tf.ones_like(block.kernel))
+    image, row, column = tf.Variable(tf.zeros([1, size, size, 3])), 7, 6
+    with tf.GradientTape() as tape:
+        cell = tf.reduce_sum(trunk(image)["conv_5"][0, row, column])
+    seen = tape.gradient(cell, image).numpy().sum((0, 3))
+    for axis, index in ((1, row), (0, column)):
+        centre = seen.sum(axis) @ (np.arange(size) + 0.5) / seen.sum()
+        assert centre == pytest.approx(first_cell(config, stride) + index * stride, abs=1e-3)
+
+
+def test_first_cell_by_hand():
+    """The release: conv_1 pads three rows at the top, the pools none; with VALID padding nothing does."""
+    assert first_cell(DiscriminatorConfig(), 16) == 14.5
+    assert first_cell(DiscriminatorConfig(disc_padding="VALID"), 16) == 17.5
