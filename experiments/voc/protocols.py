@@ -213,8 +213,8 @@ SEGMENTATION = {
 DETECTION = {
     # animals_voc takes about five minutes on two cores (ours).
     "small": DetectionProtocol(learning_rate=5e-4),
-    # trainval -> test: Fast R-CNN with multi-scale training and tests at one scale. Kraehenbuehl et al. (2016) rescale
-    # the trunk and train longer; with rescale=True this is the paper's schedule on their weights.
+    # trainval -> test: Fast R-CNN's schedule, trained at several scales and tested at one. Kraehenbuehl et al. (2016)
+    # have the trunk rescaled, which is --rescale; their own schedule of detection was not found.
     "voc2007": DetectionProtocol(
         steps=40_000,  # (Fast R-CNN)
         optimizer="sgd",  # (Fast R-CNN)

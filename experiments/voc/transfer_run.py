@@ -46,9 +46,10 @@ def run(
 
     Returns:
       What `results.json` holds: "task", "measure", "protocol", "dataset", "classes"; "models", the model first, each
-      with "path", "fingerprint", "description", "baseline", "seeds" (seed, value, per_class, interval, seconds and
-      further figures), "value", "interval", "per_class"; with baselines also "baseline_mean" and the model's
-      "difference" to it; "seconds". Values are fractions, None where a class cannot be measured.
+      with "path", "fingerprint", "description", "baseline", "seeds" (seed, value, interval, per_class,
+      per_class_interval, seconds and further figures), "value", "interval", "per_class"; with baselines also
+      "baseline_mean" and the model's "difference" to it; "seconds". Values are fractions, None where a class cannot be
+      measured.
 
     Raises:
       TransferError: no test image of any class, or classes that differ.
@@ -138,10 +139,14 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         evaluation.weighted, task.test.set.num_examples, resamples=protocol.resamples, seed=protocol.bootstrap_seed
     )
     means = metrics.class_mean(resampled)
+    ends = metrics.interval(resampled, evaluation.per_class, protocol.confidence)  # [classes, 2]
     return {
         "seed": seed,
         "value": evaluation.value,
         "per_class": _by_name(names, evaluation.per_class),
+        "per_class_interval": {
+            name: None if np.isnan(pair).any() else pair.tolist() for name, pair in zip(names, ends, strict=True)
+        },
         "interval": metrics.interval(means, evaluation.value, protocol.confidence).tolist(),
         **evaluation.figures,
         "resampled": means.tolist(),
