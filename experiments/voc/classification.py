@@ -68,6 +68,12 @@ class ClassificationModel(TransferModel):
         """Logits [B, classes] of images [B, H, W, 3] in [-1, 1]."""
         return self.network.head(self.features(images))
 
+    @tf.function(reduce_retracing=True)
+    def mean_logits(self, views):
+        """Means of the crops' logits, [B, classes] of [B, crops, H, W, 3]."""
+        logits = self(tf.reshape(views, [-1, *views.shape[2:]]))
+        return tf.reduce_mean(tf.reshape(logits, [-1, views.shape[1], logits.shape[-1]]), 1)
+
     def compute_losses(self, batch, training=True) -> dict:
         """Scalars: `classification`, `l2` and their sum `loss`."""
         images, labels = batch
@@ -143,18 +149,12 @@ class Classification(VocTask):
         """Mean of the ten crops' logits of test images (Kraehenbuehl et al. 2016): float32 [len(numbers), classes]."""
         size = model.size
         short = max(size, round(size * self.protocol.test_scale))
-
-        @tf.function
-        def mean_logits(views):
-            logits = model(tf.reshape(views, [-1, size, size, 3]))
-            return tf.reduce_mean(tf.reshape(logits, [-1, 10, logits.shape[-1]]), 1)
-
         views = tf.data.Dataset.from_tensor_slices(np.asarray(numbers, np.int64))
         views = views.map(lambda i: crops.ten_crops(self.test.read(i), size, short), tf.data.AUTOTUNE)
         found = []
         with Progress(f"{title}: test images", len(numbers)) as progress:
             for batch in views.batch(TEST_BATCH).prefetch(1):
-                found.append(mean_logits(batch).numpy())
+                found.append(model.mean_logits(batch).numpy())
                 progress.advance(len(batch))
         return np.concatenate(found)
 

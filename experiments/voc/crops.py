@@ -1,7 +1,7 @@
 """Windows of images and masks: where they lie, and what is seen in them. Pure TensorFlow, eager or inside `tf.data`.
 
 A window of `size` pixels a side shows the image `scale` times as large; its first row begins at the image's
-coordinate `top`, counted in pixels from the image's edge. Row i of it looks at top + (i + 0.5) / scale, of images and of
+coordinate `top`, counted in pixels from the image's edge. Its row i looks at top + (i + 0.5) / scale, of images and
 masks alike.
 """
 

@@ -32,6 +32,7 @@ class CaffeSGD(keras.optimizers.SGD):
         self.gradient_norm = self.add_variable(
             (), initializer="zeros", aggregation="only_first_replica", name="gradient_norm"
         )
+        self._factors = [self.BIAS_RATE if v.name == "bias" else 1.0 for v in variables]
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """Keras' sum over replicas; what follows sees the gradient of the global batch, the same on each."""
@@ -40,8 +41,11 @@ class CaffeSGD(keras.optimizers.SGD):
         self.gradient_norm.assign(norm)
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, norm)
-        pairs = zip(gradients, variables, strict=True)
-        return [(g * self.BIAS_RATE if variable.name == "bias" else g, variable) for g, variable in pairs]
+        return list(zip(gradients, variables, strict=True))
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
 
     def get_config(self):
         return {**super().get_config(), "clip_norm": self.clip_norm}

@@ -21,8 +21,8 @@ class FCNHead(keras.Model):
     """pool_5, fc_1 and fc_2 as convolutions, scores, and their enlargement to the image (FCN).
 
     With the release's widths a map [8, 30, 30, 256] of images of 480 pixels becomes [8, 15, 15, 256], twice
-    [8, 15, 15, 4096], scores [8, 15, 15, classes] and logits [8, 480, 480, classes]. The 16s form enlarges the scores to
-    conv_5's 30 x 30 cells, adds scores of conv_5 there, and enlarges the sum. Score layers begin at zero (FCN).
+    [8, 15, 15, 4096], scores [8, 15, 15, classes] and logits [8, 480, 480, classes]. The 16s form enlarges the scores
+    to conv_5's 30 x 30 cells, adds scores of conv_5 there, and enlarges the sum. Score layers begin at zero (FCN).
 
     Args:
       config: of the trunk: where the cells of its map lie in the image.
@@ -93,6 +93,11 @@ class SegmentationModel(TransferModel):
     def call(self, images):
         """Labels uint8 [B, H, W] of images [B, H, W, 3] in [-1, 1]."""
         return tf.cast(tf.argmax(self.logits(images), -1), tf.uint8)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def predict_one(self, image):
+        """Labels uint8 [h, w] of one image of any size, uint8 [h, w, 3]."""
+        return self(crops.signed(image)[None])[0]
 
     def compute_losses(self, batch, training=True) -> dict:
         """Scalars: `segmentation`, `l2`, their sum `loss`, and `pixel_accuracy`."""
@@ -165,11 +170,10 @@ class Segmentation(VocTask):
     def evaluate(self, model: SegmentationModel, title: str) -> Evaluation:
         """Intersection over union of whole images, every pixel of each that has a label."""
         count, classes = self.test.set.num_examples, len(self.class_names)
-        predict = _predictor(model)
         confusions = np.zeros([count, classes, classes], np.int64)
         with Progress(f"{title}: test images", count) as progress:
             for number in range(count):
-                predicted = predict(self.test.read(number)).numpy()
+                predicted = model.predict_one(self.test.read(number)).numpy()
                 confusions[number] = metrics.confusion_matrix(self.test.set.read_mask(number), predicted, classes)
                 progress.advance(1)
         score = metrics.mean_iou(confusions.sum(0))
@@ -181,16 +185,10 @@ class Segmentation(VocTask):
 
     def draw(self, model: SegmentationModel, numbers: Sequence[int]) -> np.ndarray:
         """Test images, and under their true and their predicted mask."""
-        predict, rows = _predictor(model), []
+        rows = []
         for number in numbers:
             image = self.test.read(number)
-            masks = (self.test.set.read_mask(number), predict(image).numpy())
+            masks = (self.test.set.read_mask(number), model.predict_one(image).numpy())
             drawn = [draw_mask(image.numpy(), mask, self.class_names) for mask in masks]
             rows.append([enlarge(image.numpy()), *drawn])
         return montage(rows, ["image", "truth", "prediction"])
-
-
-def _predictor(model: SegmentationModel) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A map of one image, uint8 [h, w, 3] of any size, to its labels, uint8 [h, w]."""
-    shape = [tf.TensorSpec([None, None, 3], tf.uint8)]
-    return tf.function(lambda image: model(crops.signed(image)[None])[0], input_signature=shape)

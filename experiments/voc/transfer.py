@@ -69,6 +69,7 @@ class TransferModel(training.SingleLoss):
         self.protocol, self.seed = protocol, seed
         trunk = loaded.keras_model(dtype=POLICIES[precision]).trunk
         self.network = Network(trunk, head, protocol.frozen)
+        self.built = True
 
     def features(self, images, training: bool = False):
         """conv_5's map, float32 [B, h, w, channels], of images [B, H, W, 3] in [-1, 1].

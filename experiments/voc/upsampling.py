@@ -47,7 +47,7 @@ class Cells:
 
 
 def trunk_layers(config: DiscriminatorConfig) -> list[Layer]:
-    """The layers of the trunk that move or part its cells: conv_1 and two pools; the others have stride 1 and are odd."""
+    """Conv_1 and two pools, which move and part the trunk's cells; its other layers have stride 1 and odd kernels."""
     pool = Layer(3, 2, config.disc_padding)
     return [Layer(config.conv_1_kernel, config.conv_1_stride, config.disc_padding), pool, pool]
 

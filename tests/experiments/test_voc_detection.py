@@ -218,7 +218,7 @@ def test_boxes_are_in_pixels_of_the_image(models, devkit):
     """A head that moves nothing finds the proposals themselves, whatever scale the network saw."""
     task, loaded = task_on(devkit, threshold=0.0, suppression=1.0), lts.load(models / "features")
     model = task.model(loaded, 1, "float32")
-    model.network.head.moves.kernel.assign(tf.zeros_like(model.network.head.moves.kernel))
+    model.network.head.moves.kernel.assign(np.zeros(model.network.head.moves.kernel.shape))
     found = task._detect(model, [0, 1], "test")
     for detections, proposals in zip(found, task.test_proposals, strict=False):
         distance = np.abs(detections.boxes[:, None] - proposals[None]).max(-1).min(1)
