@@ -1,5 +1,7 @@
 """The head and its losses against NumPy, proposals in chunks, and where the cells of the map stand."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -135,7 +137,8 @@ def test_proposals_in_chunks(count):
 def test_first_cell(padding, kernel, monkeypatch):
     """Hypothesis: with means for maxima and no activation, a cell's gradient balances at its place in the image."""
     monkeypatch.setattr(discriminator, "max_pool", lambda x, padding: tf.nn.avg_pool2d(x, 3, 2, padding))
-    config = preset("tiny", trunk_norm="batch_norm", disc_padding=padding, conv_1_kernel=kernel).discriminator
+    changes = {"trunk_norm": "batch_norm", "disc_padding": padding, "conv_1_kernel": kernel}
+    config = dataclasses.replace(preset("tiny").discriminator, **changes)
     trunk, stride = discriminator.Trunk(config), 4 * config.conv_1_stride
     size = 16 * stride
     trunk.build((None, size, size, 3))
