@@ -24,6 +24,7 @@ from lts.training.loop import Loop
 from tests.experiments.voc import tiny_devkit, tiny_models
 
 BINARIES = {"classification": voc_classification, "segmentation": voc_segmentation}
+SIGNALS = {"classification": signal.SIGINT, "segmentation": signal.SIGTERM}
 EXTRA = {"classification": ("--rule=area",), "segmentation": ("--crop=32", "--form=32s")}
 
 
@@ -56,17 +57,19 @@ def test_whole_runs_with_a_stop(kind, models, root, tmp_path, monkeypatch):
     arguments = (f"--baseline={models / 'random_1'}", *EXTRA[kind])
     once = tiny_models.run(BINARIES[kind], models, root, tmp_path / "once", *arguments)
     report_, starts = Loop._report, []
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the binaries catch it
 
     def stop(loop, step, total):
         report_(loop, step, total)
         starts.append(step)
         if len(starts) == 3:  # the model's three steps are two calls; the first of the baseline's
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(SIGNALS[kind])
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_report", stop)
         with pytest.raises(KeyboardInterrupt):
             tiny_models.run(BINARIES[kind], models, root, tmp_path / "twice", *arguments)
+    signal.signal(signal.SIGTERM, before)
     assert not (tmp_path / "twice" / "results.json").exists()
     twice = tiny_models.run(BINARIES[kind], models, root, tmp_path / "twice", *arguments)
     _same(once, twice)
@@ -113,7 +116,7 @@ def _check_results(results, kind, output):
         assert Image.open(output / name).size[0] > 300
     events = event_accumulator.EventAccumulator(str(next((output / "training").iterdir()) / "tensorboard"))
     events.Reload()
-    assert any(tag.startswith("pictures/image") for tag in events.Tags()["images"])
+    assert any(tag.startswith("pictures/image") for tag in events.Tags()["tensors"])
     assert f"loss/{kind}" in events.Tags()["tensors"]
 
 

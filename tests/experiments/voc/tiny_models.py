@@ -1,22 +1,25 @@
 """Tiny exports, and the tasks' binaries on a tiny devkit."""
 
 import json
+import shutil
 
+import numpy as np
 from absl import flags
 
-from tests.training.test_transfer import CONFIG, made_up_export
+from tests.training.test_transfer import made_up_export
 
 QUICK = ("--steps=3", "--batch_size=2", "--resamples=20", "--precision=float32")
 
 
 def make(folder):
-    """Exports of one trunk: `features`, and `random_1` and `random_2`, which say that their weights are random."""
-    for seed, name in enumerate(("features", "random_1", "random_2"), 1):
-        made_up_export(folder / name, CONFIG.replace(seed=seed))
-        path = folder / name / "config.json"
-        weights = "trained" if seed == 1 else "random"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": weights, "seed": seed}))
-        (folder / name / "variables" / "variables.data-tag").write_text(str(seed))  # another fingerprint
+    """Two exports: `features`, and `random_1`, a copy with other weights in trunk.npz, which says that it is random."""
+    made_up_export(folder / "features")
+    other = shutil.copytree(folder / "features", folder / "random_1")
+    described = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(described | {"weights": "random"}))
+    (other / "variables" / "variables.data-other").write_text("another fingerprint")
+    with np.load(other / "trunk.npz") as weights:
+        np.savez(other / "trunk.npz", **{name: 0.8 * weights[name] for name in weights})
     return folder
 
 
