@@ -235,6 +235,27 @@ def test_batches_are_functions_of_seed_and_position(models, root):
     assert np.array_equal(opened(root, "segmentation", "train", cache_gb=0).read(2), files.read(2))
 
 
+@pytest.mark.parametrize("kind", BINARIES)
+def test_what_monitoring_shows(kind, models, root):
+    """Gradients of everything that learns, and pictures between -1 and 1, one row a sample."""
+    images = opened(root, kind, "train")
+    if kind == "classification":
+        task = classification.Classification(images, images, CLASSIFICATION["small"].replace(frozen=2))
+    else:
+        task = segmentation.Segmentation(images, images, SEGMENTATION["small"].replace(frozen=2, crop=32))
+    made = transfer.make_task(task, lts.load(models / "features"), 1)
+    model = made.build()
+    shown = model.histograms(made.samples)
+    gradients = {name for name, value in shown.items() if name.startswith("gradients/") and value is not None}
+    assert len(gradients) == len(model.trainable_variables)
+    assert not any("conv_2" in name for name in gradients)
+    assert any("conv_3" in name for name in gradients)
+    pictures = model.pictures(made.samples)
+    assert {value.shape[:3] for value in pictures.values()} == {made.samples[0].shape[:3]}
+    assert all(float(tf.reduce_max(tf.abs(value))) <= 1.001 for value in pictures.values())
+    assert model.filters().shape[:3] == (3, 3, 3)
+
+
 def test_sgd_is_caffes():
     """Momentum, biases at twice the rate, clipping by the norm before that, the rate's steps."""
     protocol = dataclasses.replace(CLASSIFICATION["voc2007"], rate_steps=1, learning_rate=0.1, clip_norm=5.0)
