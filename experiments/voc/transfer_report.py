@@ -110,7 +110,8 @@ def plot(results: Mapping[str, Any]) -> Figure:
     left.set_xlim(-0.6, len(models) - 0.4)
     left.set_xticks([])
     left.set_ylabel(f"{results['measure']}, %")
-    left.legend(fontsize=7, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", fontsize=7, frameon=False)
+    right.set_xlim(-0.6, len(classes) - 0.4)
     right.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
     right.set_title("by class", fontsize=9)
     for axes in (left, right):
