@@ -119,7 +119,7 @@ def _record(
         if seed == task.protocol.seeds[0]:
             numbers = np.unique(np.linspace(0, task.test.set.num_examples - 1, DRAWN).astype(int))
             _write_picture(picture, task.draw(trained, numbers.tolist()))
-        partial.put(model, key, {**_measured(task, evaluation, seed), "seconds": time.monotonic() - began})
+        partial.put(model, {key: {**_measured(task, evaluation, seed), "seconds": time.monotonic() - began}})
     record = partial.get(model, key)
     low, high = (100 * end for end in record["interval"])
     print(
