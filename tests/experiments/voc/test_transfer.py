@@ -51,6 +51,7 @@ def moved(folder, loaded) -> tuple[set[str], set[str]]:
     return {p.split("/")[0] for p in found}, {p.split("/")[0] for p in found if "moving" in p}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BINARIES)
 def test_whole_runs_with_a_stop(kind, models, root, tmp_path, monkeypatch):
     """A baseline and a stop in its training: what is left behind, and that it ends with the bits of a run without."""
@@ -134,6 +135,16 @@ def test_frozen_layers_several_seeds_and_batch_statistics(models, root, tmp_path
     kernels = [weights(folder)["network/head/score/kernel"] for folder in folders]
     assert not np.array_equal(*kernels)
     assert "Mean over 2 seeds" in (tmp_path / "results.md").read_text()
+
+
+def test_segmentation_in_short(models, root, tmp_path):
+    """One step; a second call reads the finished run and gives the same."""
+    given = (voc_segmentation, models, root, tmp_path, "--crop=32", "--steps=1", "--fc_kernel=1")
+    once = tiny_models.run(*given)
+    assert once["classes"] == ["0", "1", "2", "3"]
+    assert 0 < once["models"][0]["seeds"][0]["pixel_accuracy"] < 1
+    assert (tmp_path / "pictures" / "model.png").exists()
+    _same(once, tiny_models.run(*given, "--skip_broken_images"))
 
 
 class Oracle:
