@@ -3,11 +3,12 @@
     python -m experiments.report RESULTS...
     python -m experiments.report RESULTS... --readme=README.md
 
-RESULTS are results.json of the probes, of `experiments.compare` and `ablate`, and evaluation.json of
+RESULTS are results.json of the probes, of `experiments.compare`, `ablate` and the VOC tasks, and evaluation.json of
 `lts.bin.spot_artifacts --evaluate`, by any name. The first prints every table that they give; the second puts them into
 a Markdown file, between `<!-- table: NAME FILES -->` and `<!-- end -->`. NAME is probe, few_shot, spotting, compare,
-ablate or a published table (imagenet, voc, stl10); FILES are names of results files without `.json`, by default all of
-that kind. A table of compare or ablate holds one file.
+ablate, voc or a published table (imagenet, voc, stl10); FILES are names of results files without `.json`, by default
+all of that kind. A table of compare or ablate holds one file; voc with FILES is a table of theirs, without FILES it is
+the published one.
 """
 
 import pathlib

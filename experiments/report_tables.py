@@ -44,7 +44,8 @@ def table(results: Sequence[Results]) -> Rows:
         raise ReportError(f"one table cannot hold results of different models, images or baselines: {names}")
     if results[0].kind in COMPARISONS:
         return COMPARISONS[results[0].kind](results[0].values)
-    make = {"probe": probe_table, "few_shot": few_shot_table, "spotting": spotting_table}[results[0].kind]
+    makers = {"probe": probe_table, "few_shot": few_shot_table, "spotting": spotting_table, "voc": voc_table}
+    make = makers[results[0].kind]
     return make([each.values for each in results])
 
 
@@ -55,6 +56,8 @@ def title(results: Sequence[Results]) -> str:
         return f"Spotting artifacts ({values['images']['number']:,} images)"
     if results[0].kind in COMPARISONS:
         return comparison_tables.title(values)
+    if results[0].kind == "voc":
+        return _voc_title(values)
     dataset, protocol = values["dataset"], values["protocol"]
     name = protocol.get("name") or f"{protocol.get('classifier', 'linear')} probe"
     return (
@@ -69,8 +72,12 @@ def _setting(results: Results) -> list[Any]:
         return [values["model"]["fingerprint"], values["images"]["fingerprint"]]
     if results.kind in COMPARISONS:
         return [results.name]  # a table of its own
-    dataset, baselines = values["dataset"], [model["fingerprint"] for model in values["baselines"]]
+    dataset = values["dataset"]
     images = [dataset[key] for key in ("name", "train_fingerprint", "test_fingerprint")]
+    if results.kind == "voc":
+        baselines = [model["fingerprint"] for model in values["models"] if model["baseline"]]
+        return [values["task"], *images, values["protocol"], values["classes"], baselines]
+    baselines = [model["fingerprint"] for model in values["baselines"]]
     return [*images, values["protocol"], list(values["model"]["layers"]), baselines]
 
 
@@ -161,6 +168,47 @@ def _baselines_name(baselines: Sequence[Mapping[str, Any]]) -> str:
     return f"mean of {len(baselines)} {'random initialisations' if random else 'baselines'}"
 
 
+def voc_table(results: Sequence[Mapping[str, Any]]) -> Rows:
+    """Headline and classes of a VOC task: the baselines' mean, then each model and its paired difference to it.
+
+    Args:
+      results: of one of the VOC binaries, on the same images against the same baselines; the first one's model is set
+        in bold.
+
+    Returns:
+      The table, in percent; the headlines with their interval.
+    """
+    first = results[0]
+    rows = [["", first["measure"], *first["classes"]]]
+
+    def row(name: str, record: Mapping[str, Any]) -> list[str]:
+        return [name, _interval(record), *(_number(v if v is None else 100 * v) for v in record["per_class"].values())]
+
+    baselines = [model for model in first["models"] if model["baseline"]]
+    if baselines:
+        rows.append(row(_baselines_name(baselines), first["baseline_mean"]))
+    for index, each in enumerate(results):
+        model = each["models"][0]
+        rows.append(_bold(row(model_name(model), model)) if index == 0 else row(model_name(model), model))
+        if baselines:
+            rows.append(["difference (paired)", _interval(model["difference"], "+"), *[""] * len(first["classes"])])
+    return rows
+
+
+def _voc_title(values: Mapping[str, Any]) -> str:
+    dataset = values["dataset"]
+    return (
+        f"{values['measure']}, percent ({values['task']}, {values['protocol']['name']} on {dataset['name']}: "
+        f"{dataset['train_images']:,} training, {dataset['test_images']:,} test images, "
+        f"{len(values['classes'])} classes)"
+    )
+
+
+def _interval(record: Mapping[str, Any], sign: str = "") -> str:
+    """A value in percent with its interval."""
+    return f"{_number(100 * record['value'], sign)} [{', '.join(_number(100 * end) for end in record['interval'])}]"
+
+
 def spotting_table(evaluations: Sequence[Mapping[str, Any]]) -> Rows:
     """Figures of the evaluation of spotting, a column for each amount of damage.
 
@@ -205,11 +253,40 @@ def _pair(evaluation: Mapping[str, Any], untouched: str) -> Mapping[str, Any]:
 
 def belongs(results: Results, published: Mapping[str, Any]) -> bool:
     """Whether a results file follows the protocol of a published table, on its test images."""
+    if results.kind == "voc":
+        return _voc_column(results.values, published) is not None
     if results.kind != "probe" or published["protocol"] is None:
         return False
     protocol, dataset = results.values["protocol"].get("name"), results.values["dataset"]
     ours = (protocol, dataset["name"].removeprefix("tfds:"), dataset["test_split"])
     return ours == (published["protocol"], published["dataset"], published["test_split"])
+
+
+def _voc_column(values: Mapping[str, Any], published: Mapping[str, Any]) -> str | None:
+    """The column of a published table that results of a VOC task belong to, by protocol, splits and numbers of images.
+
+    The name of the data set decides nothing: VOC 2012's masks come in a folder that may be anywhere.
+    """
+    dataset = values["dataset"]
+    ours = {"task": values["task"], "protocol": values["protocol"]["name"], "classes": len(values["classes"])}
+    ours |= {key: dataset[key] for key in ("train_split", "test_split", "train_images", "test_images")}
+    columns = published.get("voc_protocols", {})
+    return next((column for column, wanted in columns.items() if wanted == ours), None)
+
+
+def _measured(results: Sequence[Results], published: Mapping[str, Any]) -> list[tuple[str, dict[str, float | None]]]:
+    """Name, and percent by column, of each model in results that belong to a table; a model's VOC tasks together."""
+    found: dict[Any, tuple[str, dict[str, float | None]]] = {}
+    for index, each in enumerate(results):
+        if each.kind == "voc":
+            model, column = each.values["models"][0], _voc_column(each.values, published)
+            _, columns = found.setdefault(model["fingerprint"], (model_name(model), {}))
+            columns[column] = 100 * model["value"]
+        else:
+            model = each.values["model"]
+            layers = {layer: _percent(record) for layer, record in model["layers"].items()}
+            found[index] = (model_name(model), layers)
+    return list(found.values())
 
 
 def published_table(published: Mapping[str, Any], results: Sequence[Results] = ()) -> Rows:
@@ -228,12 +305,12 @@ def published_table(published: Mapping[str, Any], results: Sequence[Results] = (
         cells = [row["method"], *map(_number, row["values"])]
         rows.append(_bold(cells) if row["method"] == published["paper"] else cells)
     paper = next(row["values"] for row in published["rows"] if row["method"] == published["paper"])
-    ours = [each.values for each in results if belongs(each, published)]
-    for probe in ours:
-        measured = [_percent(probe["model"]["layers"].get(column)) for column in columns]
+    ours = _measured([each for each in results if belongs(each, published)], published)
+    for name, by_column in ours:
+        measured = [by_column.get(column) for column in columns]
         pairs = zip(measured, paper, strict=True)
         differences = [None if None in pair else pair[0] - pair[1] for pair in pairs]
-        rows.append(_bold([model_name(probe["model"]), *map(_number, measured)]))
+        rows.append(_bold([name, *map(_number, measured)]))
         rows.append(["difference to the paper's", *(_number(value, "+") for value in differences)])
     return rows if ours else [*rows, [f"ours, {published['ours']}", *[""] * len(columns)]]
 

@@ -17,6 +17,18 @@ DATASET = (
 BASELINES = ("baselines.*.path", "baselines.*.fingerprint", "baselines.*.description")
 FIGURE = ("accuracy", "interval")
 PROBES = ("kind", "protocol.name", *DATASET, "pretraining.split", "layers")
+VOC_IMAGES = tuple(
+    f"dataset.{name}"
+    for name in (
+        "name",
+        "train_split",
+        "test_split",
+        "train_images",
+        "test_images",
+        "train_fingerprint",
+        "test_fingerprint",
+    )
+)
 KINDS = {  # what every file of a kind holds; * is every entry of a list or a dictionary
     "probe": (
         "protocol",
@@ -55,6 +67,13 @@ KINDS = {  # what every file of a kind holds; * is every entry of a list or a di
         *(f"rivals.*.{of}.*.{figure}" for of in ("layers", "difference") for figure in FIGURE),
         *(f"ours_minus.*.*.{figure}" for figure in FIGURE),
     ),
+    "voc": (
+        *("task", "measure", "protocol.name", *VOC_IMAGES, "classes"),
+        *(
+            f"models.*.{of}"
+            for of in ("path", "fingerprint", "description", "baseline", "value", "interval", "per_class")
+        ),
+    ),
     "ablate": (
         *PROBES,
         *("base.fingerprint", "variants.*.changed", "variants.*.fingerprint"),
@@ -81,8 +100,8 @@ def load(path: str | os.PathLike) -> Results:
     """Reads a results file.
 
     Args:
-      path: results.json of `experiments.linear_probe`, `knn_probe`, `few_shot`, `finetune`, `supervised`, `compare` or
-        `ablate`, or evaluation.json of `lts.bin.spot_artifacts`, by any name.
+      path: results.json of `experiments.linear_probe`, `knn_probe`, `few_shot`, `finetune`, `supervised`, `compare`,
+        `ablate` or the VOC tasks, or evaluation.json of `lts.bin.spot_artifacts`, by any name.
 
     Returns:
       Its content with its kind.

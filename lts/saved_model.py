@@ -158,6 +158,7 @@ class LoadedModel:
       image_size: pixels a side it was trained at.
       test_crop: central crop of its test preprocessing, fraction of each side.
       config: the `Config` it was trained with.
+      geometry: `LayerGeometry` by name of layer: where it looks.
       fingerprint: hex digest of the weights.
       module: what `tf.saved_model.load` returns.
 
@@ -170,7 +171,8 @@ class LoadedModel:
         self.path, self.description, self.module = path, description, module
         self.image_size, self.test_crop = description["image_size"], description["test_crop"]
         self.config = Config.from_dict(description["config"])
-        self._smallest = {layer.name: layer.smallest for layer in _geometry(description)}
+        self.geometry = {layer.name: layer for layer in _geometry(description)}
+        self._smallest = {name: layer.smallest for name, layer in self.geometry.items()}
         self.layers = tuple(self._smallest)
         missing = [name for name in ("serving_default", *self.layers, "train") if name not in module.signatures]
         if missing:
@@ -226,11 +228,12 @@ class LoadedModel:
             raise ExportError(f"{self.path} has features alone: its checkpoint had no heads that spot artifacts")
         return self.module.signatures["spot"](images=_checked(images, self.image_size))
 
-    def keras_model(self, layer: str = "conv_5") -> FeatureExtractor:
+    def keras_model(self, layer: str = "conv_5", dtype: str | None = None) -> FeatureExtractor:
         """The trunk up to `layer` as a new Keras model with these weights, for fine-tuning with `fit`.
 
         Args:
           layer: a name of `layers`.
+          dtype: "float32" or "mixed_bfloat16", of the activations; None: Keras' own policy.
 
         Returns:
           A model of uint8 or float images [B, H, W, 3] in [0, 255] to the layer's map [B, h, w, channels].
@@ -244,7 +247,7 @@ class LoadedModel:
         if layer not in self.layers:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         options = batch_norm_options(self.config.autoencoder)
-        model = FeatureExtractor(self.config.discriminator, layer, **options)
+        model = FeatureExtractor(self.config.discriminator, layer, dtype=dtype, **options)
         model.build((None, self.image_size, self.image_size, 3))
         try:
             with np.load(self.path / WEIGHTS) as weights:

@@ -121,6 +121,35 @@ def draw_mask(
     return np.concatenate([np.array(drawn), _legend(present, names, palette, canvas.width)])
 
 
+def draw_scores(
+    scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str], height: int, width: int = LONG_SIDE
+) -> np.ndarray:
+    """What an image shows beside what is predicted: a line for each class, the best score first.
+
+    Args:
+      scores: float [C], probabilities.
+      labels: int [C]: 1 there, -1 difficult alone, 0 not there.
+      class_names: names of the classes.
+      height: pixels of the picture; classes that do not fit are left out.
+      width: pixels of the picture.
+
+    Returns:
+      uint8 [height, width, 3]: a square, filled where the class is there, grey where it is difficult; the name; a bar.
+    """
+    canvas = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(canvas)
+    line, bar = FONT + 3 * MARGIN, width // 2
+    order = np.argsort(-np.asarray(scores), kind="stable")[: height // line]
+    for place, index in enumerate(order):
+        y = place * line + MARGIN
+        fill = {1: "green", -1: "lightgrey"}.get(int(labels[index]), "white")
+        draw.rectangle((MARGIN, y, MARGIN + FONT, y + FONT), fill=fill, outline="black")
+        draw.text((FONT + 3 * MARGIN, y - 1), f"{class_names[index]} {scores[index]:.2f}", "black", font=_font())
+        right = bar + round(float(scores[index]) * (width - bar - MARGIN))
+        draw.rectangle((bar, y, right, y + FONT), fill="green" if labels[index] == 1 else "darkgrey")
+    return np.array(canvas)
+
+
 def montage(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = ()) -> np.ndarray:
     """Pictures in rows and columns on white, for instance image | truth | prediction.
 

@@ -1,6 +1,6 @@
 """Image sources, the release's augmentation, and batches for training and testing."""
 
-from lts.data.pipeline import as_bytes, test_batches, training_batches
+from lts.data.pipeline import as_bytes, in_order, shuffled_examples, test_batches, training_batches
 from lts.data.sources import Source, open_source
 from lts.data.store import DataError
 from lts.data.stream import Stream, open_stream
@@ -10,8 +10,10 @@ __all__ = [
     "Source",
     "Stream",
     "as_bytes",
+    "in_order",
     "open_source",
     "open_stream",
+    "shuffled_examples",
     "test_batches",
     "training_batches",
 ]

@@ -6,6 +6,7 @@ batches it would have got, without replaying the first n, on any number of cores
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -49,25 +50,63 @@ def training_batches(
       the other. Epochs follow each other without a seam: each holds every image once, and a batch may hold the end of
       one and the beginning of the next.
     """
-    count = source.num_examples
-    index, machines = machine
-    own = batch_size // machines  # images of a batch that are made here
     known = tf.constant(source.labels, tf.int32) if labels else None
 
-    def draw(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        position = number // own * batch_size + index * own + number % own
-        epoch = position // count
-        which = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
-        window, draws = crop(source.read(which), tf.stack([seed, position]), image)
+    def example(which: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        window, draws = crop(source.read(which), seeds, image)
         return (window, draws, known[which]) if labels else (window, draws)
 
     def finish(crops: tf.Tensor, draws: tf.Tensor, *more: tf.Tensor):
         images = flip_and_colour(crops, draws, image)
         return (images, *more) if labels else images
 
+    crops = shuffled_examples(
+        source.num_examples,
+        example,
+        batch_size=batch_size,
+        seed=seed,
+        steps=steps,
+        first_step=first_step,
+        machine=machine,
+    ).batch(batch_size // replicas, drop_remainder=True)
+    return in_order(crops.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
+
+
+def shuffled_examples(
+    count: int,
+    example: Callable[[tf.Tensor, tf.Tensor], Any],
+    *,
+    batch_size: int,
+    seed: int,
+    steps: int,
+    first_step: int = 0,
+    machine: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Single examples of the endless stream, shuffled anew every epoch, not batched yet (ours).
+
+    Args:
+      count: how many examples there are.
+      example: (int64 scalar in [0, count), int64 [2] seed of this visit) to tensors.
+      batch_size: examples a step, over all machines.
+      seed: with the position, decides order and seeds.
+      steps: number of steps.
+      first_step: number of steps to leave out at the beginning, at no cost.
+      machine: (index, number) of machines: only the index's part of every batch is made.
+
+    Returns:
+      Dataset of `steps * batch_size / machines` examples.
+    """
+    index, machines = machine
+    own = batch_size // machines  # examples of a batch that are made here
+
+    def at(number: tf.Tensor) -> Any:
+        position = number // own * batch_size + index * own + number % own
+        epoch = position // count
+        which = tf.random.experimental.index_shuffle(position % count, tf.stack([seed, epoch]), max_index=count - 1)
+        return example(which, tf.stack([seed, position]))
+
     numbers = tf.data.Dataset.range(first_step * own, (first_step + steps) * own)
-    crops = numbers.map(draw, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size // replicas, drop_remainder=True)
-    return _in_order(crops.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
+    return numbers.map(at, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def test_batches(
@@ -96,7 +135,7 @@ def test_batches(
     views = tf.data.Dataset.range(count).map(
         lambda index: view(source.read(index), image), num_parallel_calls=tf.data.AUTOTUNE
     )
-    return _in_order(views.batch(batch_size))
+    return in_order(views.batch(batch_size))
 
 
 def as_bytes(signed: tf.Tensor) -> tf.Tensor:
@@ -109,7 +148,7 @@ def test_view(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
     return as_bytes(test_image(image, config))
 
 
-def _in_order(batches: tf.data.Dataset) -> tf.data.Dataset:
+def in_order(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Batches in a fixed order, made ahead; between replicas and workers batches are shared out, not files."""
     options = tf.data.Options()
     options.deterministic = True

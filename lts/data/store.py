@@ -65,9 +65,11 @@ class MemoryStore:
       flat: uint8 [bytes], from `aligned_empty`; taken over, not copied.
       offsets: int64 [N], where each image begins.
       shapes: int64 [N, 2], (height, width) of each image.
+      channels: of each image; 1 for masks.
     """
 
-    def __init__(self, flat: np.ndarray, offsets: np.ndarray, shapes: np.ndarray):
+    def __init__(self, flat: np.ndarray, offsets: np.ndarray, shapes: np.ndarray, channels: int = 3):
+        self._channels = channels
         self._flat = tf.experimental.dlpack.from_dlpack(
             flat.__dlpack__()
         )  # tf.constant would need three times the memory
@@ -76,11 +78,11 @@ class MemoryStore:
             self._shapes = tf.constant(shapes, tf.int64)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Image number `index`, an int64 scalar: uint8 [h, w, 3]."""
+        """Image number `index`, an int64 scalar: uint8 [h, w, channels]."""
         with tf.device("CPU:0"):
-            shape = tf.concat([self._shapes[index], [3]], axis=0)
+            shape = tf.concat([self._shapes[index], [self._channels]], axis=0)
             pixels = tf.slice(self._flat, self._offsets[index, tf.newaxis], tf.reduce_prod(shape, keepdims=True))
-            return tf.ensure_shape(tf.reshape(pixels, shape), [None, None, 3])
+            return tf.ensure_shape(tf.reshape(pixels, shape), [None, None, self._channels])
 
 
 class FileStore:

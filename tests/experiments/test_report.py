@@ -163,7 +163,8 @@ def test_results_are_grouped_by_what_one_table_can_hold(results):
         ("<!-- table: imagenet -->\n<!-- table: voc -->\n<!-- end -->", "of 2 tables .* 1 end"),
         ("<!-- table:  -->\n<!-- end -->", "no table ''"),
         ("<!-- table: cifar -->\n<!-- end -->", "no table 'cifar'"),
-        ("<!-- table: voc ours -->\n<!-- end -->", "no table 'voc ours'"),
+        ("<!-- table: stl10 ours -->\n<!-- end -->", "no table 'stl10 ours'"),
+        ("<!-- table: voc ours -->\n<!-- end -->", "needs ours.json, of kind voc"),
         ("<!-- table: probe other -->\n<!-- end -->", "needs other.json, of kind probe"),
         ("<!-- table: spotting ours -->\n<!-- end -->", "needs ours.json, of kind spotting"),
         ("<!-- table: spotting -->\n<!-- end -->", "needs results of its kind"),
@@ -247,3 +248,36 @@ def test_few_labels_are_rows_by_share():
     assert [row[1] for row in rows] == ["conv_5", *cells]
     assert rows[1][0].startswith("1 % of the labels: random initialisation")
     assert rows[4][0].startswith("10 % of the labels: ")
+
+
+def voc(task, value, **changed):
+    """Made-up results of a VOC task by the protocol of its published column."""
+    wanted = PUBLISHED["voc"]["voc_protocols"][task] | changed
+    images = {key: wanted[key] for key in ("train_split", "test_split", "train_images", "test_images")}
+    record = {"value": value, "interval": [value - 0.01, value + 0.01], "per_class": {}}
+    values = {
+        "task": wanted["task"],
+        "measure": "mAP",
+        "protocol": {"name": wanted["protocol"]},
+        "dataset": {"name": "folder:VOC", "train_fingerprint": "a", "test_fingerprint": "b", **images},
+        "classes": [str(number) for number in range(wanted["classes"])],
+        "models": [{"path": "runs/features", "fingerprint": "1", "description": {}, "baseline": False, **record}],
+    }
+    return Results(f"ours_{task}", "voc", values)
+
+
+def test_voc_tasks_of_one_model_are_one_row_beside_the_paper():
+    results = [voc("classification", 0.7), voc("segmentation", 0.3)]
+    rows = report_tables.published_table(PUBLISHED["voc"], results)
+    assert rows[-2:] == [
+        ["**`runs/features`**", "**70.0**", "", "**30.0**"],
+        ["difference to the paper's", "+0.2", "", "-8.1"],
+    ]
+    assert report_tables.table([results[0]])[1][:2] == ["**`runs/features`**", "**70.0 [69.0, 71.0]**"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"protocol": "custom"}, {"test_images": 4951}, {"classes": 2}, {"train_split": "train"}]
+)
+def test_voc_results_of_other_protocols_or_images_are_not_ours(changed):
+    assert not report_tables.belongs(voc("classification", 0.7, **changed), PUBLISHED["voc"])

@@ -1,0 +1,40 @@
+"""VOC classification: a trunk with new fully connected layers, fine-tuned on image labels, tested on ten crops.
+
+    python -m experiments.voc_classification --model=runs/features --baseline=runs/random_1,runs/random_2 \
+        --dataset=folder:VOCdevkit/VOC2007 --protocol=voc2007 --output=runs/voc_classification
+
+The baselines are trained in the same way. Writes results.json, results.md, results.png and pictures/ into --output; the
+runs lie below it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
+"""
+
+from absl import flags
+
+from experiments.voc import transfer_flags
+from experiments.voc.protocols import CLASSIFICATION
+from lts.bin import common
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
+    transfer_flags.define(CLASSIFICATION, "trainval", "test", values)
+
+
+def main(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Flags to files."""
+
+    def make(inputs: transfer_flags.Inputs, protocol):
+        from experiments.voc.classification import Classification
+
+        return Classification(inputs.train, inputs.test, protocol)
+
+    transfer_flags.run(values, CLASSIFICATION, "classification", make)
+
+
+def console() -> None:
+    """Entry point of the command."""
+    define_flags()
+    common.run(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,42 @@
+"""VOC segmentation: a fully convolutional network on a trunk, tested by mean intersection over union.
+
+    python -m experiments.voc_segmentation --model=runs/features --baseline=runs/random_1,runs/random_2 \
+        --dataset=folder:VOCdevkit/VOC2012 --class_names=voc --protocol=voc2012 --output=runs/voc_segmentation
+
+The baselines are trained in the same way. Writes results.json, results.md, results.png and pictures/ into --output; the
+runs lie below it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
+"""
+
+from absl import flags
+
+from experiments.voc import transfer_flags
+from experiments.voc.protocols import SEGMENTATION
+from lts.bin import common
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
+    transfer_flags.define(SEGMENTATION, "train", "val", values)
+    what = "Names of the labels: voc, or a text file with one a line, label 0 first; none: by their number."
+    flags.DEFINE_string("class_names", None, what, flag_values=values)
+
+
+def main(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Flags to files."""
+
+    def make(inputs: transfer_flags.Inputs, protocol):
+        from experiments.voc.segmentation import Segmentation
+
+        return Segmentation(inputs.train, inputs.test, protocol)
+
+    transfer_flags.run(values, SEGMENTATION, "segmentation", make, values.class_names)
+
+
+def console() -> None:
+    """Entry point of the command."""
+    define_flags()
+    common.run(main)
+
+
+if __name__ == "__main__":
+    console()
