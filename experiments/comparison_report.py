@@ -1,15 +1,12 @@
 """What `compare` and `ablate` leave: results.json, results.md (a table) and results.png (a plot with intervals)."""
 
-import io
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments import comparison_tables, report_tables
-from lts import files
+from experiments import comparison_tables, report_tables, result_files
 
 COLOURS = {"autoencoder": "C2", "rotation": "C1", "supervised": "C3", "ours": "C0"}
 APART = 0.06  # of the distance between two layers: so far lines stand beside each other
@@ -17,11 +14,7 @@ APART = 0.06  # of the distance between two layers: so far lines stand beside ea
 
 def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
     """Writes the three files into the folder, each whole or absent; results.json is the last."""
-    output, picture = pathlib.Path(output), io.BytesIO()
-    plot(results).savefig(picture, format="png", dpi=150)
-    files.write_bytes(output / "results.png", picture.getvalue())
-    files.write_text(output / "results.md", markdown(results))
-    files.write_json(output / "results.json", results)
+    result_files.write(output, results, markdown(results), plot(results))
 
 
 def markdown(results: Mapping[str, Any]) -> str:

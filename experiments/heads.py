@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from experiments.features import ProbeError, pooled_cells
+from experiments.optimizers import MomentumSGD
 from experiments.protocol import AdamProtocol, OnlineProtocol
 from lts import data, training
 from lts.pooling import adaptive_pool
@@ -123,7 +124,7 @@ class Heads(keras.layers.Layer):
         return {head.name: head(maps[head.name], training=training) for head in self.heads}
 
 
-class OnlineProbe(keras.Model):
+class OnlineProbe(training.SingleLoss):
     """A frozen trunk under its heads, as `lts.training.run` trains a model.
 
     Args:
@@ -138,11 +139,10 @@ class OnlineProbe(keras.Model):
     def __init__(
         self, trunk, layers: Sequence[str], classes: int, protocol: OnlineProtocol, steps: int, image_size: int
     ):
-        super().__init__(name="linear_probe")
+        names = [f"{what}_{layer}" for what in ("cross_entropy", "accuracy") for layer in layers]
+        super().__init__(("loss", "l2", *names, "gradient_norm"), name="linear_probe")
         self.trunk, self.protocol, self.layer_names = trunk, protocol, tuple(layers)
         self.network = Heads(layers, classes, protocol)
-        names = [f"{what}_{layer}" for layer in layers for what in ("cross_entropy", "accuracy")]
-        self.means = training.RunningMeans(("loss", "l2", *names))
         maps = self._inference(tf.zeros([1, image_size, image_size, 3]))
         self.network.build({layer: values.shape for layer, values in maps.items()}, self.moving)
         self.compile(build_optimizer(protocol, steps))
@@ -178,27 +178,20 @@ class OnlineProbe(keras.Model):
         for copy, variable in zip(self.network.statistics, self.moving, strict=True):
             variable.assign(tf.convert_to_tensor(copy))
 
-    def compute_losses(self, maps: dict, labels) -> dict:
-        """Scalars: of each layer `cross_entropy` and `accuracy`, `l2` of all, and their sum `loss`."""
+    def compute_losses(self, batch, training=True) -> dict:
+        """Scalars of (images [B, H, W, 3] in [-1, 1], int32 labels [B]): of each layer `cross_entropy` and `accuracy`,
+        `l2` of all, and `loss`, the sum of all but the accuracies."""
+        images, labels = batch
+        maps = self.maps(images) if training else self._inference(images)
+        maps = {layer: tf.stop_gradient(values) for layer, values in maps.items()}
         terms, accuracies = {}, {}
-        for layer, logits in self.network(maps, training=True).items():
+        for layer, logits in self.network(maps, training=training).items():
             cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
             right = tf.argmax(logits, 1, output_type=labels.dtype) == labels
             terms[f"cross_entropy_{layer}"] = tf.reduce_mean(cross_entropy)
             accuracies[f"accuracy_{layer}"] = tf.reduce_mean(tf.cast(right, tf.float32))
         terms["l2"] = self.protocol.weight_decay * tf.add_n([head.decay() for head in self.network.heads])
         return {"loss": tf.add_n(list(terms.values())), **terms, **accuracies}
-
-    def train_step(self, batch):
-        """One step on (images [B, H, W, 3] in [-1, 1], int32 labels [B]); returns the means since the last reset."""
-        images, labels = batch
-        maps = {layer: tf.stop_gradient(values) for layer, values in self.maps(images).items()}
-        with tf.GradientTape() as tape:
-            losses = self.compute_losses(maps, labels)
-        gradients = tape.gradient(losses["loss"], [variable.value for variable in self.trainable_variables])
-        with tf.control_dependencies(training.checks(losses)):
-            self.optimizer.apply(gradients, self.trainable_variables)
-        return self.means.update(losses)
 
     @tf.function
     def scores(self, views) -> dict:
@@ -244,4 +237,4 @@ def build_optimizer(protocol: OnlineProtocol, steps: int) -> keras.optimizers.Op
     rates = [rate * protocol.learning_rate for rate in protocol.rates]
     last_steps = [int(drop * steps) - 1 for drop in protocol.drops]  # at which the rate before still counts
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(last_steps, rates)
-    return keras.optimizers.SGD(schedule, momentum=protocol.momentum, nesterov=True)
+    return MomentumSGD(schedule, momentum=protocol.momentum, nesterov=True)

@@ -99,7 +99,7 @@ def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: 
         built.append(OnlineProbe(trunk, layers, len(train.class_names), protocol, steps, image.image_size))
         return built[0]
 
-    def batches(context: tf.distribute.InputContext, first_step: int, count: int) -> tf.data.Dataset:
+    def batches(share: tf.distribute.InputContext, first_step: int, count: int) -> tf.data.Dataset:
         return data.training_batches(
             train,
             image,
@@ -107,8 +107,7 @@ def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: 
             seed=protocol.seed,
             first_step=first_step,
             steps=count,
-            replicas=context.num_replicas_in_sync,
-            machine=(context.input_pipeline_id, context.num_input_pipelines),
+            share=share,
             labels=True,
             **({"crop": crops.random_crops(protocol.margin)} if protocol.margin else {}),
         )

@@ -1,23 +1,17 @@
 """What a probe run leaves: results.json, results.md (a table) and results.png (a plot with intervals)."""
 
-import io
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from lts import files
+from experiments import result_files
 
 
 def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
     """Writes the three files into the folder, each whole or absent; results.json is the last."""
-    output, picture = pathlib.Path(output), io.BytesIO()
-    plot(results).savefig(picture, format="png", dpi=150)
-    files.write_bytes(output / "results.png", picture.getvalue())
-    files.write_text(output / "results.md", markdown(results))
-    files.write_json(output / "results.json", results)
+    result_files.write(output, results, markdown(results), plot(results))
 
 
 def title(results: Mapping[str, Any]) -> str:

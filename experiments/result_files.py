@@ -1,12 +1,16 @@
-"""Results files and published figures, as they are read; a results file's kind is known by its content."""
+"""Results files, as they are written and read, and published figures; a results file's kind is known by its content."""
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from lts import files
 from lts.errors import UserError
 
 PUBLISHED = pathlib.Path(__file__).parent / "published.json"
@@ -94,6 +98,22 @@ class Results:
     name: str
     kind: str
     values: Mapping[str, Any]
+
+
+def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, figure: Figure) -> None:
+    """Writes results.png, results.md and results.json into a folder, each whole or absent; results.json is the last.
+
+    Args:
+      output: the folder.
+      results: what the JSON file holds.
+      markdown: content of results.md.
+      figure: content of results.png.
+    """
+    output, picture = pathlib.Path(output), io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    files.write_bytes(output / "results.png", picture.getvalue())
+    files.write_text(output / "results.md", markdown)
+    files.write_json(output / "results.json", results)
 
 
 def load(path: str | os.PathLike) -> Results:

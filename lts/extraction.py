@@ -92,9 +92,8 @@ def extract(
 
     Raises:
       ExtractionError: other work at `output`, no room or no right to write there, or values that `dtype` cannot hold.
-      FormatError: no such format.
+      FormatError, InputError, PoolError: no such format, layer, pool.
       DataError: a broken image.
-      InputError, PoolError: no such layer, no such pool.
 
     Example:
       >>> extract(saved_model.load("runs/features"), open_stream("folder:PHOTOS"), "X.npz", pool="avg")

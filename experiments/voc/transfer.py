@@ -11,14 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from experiments.optimizers import MomentumSGD
 from experiments.voc.images import Images
-from experiments.voc.optimizers import build_optimizer
 from experiments.voc.protocols import VocProtocol
 from lts import data, provenance, training
 from lts.config import Config, StageConfig
 from lts.saved_model import LoadedModel
+from lts.training import optimizers
 from lts.training import workdir as runs
 
+BIAS_RATE = 2.0  # of sgd (Fast R-CNN; FCN)
 PICTURES = 6  # rows of TensorBoard's picture strip
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -183,7 +185,7 @@ class VocTask(abc.ABC):
             seed=seed,
             steps=steps,
             first_step=first_step,
-            machine=(share.input_pipeline_id, share.num_input_pipelines),
+            share=share,
         )
         return data.in_order(self.combine(examples, size // share.num_replicas_in_sync))
 
@@ -207,6 +209,23 @@ def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
     )
     loss = dataclasses.replace(loaded.config.loss, weight_decay=protocol.weight_decay)
     return dataclasses.replace(loaded.config, loss=loss, stage_2=schedule)
+
+
+def build_optimizer(protocol: VocProtocol, settings: StageConfig) -> keras.optimizers.Optimizer:
+    """The protocol's optimizer, not built yet.
+
+    Args:
+      protocol: says which, and how its rate falls.
+      settings: the run's schedule; of "adam" also its other constants.
+    """
+    if protocol.optimizer == "adam":
+        return optimizers.build_optimizer(settings, protocol.steps, protocol.learning_rate)
+    rate = protocol.learning_rate
+    if protocol.rate_steps:
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            rate, protocol.rate_steps, protocol.rate_factor, staircase=True
+        )
+    return MomentumSGD(rate, BIAS_RATE, protocol.clip_norm, momentum=protocol.momentum)
 
 
 def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:

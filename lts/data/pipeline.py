@@ -16,6 +16,8 @@ from lts.data.sources import Source
 
 Crop = Callable[[tf.Tensor, tf.Tensor, ImageConfig], tuple[tf.Tensor, tf.Tensor]]
 View = Callable[[tf.Tensor, ImageConfig], tf.Tensor]
+Share = tf.distribute.InputContext  # which machine of how many this is, and how many replicas all of them have
+WHOLE = Share()  # one replica on one machine
 
 
 def training_batches(
@@ -26,8 +28,7 @@ def training_batches(
     seed: int,
     steps: int,
     first_step: int = 0,
-    replicas: int = 1,
-    machine: tuple[int, int] = (0, 1),
+    share: Share = WHOLE,
     labels: bool = False,
     crop: Crop = random_crop,
 ) -> tf.data.Dataset:
@@ -40,8 +41,8 @@ def training_batches(
       seed: with the step, decides every random number.
       steps: number of steps.
       first_step: number of steps to leave out at the beginning, at no cost.
-      replicas: equal parts that a batch is handed out in, over all machines; `batch_size` is a multiple.
-      machine: (index, number) of machines: only the index's parts of every batch are made.
+      share: only this machine's parts of every batch are made, one for each of its replicas; `batch_size` is a multiple
+        of the replicas of all machines.
       labels: with int32 labels [batch_size / replicas]; the source must have some.
       crop: what of an image is shown, as `random_crop`; `image` says the rest of the augmentation.
 
@@ -67,8 +68,8 @@ def training_batches(
         seed=seed,
         steps=steps,
         first_step=first_step,
-        machine=machine,
-    ).batch(batch_size // replicas, drop_remainder=True)
+        share=share,
+    ).batch(batch_size // share.num_replicas_in_sync, drop_remainder=True)
     return in_order(crops.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
 
 
@@ -80,7 +81,7 @@ def shuffled_examples(
     seed: int,
     steps: int,
     first_step: int = 0,
-    machine: tuple[int, int] = (0, 1),
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Single examples of the endless stream, shuffled anew every epoch, not batched yet (ours).
 
@@ -91,13 +92,15 @@ def shuffled_examples(
       seed: with the position, decides order and seeds.
       steps: number of steps.
       first_step: number of steps to leave out at the beginning, at no cost.
-      machine: (index, number) of machines: only the index's part of every batch is made.
+      share: only this machine's part of every batch is made.
 
     Returns:
       Dataset of `steps * batch_size / machines` examples.
     """
-    index, machines = machine
-    own = batch_size // machines  # examples of a batch that are made here
+    index, own = (
+        share.input_pipeline_id,
+        batch_size // share.num_input_pipelines,
+    )  # examples of a batch that are made here
 
     def at(number: tf.Tensor) -> Any:
         position = number // own * batch_size + index * own + number % own

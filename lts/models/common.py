@@ -121,15 +121,18 @@ class RunningMeans(keras.metrics.Metric):
 class SingleLoss(keras.Model):
     """A model with one loss and one optimizer: its steps, as Keras and `lts.training` call them.
 
-    A subclass gives `compute_losses(batch, training)`, scalars by name with their sum "loss", and names in METRICS what
-    is shown of them, "gradient_norm" beside it.
+    A subclass gives `compute_losses(batch, training=True)`, scalars by name with their sum "loss", and names them in
+    METRICS, "gradient_norm" beside them.
+
+    Args:
+      metrics: names in the place of METRICS, where they are known only now.
     """
 
     METRICS: tuple[str, ...] = ("loss", "gradient_norm")
 
-    def __init__(self, **kwargs):
+    def __init__(self, metrics: tuple[str, ...] = (), **kwargs):
         super().__init__(**kwargs)
-        self.means = RunningMeans(self.METRICS)
+        self.means = RunningMeans(metrics or self.METRICS)
 
     @property
     def metrics(self):

@@ -1,6 +1,6 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
-from lts.models.common import RunningMeans, SingleLoss, checks
+from lts.models.common import SingleLoss
 from lts.options import Options
 from lts.training.exporting import export_random, export_run, load_classifier
 from lts.training.importing import import_checkpoint
@@ -14,12 +14,10 @@ __all__ = [
     "Options",
     "ReleaseAdam",
     "Result",
-    "RunningMeans",
     "SingleLoss",
     "Task",
     "TrainingError",
     "build_strategy",
-    "checks",
     "export_random",
     "export_run",
     "import_checkpoint",

@@ -43,8 +43,8 @@ class Task:
     """What a run trains, and on what.
 
     Attributes:
-      record: of WORKDIR/config.json: "stage" is its name, "config" a `Config`, "data" what may change between starts;
-        with another value of anything else the run is another one.
+      record: of WORKDIR/config.json: "stage" is its name, "config" a `Config`, "dataset" and "split" name the images,
+        "data" is what may change between starts; with another value of anything else the run is another one.
       section: of the configuration that holds batch size, seed and schedule, "stage_1" or "stage_2".
       steps: of the whole run.
       build: makes the model under the strategy, its optimizers built: a `keras.Model` with `train_step`, `means`

@@ -100,7 +100,7 @@ def make_task(
         record |= {"head": head, "frozen": frozen, "features": features and features.fingerprint}
     trunk = _trunk(config, features) if features else None
 
-    def batches(context: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
+    def batches(share: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
         return data.training_batches(
             source,
             config.image,
@@ -108,8 +108,7 @@ def make_task(
             seed=settings.seed,
             first_step=first_step,
             steps=steps,
-            replicas=context.num_replicas_in_sync,
-            machine=(context.input_pipeline_id, context.num_input_pipelines),
+            share=share,
             labels=labelled,
         )
 
