@@ -11,7 +11,7 @@ from experiments.voc import crops, metrics, upsampling
 from experiments.voc.drawing import OPACITY, draw_mask, enlarge, montage, voc_palette
 from experiments.voc.images import open_masks
 from experiments.voc.protocols import ProtocolError, SegmentationProtocol
-from experiments.voc.transfer import Evaluation, TransferModel, VocTask
+from experiments.voc.transfer import Evaluation, TransferError, TransferModel, VocTask
 from lts.config import DiscriminatorConfig, discriminator_grid
 from lts.progress import Progress
 from lts.saved_model import LoadedModel
@@ -148,6 +148,13 @@ class Segmentation(VocTask):
         config, crop = loaded.config.discriminator, self.protocol.crop
         if discriminator_grid(crop, config) < 1:
             raise ProtocolError(f"crop must be larger for the layers of {loaded.path}. Received: crop={crop}")
+        smallest = loaded.geometry["conv_5"].smallest
+        for name, sides in zip(self.test.set.ids, self.test.set.sizes, strict=True):
+            if min(sides) < smallest:
+                raise TransferError(
+                    f"{name} of {self.test.set.name} has {sides[0]} x {sides[1]} pixels, fewer than the {smallest} a "
+                    f"side that {loaded.path} needs"
+                )
         head = FCNHead(config, len(self.class_names), self.protocol)
         return SegmentationModel(loaded, head, self.protocol, seed, precision)
 

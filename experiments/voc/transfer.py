@@ -16,6 +16,7 @@ from experiments.voc.images import Images
 from experiments.voc.protocols import VocProtocol
 from lts import data, provenance, training
 from lts.config import Config, StageConfig
+from lts.errors import UserError
 from lts.saved_model import LoadedModel
 from lts.training import optimizers
 from lts.training import workdir as runs
@@ -23,6 +24,10 @@ from lts.training import workdir as runs
 BIAS_RATE = 2.0  # of sgd (Fast R-CNN; FCN)
 PICTURES = 6  # rows of TensorBoard's picture strip
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class TransferError(UserError):
+    """A task that cannot be run on these images."""
 
 
 class Network(keras.Model):

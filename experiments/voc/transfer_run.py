@@ -14,17 +14,12 @@ from PIL import Image
 from experiments import probes
 from experiments.probe_run import PARTIAL, Partial
 from experiments.voc import metrics, transfer
-from experiments.voc.transfer import VocTask
+from experiments.voc.transfer import TransferError, VocTask
 from lts import files, training
-from lts.errors import UserError
 from lts.saved_model import LoadedModel
 
 TRAINING = "training"  # folder of the runs, below the output
 DRAWN = 6  # test images in the pictures
-
-
-class TransferError(UserError):
-    """A task that cannot be run on these images."""
 
 
 def run(
@@ -139,7 +134,7 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         evaluation.weighted, task.test.set.num_examples, resamples=protocol.resamples, seed=protocol.bootstrap_seed
     )
     means = metrics.class_mean(resampled)
-    ends = metrics.interval(resampled, evaluation.per_class, protocol.confidence)  # [classes, 2]
+    ends = possible(metrics.interval(resampled, evaluation.per_class, protocol.confidence))  # [classes, 2]
     return {
         "seed": seed,
         "value": evaluation.value,
@@ -147,10 +142,15 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         "per_class_interval": {
             name: None if np.isnan(pair).any() else pair.tolist() for name, pair in zip(names, ends, strict=True)
         },
-        "interval": metrics.interval(means, evaluation.value, protocol.confidence).tolist(),
+        "interval": possible(metrics.interval(means, evaluation.value, protocol.confidence)).tolist(),
         **evaluation.figures,
         "resampled": means.tolist(),
     }
+
+
+def possible(ends: np.ndarray) -> np.ndarray:
+    """Ends of intervals of shares, cut to [0, 1]: on few images they would lie outside of it."""
+    return np.clip(ends, 0.0, 1.0)
 
 
 def _by_name(names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
@@ -183,10 +183,10 @@ def _mean(columns: Sequence[Sequence[Mapping[str, Any]]], protocol, minus: Seque
     means = {key: averaged(columns, key) - (averaged(minus, key) if minus else 0.0) for key in keys}
     value = float(np.mean(means["value"]))
     if single:
-        interval = metrics.interval(means["resampled"][0], value, protocol.confidence).tolist()
+        interval = metrics.interval(means["resampled"][0], value, protocol.confidence)
     else:
-        interval = list(probes.draws_interval(means["value"], protocol))
-    return {"value": value, "interval": interval}
+        interval = np.array(probes.draws_interval(means["value"], protocol))
+    return {"value": value, "interval": (interval if minus else possible(interval)).tolist()}
 
 
 def _difference(found: Sequence[Sequence[Mapping[str, Any]]], protocol) -> dict[str, Any]:

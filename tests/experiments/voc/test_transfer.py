@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 import lts
 from experiments import report, report_tables, result_files, voc_classification, voc_segmentation
-from experiments.voc import classification, segmentation, transfer
+from experiments.voc import classification, segmentation, transfer, transfer_run
 from experiments.voc.images import open_images
 from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION, ProtocolError
 from lts.data import DataError
@@ -294,6 +294,25 @@ def test_a_damaged_image_is_named_or_left_out(root, tmp_path):
     assert images.set.ids == ("train_0", "train_2")
     assert list(images.set.broken) == ["train_1"]
     assert images.read(1).shape[:2] == tuple(images.set.sizes[1])
+
+
+def test_an_image_that_is_too_small_is_named(root, models):
+    """Layers without a cell in it, after hours of training."""
+    images, loaded = opened(root, "segmentation", "val"), lts.load(models / "features")
+    sizes = images.set.sizes.copy()
+    sizes[1] = loaded.geometry["conv_5"].smallest - 1, 40
+    small = dataclasses.replace(images, set=dataclasses.replace(images.set, sizes=sizes))
+    with pytest.raises(transfer.TransferError, match=f"{images.set.ids[1]} of .* {sizes[1, 0]} x 40 pixels, fewer"):
+        segmentation.Segmentation(images, small, SEGMENTATION["small"]).model(loaded, 1, "float32")
+
+
+def test_intervals_of_shares_stay_within_0_and_1():
+    """Student's interval of three seeds near 100 %; a difference may go below 0."""
+    records = [{"value": value} for value in (0.98, 0.99, 0.9)]
+    protocol = CLASSIFICATION["small"].replace(seeds=(1, 2, 3))
+    mean = transfer_run._mean([records], protocol)
+    assert mean["interval"][1] == 1.0 > mean["value"] > mean["interval"][0] > 0.8
+    assert transfer_run._mean([records], protocol, [records[::-1]])["interval"][0] < 0
 
 
 @pytest.mark.parametrize(
