@@ -179,11 +179,13 @@ class OnlineProbe(training.SingleLoss):
             variable.assign(tf.convert_to_tensor(copy))
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Scalars of (images [B, H, W, 3] in [-1, 1], int32 labels [B]): of each layer `cross_entropy` and `accuracy`,
-        `l2` of all, and `loss`, the sum of all but the accuracies."""
-        images, labels = batch
-        maps = self.maps(images) if training else self._inference(images)
-        maps = {layer: tf.stop_gradient(values) for layer, values in maps.items()}
+        """Scalars: of each layer `cross_entropy` and `accuracy`, `l2` of all, and `loss`, all terms' sum.
+
+        Args:
+          batch: (maps by layer, int32 labels [B]).
+          training: whether the heads' batch norm takes the batch's statistics.
+        """
+        maps, labels = batch
         terms, accuracies = {}, {}
         for layer, logits in self.network(maps, training=training).items():
             cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
@@ -192,6 +194,11 @@ class OnlineProbe(training.SingleLoss):
             accuracies[f"accuracy_{layer}"] = tf.reduce_mean(tf.cast(right, tf.float32))
         terms["l2"] = self.protocol.weight_decay * tf.add_n([head.decay() for head in self.network.heads])
         return {"loss": tf.add_n(list(terms.values())), **terms, **accuracies}
+
+    def gradients(self, batch):
+        """As `SingleLoss` has it, of (images [B, H, W, 3] in [-1, 1], int32 labels [B]); none through the trunk."""
+        images, labels = batch
+        return super().gradients((self.maps(images), labels))
 
     @tf.function
     def scores(self, views) -> dict:

@@ -119,7 +119,7 @@ def test_a_step_of_the_releases_adam_counts_biases_twice():
 def test_losses_are_those_of_numpy_and_the_loss_is_their_sum():
     how = protocol("imagenet", norm_decay=None, weight_decay=0.05)
     probe, (images, labels) = make(how), batch()
-    losses = {name: float(value) for name, value in probe.compute_losses((images, labels)).items()}
+    losses = {name: float(value) for name, value in probe.compute_losses((probe.maps(images), labels)).items()}
     decay = 0.0
     for layer, (kernel, bias) in weights(probe).items():
         logits = inputs(images)[layer].reshape(BATCH, -1) @ kernel + bias
