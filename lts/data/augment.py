@@ -70,8 +70,12 @@ def test_image(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
     Returns:
       float32 [image_size, image_size, 3] in [-1, 1].
     """
-    crop = central_crop(image, config.test_crop)
-    return to_signed_range(to_unit_range(legacy_resize(crop, config.image_size, "bilinear")))
+    return to_signed_range(to_unit_range(test_pixels(image, config)))
+
+
+def test_pixels(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
+    """`test_image` in units of its pixels: float32 [image_size, image_size, 3] in [0, 255]."""
+    return legacy_resize(central_crop(image, config.test_crop), config.image_size, "bilinear")
 
 
 def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from lts.config import ImageConfig
-from lts.data.augment import flip_and_colour, random_crop, test_image
+from lts.data.augment import flip_and_colour, random_crop, test_pixels
 from lts.data.sources import Source
 
 Crop = Callable[[tf.Tensor, tf.Tensor, ImageConfig], tuple[tf.Tensor, tf.Tensor]]
@@ -147,8 +147,8 @@ def as_bytes(signed: tf.Tensor) -> tf.Tensor:
 
 
 def test_view(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
-    """The test view of one image, uint8 [h, w, 3], as bytes: uint8 [image_size, image_size, 3]."""
-    return as_bytes(test_image(image, config))
+    """`test_image` as bytes, rounded to the nearest: uint8 [image_size, image_size, 3] of uint8 [h, w, 3]."""
+    return tf.cast(tf.round(test_pixels(image, config)), tf.uint8)
 
 
 def in_order(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from lts import data, files, overlay
 from lts.config import ImageConfig
-from lts.data.augment import test_image
+from lts.data.pipeline import test_view
 from lts.errors import UserError
 from lts.progress import Progress
 from lts.spotting import sheet
@@ -142,7 +142,7 @@ def _batches(source: data.Source, view: ImageConfig) -> tf.data.Dataset:
         size = tf.maximum(1, tf.cast(tf.round(shape * (PICTURE / tf.reduce_max(shape))), tf.int32))
         picture = tf.cast(tf.round(tf.image.resize(crop, size, "area")), tf.uint8)
         return (
-            data.as_bytes(test_image(image, view)),
+            test_view(image, view),
             tf.image.pad_to_bounding_box(picture, 0, 0, PICTURE, PICTURE),
             size,
         )

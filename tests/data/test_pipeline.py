@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from lts import data
 from lts.config import ImageConfig
+from lts.data import augment, pipeline
 from lts.data.sources import Source
 from lts.data.store import array_store
 
@@ -98,6 +99,17 @@ def test_test_batches_are_bytes_in_order():
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert batches[0].dtype == np.uint8
     np.testing.assert_array_equal(np.concatenate(batches)[:, 3, 5, 1], np.arange(7))
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (53, 31)])
+def test_test_views_are_test_images_to_the_nearest_byte(shape):
+    """Values cut off instead of rounded, another scale, a wrap at 255."""
+    image = tf.constant(np.random.default_rng(1).choice([0, 1, 128, 254, 255], (*shape, 3)).astype(np.uint8))
+    config = ImageConfig(image_size=24, test_crop=0.85)
+    exact = (augment.test_image(image, config).numpy().astype(np.float64) + 1) * 127.5
+    view = pipeline.test_view(image, config).numpy()
+    assert view.dtype == np.uint8
+    assert np.abs(view - exact).max() <= 0.5 + 1e-4
 
 
 def test_limit_of_test_batches():
