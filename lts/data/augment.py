@@ -79,7 +79,7 @@ def test_pixels(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
 
 
 def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:
-    """`tf.image.central_crop` with 27 operations instead of 70 (release; ours).
+    """`tf.image.central_crop` with 12 operations instead of 70 (release; ours).
 
     Args:
       image: [h, w, 3].
@@ -91,8 +91,9 @@ def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:
     sides = tf.shape(image)[:2]
     wide = tf.cast(sides, tf.float64)
     start = tf.cast((wide - wide * fraction) / 2, tf.int32)
-    (y, x), (height, width) = tf.unstack(start), tf.unstack(sides - 2 * start)
-    return image[y : y + height, x : x + width]
+    crop = tf.slice(image, tf.pad(start, [[0, 1]]), tf.concat([sides - 2 * start, [-1]], 0))
+    crop.set_shape([None, None, image.shape[2]])
+    return crop
 
 
 def random_crop_window(shape: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tf.Tensor:
