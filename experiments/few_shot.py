@@ -1,4 +1,4 @@
-"""Few labels: linear classifiers on frozen features of a SavedModel from 1, 5 and 10 % of the labels, layer by layer.
+r"""Few labels: linear classifiers on frozen features of a SavedModel from 1, 5 and 10 % of the labels, layer by layer.
 
     python -m experiments.few_shot --model=runs/features --dataset=folder:LABELLED --output=runs/few_shot \
         --baseline=runs/random_1,runs/random_2,runs/random_3

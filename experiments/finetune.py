@@ -1,4 +1,4 @@
-"""Fine-tuning: the trunk of a SavedModel with a new head, trained on labels as a whole or in its last layers.
+r"""Fine-tuning: the trunk of a SavedModel with a new head, trained on labels as a whole or in its last layers.
 
     python -m experiments.finetune --model=runs/features --dataset=folder:LABELLED --output=runs/finetune \
         --baseline=runs/random_1,runs/random_2,runs/random_3

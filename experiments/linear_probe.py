@@ -1,4 +1,4 @@
-"""Linear probes: what the frozen features of a SavedModel are worth, layer by layer.
+r"""Linear probes: what the frozen features of a SavedModel are worth, layer by layer.
 
     python -m experiments.linear_probe --model=runs/features --dataset=folder:LABELLED --output=runs/probe \
         --baseline=runs/random_1,runs/random_2,runs/random_3

@@ -1,15 +1,13 @@
 """Stochastic gradient descent for the protocols that ask for it."""
 
 import keras
-import tensorflow as tf
+
+from lts.training.optimizers import GlobalNorm
 
 
 @keras.saving.register_keras_serializable("lts")
-class MomentumSGD(keras.optimizers.SGD):
-    """SGD with momentum, the rate being part of the velocity, that knows the norm of its gradient (Caffe; ours).
-
-    Gradients are clipped by the global norm of the step's sum over replicas, and `gradient_norm` holds that norm, as
-    `ReleaseAdam` has it.
+class MomentumSGD(GlobalNorm, keras.optimizers.SGD):
+    """SGD with momentum, the rate being part of the velocity, that clips by its gradient's norm (Caffe; ours).
 
     Args:
       bias_rate: biases learn at so many times the rate (Fast R-CNN and FCN: 2).
@@ -25,19 +23,7 @@ class MomentumSGD(keras.optimizers.SGD):
         if self.built:
             return
         super().build(variables)
-        self.gradient_norm = self.add_variable(
-            (), initializer="zeros", aggregation="only_first_replica", name="gradient_norm"
-        )
         self._factors = [self.bias_rate if v.name == "bias" else 1.0 for v in variables]
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Keras' sum over replicas; what follows sees the gradient of the global batch, the same on each."""
-        gradients, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
-        norm = tf.linalg.global_norm(gradients)
-        self.gradient_norm.assign(norm)
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, norm)
-        return list(zip(gradients, variables, strict=True))
 
     def update_step(self, gradient, variable, learning_rate):
         factor = self._factors[self._get_variable_index(variable)]

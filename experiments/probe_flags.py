@@ -9,17 +9,32 @@ from absl import flags
 from experiments.protocol import POOLS
 from lts.bin import common
 
+LABELLED = "Labelled images: embedded | tfds:NAME | folder:PATH."
 
-def define_inputs(values: flags.FlagValues) -> None:
-    """Flags of models, images and the output."""
+
+def define_inputs(
+    values: flags.FlagValues, images: str = LABELLED, train_split: str | None = None, test_split: str | None = None
+) -> None:
+    """Flags of models, images and the output.
+
+    Args:
+      values: where to add them.
+      images: help of --dataset.
+      train_split, test_split: where none is given.
+    """
     text, several = flags.DEFINE_string, flags.DEFINE_list
     text("model", None, "SavedModel to look into (lts.bin.export_features).", flag_values=values)
     several("baseline", [], "SavedModels to put beside it, above all untrained ones.", flag_values=values)
-    text("dataset", None, "Labelled images: embedded | tfds:NAME | folder:PATH.", flag_values=values)
+    text("dataset", None, images, flag_values=values)
     text("data_dir", None, "Where tfds keeps its data sets.", flag_values=values)
-    text("train_split", None, "Split to train on; none: the data set's own.", flag_values=values)
-    text("test_split", None, "Split to test on; none: the data set's own.", flag_values=values)
-    text("output", None, "Folder for results.json, results.md, results.png.", flag_values=values)
+    text("train_split", train_split, "Split to train on; none: the data set's own.", flag_values=values)
+    text("test_split", test_split, "Split to test on; none: the data set's own.", flag_values=values)
+    text(
+        "output",
+        None,
+        "Folder of the results; a run that is in it goes on.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
     flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from absl import flags
 
+from experiments import probe_flags
 from experiments.voc.protocols import CHOICES, VocProtocol
 from lts.bin import common
 
+IMAGES = "folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012."
 LISTS = {tuple[int, ...]: int, tuple[float, ...]: float}
 
 
@@ -23,21 +25,12 @@ def define(
       test_split: to report on where none is given.
       values: where to add them.
     """
-    text, several = flags.DEFINE_string, flags.DEFINE_list
-    text("model", None, "SavedModel of a trunk to fine-tune (lts.bin.export_features).", flag_values=values)
-    several("baseline", [], "SavedModels to fine-tune in the same way, above all untrained ones.", flag_values=values)
-    text("dataset", None, "folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012.", flag_values=values)
-    text("data_dir", None, "Where tfds keeps its data sets.", flag_values=values)
-    text("train_split", train_split, "Images to learn from.", flag_values=values)
-    text("test_split", test_split, "Images to report on.", flag_values=values)
-    text("output", None, "Folder for results, pictures and runs; a run that is in it goes on.", flag_values=values)
-    flags.DEFINE_bool("skip_broken_images", False, "Leave out images with a broken file.", flag_values=values)
+    probe_flags.define_inputs(values, IMAGES, train_split, test_split)
     flags.DEFINE_float("cache_gb", None, "Memory for decoded images; none: half of what is free.", flag_values=values)
     names = list(protocols)
     flags.DEFINE_enum("protocol", names[0], names, "Named protocol: experiments/voc/protocols.py.", flag_values=values)
     for field in _fields(protocols):
         _define_field(field, values)
-    flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
 
 
 def _fields(protocols: Mapping[str, VocProtocol]) -> list[dataclasses.Field]:

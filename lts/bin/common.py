@@ -64,8 +64,9 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
         sys.stdout.flush()
         sys.exit(status)
 
-    for flag in FLAGS.flags_by_module_dict().get(__name__, ()):  # --help shows them too, not --helpfull alone
-        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    for module, defined in FLAGS.flags_by_module_dict().items():
+        for flag in () if module.startswith("absl.") else defined:
+            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows what other modules defined, too
     app.run(guarded, flags_parser=_parse)
 
 

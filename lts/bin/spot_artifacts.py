@@ -1,4 +1,4 @@
-"""Says where images look repaired; or how well the model says it, on damage of its own run's making.
+r"""Says where images look repaired; or how well the model says it, on damage of its own run's making.
 
 python -m lts.bin.spot_artifacts --model=runs/features --images=FOLDER --output=runs/spotted
 python -m lts.bin.spot_artifacts --model=runs/features --evaluate=runs/gan --dataset=folder:PHOTOS --split=test \\

@@ -8,6 +8,32 @@ import tensorflow as tf
 from lts.config import StageConfig
 
 
+class GlobalNorm:
+    """Mixin of Keras optimizers: clips by the norm of the whole gradient, and keeps it in `gradient_norm` (ours).
+
+    `clip_norm` is the largest norm, over all variables, of a step's sum over replicas; 0 does not clip.
+    """
+
+    clip_norm = 0.0
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.gradient_norm = self.add_variable(
+            (), initializer="zeros", aggregation="only_first_replica", name="gradient_norm"
+        )
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Keras' sum over replicas; what follows sees the gradient of the global batch, the same on each."""
+        gradients, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
+        norm = tf.linalg.global_norm(gradients)
+        self.gradient_norm.assign(norm)
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, norm)
+        return list(zip(gradients, variables, strict=True))
+
+
 @keras.saving.register_keras_serializable("lts")
 class ReleaseAdam(keras.optimizers.Adam):
     """Adam as the release runs it (BUILD_NOTES traps 11 and 14).
@@ -44,9 +70,6 @@ class ReleaseAdam(keras.optimizers.Adam):
         if self.built:
             return
         super().build(variables)
-        self.gradient_norm = self.add_variable(
-            (), initializer="zeros", aggregation="only_first_replica", name="gradient_norm"
-        )
         self._factors = [self.bias_gradient_factor if v.name == "bias" else 1.0 for v in variables]
         if self.average_decay:
             self.averages = self.add_optimizer_variables(variables, "average")
@@ -57,15 +80,6 @@ class ReleaseAdam(keras.optimizers.Adam):
         """(variable, first moment, second moment, average or None) of every variable of a built optimizer."""
         averages = self.averages or [None] * len(self._momentums)
         return zip(self._trainable_variables, self._momentums, self._velocities, averages, strict=True)
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Keras' sum over replicas; what follows sees the gradient of the global batch, the same on each."""
-        gradients, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
-        norm = tf.linalg.global_norm(gradients)
-        self.gradient_norm.assign(norm)
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, norm)
-        return list(zip(gradients, variables, strict=True))
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
