@@ -1,4 +1,4 @@
-r"""Nearest neighbours: how well frozen features of a SavedModel sort images with nothing fitted to them, layer by layer.
+r"""Nearest neighbours: how well frozen features of a SavedModel sort images with nothing fitted to them, by layer.
 
     python -m experiments.knn_probe --model=runs/features --dataset=folder:LABELLED --output=runs/knn \
         --baseline=runs/random_1,runs/random_2,runs/random_3

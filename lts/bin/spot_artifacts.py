@@ -1,7 +1,7 @@
 r"""Says where images look repaired; or how well the model says it, on damage of its own run's making.
 
 python -m lts.bin.spot_artifacts --model=runs/features --images=FOLDER --output=runs/spotted
-python -m lts.bin.spot_artifacts --model=runs/features --evaluate=runs/gan --dataset=folder:PHOTOS --split=test \\
+python -m lts.bin.spot_artifacts --model=runs/features --evaluate=runs/gan --dataset=folder:PHOTOS --split=test \
   --output=runs/spotting
 """
 
