@@ -96,11 +96,17 @@ def open_inputs(values: flags.FlagValues, task: str, class_names: Sequence[str] 
       values: the flags.
       task: "classification" | "detection" | "segmentation".
       class_names: of both sets; None: those of the training images.
+
+    Raises:
+      ExportError: no export, or one without a trunk.
+      DataError: as `open_images` raises it.
     """
     from experiments.voc.images import open_images
     from lts import saved_model
 
     model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
+    for candidate in (model, *baselines):
+        candidate.keras_model()  # says what is wrong with one before images are read and proposals searched for
     options = {name: values[name].value for name in ("data_dir", "skip_broken_images", "cache_gb")}
     train = open_images(values.dataset, values.train_split, task, class_names=class_names, **options)
     test = open_images(values.dataset, values.test_split, task, class_names=train.set.class_names, **options)
