@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from experiments.voc.protocols import CHOICES, VocProtocol
+from lts import files
 from lts.bin import common
 
 LISTS = {tuple[int, ...]: int, tuple[float, ...]: float}
@@ -130,6 +131,7 @@ def run(
       class_names: what `annotations.read_class_names` reads; None: those of the training images.
     """
     protocol = protocol_of(values, protocols)
+    files.check_folder(values.output)
     common.import_tensorflow()
     from experiments import probe_run
     from experiments.voc import transfer_report, transfer_run

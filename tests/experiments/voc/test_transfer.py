@@ -19,6 +19,7 @@ from experiments.voc import classification, segmentation, transfer, transfer_run
 from experiments.voc.images import open_images
 from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION, ProtocolError
 from lts.data import DataError
+from lts.files import OutputError
 from lts.networks.naming import variables_by_path
 from lts.saved_model import ExportError
 from lts.training import workdir as runs
@@ -365,6 +366,16 @@ def test_a_model_without_a_trunk_is_named_before_images_are_read(models, tmp_pat
     given = [f"--model={models / 'features'}", f"--baseline={encoder}"]
     values(["binary", *given, "--dataset=folder:nowhere", f"--output={tmp_path / 'out'}"])
     with pytest.raises(ExportError, match="is an exported encoder"):
+        voc_classification.main(values)
+
+
+def test_an_output_that_is_a_file_is_named_before_anything_is_read(tmp_path):
+    file = tmp_path / "results.txt"
+    file.touch()
+    values = flags.FlagValues()
+    voc_classification.define_flags(values)
+    values(["binary", "--model=nothing", "--dataset=folder:nowhere", f"--output={file}"])
+    with pytest.raises(OutputError, match="should be a folder"):
         voc_classification.main(values)
 
 
