@@ -16,6 +16,7 @@ from absl import flags
 from experiments import rivals, run_flags
 from experiments.protocol import LINEAR
 from experiments.stages import Stages
+from lts import files
 from lts.bin import common
 
 FLAGS = flags.FLAGS
@@ -43,6 +44,7 @@ def request() -> rivals.Request:
 def main() -> None:
     """Flags to a plan to trainings to results."""
     asked, (_, base) = request(), run_flags.base()
+    files.check_folder(FLAGS.output)
     pretrain = common.open_source()
     from experiments import comparison_report, probe_run
 

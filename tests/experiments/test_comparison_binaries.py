@@ -60,6 +60,18 @@ def test_a_folder_without_labels_is_said_before_anything_is_trained(binary, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("binary", ["ablate", "compare"])
+def test_an_output_that_is_a_file_is_said_before_images_are_read(binary, tmp_path):
+    """Not after the trainings were timed."""
+    (tmp_path / "file").touch()
+    budget = ("--budget_minutes=1",) if binary == "compare" else ()
+    given = ("--preset=tiny", "--dataset=folder:nowhere", f"--output={tmp_path / 'file'}", *budget)
+    done = runs.run(f"experiments.{binary}", *given)
+    assert done.returncode == 1, done.stderr
+    (complaint,) = done.stderr.splitlines()
+    assert "file should be a folder" in complaint
+
+
 def without_times(results):
     """Results without times."""
     volatile = ("seconds", "wall_seconds", "images_per_second")

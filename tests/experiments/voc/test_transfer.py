@@ -327,6 +327,15 @@ def test_an_image_that_is_too_small_is_named(root, models):
         segmentation.Segmentation(images, small, SEGMENTATION["small"]).model(loaded, 1, "float32")
 
 
+def test_test_images_are_not_trained_on(root):
+    """trainval holds val: a figure of it would say nothing."""
+    train, test = (opened(root, "classification", split) for split in ("trainval", "val"))
+    with pytest.raises(transfer.TransferError, match=r"'trainval' and 'val' of .* share 4, as 'val_0'"):
+        transfer_run.check(classification.Classification(train, test, CLASSIFICATION["small"]))
+    apart = opened(root, "classification", "train")
+    transfer_run.check(classification.Classification(apart, test, CLASSIFICATION["small"]))
+
+
 def test_intervals_of_shares_stay_within_0_and_1():
     """Student's interval of three seeds near 100 %; a difference may go below 0."""
     records = [{"value": value} for value in (0.98, 0.99, 0.9)]
