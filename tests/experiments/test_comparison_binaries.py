@@ -34,6 +34,8 @@ ABLATE = (*SMALL, "--steps=2", "--stage_1=steps=2,batch_size=4", "--validation_s
         ("compare", ("--budget_minutes=1", "--stage_1=steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must lie between 0 and 1"),
         ("compare", (), "budget_minutes"),
+        ("compare", ("--budget_minutes=0",), "budget_minutes must be above 0"),
+        ("compare", ("--budget_minutes=nan",), "budget_minutes must be above 0"),
     ],
 )
 def test_wrong_usage_is_one_line_at_once(binary, flags, message, tmp_path):
