@@ -15,6 +15,7 @@ from absl import flags
 
 from experiments import ablations, run_flags
 from experiments.protocol import LINEAR
+from lts import files
 from lts.bin import common
 
 FLAGS = flags.FLAGS
@@ -28,6 +29,7 @@ def main() -> None:
     own = dict(map(ablations.parse, FLAGS.variant))
     stage_1, base = run_flags.base()
     variants = ablations.choose(FLAGS.only, own, base, stage_1)
+    files.check_folder(FLAGS.output)
     source = common.open_source()
     from experiments import comparison_report, probe_run
     from experiments.features import ProbeError

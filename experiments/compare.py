@@ -16,6 +16,7 @@ from absl import flags
 from experiments import rivals, run_flags
 from experiments.protocol import LINEAR
 from experiments.stages import Stages
+from lts import files
 from lts.bin import common
 
 FLAGS = flags.FLAGS
@@ -26,11 +27,13 @@ def request() -> rivals.Request:
     """Budget, share and settings that the flags say.
 
     Raises:
-      UsageError: a flag that the budget decides, or a share that leaves nothing for a stage.
+      UsageError: a flag that the budget decides, no budget, or a share that leaves nothing for a stage.
     """
     for name in DECIDED:
         if FLAGS[name].value is not None or name in run_flags.schedule_of_stage_1():
             raise common.UsageError(f"{name} follow from --budget_minutes: leave them out")
+    if not FLAGS.budget_minutes > 0:  # nor nan
+        raise common.UsageError(f"--budget_minutes must be above 0. Received: {FLAGS.budget_minutes:g}")
     if not 0 < FLAGS.autoencoder_share < 1:
         raise common.UsageError(f"--autoencoder_share must lie between 0 and 1. Received: {FLAGS.autoencoder_share}")
     settings = {name: dict(fields) for name, fields in rivals.SETTINGS.items()}
@@ -43,6 +46,7 @@ def request() -> rivals.Request:
 def main() -> None:
     """Flags to a plan to trainings to results."""
     asked, (_, base) = request(), run_flags.base()
+    files.check_folder(FLAGS.output)
     pretrain = common.open_source()
     from experiments import comparison_report, probe_run
 

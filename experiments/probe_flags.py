@@ -87,8 +87,9 @@ class Inputs:
 def open_inputs(values: flags.FlagValues) -> Inputs:
     """Models and images that the flags name."""
     from experiments import datasets
-    from lts import saved_model
+    from lts import files, saved_model
 
+    files.check_folder(values.output)
     model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
     options = {"data_dir": values.data_dir, "skip_broken_images": values.skip_broken_images}
     train = datasets.open_labelled(values.dataset, values.train_split, purpose="train", **options)

@@ -80,6 +80,23 @@ def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
         )
 
 
+def check_folder(folder: str | os.PathLike) -> None:
+    """Refuses a place where no folder can be, before hours of work find out; creates nothing.
+
+    Args:
+      folder: may be missing.
+
+    Raises:
+      OutputError: it, or what is above it, is a file, or may not be written to.
+    """
+    place = pathlib.Path(folder).absolute()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if not there.is_dir():
+        raise OutputError(f"{folder} should be a folder, but {there} is a file: give another --output")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} should be a folder to write to, but {there} is not: give another --output")
+
+
 def remove_partial(folder: str | os.PathLike) -> None:
     """Removes what writers left in a folder that were killed; nobody may be writing there."""
     for room in pathlib.Path(folder).glob(f".*{PARTIAL}*"):

@@ -253,8 +253,10 @@ class LoadedModel:
             with np.load(self.path / WEIGHTS) as weights:
                 for path, variable in variables_by_path(model.trunk).items():
                     variable.assign(weights[path])
-        except (OSError, KeyError, ValueError) as error:
-            raise ExportError(f"{self.path / WEIGHTS} cannot be read: {first_line(error)}") from None
+        except Exception as error:  # NumPy and zipfile raise nearly anything on a damaged file
+            raise ExportError(
+                f"{self.path / WEIGHTS} cannot be read: {first_line(error)}; export the run again"
+            ) from None
         return model
 
 
@@ -291,10 +293,9 @@ def load(path: str | os.PathLike) -> LoadedModel:
       ExportError: `path` is not an export of this project, or is damaged.
     """
     path = pathlib.Path(path)
-    if not (path / "saved_model.pb").exists():
-        raise ExportError(
-            f"{path} is not an exported model: there is no saved_model.pb in it (lts.bin.export_features)"
-        )
+    for name in ("saved_model.pb", "config.json"):
+        if not (path / name).exists():
+            raise ExportError(f"{path} is not an exported model: there is no {name} in it (lts.bin.export_features)")
     try:
         description = json.loads((path / "config.json").read_text(encoding="utf-8"))
         return LoadedModel(path, tf.saved_model.load(str(path)), description)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -316,10 +317,21 @@ def test_an_export_of_an_older_version_is_refused(pair, tmp_path):
         lts.load(tmp_path / "old")
 
 
+def test_damaged_weights_of_a_trunk_are_named(pair, tmp_path):
+    """A half copied file: zipfile has an error of its own for it."""
+    shutil.copytree(pair[1].path, tmp_path / "copy")
+    file = tmp_path / "copy" / "trunk.npz"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ExportError, match=r"copy/trunk\.npz cannot be read"):
+        lts.load(tmp_path / "copy").keras_model()
+
+
 def test_what_is_no_export_is_refused(pair, tmp_path):
     with pytest.raises(ExportError, match=r"no saved_model\.pb"):
         saved_model.load(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(ExportError, match=r"no config\.json"):  # somebody else's SavedModel
+        saved_model.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(pair[1].description))
     with pytest.raises(ExportError, match="cannot be loaded"):
         saved_model.load(tmp_path)

@@ -80,9 +80,11 @@ def open_images(
     )
     cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
     found = open_store(listing, cache_bytes, skip_broken_images, progress)
+    kept = _without_broken(opened, found.kept, found.broken)
     if found.broken and progress:
-        print(f"left out {len(found.broken)} images that cannot be decoded", flush=True)
-    return Images(_without_broken(opened, found.kept, found.broken), found.store)
+        reasons = (kept.broken[opened.ids[index]] for index in sorted(found.broken))
+        print(f"left out {len(found.broken)} images that cannot be decoded: {'; '.join(reasons)}", flush=True)
+    return Images(kept, found.store)
 
 
 def _without_broken(opened: VocSet, kept: np.ndarray, broken: dict[int, str]) -> VocSet:

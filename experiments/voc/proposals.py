@@ -43,7 +43,7 @@ def search_proposals(
       paths: the N image files.
       cache: folder of what was computed; made where there is none.
       mode: "fast" | "quality"; quality finds about three times as many boxes in three times the time.
-      max_boxes: at most so many of an image, the largest; the cache keeps all.
+      max_boxes: at most so many of an image, taken evenly from the largest to the smallest; the cache keeps all.
       processes: how many work at once; None: one a core.
 
     Returns:
@@ -61,7 +61,12 @@ def search_proposals(
     missing = {file: path for file, path in zip(files, paths, strict=True) if not file.exists()}
     if missing:
         _search_all(missing, mode, processes or len(os.sched_getaffinity(0)), len(set(files)))
-    return tuple(_cached(file)[:max_boxes] for file in files)
+    return tuple(_thinned(_cached(file), max_boxes) for file in files)
+
+
+def _thinned(boxes: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of boxes in the order of their size: the first ones alone would not cover any small object."""
+    return boxes if len(boxes) <= most else boxes[np.linspace(0, len(boxes) - 1, most).astype(int)]
 
 
 def _key(path: str, mode: str) -> str:

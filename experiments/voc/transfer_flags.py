@@ -8,6 +8,7 @@ from absl import flags
 
 from experiments import probe_flags
 from experiments.voc.protocols import CHOICES, VocProtocol
+from lts import files
 from lts.bin import common
 
 IMAGES = "folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012."
@@ -89,11 +90,17 @@ def open_inputs(values: flags.FlagValues, task: str, class_names: Sequence[str] 
       values: the flags.
       task: "classification" | "detection" | "segmentation".
       class_names: of both sets; None: those of the training images.
+
+    Raises:
+      ExportError: no export, or one without a trunk.
+      DataError: as `open_images` raises it.
     """
     from experiments.voc.images import open_images
     from lts import saved_model
 
     model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
+    for candidate in (model, *baselines):
+        candidate.keras_model()  # says what is wrong with one before images are read and proposals searched for
     options = {name: values[name].value for name in ("data_dir", "skip_broken_images", "cache_gb")}
     train = open_images(values.dataset, values.train_split, task, class_names=class_names, **options)
     test = open_images(values.dataset, values.test_split, task, class_names=train.set.class_names, **options)
@@ -117,6 +124,7 @@ def run(
       class_names: what `annotations.read_class_names` reads; None: those of the training images.
     """
     protocol = protocol_of(values, protocols)
+    files.check_folder(values.output)
     common.import_tensorflow()
     from experiments import probe_run
     from experiments.voc import transfer_report, transfer_run

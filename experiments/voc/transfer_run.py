@@ -47,7 +47,7 @@ def run(
       measured.
 
     Raises:
-      TransferError: no test image of any class, or classes that differ.
+      TransferError: no test image of any class, classes that differ, or images that both sets hold.
       ExportError: a model without a trunk.
       TrainingError: as `training.run` raises it.
     """
@@ -88,12 +88,18 @@ def run(
 
 
 def check(task: VocTask) -> None:
-    """Raises `TransferError` unless both sets have the same classes."""
+    """Raises `TransferError` unless both sets have the same classes, and no image in common."""
     train, test = task.train.set, task.test.set
     if train.class_names != test.class_names:
         raise TransferError(
             f"training and test images should have the same classes. Received: {', '.join(train.class_names)} and "
             f"{', '.join(test.class_names)}"
+        )
+    shared = sorted(set(train.ids) & set(test.ids)) if train.name == test.name else []
+    if shared:
+        raise TransferError(
+            f"training and test images should be different ones, but splits {train.split!r} and {test.split!r} of "
+            f"{train.name} share {len(shared)}, as {shared[0]!r}"
         )
 
 

@@ -101,8 +101,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
         changed = [line for line in changed if line.startswith(NETWORKS)]
     held = record.keys() & old.keys() if never_trained else record.keys()
     for key in held - {"config", "data", "hardware", "commit"}:
-        if old.get(key) != record[key]:
-            changed.append(f"{key}: {old.get(key)} -> {record[key]}")
+        changed += _differences(key, old.get(key), record[key])
     if changed:
         raise TrainingError(
             f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
@@ -115,6 +114,15 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
     elif old.get("data") != record.get("data"):
         warn(f"the data changed since the checkpoint: {old.get('data')} -> {record.get('data')}")
     return record
+
+
+def _differences(name: str, old: Any, new: Any) -> list[str]:
+    """'name: old -> new' where they differ; of dictionaries a line for each entry that does."""
+    if old == new:
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for key in old | new for line in _differences(f"{name}.{key}", old.get(key), new.get(key))]
+    return [f"{name}: {old} -> {new}"]
 
 
 def write_record(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:

@@ -34,6 +34,8 @@ ABLATE = (*SMALL, "--steps=2", "--stage_1=steps=2,batch_size=4", "--validation_s
         ("compare", ("--budget_minutes=1", "--stage_1=steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must lie between 0 and 1"),
         ("compare", (), "budget_minutes"),
+        ("compare", ("--budget_minutes=0",), "budget_minutes must be above 0"),
+        ("compare", ("--budget_minutes=nan",), "budget_minutes must be above 0"),
     ],
 )
 def test_wrong_usage_is_one_line_at_once(binary, flags, message, tmp_path):
@@ -58,6 +60,18 @@ def test_a_folder_without_labels_is_said_before_anything_is_trained(binary, tmp_
     (complaint,) = done.stderr.splitlines()
     assert "lies in no class folder, so it has no label" in complaint
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("binary", ["ablate", "compare"])
+def test_an_output_that_is_a_file_is_said_before_images_are_read(binary, tmp_path):
+    """Not after the trainings were timed."""
+    (tmp_path / "file").touch()
+    budget = ("--budget_minutes=1",) if binary == "compare" else ()
+    given = ("--preset=tiny", "--dataset=folder:nowhere", f"--output={tmp_path / 'file'}", *budget)
+    done = runs.run(f"experiments.{binary}", *given)
+    assert done.returncode == 1, done.stderr
+    (complaint,) = done.stderr.splitlines()
+    assert "file should be a folder" in complaint
 
 
 def without_times(results):

@@ -140,3 +140,13 @@ def test_an_autoencoder_of_another_configuration_is_refused(tmp_path, change):
     with pytest.raises(TrainingError, match=next(iter(change))):
         _check_autoencoder(_config().replace(**change), tmp_path)
     _check_autoencoder(_config(learning_rate=0.5), tmp_path)
+
+
+def test_another_entry_of_a_record_is_named(tmp_path):
+    """Of a dictionary with twenty entries the one that differs, and none of the others."""
+    protocol = {"steps": 3, "frozen": 0, "scales": [1.0, 1.6]}
+    record = {"stage": "voc_classification", "config": _config(), "protocol": protocol}
+    runs.claim(tmp_path, record)
+    runs.claim(tmp_path, record)
+    with pytest.raises(TrainingError, match=r"another configuration \(protocol\.frozen: 0 -> 2\):"):
+        runs.claim(tmp_path, record | {"protocol": {**protocol, "frozen": 2}})

@@ -97,7 +97,12 @@ def test_the_cache_is_of_content_and_settings(images, tmp_path, monkeypatch, cap
     moved = str(tmp_path / "moved.png")
     os.rename(images[1], moved)
     np.testing.assert_array_equal(search_proposals([moved], cache)[0], two[1])
-    np.testing.assert_array_equal(search_proposals([moved], cache, max_boxes=7)[0], two[1][:7])
+    few = search_proposals([moved], cache, max_boxes=7)[0]
+    assert len(few) == len(np.unique(few, axis=0)) == 7
+    np.testing.assert_array_equal(few[[0, -1]], two[1][[0, -1]])  # the largest and the smallest
+    (single,) = search_proposals([moved], cache, max_boxes=1)
+    np.testing.assert_array_equal(single, two[1][:1])
+    np.testing.assert_array_equal(search_proposals([moved], cache, max_boxes=len(two[1]))[0], two[1])
 
     computed = []
     monkeypatch.setattr(proposals, "_search_all", lambda missing, *_: computed.extend(missing) or 1 / 0)

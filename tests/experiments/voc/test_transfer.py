@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import keras
@@ -18,7 +19,9 @@ from experiments.voc import classification, segmentation, transfer, transfer_run
 from experiments.voc.images import open_images
 from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION, ProtocolError
 from lts.data import DataError
+from lts.files import OutputError
 from lts.networks.naming import variables_by_path
+from lts.saved_model import ExportError
 from lts.training import workdir as runs
 from lts.training.loop import Loop
 from tests.experiments.voc import tiny_devkit, tiny_models
@@ -286,11 +289,29 @@ def test_a_damaged_image_is_named_or_left_out(root, tmp_path):
     tiny_devkit.write(kit, {"train": 3, "val": 2})
     path = kit / "JPEGImages" / "train_1.jpg"
     content = path.read_bytes()
-    path.write_bytes(content[:400] + content[-2:])  # header and end are whole, what lies between is not
+    path.write_bytes(content[:400] + content[-2:])  # cut within the header; the end is whole
     with pytest.raises(DataError, match=r"train_1\.jpg.*--skip_broken_images") as error:
         opened(kit, "classification", "train")
     assert "\n" not in str(error.value)
     images = opened(kit, "classification", "train", skip_broken_images=True)
+    assert images.set.ids == ("train_0", "train_2")
+    assert list(images.set.broken) == ["train_1"]
+    assert images.read(1).shape[:2] == tuple(images.set.sizes[1])
+
+
+def test_an_image_that_cannot_be_decoded_is_named_or_listed(tmp_path, capsys):
+    """Header and end are whole, what lies between is not."""
+    kit = tmp_path / "kit"
+    tiny_devkit.write(kit, {"train": 3, "val": 2})
+    path = (kit / "JPEGImages" / "train_1.jpg").rename(kit / "JPEGImages" / "train_1.png")
+    Image.open(path).save(path, "png")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(100) + content[middle + 100 :])
+    with pytest.raises(DataError, match=r"train_1\.png.*--skip_broken_images"):
+        opened(kit, "classification", "train")
+    images = open_images(f"folder:{kit}", "train", "classification", skip_broken_images=True)
+    assert f"left out 1 images that cannot be decoded: {path}: " in capsys.readouterr().out
     assert images.set.ids == ("train_0", "train_2")
     assert list(images.set.broken) == ["train_1"]
     assert images.read(1).shape[:2] == tuple(images.set.sizes[1])
@@ -304,6 +325,15 @@ def test_an_image_that_is_too_small_is_named(root, models):
     small = dataclasses.replace(images, set=dataclasses.replace(images.set, sizes=sizes))
     with pytest.raises(transfer.TransferError, match=f"{images.set.ids[1]} of .* {sizes[1, 0]} x 40 pixels, fewer"):
         segmentation.Segmentation(images, small, SEGMENTATION["small"]).model(loaded, 1, "float32")
+
+
+def test_test_images_are_not_trained_on(root):
+    """trainval holds val: a figure of it would say nothing."""
+    train, test = (opened(root, "classification", split) for split in ("trainval", "val"))
+    with pytest.raises(transfer.TransferError, match=r"'trainval' and 'val' of .* share 4, as 'val_0'"):
+        transfer_run.check(classification.Classification(train, test, CLASSIFICATION["small"]))
+    apart = opened(root, "classification", "train")
+    transfer_run.check(classification.Classification(apart, test, CLASSIFICATION["small"]))
 
 
 def test_intervals_of_shares_stay_within_0_and_1():
@@ -332,6 +362,30 @@ def test_values_that_cannot_be(binary, arguments, message):
     with pytest.raises(ProtocolError, match=message) as error:
         binary.main(values)
     assert error.value.exit_status == 2
+
+
+def test_a_model_without_a_trunk_is_named_before_images_are_read(models, tmp_path):
+    """Selective search takes hours before training would find out."""
+    encoder = tmp_path / "encoder"
+    shutil.copytree(models / "features", encoder)
+    path = encoder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"network": "encoder"}))
+    values = flags.FlagValues()
+    voc_classification.define_flags(values)
+    given = [f"--model={models / 'features'}", f"--baseline={encoder}"]
+    values(["binary", *given, "--dataset=folder:nowhere", f"--output={tmp_path / 'out'}"])
+    with pytest.raises(ExportError, match="is an exported encoder"):
+        voc_classification.main(values)
+
+
+def test_an_output_that_is_a_file_is_named_before_anything_is_read(tmp_path):
+    file = tmp_path / "results.txt"
+    file.touch()
+    values = flags.FlagValues()
+    voc_classification.define_flags(values)
+    values(["binary", "--model=nothing", "--dataset=folder:nowhere", f"--output={file}"])
+    with pytest.raises(OutputError, match="should be a folder"):
+        voc_classification.main(values)
 
 
 def test_a_protocol_with_other_values_has_no_name():
