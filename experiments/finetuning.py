@@ -78,11 +78,7 @@ def config_of(model: LoadedModel, protocol: FinetuneProtocol, seed: int) -> Conf
 
 
 def _check_images(train, protocol: FinetuneProtocol) -> None:
-    """Raises `ProbeError` at fewer training images than a batch, or a class with one."""
-    counts = np.bincount(train.labels, minlength=len(train.class_names))
-    if counts.min() < 2:
-        name = train.class_names[int(counts.argmin())]
-        raise ProbeError(f"class {name!r} has one training image, and needs at least two: {train.name} ({train.split})")
+    """Raises `ProbeError` at fewer training images than a batch."""
     if train.num_examples < protocol.batch_size:
         raise ProbeError(
             f"{train.num_examples} training images are less than one batch of {protocol.batch_size}: "

@@ -193,7 +193,8 @@ def describe_run(protocol, train, test, source) -> dict[str, Any]:
 
 
 def check_labels(train, test) -> None:
-    """Raises `ProbeError` unless both sources have labels, of the same classes, each with test images."""
+    """Raises `ProbeError` unless both sources have labels, of the same classes, each with two training images and a
+    test image at least."""
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")
@@ -201,10 +202,15 @@ def check_labels(train, test) -> None:
         odd = sorted(set(train.class_names) ^ set(test.class_names))
         what = f"only on one side: {', '.join(odd[:5])}" if odd else "in another order"
         raise ProbeError(f"training and test images do not have the same classes: {what}")
-    for source, role in ((train, "training"), (test, "test")):
+    for source, role, least in ((train, "training", 2), (test, "test", 1)):
         counts = np.bincount(source.labels, minlength=len(source.class_names))
-        if counts.min() == 0:
-            raise ProbeError(f"class {source.class_names[int(counts.argmin())]!r} has no {role} images: {source.name}")
+        if counts.min() < least:
+            name = source.class_names[int(counts.argmin())]
+            images = ("no", "one")[counts.min()]
+            raise ProbeError(
+                f"class {name!r} has {images} {role} image{'' if counts.min() else 's'}, and needs {least} at least: "
+                f"{source.name} ({source.split})"
+            )
 
 
 def _probe_missing(model, layers: Sequence[str], partial: Partial, probe: ProbeModel) -> Done:

@@ -17,8 +17,6 @@ from lts.bin import common
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
     transfer_flags.define(SEGMENTATION, "train", "val", values)
-    what = "Names of the labels: voc, or a text file with one a line, label 0 first; none: by their number."
-    flags.DEFINE_string("class_names", None, what, flag_values=values)
 
 
 def main(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -29,7 +27,7 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
 
         return Segmentation(inputs.train, inputs.test, protocol)
 
-    transfer_flags.run(values, SEGMENTATION, "segmentation", make, values.class_names)
+    transfer_flags.run(values, SEGMENTATION, "segmentation", make)
 
 
 def console() -> None:

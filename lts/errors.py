@@ -3,6 +3,7 @@
 import re
 
 PREAMBLE = r"Graph execution error:|Detected at node .*|<stack traces unavailable>|\s*$"  # what TensorFlow begins with
+LONGEST = 300  # characters of a reason that spreads over lines
 
 
 class UserError(ValueError):
@@ -25,4 +26,6 @@ def first_line(error: Exception) -> str:
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     lines = [line for line in text.strip().splitlines() if not re.match(PREAMBLE, line)]
     line = next(iter(lines), type(error).__name__)
+    if line.rstrip().endswith(":"):  # the reason comes below
+        line = " ".join(" ".join(lines).split())[:LONGEST]
     return re.sub(r"^\{\{function_node .*?\}\} ", "", line).split(" [Op:")[0]

@@ -39,6 +39,7 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
+SHOWN_CLASSES = 30  # most whose names stand in the line that says what was opened
 SPARE = 2  # threads beyond the cores: they wait for files
 
 
@@ -191,17 +192,18 @@ def open_voc(
     return opened
 
 
-def read_class_names(name: str) -> tuple[str, ...]:
-    """Names of the classes of masks.
+def read_class_names(name: str, masks: bool = False) -> tuple[str, ...]:
+    """Names of the classes.
 
     Args:
-      name: "voc" for VOC's own, background and the 20 classes; or a text file with one name a line, label 0 first.
+      name: "voc" for VOC's own 20; or a text file with one name a line, of masks label 0 first.
+      masks: the labels of masks are meant, VOC's 0 being the background.
 
     Raises:
       DataError: no such file, an empty line between others, or a name that is there twice.
     """
     if name == "voc":
-        return ("background", *VOC_CLASSES)
+        return ("background", *VOC_CLASSES) if masks else VOC_CLASSES
     try:
         names = tuple(line.strip() for line in pathlib.Path(name).read_text(encoding="utf-8").rstrip().splitlines())
     except (OSError, UnicodeDecodeError) as error:
@@ -311,6 +313,8 @@ def _as_set(
 def _summary(opened: VocSet) -> str:
     """One line of what a set holds."""
     text = f"{opened.name}, split {opened.split}: {opened.num_examples} images, {opened.num_classes} classes"
+    if opened.num_classes <= SHOWN_CLASSES:
+        text += f" ({', '.join(opened.class_names)})"
     if opened.objects is None:
         return text
     difficult = sum(int(one.difficult.sum()) for one in opened.objects)

@@ -1,7 +1,7 @@
 """What the binaries of the three VOC tasks share: flags, the way from flags to models and images, the end of a run."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -12,6 +12,7 @@ from lts import files
 from lts.bin import common
 
 IMAGES = "folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012."
+NAMES = "voc, or a file with a name a line, of masks label 0 first; none: those of the training images."
 LISTS = {tuple[int, ...]: int, tuple[float, ...]: float}
 
 
@@ -27,7 +28,10 @@ def define(
       values: where to add them.
     """
     probe_flags.define_inputs(values, IMAGES, train_split, test_split)
-    flags.DEFINE_float("cache_gb", None, "Memory for decoded images; none: half of what is free.", flag_values=values)
+    flags.DEFINE_float(
+        "cache_gb", None, "Memory for decoded images; none: half of what is free.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_string("class_names", None, NAMES, flag_values=values)
     names = list(protocols)
     flags.DEFINE_enum("protocol", names[0], names, "Named protocol: experiments/voc/protocols.py.", flag_values=values)
     for field in _fields(protocols):
@@ -83,21 +87,22 @@ class Inputs:
     test: Any
 
 
-def open_inputs(values: flags.FlagValues, task: str, class_names: Sequence[str] | None = None) -> Inputs:
+def open_inputs(values: flags.FlagValues, task: str) -> Inputs:
     """Models and images that the flags name.
 
     Args:
       values: the flags.
       task: "classification" | "detection" | "segmentation".
-      class_names: of both sets; None: those of the training images.
 
     Raises:
       ExportError: no export, or one without a trunk.
       DataError: as `open_images` raises it.
     """
+    from experiments.voc.annotations import read_class_names
     from experiments.voc.images import open_images
     from lts import saved_model
 
+    class_names = values.class_names and read_class_names(values.class_names, masks=task == "segmentation")
     model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
     for candidate in (model, *baselines):
         candidate.keras_model()  # says what is wrong with one before images are read and proposals searched for
@@ -112,7 +117,6 @@ def run(
     protocols: Mapping[str, VocProtocol],
     task: str,
     make: Callable[[Inputs, VocProtocol], Any],
-    class_names: str | None = None,
 ) -> None:
     """A binary from its flags to its files; what is already done of a run that was stopped is not done again.
 
@@ -121,16 +125,14 @@ def run(
       protocols: by the value of --protocol.
       task: as for `open_inputs`.
       make: called with inputs and protocol, gives the `VocTask`; it imports what needs TensorFlow.
-      class_names: what `annotations.read_class_names` reads; None: those of the training images.
     """
     protocol = protocol_of(values, protocols)
     files.check_folder(values.output)
     common.import_tensorflow()
     from experiments import probe_run
     from experiments.voc import transfer_report, transfer_run
-    from experiments.voc.annotations import read_class_names
 
-    inputs = open_inputs(values, task, class_names and read_class_names(class_names))
+    inputs = open_inputs(values, task)
     made = make(inputs, protocol)
     results = transfer_run.run(made, inputs.model, inputs.baselines, values.output)
     transfer_report.write(results, values.output)

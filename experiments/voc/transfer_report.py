@@ -58,9 +58,10 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
     for model in results["models"]:
         add(label(model), model)
     if "baseline_mean" in results:
-        add(mean_label(results), results["baseline_mean"])
+        if len(results["models"]) > 2:
+            add(mean_label(results), results["baseline_mean"])
         difference = bracketed(results["models"][0]["difference"], "+")
-        table.append(["difference to the mean", difference, *[""] * len(results["classes"])])
+        table.append(["difference (paired)", difference, *[""] * len(results["classes"])])
     return table
 
 

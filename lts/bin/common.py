@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -80,7 +81,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(_complain(error, 2))
+        missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
+        sys.exit(_complain(f"give --{', --'.join(missing)}" if missing else error, 2))
 
 
 def _complain(error: object, status: int) -> int:
@@ -120,7 +122,9 @@ def define_data_flags(required: bool = True, cache: bool = True) -> None:
     flags.DEFINE_string("data_dir", None, "where tfds keeps its data")
     flags.DEFINE_bool("skip_broken_images", False, "leave out images that cannot be read, instead of stopping")
     if cache:
-        flags.DEFINE_float("cache_gb", None, "memory for decoded images; half of what is free if not given")
+        flags.DEFINE_float(
+            "cache_gb", None, "memory for decoded images; half of what is free if not given", lower_bound=0
+        )
 
 
 def open_source(dataset: str | None = None) -> Any:

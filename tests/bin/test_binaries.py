@@ -228,6 +228,11 @@ def test_help_lists_every_flag(binary, words):
     assert "--pdb_post_mortem" not in done.stdout
 
 
+def test_missing_flags_are_named_in_one_line():
+    done = run("experiments.voc_detection", "--output=x")
+    assert (done.returncode, done.stderr) == (2, "voc_detection: give --model, --dataset\n")
+
+
 def test_a_start_is_quick():
     """A wrong flag is answered before TensorFlow is imported."""
     began = time.monotonic()

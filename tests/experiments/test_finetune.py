@@ -193,7 +193,7 @@ def _no_labels(source):
     ("change", "arguments", "message"),
     [
         (_no_labels, (), "training images have no labels"),
-        (_one_image, (), "has one training image, and needs at least two"),
+        (_one_image, (), "has one training image, and needs 2 at least"),
         (lambda source: None, ("--batch_size=41",), "40 training images are less than one batch of 41: lower"),
     ],
 )

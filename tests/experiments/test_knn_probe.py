@@ -91,7 +91,7 @@ def _one_image(sources):
     [
         (lambda sources: None, ["--layers=conv_9"], "runs/features has no layer 'conv_9'; it has conv_1, conv_2"),
         (_no_labels, [], "training images have no labels"),
-        (_one_image, [], "too few training images to hold some out of every class"),
+        (_one_image, [], "has one training image, and needs 2 at least"),
     ],
 )
 def test_errors_of_model_and_data_are_one_line(stand_in_world, tmp_path, change, arguments, message):

@@ -229,7 +229,7 @@ def test_broken_images_are_counted_and_listed(devkit, capsys):
         (root / "Annotations" / f"{name}.xml").unlink()
     open_voc(f"folder:{root}", "train", "detection", skip_broken_images=True)
     printed = capsys.readouterr().out
-    assert "split train: 6 images, 3 classes, 12 objects (2 difficult)" in printed
+    assert "split train: 6 images, 3 classes (bird, cat, dog), 12 objects (2 difficult)" in printed
     assert re.search(r"left out 2 broken images: .*train_2\.xml: the annotation is missing; .*train_5\.xml", printed)
 
 
@@ -354,7 +354,8 @@ def test_class_names_of_masks(tmp_path):
     file = tmp_path / "classes.txt"
     file.write_text("sky\ntraffic light\n\n")
     assert read_class_names(str(file)) == ("sky", "traffic light")
-    assert read_class_names("voc") == ("background", *VOC_CLASSES)
+    assert read_class_names("voc", masks=True) == ("background", *VOC_CLASSES)
+    assert read_class_names("voc") == VOC_CLASSES
     for text in ("a\n\nb\n", "a\na\n", ""):
         file.write_text(text)
         with pytest.raises(DataError, match="should hold one class name a line"):
