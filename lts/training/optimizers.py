@@ -35,7 +35,7 @@ class GlobalNorm:
 
 
 @keras.saving.register_keras_serializable("lts")
-class ReleaseAdam(keras.optimizers.Adam):
+class ReleaseAdam(GlobalNorm, keras.optimizers.Adam):
     """Adam as the release runs it (BUILD_NOTES traps 11 and 14).
 
     Epsilon stands outside the bias correction ("epsilon hat"), as in Keras. Ours
@@ -44,8 +44,7 @@ class ReleaseAdam(keras.optimizers.Adam):
     value before the step, with decay min(average_decay, (1 + step) / (10 + step)).
     The update is TensorFlow's fused operation, three times as fast as Keras' own.
 
-    Gradients are summed over replicas, as Keras does; `gradient_norm` then holds the global norm of the sum, and
-    `clip_norm` clips by it (ours): Keras' own `global_clipnorm` clips every replica's share by itself.
+    Clipping is `GlobalNorm`'s: Keras' own `global_clipnorm` clips every replica's share by itself.
 
     Args:
       bias_gradient_factor: multiplies gradients of variables named "bias" (not "beta"), after clipping.
