@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from experiments import probes
-from experiments.features import ProbeError
 from experiments.protocol import FewShotProtocol
 
 
@@ -16,23 +15,18 @@ def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray
     Two, because a classifier's regularisation is chosen by cross-validation inside the draw.
 
     Args:
-      labels: int [images].
+      labels: int [images], of each class two at least (`probe_run.check_labels`).
       share: percent, between 0 and 100.
       seed: of all draws.
       number: of this draw; another number or share gives other rows, another model the same.
 
     Returns:
       int [drawn images], sorted.
-
-    Raises:
-      ProbeError: a class with fewer than two images.
     """
     generator = np.random.default_rng([seed, number, round(1e6 * share)])
     chosen = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if len(rows) < 2:
-            raise ProbeError(f"class number {label} has one training image: few-shot draws need two of each class")
         chosen.append(generator.choice(rows, max(2, round(share / 100 * len(rows))), replace=False))
     return np.sort(np.concatenate(chosen))
 

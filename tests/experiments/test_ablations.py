@@ -112,7 +112,7 @@ def world(monkeypatch):
     )
     from lts import training
 
-    monkeypatch.setattr(training, "export_run", lambda run, output: calls.append(("export", run, output)))
+    monkeypatch.setattr(training, "export_run", lambda run, output, source: calls.append(("export", run, output)))
     monkeypatch.setattr(saved_model, "load", lambda path: stand_ins.Model(path, len(path.parent.name)))
     monkeypatch.setattr("lts.data.test_batches", stand_ins.batches)
     return calls

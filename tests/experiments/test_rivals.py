@@ -156,7 +156,7 @@ def world(monkeypatch):
         "train_stage",
         lambda config, stage, source, folder, **more: calls.append((folder, config, stage, source.split, more)),
     )
-    monkeypatch.setattr(training, "export_run", lambda run, output: calls.append((run, output)))
+    monkeypatch.setattr(training, "export_run", lambda run, output, source: calls.append((run, output)))
     monkeypatch.setattr(training, "export_random", lambda config, source, seed, output: calls.append((seed, output)))
 
     def load(path):
