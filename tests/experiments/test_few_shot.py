@@ -31,11 +31,6 @@ def test_draws_differ_by_number_seed_and_share_and_come_again():
     assert same[0] not in others
 
 
-def test_a_class_with_one_image_is_refused():
-    with pytest.raises(ProbeError, match="class number 9 has one training image"):
-        draws.draw(np.array([0, 0, 9]), 50, 1, 0)
-
-
 def test_test_labels_decide_nothing():
     generator = np.random.default_rng(0)
     labels = np.arange(40) % 2
