@@ -40,11 +40,10 @@ def run(
       options: intervals of monitoring and checkpoints.
 
     Returns:
-      What `results.json` holds: "task", "measure", "protocol", "dataset", "classes"; "models", the model first, each
-      with "path", "fingerprint", "description", "baseline", "seeds" (seed, value, interval, per_class,
-      per_class_interval, seconds and further figures), "value", "interval", "per_class"; with baselines also
-      "baseline_mean" and the model's "difference" to it; "seconds". Values are fractions, None where a class cannot be
-      measured.
+      What `results.json` holds: "task", "measure", "protocol", "dataset", "classes", "seconds"; "models", the model
+      first, each with "path", "fingerprint", "description", "baseline", "value", "interval", "per_class" and "seeds"
+      (the same of each, and more); with baselines also "baseline_mean" and the model's "difference" to it. Values are
+      fractions, None where a class cannot be measured.
 
     Raises:
       TransferError: no test image of any class, classes that differ, or images that both sets hold.
@@ -53,8 +52,6 @@ def run(
     """
     check(task)
     models = [model, *baselines]
-    for candidate in models:
-        candidate.keras_model()  # says now what is wrong with the last one
     protocol = dataclasses.asdict(task.protocol)
     sets = {side: getattr(task, side).set for side in ("train", "test")}
     context = {"task": task.name, "protocol": {**protocol, "seeds": ()}, **task.beside}

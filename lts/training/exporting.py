@@ -78,12 +78,9 @@ def export_run(
     if stage == "gan" and config.discriminator.export_statistics == "photographs":
         if source is None and "dataset" not in record:
             raise TrainingError(f"{workdir} was imported without photographs to measure statistics on: give --dataset")
-        other, _ = _network(record)  # `spot` keeps the statistics of the images that it was trained on
-        runs.restore_networks(workdir, averaged=weights == "averaged", discriminator=other)
         source = source or data.open_source(record["dataset"], record["split"], skip_broken_images=True)  # as it was
-        _measure_statistics(other, config, source, settings.seed)
+        trunk = _trunk_of_photographs(record, workdir, weights == "averaged", source)
         facts |= {"statistics": f"{source.name}, split {source.split}"}
-        trunk = other.trunk
     saved_model.export(network, output, _description(config, "trained", facts), formats, trunk)
     return step
 
@@ -129,6 +126,16 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
     network, name = _network(record)
     runs.restore_networks(workdir, **{name: network})
     return tf.function(lambda images: network(tf.cast(images, tf.float32) / 127.5 - 1)["logits"])
+
+
+def _trunk_of_photographs(
+    record: Mapping[str, Any], workdir: str | os.PathLike, averaged: bool, source: data.Source
+) -> keras.Model:
+    """The trunk of a run of stage 2 with statistics of photographs: one more, for `spot` keeps those of training."""
+    discriminator, _ = _network(record)
+    runs.restore_networks(workdir, averaged=averaged, discriminator=discriminator)
+    _measure_statistics(discriminator, record["config"], source, record["config"].stage_2.seed)
+    return discriminator.trunk
 
 
 def _measure_statistics(discriminator: Discriminator, config: Config, source: data.Source, seed: int) -> None:
