@@ -93,7 +93,7 @@ def run(
     Raises:
       ProbeError: labels are missing or do not match, or a model lacks a layer.
     """
-    check_labels(train, test)
+    check_labels(train, test, getattr(protocol, "LEAST_IMAGES", 2))
     layers = list(dict.fromkeys(layers or getattr(protocol, "layers", ()))) or list(model.layers)
     if columns:
         layers = list(columns)
@@ -192,9 +192,9 @@ def describe_run(protocol, train, test, source) -> dict[str, Any]:
     }
 
 
-def check_labels(train, test) -> None:
-    """Raises `ProbeError` unless both sources have labels, of the same classes, each with two training images and a
-    test image at least."""
+def check_labels(train, test, least: int = 2) -> None:
+    """Raises `ProbeError` unless both sources have labels, of the same classes, each with a test image and so many
+    training images at least: two where some are held out."""
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")
@@ -202,13 +202,13 @@ def check_labels(train, test) -> None:
         odd = sorted(set(train.class_names) ^ set(test.class_names))
         what = f"only on one side: {', '.join(odd[:5])}" if odd else "in another order"
         raise ProbeError(f"training and test images do not have the same classes: {what}")
-    for source, role, least in ((train, "training", 2), (test, "test", 1)):
+    for source, role, wanted in ((train, "training", least), (test, "test", 1)):
         counts = np.bincount(source.labels, minlength=len(source.class_names))
-        if counts.min() < least:
+        if counts.min() < wanted:
             name = source.class_names[int(counts.argmin())]
             images = ("no", "one")[counts.min()]
             raise ProbeError(
-                f"class {name!r} has {images} {role} image{'' if counts.min() else 's'}, and needs {least} at least: "
+                f"class {name!r} has {images} {role} image{'' if counts.min() else 's'}, and needs {wanted} at least: "
                 f"{source.name} ({source.split})"
             )
 

@@ -1,6 +1,7 @@
 """Everything that decides the result of a probe, or of fine-tuning, besides the model and the images."""
 
 import dataclasses
+from typing import ClassVar
 
 CLASSIFIERS = ("ridge", "logistic")
 POOLS = ("average", "max")
@@ -42,6 +43,8 @@ class OnlineProtocol:
 
     A field that is None does not apply to the protocol.
     """
+
+    LEAST_IMAGES: ClassVar[int] = 1  # training images of a class: none are held out
 
     name: str
     epochs: int  # passes over the training images
