@@ -29,12 +29,7 @@ def define_inputs(
     text("data_dir", None, "Where tfds keeps its data sets.", flag_values=values)
     text("train_split", train_split, "Split to train on; none: the data set's own.", flag_values=values)
     text("test_split", test_split, "Split to test on; none: the data set's own.", flag_values=values)
-    text(
-        "output",
-        None,
-        "Folder of the results; a run that is in it goes on.",
-        flag_values=values,
-    )
+    text("output", None, "Folder of the results; a run that is in it goes on.", flag_values=values)
     flags.DEFINE_bool("skip_broken_images", False, "Leave out images that cannot be read.", flag_values=values)
     flags.mark_flags_as_required(["model", "dataset", "output"], flag_values=values)
 

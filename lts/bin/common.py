@@ -122,9 +122,7 @@ def define_data_flags(required: bool = True, cache: bool = True) -> None:
     flags.DEFINE_string("data_dir", None, "where tfds keeps its data")
     flags.DEFINE_bool("skip_broken_images", False, "leave out images that cannot be read, instead of stopping")
     if cache:
-        flags.DEFINE_float(
-            "cache_gb", None, "memory for decoded images; half of what is free if not given", lower_bound=0
-        )
+        flags.DEFINE_float("cache_gb", None, "memory for decoded images; none: half of what is free", lower_bound=0)
 
 
 def open_source(dataset: str | None = None) -> Any:

@@ -34,8 +34,11 @@ def _export_run() -> None:
     common.import_tensorflow()
     from lts import training
 
-    source = common.open_source() if FLAGS.dataset else None
     statistics = FLAGS.export_statistics
+    own = training.read_record(FLAGS.workdir)["config"].discriminator.export_statistics
+    if FLAGS.dataset and (statistics or own) != "photographs":
+        raise common.UsageError("--dataset is for --export_statistics=photographs: give both, or leave it out")
+    source = common.open_source() if FLAGS.dataset else None
     step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, statistics)
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
 

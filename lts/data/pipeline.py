@@ -97,10 +97,8 @@ def shuffled_examples(
     Returns:
       Dataset of `steps * batch_size / machines` examples.
     """
-    index, own = (
-        share.input_pipeline_id,
-        batch_size // share.num_input_pipelines,
-    )  # examples of a batch that are made here
+    index = share.input_pipeline_id
+    own = batch_size // share.num_input_pipelines  # examples of a batch that are made here
 
     def at(number: tf.Tensor) -> Any:
         position = number // own * batch_size + index * own + number % own

@@ -57,6 +57,11 @@ def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
     assert again.returncode == 0
     assert "finished before" in again.stdout
 
+    done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}", "--dataset=embedded")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--dataset is for --export_statistics=photographs" in done.stderr  # not passed over in silence
+    assert not features.exists()
+
     done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}")
     assert done.returncode == 0, done.stderr
     check = (
