@@ -2,21 +2,22 @@
 
     python -m experiments.ablate --preset=small --dataset=folder:PHOTOS --output=runs/ablate --steps=1000
 
-Trains the autoencoder once and stage 2 for each variant of the table in experiments/ablations.py, exports the features,
-probes them and compares each with the base: results.json, results.md and results.png in --output. --only=base,keep_0.5
-picks some; --variant=name:field=value adds one. Choices are made with these figures, so they are of validation images,
-never of test ones. The same command goes on with a run that was stopped; runs of `lts.bin.train_autoencoder` and
-`train_gan` that lie in OUTPUT/autoencoder and OUTPUT/NAME/gan are taken as they are.
+Trains the autoencoder once and stage 2 for each variant of the table in experiments/pretraining/ablations.py, exports
+the features, probes them and compares each with the base: results.json, results.md and results.png in --output.
+--only=base,keep_0.5 picks some; --variant=name:field=value adds one. Choices are made with these figures, so they are
+of validation images, never of test ones. The same command goes on with a run that was stopped; runs of
+`lts.bin.train_autoencoder` and `train_gan` that lie in OUTPUT/autoencoder and OUTPUT/NAME/gan are taken as they are.
 """
 
 import re
 
 from absl import flags
 
-from experiments import ablations, run_flags
-from experiments.protocol import LINEAR
-from lts import files
+from experiments.pretraining import ablations
+from experiments.pretraining import flags as pretraining_flags
+from experiments.probing.protocols import LINEAR
 from lts.bin import common
+from lts.utils import files
 
 FLAGS = flags.FLAGS
 
@@ -27,15 +28,16 @@ def main() -> None:
     if "test" in named:
         raise common.UsageError(f"--validation_split must hold no test images. Received: {FLAGS.validation_split}")
     own = dict(map(ablations.parse, FLAGS.variant))
-    stage_1, base = run_flags.base()
+    stage_1, base = pretraining_flags.base()
     variants = ablations.choose(FLAGS.only, own, base, stage_1)
     files.check_folder(FLAGS.output)
     source = common.open_source()
-    from experiments import comparison_report, probe_run
-    from experiments.features import ProbeError
+    from experiments.probing import run as probe_run
+    from experiments.probing.features import ProbeError
+    from experiments.reporting import comparison as comparison_report
 
-    train = run_flags.open_labelled(FLAGS.train_split, "train")
-    validation = run_flags.open_labelled(FLAGS.validation_split, "train")
+    train = pretraining_flags.open_labelled(FLAGS.train_split, "train")
+    validation = pretraining_flags.open_labelled(FLAGS.validation_split, "train")
     probe_run.check_labels(train, validation)
     if set(train.names) & set(validation.names):
         raise ProbeError(f"--train_split={train.split} and --validation_split={validation.split} share images")
@@ -47,7 +49,7 @@ def main() -> None:
 
 def console() -> None:
     """Entry point of the command."""
-    run_flags.define("runs/ablate")
+    pretraining_flags.define("runs/ablate")
     flags.DEFINE_string("train_split", "train[:80%]", "labelled images that the probe is trained on")
     flags.DEFINE_string("validation_split", "train[80%:]", "labelled images that the figures are of")
     flags.DEFINE_list("only", [], f"variants to run beside the base; none: all of {', '.join(ablations.ABLATIONS)}")

@@ -65,7 +65,7 @@ def main() -> None:
     if kind != "folder":
         raise common.UsageError("the dataset must be folder:PATH: the files of others cannot be dropped from the cache")
     common.import_tensorflow()
-    from lts import saved_model
+    from lts.export import saved_model
 
     model = saved_model.load(FLAGS.model)
     columns = "model", "layer, pool", "batch", "bare, images/s", "extraction", "ratio, median", "single rounds"
@@ -88,11 +88,12 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
     """Times of the bare forward pass and of the extraction, for as many images."""
     import tensorflow as tf
 
-    from lts import data, extraction
+    from lts.extraction import extract as extraction
+    from lts.extraction.stream import open_stream
 
     size, number = model.image_size, FLAGS.images
     split = f"{FLAGS.split}[:{number}]"
-    names = data.open_stream(FLAGS.dataset, split).names
+    names = open_stream(FLAGS.dataset, split).names
     if len(names) != number:
         raise common.UsageError(f"split {FLAGS.split} has {len(names)} images only: give --images={len(names)}")
     forward = extraction.forward_pass(model, [FLAGS.layer], pool, "float32", size)
@@ -105,7 +106,7 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
             forward(images)[FLAGS.layer].numpy()
 
     def whole() -> None:
-        stream = data.open_stream(FLAGS.dataset, split)
+        stream = open_stream(FLAGS.dataset, split)
         extraction.extract(model, stream, output, [FLAGS.layer], pool, batch_size=FLAGS.batch_size)
 
     with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder, contextlib.redirect_stdout(io.StringIO()):

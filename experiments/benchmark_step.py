@@ -100,7 +100,7 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     """Prints two rows: the bare step and the whole loop of a stage, in turns."""
     import tensorflow as tf
 
-    from experiments import timing
+    from experiments.pretraining import timing
     from lts.training.loop import steps_done
     from lts.training.train import build_model
 

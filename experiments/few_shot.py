@@ -11,8 +11,8 @@ import dataclasses
 
 from absl import flags
 
-from experiments import probe_flags
-from experiments.protocol import CLASSIFIERS, FewShotProtocol
+from experiments.probing import flags as probe_flags
+from experiments.probing.protocols import CLASSIFIERS, FewShotProtocol
 from lts.bin import common
 
 DEFAULT = FewShotProtocol()
@@ -32,10 +32,10 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     shares = probe_flags.numbers(values, "shares", float, lambda share: 0 < share < 100)
     chosen = {name: values[name].value for name in ("draws", "classifier", "pool", "dimensions", "seed")}
     common.import_tensorflow()
-    from experiments import draws
+    from experiments.probing import few_shot as few_shot_draws
 
     protocol = dataclasses.replace(DEFAULT, shares=shares, **chosen)
-    probe_flags.run(values, probe_flags.open_inputs(values), protocol, draws.measure_shares)
+    probe_flags.run(values, probe_flags.open_inputs(values), protocol, few_shot_draws.measure_shares)
 
 
 def console() -> None:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 
 from absl import flags
 
-from experiments import probe_flags
-from experiments.protocol import FINETUNE, FinetuneProtocol
-from lts import files
+from experiments.probing import flags as probe_flags
+from experiments.probing.protocols import FINETUNE, FinetuneProtocol
 from lts.bin import common
 from lts.config import HEADS
+from lts.utils import files
 
 DEFAULT = "default"
 OVERRIDES = ("head", "train_layers", "epochs", "batch_size", "learning_rate", "weight_decay", "precision")
@@ -33,7 +33,9 @@ def define_schedule(values: flags.FlagValues) -> None:
     """Flags of models, images, head and schedule."""
     probe_flags.define_inputs(values)
     choice, integer, real = flags.DEFINE_enum, flags.DEFINE_integer, flags.DEFINE_float
-    choice("protocol", DEFAULT, list(FINETUNE), "Named protocol, see experiments/protocol.py.", flag_values=values)
+    choice(
+        "protocol", DEFAULT, list(FINETUNE), "Named protocol, see experiments/probing/protocols.py.", flag_values=values
+    )
     choice("head", None, HEADS, "fc_1 and fc_2, a linear map of conv_5, or one of its mean.", flag_values=values)
     integer("epochs", None, "Passes over the training images.", 1, flag_values=values)
     integer("batch_size", None, "Images in one training step.", 1, flag_values=values)
@@ -58,7 +60,7 @@ def run(values: flags.FlagValues, protocols: Mapping[str, FinetuneProtocol]) -> 
     if values.export:
         files.check_replaceable(values.export, "saved_model.pb")
     common.import_tensorflow()
-    from experiments import finetuning
+    from experiments.probing import finetuning
     from lts import training
 
     inputs, output = probe_flags.open_inputs(values), values.output

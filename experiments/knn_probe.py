@@ -11,8 +11,8 @@ import dataclasses
 
 from absl import flags
 
-from experiments import probe_flags
-from experiments.protocol import KnnProtocol
+from experiments.probing import flags as probe_flags
+from experiments.probing.protocols import KnnProtocol
 from lts.bin import common
 
 DEFAULT = KnnProtocol()
@@ -30,7 +30,7 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     neighbours = probe_flags.numbers(values, "neighbours", int, lambda k: k >= 1)
     chosen = {name: values[name].value for name in ("pool", "dimensions", "seed")}
     common.import_tensorflow()
-    from experiments import knn
+    from experiments.probing import knn
 
     protocol = dataclasses.replace(DEFAULT, neighbours=neighbours, **chosen)
     probe_flags.run(values, probe_flags.open_inputs(values), protocol, knn.measure)

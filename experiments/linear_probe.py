@@ -17,8 +17,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments import probe_flags
-from experiments.protocol import CLASSIFIERS, LINEAR, ONLINE
+from experiments.probing import flags as probe_flags
+from experiments.probing.protocols import CLASSIFIERS, LINEAR, ONLINE
 from lts.bin import common
 
 DEFAULT = "fast"
@@ -32,7 +32,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
     probe_flags.define(LINEAR[DEFAULT], values)
     choice, integer = flags.DEFINE_enum, flags.DEFINE_integer
-    choice("protocol", DEFAULT, list(LINEAR), "Named protocol, see experiments/protocol.py.", flag_values=values)
+    choice(
+        "protocol", DEFAULT, list(LINEAR), "Named protocol, see experiments/probing/protocols.py.", flag_values=values
+    )
     choice("classifier", None, CLASSIFIERS, "Linear classifier, if not the protocol's own.", flag_values=values)
     own = f"of {', '.join(ONLINE)}, if not the protocol's own."
     integer("epochs", None, f"Passes over the training images, {own}", 1, flag_values=values)
@@ -70,24 +72,24 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
         raise common.UsageError("--protocol=stl10_folds needs --folds=fold_indices.txt, and nothing else takes it")
     protocol = choose(values)
     common.import_tensorflow()
-    from experiments import folds, probes, projector
-    from lts import model_card
+    from experiments.probing import linear, projector, stl10_folds
+    from lts.export import model_card
 
     def finish(model, results, test) -> None:
         projector.write(model, results["layers"], test, values.output, values.projector_images, values.batch_size)
         if values.model_card:
             model_card.add_probe(values.model, results)
 
-    measure, probe_model = probes.measure, None
-    given = folds.read(values.folds) if values.folds else None
+    measure, probe_model = linear.measure, None
+    given = stl10_folds.read(values.folds) if values.folds else None
     inputs = probe_flags.open_inputs(values)
     if given:
-        protocol = dataclasses.replace(protocol, folds=folds.digest(given))
-        measure = functools.partial(folds.measure, folds.rows(given, inputs.train))
+        protocol = dataclasses.replace(protocol, folds=stl10_folds.digest(given))
+        measure = functools.partial(stl10_folds.measure, stl10_folds.rows(given, inputs.train))
     if values.protocol in ONLINE:
-        from experiments import online_probe
+        from experiments.probing import sgd_probe
 
-        probe_model = online_probe.probe_model
+        probe_model = sgd_probe.probe_model
     probe_flags.run(values, inputs, protocol, measure, finish, probe_model)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from experiments.stages import Stages, train_stage
+from experiments.pretraining.pipeline import Stages, train_stage
 from lts import config as configs
 from lts.bin import common
 
@@ -32,7 +32,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
     Returns:
       Path of the report.
     """
-    from experiments import quickstart_report
+    from experiments.reporting import quickstart as quickstart_report
     from lts import data, training
 
     output = pathlib.Path(output)
@@ -61,9 +61,11 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
 
 def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test, output: pathlib.Path) -> None:
     """As `experiments.linear_probe --protocol=ridge` does."""
-    from experiments import probe_report, probe_run, projector
-    from experiments.protocol import Protocol
-    from lts import saved_model
+    from experiments.probing import projector
+    from experiments.probing import run as probe_run
+    from experiments.probing.protocols import Protocol
+    from experiments.reporting import probe as probe_report
+    from lts.export import saved_model
 
     model, *others = (saved_model.load(path) for path in (features, *baselines))
     results = probe_run.run(model, others, train, test, (), Protocol(), output, batch_size=100)

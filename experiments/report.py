@@ -1,4 +1,4 @@
-"""Tables from results files, beside the published figures (experiments/published.json).
+"""Tables from results files, beside the published figures (experiments/results/published.json).
 
     python -m experiments.report RESULTS...
     python -m experiments.report RESULTS... --readme=README.md
@@ -18,10 +18,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import report_tables, result_files
-from experiments.result_files import KINDS, ReportError, Results
-from lts import files
+from experiments.reporting import results as result_files
+from experiments.reporting import tables
+from experiments.reporting.results import KINDS, ReportError, Results
 from lts.bin import common
+from lts.utils import files
 
 FLAGS = flags.FLAGS
 OPENING = "<!-- table: "
@@ -36,11 +37,11 @@ def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
       published: from `result_files.published`.
     """
     parts = []
-    for group in report_tables.groups(results):
-        parts += [f"{report_tables.title(group)}:", report_tables.markdown(report_tables.table(group))]
+    for group in tables.groups(results):
+        parts += [f"{tables.title(group)}:", tables.markdown(tables.table(group))]
     for figures in published.values():
-        rows = report_tables.published_table(figures, results)
-        parts += [f"{figures['title']} (source: {figures['source']}):", report_tables.markdown(rows)]
+        rows = tables.published_table(figures, results)
+        parts += [f"{figures['title']} (source: {figures['source']}):", tables.markdown(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,7 +65,7 @@ def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) ->
         opening, mark, _, closing = match.groups()
         rows, chosen = _marked_table(mark.split(), results, published)
         shown.update(each.name for each in chosen)
-        return f"{opening}\n{report_tables.markdown(rows)}\n\n{closing}"
+        return f"{opening}\n{tables.markdown(rows)}\n\n{closing}"
 
     filled, count = TABLE.subn(replace, page)
     begun = page.count(OPENING)
@@ -78,12 +79,12 @@ def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) ->
 
 def _marked_table(
     mark: Sequence[str], results: Sequence[Results], published: Mapping[str, Any]
-) -> tuple[report_tables.Rows, list[Results]]:
+) -> tuple[tables.Rows, list[Results]]:
     """The table that a mark asks for, and the results in it."""
     kind, *names = mark or [""]
     if kind in published and not names:
-        chosen = [each for each in results if report_tables.belongs(each, published[kind])]
-        return report_tables.published_table(published[kind], chosen), chosen
+        chosen = [each for each in results if tables.belongs(each, published[kind])]
+        return tables.published_table(published[kind], chosen), chosen
     if kind not in KINDS:
         known = ", ".join((*KINDS, *published))
         raise ReportError(f"there is no table '{' '.join(mark)}'; known: {known} (published ones take no files)")
@@ -94,14 +95,14 @@ def _marked_table(
     if not by_name:
         raise ReportError(f"table '{kind}' needs results of its kind: give a file")
     chosen = [by_name[name] for name in names or by_name]
-    return report_tables.table(chosen), chosen
+    return tables.table(chosen), chosen
 
 
 def main(paths: Sequence[str]) -> None:
     """Files to tables."""
     if not paths:
         raise common.UsageError("give results files: python -m experiments.report RESULTS...")
-    results = [result_files.load(path) for path in paths]
+    results = [result_files.load(path) for path in paths if pathlib.Path(path).name != result_files.PUBLISHED.name]
     twice = [each.name for index, each in enumerate(results) if each.name in [other.name for other in results[:index]]]
     if twice and FLAGS.readme is not None:
         raise common.UsageError(f"two results files are named {twice[0]}.json: a mark could mean either")

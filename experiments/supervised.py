@@ -8,7 +8,7 @@ As `experiments.finetune` with all layers trained: the same networks, head, sche
 from absl import flags
 
 from experiments import finetune
-from experiments.protocol import SUPERVISED
+from experiments.probing.protocols import SUPERVISED
 from lts.bin import common
 
 

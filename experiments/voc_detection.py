@@ -13,18 +13,20 @@ from typing import Any
 
 from absl import flags
 
-from experiments.voc import transfer_flags
-from experiments.voc.proposals import MAX_BOXES
+from experiments.voc import flags as voc_flags
+from experiments.voc.detection.proposals import MAX_BOXES
+from experiments.voc.detection.selective_search import MODES
 from experiments.voc.protocols import DETECTION
-from experiments.voc.selective_search import MODES
 from lts.bin import common
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    transfer_flags.define(DETECTION, "trainval", "test", values)
+    voc_flags.define(DETECTION, "trainval", "test", values)
     text = flags.DEFINE_string
-    text("proposals", None, ".npz of boxes by image id, see experiments/voc/proposals.py.", flag_values=values)
+    text(
+        "proposals", None, ".npz of boxes by image id, see experiments/voc/detection/proposals.py.", flag_values=values
+    )
     text("proposal_cache", None, "What was searched for; none: OUTPUT/proposals.", flag_values=values)
     flags.DEFINE_enum("proposal_mode", "fast", MODES, "Of selective search.", flag_values=values)
     flags.DEFINE_integer("max_proposals", MAX_BOXES, "Of one image (Fast R-CNN).", 1, flag_values=values)
@@ -33,22 +35,22 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Flags to one call of `transfer_flags.run`."""
     if not values.proposals:
-        from experiments.voc import selective_search
+        from experiments.voc.detection import selective_search
 
         selective_search.import_opencv()  # says what is missing before anything is read
 
-    def make(inputs: transfer_flags.Inputs, protocol: Any) -> Any:
-        from experiments.voc.detection_task import DetectionTask
+    def make(inputs: voc_flags.Inputs, protocol: Any) -> Any:
+        from experiments.voc.detection.task import DetectionTask
 
         found = (_proposals(values, images.set) for images in (inputs.train, inputs.test))
         return DetectionTask(inputs.train, inputs.test, protocol, *found)
 
-    transfer_flags.run(values, DETECTION, "detection", make)
+    voc_flags.run(values, DETECTION, "detection", make)
 
 
 def _proposals(values: flags.FlagValues, opened: Any) -> tuple:
     """Of the images of a set: from --proposals, or searched for."""
-    from experiments.voc import proposals
+    from experiments.voc.detection import proposals
 
     if values.proposals:
         found = proposals.read_proposals(values.proposals, opened.ids, opened.sizes, values.max_proposals)

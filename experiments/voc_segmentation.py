@@ -9,25 +9,25 @@ runs lie below it in training/, with checkpoints and TensorBoard. A run that was
 
 from absl import flags
 
-from experiments.voc import transfer_flags
+from experiments.voc import flags as voc_flags
 from experiments.voc.protocols import SEGMENTATION
 from lts.bin import common
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    transfer_flags.define(SEGMENTATION, "train", "val", values)
+    voc_flags.define(SEGMENTATION, "train", "val", values)
 
 
 def main(values: flags.FlagValues = flags.FLAGS) -> None:
     """Flags to files."""
 
-    def make(inputs: transfer_flags.Inputs, protocol):
+    def make(inputs: voc_flags.Inputs, protocol):
         from experiments.voc.segmentation import Segmentation
 
         return Segmentation(inputs.train, inputs.test, protocol)
 
-    transfer_flags.run(values, SEGMENTATION, "segmentation", make)
+    voc_flags.run(values, SEGMENTATION, "segmentation", make)
 
 
 def console() -> None:

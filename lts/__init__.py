@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def load(path):
-    """Loads an exported model; `lts.saved_model.load` with a short name (TensorFlow is imported here, not before)."""
-    from lts import saved_model
+    """Loads an exported model: `lts.export.saved_model.load`. TensorFlow is imported here, not before."""
+    from lts.export import saved_model
 
     return saved_model.load(path)

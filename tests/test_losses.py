@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from lts import losses
-from tests import oracles
+from tests.fixtures import oracles
 
 
 def images(seed: int) -> np.ndarray:

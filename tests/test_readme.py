@@ -15,9 +15,11 @@ import tensorflow as tf
 from PIL import Image
 
 import lts
-from lts import data, extraction, saved_model
 from lts.config import ImageConfig
-from tests.test_saved_model import make
+from lts.export import saved_model
+from lts.extraction import extract as extraction
+from lts.extraction.stream import open_stream
+from tests.export.test_saved_model import make
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 RECIPES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -78,7 +80,7 @@ def test_with_lts(folder):
 def test_features_are_read_back(folder, suffix, monkeypatch):
     """Each format by README's lines: the features of the export itself."""
     pytest.importorskip("pyarrow", reason="of the extras parquet and test")
-    model, stream = lts.load(folder / "runs" / "features"), data.open_stream(f"folder:{folder / 'PHOTOS'}")
+    model, stream = lts.load(folder / "runs" / "features"), open_stream(f"folder:{folder / 'PHOTOS'}")
     extraction.extract(model, stream, folder / f"X.{suffix}")
     monkeypatch.chdir(folder)
     found = {"json": json, "np": np, "pathlib": pathlib, "pyarrow": importlib.import_module("pyarrow"), "tf": tf}
@@ -94,4 +96,4 @@ def test_features_are_read_back(folder, suffix, monkeypatch):
 def test_lts_cannot_be_imported_there(folder):
     """That the two recipes above prove something."""
     with pytest.raises(AssertionError, match="ModuleNotFoundError"):
-        run(folder, "import lts.saved_model", WITHOUT_LTS)
+        run(folder, "import lts.export.saved_model", WITHOUT_LTS)

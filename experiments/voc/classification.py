@@ -12,8 +12,8 @@ from experiments.voc.drawing import draw_scores, enlarge, montage
 from experiments.voc.protocols import ClassificationProtocol, ProtocolError
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
 from lts.config import discriminator_grid
-from lts.progress import Progress
-from lts.saved_model import LoadedModel
+from lts.export.saved_model import LoadedModel
+from lts.utils.progress import Progress
 
 TEST_BATCH = 8  # images of ten crops; speed alone
 

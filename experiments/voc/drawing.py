@@ -1,4 +1,4 @@
-"""Pictures of boxes and masks for people. Pure functions to uint8 arrays; boxes: see `experiments.voc.records`."""
+"""Pictures of boxes and masks for people. Pure functions to uint8 arrays; boxes: see `experiments.voc.data.records`."""
 
 from collections.abc import Sequence
 

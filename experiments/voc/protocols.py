@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from lts.config import setting
-from lts.errors import UserError
+from lts.utils.errors import UserError
 
 CHOICES = {
     "optimizer": ("adam", "sgd"),

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.voc import crops, metrics, upsampling
+from experiments.voc.data.images import open_masks
 from experiments.voc.drawing import OPACITY, draw_mask, enlarge, montage, voc_palette
-from experiments.voc.images import open_masks
 from experiments.voc.protocols import ProtocolError, SegmentationProtocol
 from experiments.voc.transfer import Evaluation, TransferError, TransferModel, VocTask
 from lts.config import DiscriminatorConfig, discriminator_grid
-from lts.progress import Progress
-from lts.saved_model import LoadedModel
+from lts.export.saved_model import LoadedModel
+from lts.utils.progress import Progress
 
 
 class FCNHead(keras.Model):

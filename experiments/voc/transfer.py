@@ -11,15 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.optimizers import MomentumSGD
-from experiments.voc.images import Images
+from experiments.probing.optimizers import MomentumSGD
+from experiments.voc.data.images import Images
 from experiments.voc.protocols import VocProtocol
-from lts import data, provenance, training
+from lts import data, training
 from lts.config import Config, StageConfig
-from lts.errors import UserError
-from lts.saved_model import LoadedModel
+from lts.export.saved_model import LoadedModel
 from lts.training import optimizers
 from lts.training import workdir as runs
+from lts.utils import provenance
+from lts.utils.errors import UserError
 
 BIAS_RATE = 2.0  # of sgd (Fast R-CNN; FCN)
 PICTURES = 6  # rows of TensorBoard's picture strip

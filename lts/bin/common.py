@@ -12,8 +12,8 @@ from typing import Any
 from absl import app, flags, logging
 
 from lts import config as configs
-from lts.errors import UserError, first_line
-from lts.options import Options
+from lts.config.options import Options
+from lts.utils.errors import UserError, first_line
 
 FLAGS = flags.FLAGS
 

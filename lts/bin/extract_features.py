@@ -3,15 +3,15 @@
 python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --pool=avg --output=X.npz
 python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --layer=conv_5,conv_3 --output=X.npz
 
-The same command goes on where it was stopped. `lts.feature_files` says what is in the file.
+The same command goes on where it was stopped. `lts.extraction.feature_files` says what is in the file.
 """
 
 import time
 
 from absl import flags
 
-from lts import feature_files
 from lts.bin import common
+from lts.extraction import feature_files
 
 FLAGS = flags.FLAGS
 
@@ -23,10 +23,12 @@ def main() -> int:
         raise common.UsageError(f"layer must be names of layers, each once. Received: {','.join(layers)}")
     feature_files.check_format(FLAGS.output)
     common.import_tensorflow()
-    from lts import data, extraction, saved_model
+    from lts.export import saved_model
+    from lts.extraction import extract as extraction
+    from lts.extraction.stream import open_stream
 
     model = saved_model.load(FLAGS.model)
-    stream = data.open_stream(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir)
+    stream = open_stream(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir)
     print(
         f"{stream.name}, split {stream.split}: {len(stream.names)} images, {len(stream.class_names)} classes",
         flush=True,

@@ -20,9 +20,9 @@ def main() -> None:
     """Flags to configuration to one import."""
     config = configs.preset(FLAGS.preset or "release", **common.overrides(*SECTIONS))
     common.import_tensorflow()
-    from lts import training
+    from lts.release.importing import import_checkpoint
 
-    report = training.import_checkpoint(config, FLAGS.checkpoint, FLAGS.output, FLAGS.weights, FLAGS.stage)
+    report = import_checkpoint(config, FLAGS.checkpoint, FLAGS.output, FLAGS.weights, FLAGS.stage)
     print(report)
     print(f"{FLAGS.output} goes on with train_{report.stage}")
 

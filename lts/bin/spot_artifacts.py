@@ -40,7 +40,8 @@ def _spot() -> None:
             f"--output={FLAGS.output} lies in --images: its overlays would be spotted the next time"
         )
     common.import_tensorflow()
-    from lts import saved_model, spotting
+    from lts import spotting
+    from lts.export import saved_model
 
     model, source = saved_model.load(FLAGS.model), common.open_source(f"folder:{FLAGS.images}")
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
@@ -55,7 +56,8 @@ def _evaluate() -> None:
     if FLAGS.dataset is None:
         raise common.UsageError("--evaluate needs --dataset, and --split where the run was trained on a part of it")
     common.import_tensorflow()
-    from lts import saved_model, spotting
+    from lts import spotting
+    from lts.export import saved_model
 
     model = saved_model.load(FLAGS.model)
     damager = spotting.Damager(FLAGS.evaluate, FLAGS.keep_probability)

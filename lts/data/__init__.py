@@ -3,16 +3,13 @@
 from lts.data.pipeline import as_bytes, in_order, shuffled_examples, test_batches, training_batches
 from lts.data.sources import Source, open_source
 from lts.data.store import DataError
-from lts.data.stream import Stream, open_stream
 
 __all__ = [
     "DataError",
     "Source",
-    "Stream",
     "as_bytes",
     "in_order",
     "open_source",
-    "open_stream",
     "shuffled_examples",
     "test_batches",
     "training_batches",

@@ -24,7 +24,7 @@ from lts.data.store import (
     open_store,
 )
 from lts.data.tfds_set import list_tfds
-from lts.errors import first_line
+from lts.utils.errors import first_line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tqdm
 from PIL import Image, UnidentifiedImageError
 
-from lts.errors import UserError, first_line
+from lts.utils.errors import UserError, first_line
 
 ALIGNMENT = 64  # bytes: TensorFlow kernels want their buffers aligned
 CHUNK = 256  # encoded images in flight while a dataset is opened

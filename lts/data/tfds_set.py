@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from lts.data.splits import resolve
 from lts.data.store import LABELLED, DataError, Listing
-from lts.errors import first_line
+from lts.utils.errors import first_line
 
 DEFAULT_SPLITS = {  # by purpose, the first one that the set has; `tfds:stl10` is the release's data
     "pretrain": ("unlabelled", "train"),

@@ -5,12 +5,12 @@ import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import common
+from lts.models import base
 from lts.networks.autoencoder import Decoder, Encoder
 
 
 @keras.saving.register_keras_serializable("lts")
-class Autoencoder(common.SingleLoss):
+class Autoencoder(base.SingleLoss):
     """{E, D} and its loss: 30 * mean squared error + L2 (release).
 
     Args:
@@ -41,7 +41,7 @@ class Autoencoder(common.SingleLoss):
 
     def decayed_weights(self) -> list:
         """All kernels and the last layer's biases (release)."""
-        return [*common.kernels(self.encoder), *common.kernels(self.decoder), self.decoder.to_image.bias]
+        return [*base.kernels(self.encoder), *base.kernels(self.decoder), self.decoder.to_image.bias]
 
     def compute_losses(self, images, training=True) -> dict:
         """Scalar losses of a batch: `reconstruction`, `l2` and their sum `loss`."""

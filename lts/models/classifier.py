@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import common
+from lts.models import base
 from lts.networks.autoencoder import batch_norm_options
 from lts.networks.discriminator import TrunkClassifier
 
@@ -13,7 +13,7 @@ TURNS = 4  # by 0, 90, 180 and 270 degrees
 
 
 @keras.saving.register_keras_serializable("lts")
-class Classifier(common.SingleLoss):
+class Classifier(base.SingleLoss):
     """Softmax cross entropy + L2 on the trunk with a head, by default the discriminator's fc_1 and fc_2 (ours).
 
     With `turns` the task is rotation prediction: every image of a batch is shown
@@ -73,7 +73,7 @@ class Classifier(common.SingleLoss):
         logits = self.network(images, training=training, dropout=dropout)["logits"]
         terms = {
             "classification": losses.classification(logits, labels),
-            "l2": losses.l2(common.kernels(self.network), self.config.loss.weight_decay),
+            "l2": losses.l2(base.kernels(self.network), self.config.loss.weight_decay),
         }
         right = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
         return {"loss": tf.add_n(list(terms.values())), **terms, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
@@ -87,9 +87,7 @@ class Classifier(common.SingleLoss):
             return None
         settings, disc = self.config.stage_2, self.config.discriminator
         seed = tf.stack([settings.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
-        numbers = common.local_rows(
-            lambda shape: tf.random.stateless_uniform(shape, seed), [count, 1, 1, disc.fc_width]
-        )
+        numbers = base.local_rows(lambda shape: tf.random.stateless_uniform(shape, seed), [count, 1, 1, disc.fc_width])
         return tf.cast(numbers < disc.dropout_keep, tf.float32)
 
     def pictures(self, batch) -> dict:
@@ -105,7 +103,7 @@ class Classifier(common.SingleLoss):
     def histograms(self, batch) -> dict:
         """Name to tensor: weights, their gradients on a batch, and activations in training mode."""
         images, _ = self.examples(batch)
-        with common.leaving_no_trace(self):
+        with base.leaving_no_trace(self):
             activations = self.network(images, training=True)
         return {**super().histograms(batch), **{f"activations/{name}": value for name, value in activations.items()}}
 

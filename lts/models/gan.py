@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import common
+from lts.models import base
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_options
-from lts.networks.damage import damage_features, draw_keep_mask
+from lts.networks.corruption import damage_features, draw_keep_mask
 from lts.networks.discriminator import Discriminator
 from lts.networks.layers import upsample_nearest
 from lts.networks.repair import RepairNetwork
@@ -46,7 +46,7 @@ class DamageRepairGAN(keras.Model):
         options = batch_norm_options(auto)
         self.discriminator = Discriminator(config.discriminator, config.mask_grid, dtype=dtype, **options)
         unused = () if self.repair else ("repair_gradient_norm",)
-        self.means = common.RunningMeans([name for name in self.METRICS if name not in unused])
+        self.means = base.RunningMeans([name for name in self.METRICS if name not in unused])
 
     def build(self, input_shape):
         grid = self.config.mask_grid
@@ -71,7 +71,7 @@ class DamageRepairGAN(keras.Model):
     def decayed_weights(self) -> list:
         """What the L2 term sums, trainable or frozen alike: all kernels and the decoder's last biases (release)."""
         networks = [self.encoder, self.decoder, *([self.repair] if self.repair else []), self.discriminator]
-        return [*(kernel for net in networks for kernel in common.kernels(net)), self.decoder.to_image.bias]
+        return [*(kernel for net in networks for kernel in base.kernels(net)), self.decoder.to_image.bias]
 
     def draw(self, step, batch_size: int):
         """The step's random numbers, a function of (seed, step, position in the global batch).
@@ -89,8 +89,8 @@ class DamageRepairGAN(keras.Model):
             return lambda shape: tf.random.stateless_uniform(shape, seed)
 
         grid, units = self.config.mask_grid, self.config.discriminator.fc_width
-        cells = common.local_rows(uniform(0), [batch_size, grid, grid, 1])
-        hidden = common.local_rows(uniform(1), [2, batch_size, units], axis=1)
+        cells = base.local_rows(uniform(0), [batch_size, grid, grid, 1])
+        hidden = base.local_rows(uniform(1), [2, batch_size, units], axis=1)
         dropout = tf.cast(hidden < self.config.discriminator.dropout_keep, tf.float32)
         return (
             draw_keep_mask(cells, self.config.damage.keep_probability),
@@ -141,7 +141,7 @@ class DamageRepairGAN(keras.Model):
         mask = losses.mask_prediction(out["mask_logits"], labels, config.mask_weight)
         kept = upsample_nearest(keep, images.shape[1] // keep.shape[1])
         pixels = {"kept": kept, "all": tf.ones_like(kept), "dropped": 1 - kept}[config.reconstruct]
-        count = common.replica_mean(tf.reduce_sum(pixels))  # of the global batch
+        count = base.replica_mean(tf.reduce_sum(pixels))  # of the global batch
         rebuilt = losses.masked_reconstruction(out["repaired"], images, pixels, config.reconstruction_weight, count)
         decay = losses.l2(self.decayed_weights(), config.weight_decay)
         if config.generator_loss == "release":
@@ -169,7 +169,7 @@ class DamageRepairGAN(keras.Model):
         with tf.GradientTape(persistent=True) as tape:
             out = self.forward(images, keep, dropout)
             terms = self.compute_losses(images, keep, out)
-            disc_share, gen_share = (common.replica_share(terms[name]) for name in ("disc_total", "gen_total"))
+            disc_share, gen_share = (base.replica_share(terms[name]) for name in ("disc_total", "gen_total"))
         d_gradients = tape.gradient(disc_share, [v.value for v in self.discriminator.trainable_variables])
         g_gradients = []
         if self.repair:
@@ -184,13 +184,13 @@ class DamageRepairGAN(keras.Model):
     def apply_step(self, images, keep, dropout):
         """`train_step` with the random numbers given: keep [B, h, w, 1] and dropout [2B, 1, 1, fc_width]."""
         terms, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
-        values = common.replica_means({**terms, **_accuracies(out, keep)})
-        with tf.control_dependencies([*common.checks(values), *d_gradients, *g_gradients]):
+        values = base.replica_means({**terms, **_accuracies(out, keep)})
+        with tf.control_dependencies([*base.checks(values), *d_gradients, *g_gradients]):
             self.optimizer.apply(d_gradients, self.discriminator.trainable_variables)
-            values["disc_gradient_norm"] = common.gradient_norm(self.optimizer)
+            values["disc_gradient_norm"] = base.gradient_norm(self.optimizer)
             if self.repair:
                 self.g_optimizer.apply(g_gradients, self.repair.trainable_variables)
-                values["repair_gradient_norm"] = common.gradient_norm(self.g_optimizer)
+                values["repair_gradient_norm"] = base.gradient_norm(self.g_optimizer)
         return self.means.update(values)
 
     def pictures(self, images) -> dict:
@@ -225,12 +225,12 @@ class DamageRepairGAN(keras.Model):
         The activations are the discriminator's on [reconstructions; repaired images], in training mode.
         """
         keep, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
-        with common.leaving_no_trace(self):
+        with base.leaving_no_trace(self):
             _, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
         players = [*self.discriminator.trainable_variables, *(self.repair.trainable_variables if self.repair else ())]
         activations = {name: value for name, value in out.items() if name not in ("reconstruction", "repaired")}
         return {
-            **common.with_gradients(self, players, [*d_gradients, *g_gradients]),
+            **base.with_gradients(self, players, [*d_gradients, *g_gradients]),
             **{f"activations/{name}": value for name, value in activations.items()},
         }
 

@@ -3,6 +3,6 @@
 from lts.spotting.damage import Damager
 from lts.spotting.evaluation import evaluate
 from lts.spotting.evaluation_report import summary
-from lts.spotting.run import Score, SpottingError, spot_images
+from lts.spotting.spot import Score, SpottingError, spot_images
 
 __all__ = ["Damager", "Score", "SpottingError", "evaluate", "spot_images", "summary"]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from lts import data
 from lts.config import Config
 from lts.models.gan import DamageRepairGAN
-from lts.networks.damage import draw_keep_mask
+from lts.networks.corruption import draw_keep_mask
 from lts.training import imported
 from lts.training import workdir as runs
 from lts.training.workdir import TrainingError

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from lts import data, files
-from lts.errors import UserError
-from lts.progress import Progress
+from lts import data
 from lts.spotting import evaluation_report
 from lts.spotting.curves import Counts, Ranking, intervals
 from lts.spotting.damage import Damager
-from lts.spotting.facts import describe_model, describe_source, may_meet, versions
+from lts.spotting.metadata import describe_model, describe_source, may_meet, versions
+from lts.utils import files
+from lts.utils.errors import UserError
+from lts.utils.progress import Progress
 
 BATCH_SIZE = 64
 EXAMPLES = 8  # images that are shown
@@ -48,7 +49,7 @@ def evaluate(
     """Measures an export on images of `source` and writes the output folder, whole or not at all.
 
     Args:
-      model: from `lts.saved_model.load`.
+      model: from `lts.export.saved_model.load`.
       damager: the run that damages.
       source: images that the run was not trained on.
       output: folder to write; an earlier output is replaced.

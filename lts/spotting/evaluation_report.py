@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lts.html_report import Report
-from lts.overlay import overlay
+from lts.visualization.html import Report
+from lts.visualization.overlay import overlay
 
 TITLE = "How well artifacts are spotted"
 MAIN = {"color": "C0", "linewidth": 2}

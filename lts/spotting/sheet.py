@@ -5,8 +5,8 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lts import html_report
-from lts.overlay import css_gradient
+from lts.visualization import html as html_report
+from lts.visualization.overlay import css_gradient
 
 STYLE = f"""
 body {{ max-width: 100rem; }}
@@ -29,7 +29,7 @@ def render(facts: Mapping[str, Any], scores: Sequence) -> str:
 
     Args:
       facts: "model", "images" and "view", as in scores.json.
-      scores: in the order of the page; `lts.spotting.run.Score`.
+      scores: in the order of the page; `lts.spotting.spot.Score`.
     """
     images, view = facts["images"], facts["view"]
     title = f"Artifacts in {images['dataset']}"

@@ -1,9 +1,8 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
-from lts.models.common import SingleLoss
-from lts.options import Options
-from lts.training.exporting import export_random, export_run, load_classifier
-from lts.training.importing import import_checkpoint
+from lts.config.options import Options
+from lts.models.base import SingleLoss
+from lts.training.export import export_random, export_run, load_classifier
 from lts.training.optimizers import ReleaseAdam, linear_decay
 from lts.training.strategy import build_strategy
 from lts.training.task import Result, Task, run
@@ -20,7 +19,6 @@ __all__ = [
     "build_strategy",
     "export_random",
     "export_run",
-    "import_checkpoint",
     "linear_decay",
     "load_classifier",
     "read_record",

@@ -10,11 +10,11 @@ from signal import SIGTERM
 import keras
 import tensorflow as tf
 
-from lts.options import Options
-from lts.stopping import stop_on_signals
+from lts.config.options import Options
 from lts.training.monitor import Monitor
 from lts.training.strategy import MachineLostError, Machines
 from lts.training.workdir import Checkpoints, TrainingError
+from lts.utils.signals import stop_on_signals
 
 SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
 

@@ -13,9 +13,9 @@ import tensorflow as tf
 import tqdm
 from tensorboard.plugins.hparams import api as hparams
 
-from lts import files
 from lts.config import SECTIONS, Config, fields_of
-from lts.training.pictures import weights_montage
+from lts.utils import files
+from lts.visualization.montage import weights_montage
 
 SHOWN = 7  # numbers on a progress line
 HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger ones are sampled: TensorBoard needs 240 bytes an entry

@@ -11,7 +11,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from lts.errors import UserError, first_line
+from lts.utils.errors import UserError, first_line
 
 
 class StrategyError(UserError):

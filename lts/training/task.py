@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from lts.config import ConfigError, StageConfig
-from lts.options import Options
+from lts.config.options import Options
 from lts.training import imported
 from lts.training import workdir as runs
 from lts.training.loop import Loop, steps_done

@@ -5,20 +5,21 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from lts import data, provenance
+from lts import data
 from lts.config import Config, StageConfig, differences
+from lts.config.options import Options
+from lts.export.saved_model import LoadedModel
 from lts.models.autoencoder import Autoencoder
 from lts.models.classifier import TURNS, Classifier
 from lts.models.gan import DamageRepairGAN
-from lts.networks.naming import variables_by_path
-from lts.options import Options
-from lts.saved_model import LoadedModel
+from lts.networks.variables import variables_by_path
 from lts.training import imported, task
 from lts.training import workdir as runs
 from lts.training.loop import steps_done
 from lts.training.optimizers import build_optimizer
 from lts.training.task import Result, Task
 from lts.training.workdir import TrainingError
+from lts.utils import provenance
 
 PICTURES = 8  # images in the picture strip
 SECTION = {  # of the configuration, by stage

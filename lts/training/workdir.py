@@ -22,10 +22,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts import files
 from lts.config import Config, differences
-from lts.errors import UserError, first_line
-from lts.networks.naming import variables_by_path
+from lts.networks.variables import variables_by_path
+from lts.utils import files
+from lts.utils.errors import UserError, first_line
 
 NETWORKS = ("image.image_size", "autoencoder.", "discriminator.")  # of the configuration: what networks there are
 

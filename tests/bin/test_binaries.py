@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.training.runs import BASE, TINY, assert_same, make_photos, newest, run, start
+from tests.fixtures.runs import BASE, TINY, assert_same, make_photos, newest, run, start
 
 
 @pytest.fixture(scope="module")

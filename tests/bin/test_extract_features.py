@@ -12,10 +12,11 @@ import time
 import numpy as np
 import pytest
 
-from lts import data, saved_model
-from tests.test_extraction import break_photo, save_photo
-from tests.test_saved_model import make
-from tests.training.runs import run, start
+from lts import data
+from lts.export import saved_model
+from tests.export.test_saved_model import make
+from tests.extraction.test_extract import break_photo, save_photo
+from tests.fixtures.runs import run, start
 
 MODULE = "lts.bin.extract_features"
 

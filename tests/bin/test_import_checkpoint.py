@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from lts.training.workdir import read_newest
-from tests.training import release
-from tests.training.runs import make_photos, newest, run
+from tests.fixtures import release
+from tests.fixtures.runs import make_photos, newest, run
 
 IMPORT = "lts.bin.import_checkpoint"
 NETWORKS = tuple(f"--{name}={value}" for name, value in release.NETWORKS.items())

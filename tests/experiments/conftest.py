@@ -2,21 +2,22 @@
 
 import pytest
 
-from lts import data, saved_model
-from tests.experiments import stand_ins
-from tests.test_saved_model import make
+from lts import data
+from lts.export import saved_model
+from tests.export.test_saved_model import make
+from tests.fixtures import probing
 
 
 @pytest.fixture
 def stand_in_world(monkeypatch):
-    """Loaded models by path and sources by purpose, in place of lts.saved_model and lts.data."""
-    models = {f"runs/{name}": stand_ins.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
+    """Loaded models by path and sources by purpose, in place of lts.export.saved_model and lts.data."""
+    models = {f"runs/{name}": probing.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
     for name in ("a", "b"):
         models[f"runs/{name}"].description["weights"] = "random"
-    sources = {"train": stand_ins.source("train"), "test": stand_ins.source("test", 10)}
+    sources = {"train": probing.source("train"), "test": probing.source("test", 10)}
     monkeypatch.setattr(saved_model, "load", models.__getitem__)
     monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False)
-    monkeypatch.setattr(data, "test_batches", stand_ins.batches, raising=False)
+    monkeypatch.setattr(data, "test_batches", probing.batches, raising=False)
     return {"models": models, "sources": sources}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.training import runs
+from tests.fixtures import runs
 
 SMALL = (
     *("--preset=tiny", "--batch_size=4", "--stage_1=batch_size=4", *runs.TINY),

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments import draws, few_shot, probes
-from experiments.features import ProbeError
-from experiments.protocol import FewShotProtocol
-from tests.experiments import probe_binaries, stand_ins
+from experiments import few_shot
+from experiments.probing import few_shot as few_shot_draws
+from experiments.probing import linear
+from experiments.probing.features import ProbeError
+from experiments.probing.protocols import FewShotProtocol
+from tests.fixtures import probe_binaries, probing
 
 BINARY = "few_shot"
 
@@ -18,15 +20,15 @@ BINARY = "few_shot"
 )
 def test_a_draw_takes_its_share_of_each_class_and_at_least_two(share, expected):
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [200, 100, 10]))
-    rows = draws.draw(labels, share, seed=1, number=0)
+    rows = few_shot_draws.draw(labels, share, seed=1, number=0)
     assert np.bincount(labels[rows]).tolist() == expected
     assert (np.diff(rows) > 0).all()
 
 
 def test_draws_differ_by_number_seed_and_share_and_come_again():
     labels = np.arange(1000) % 10
-    same = [draws.draw(labels, 5, 1, 0).tolist() for _ in range(2)]
-    others = [draws.draw(labels, *which).tolist() for which in ((5, 1, 1), (5, 2, 0), (6, 1, 0))]
+    same = [few_shot_draws.draw(labels, 5, 1, 0).tolist() for _ in range(2)]
+    others = [few_shot_draws.draw(labels, *which).tolist() for which in ((5, 1, 1), (5, 2, 0), (6, 1, 0))]
     assert same[0] == same[1]
     assert same[0] not in others
 
@@ -36,7 +38,7 @@ def test_test_labels_decide_nothing():
     labels = np.arange(40) % 2
     train, test = (generator.normal(size=(40, 30)) + 0.3 * labels[:, None] for _ in range(2))
     right, wrong = (
-        draws.few_shot_probe(train, labels, test, truth, FewShotProtocol()) for truth in (labels, 1 - labels)
+        few_shot_draws.few_shot_probe(train, labels, test, truth, FewShotProtocol()) for truth in (labels, 1 - labels)
     )
     assert right.regularisation == wrong.regularisation
     np.testing.assert_array_equal(right.correct, ~wrong.correct)
@@ -46,7 +48,7 @@ def test_more_labels_help():
     generator = np.random.default_rng(0)
     centres, labels = generator.normal(size=(4, 50)), np.arange(400) % 4
     train, test = (0.25 * centres[labels] + generator.normal(size=(400, 50)) for _ in range(2))
-    records = draws.measure_shares(train, labels, test, labels, FewShotProtocol(shares=(2.0, 10.0, 60.0)))
+    records = few_shot_draws.measure_shares(train, labels, test, labels, FewShotProtocol(shares=(2.0, 10.0, 60.0)))
     assert list(records) == ["2 %", "10 %", "60 %"]
     assert [record["images"] for record in records.values()] == [8, 40, 240]
     accuracies = [record["accuracy"] for record in records.values()]
@@ -56,7 +58,7 @@ def test_more_labels_help():
 
 def test_the_interval_over_draws_covers_the_truth_about_95_times_of_100():
     generator = np.random.default_rng(1)
-    intervals = [probes.draws_interval(generator.normal(0.6, 0.03, 5), FewShotProtocol()) for _ in range(1000)]
+    intervals = [linear.draws_interval(generator.normal(0.6, 0.03, 5), FewShotProtocol()) for _ in range(1000)]
     assert 0.93 <= np.mean([low <= 0.6 <= high for low, high in intervals]) <= 0.97
 
 
@@ -72,7 +74,7 @@ def test_results_of_the_binary(stand_in_world, tmp_path):
         paired = mine - np.mean(others, axis=0)
         difference = results["difference"][layer]["50 %"]
         assert difference["accuracy"] == pytest.approx(paired.mean())
-        assert difference["interval"] == pytest.approx(probes.draws_interval(paired, FewShotProtocol()))
+        assert difference["interval"] == pytest.approx(linear.draws_interval(paired, FewShotProtocol()))
         assert results["baseline_mean"][layer]["50 %"]["accuracy"] == pytest.approx(np.mean(others))
     table = (tmp_path / "results.md").read_text()
     assert table.count("| accuracy, % | 20 % | 50 % |") == 2
@@ -81,12 +83,12 @@ def test_results_of_the_binary(stand_in_world, tmp_path):
 
 
 def test_a_stopped_run_goes_on(stand_in_world, tmp_path, monkeypatch):
-    probe_binaries.check_goes_on(few_shot, draws, "measure_shares", stand_in_world, tmp_path, monkeypatch)
+    probe_binaries.check_goes_on(few_shot, few_shot_draws, "measure_shares", stand_in_world, tmp_path, monkeypatch)
 
 
 def test_a_class_with_one_image_is_one_line(stand_in_world, tmp_path):
     train = stand_in_world["sources"]["train"]
-    stand_in_world["sources"]["train"] = stand_ins.Source("train", train.images[:41], train.labels[:41])
+    stand_in_world["sources"]["train"] = probing.Source("train", train.images[:41], train.labels[:41])
     with pytest.raises(ProbeError, match="class 'red' has one training image"):
         probe_binaries.run(few_shot, tmp_path)
 

@@ -8,15 +8,18 @@ import pytest
 from absl import flags
 
 import lts
-from experiments import finetune, finetuning, protocol, report, report_tables, result_files, supervised
-from experiments.features import ProbeError
+from experiments import finetune, report, supervised
+from experiments.probing import finetuning, protocols
+from experiments.probing.features import ProbeError
+from experiments.reporting import results as result_files
+from experiments.reporting import tables
 from lts import data, training
-from lts.networks.naming import variables_by_path
-from lts.saved_model import ExportError
+from lts.export.saved_model import ExportError
+from lts.networks.variables import variables_by_path
 from lts.training import workdir as runs
 from lts.training.loop import Loop
 from lts.training.train import build_model
-from tests.experiments import probe_binaries
+from tests.fixtures import probe_binaries
 from tests.training.test_transfer import CONFIG, made_up_export
 
 SPLITS = ("--dataset=embedded", "--train_split=train[:40]", "--test_split=test[:30]")
@@ -98,7 +101,7 @@ def test_several_seeds_and_a_baseline(models, tmp_path):
     assert "Mean over 2 seeds" in (tmp_path / "results.md").read_text()
     loaded = result_files.load(tmp_path / "results.json")
     assert loaded.kind == "probe"
-    table = report_tables.table([loaded])
+    table = tables.table([loaded])
     assert table[0] == ["", "fine-tuned"]
     assert [row[0].split(",")[0] for row in table[1:]] == ["random initialisation", "**ours", "difference (paired)"]
     assert "finetune on embedded" in report.text([loaded], {})
@@ -116,7 +119,7 @@ def test_from_scratch(models, tmp_path):
     assert results["layers"] == ["from scratch"]
     assert begun["protocol"] == results["protocol"] | {"pretrained": True, "name": "finetune"}
     assert results["model"]["description"]["weights"] == "from scratch"
-    assert report_tables.model_name(results["model"]).startswith("supervised from scratch")
+    assert tables.model_name(results["model"]).startswith("supervised from scratch")
     assert "(from scratch) |" in (tmp_path / "scratch" / "results.md").read_text()
 
 
@@ -173,7 +176,7 @@ def test_baselines_are_trained_in_the_same_way(models):
     """A schedule, precision apart, that goes by how a model was pre-trained."""
     model = lts.load(models / "features")
     model.config = model.config.replace(learning_rate=0.5, batch_size=7, steps=9, clip_norm=1.0, average_decay=0.9)
-    config = finetuning.config_of(model, protocol.FINETUNE["release"], seed=5)
+    config = finetuning.config_of(model, protocols.FINETUNE["release"], seed=5)
     stage = config.stage_2
     assert (stage.learning_rate, stage.batch_size, stage.epochs, stage.steps, stage.seed) == (1e-3, 128, 400, 0, 5)
     assert (stage.clip_norm, stage.average_decay, config.loss.weight_decay) == (0.0, 0.0, 5e-5)

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments import knn, knn_probe
-from experiments.features import ProbeError
-from experiments.protocol import KnnProtocol
-from tests.experiments import probe_binaries, stand_ins
+from experiments import knn_probe
+from experiments.probing import knn
+from experiments.probing.features import ProbeError
+from experiments.probing.protocols import KnnProtocol
+from tests.fixtures import probe_binaries, probing
 
 BINARY = "knn_probe"
 
@@ -83,7 +84,7 @@ def _no_labels(sources):
 
 
 def _one_image(sources):
-    sources["train"] = stand_ins.Source("train", sources["train"].images[:41], sources["train"].labels[:41])
+    sources["train"] = probing.Source("train", sources["train"].images[:41], sources["train"].labels[:41])
 
 
 @pytest.mark.parametrize(

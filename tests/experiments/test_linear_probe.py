@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import linear_probe, probe_run, projector
-from experiments.features import ProbeError
-from tests.experiments import probe_binaries, stand_ins
+from experiments import linear_probe
+from experiments.probing import projector
+from experiments.probing import run as probe_run
+from experiments.probing.features import ProbeError
+from tests.fixtures import probe_binaries, probing
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ def _other_classes(sources):
 
 
 def _class_without_test_images(sources):
-    sources["test"] = stand_ins.Source("test", sources["test"].images[:20], sources["test"].labels[:20])
+    sources["test"] = probing.Source("test", sources["test"].images[:20], sources["test"].labels[:20])
 
 
 @pytest.mark.parametrize(

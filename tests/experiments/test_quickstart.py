@@ -38,9 +38,9 @@ def test_a_wrong_precision_is_wrong_usage(tmp_path):
 
 
 def test_the_whole_chain(tmp_path, monkeypatch, capsys):
-    from lts.training import exporting
+    from lts.training import export
 
-    monkeypatch.setattr(exporting, "STATISTICS_STEPS", 2)
+    monkeypatch.setattr(export, "STATISTICS_STEPS", 2)
     splits = {"pretrain": "unlabelled[:16]", "train": "train[:100]", "test": "test[:50]"}
     path = quickstart.run(_config(), tmp_path, splits)
     page = path.read_text(encoding="utf-8")

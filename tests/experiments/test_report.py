@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from experiments import report, report_tables, result_files
-from experiments.result_files import ReportError, Results
+from experiments import report
+from experiments.reporting import results as result_files
+from experiments.reporting import tables
+from experiments.reporting.results import ReportError, Results
 from lts.config import preset
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -19,7 +21,7 @@ PUBLISHED = result_files.published()
 
 def committed():
     """The committed results by name."""
-    paths = sorted((ROOT / "experiments" / "results").glob("*.json"))
+    paths = sorted((ROOT / "experiments" / "results").glob("small*.json"))
     return {path.stem: result_files.load(path) for path in paths}
 
 
@@ -83,7 +85,7 @@ def test_a_figure_altered_in_readme_is_put_right(results, readme):
 
 
 def test_committed_results_name_no_machine():
-    for path in (ROOT / "experiments" / "results").glob("*.json"):
+    for path in (ROOT / "experiments" / "results").glob("small*.json"):
         text = path.read_text()
         assert not any(f'"{start}' in text for start in ("/", "folder:/", "~")), path
 
@@ -97,15 +99,15 @@ def test_published_tables_are_whole():
 
 def test_what_was_not_measured_is_blank():
     for table in PUBLISHED.values():
-        rows = report_tables.published_table(table)
+        rows = tables.published_table(table)
         assert rows[-1] == [f"ours, {table['ours']}", *[""] * len(table["columns"])]
         assert not any("difference" in row[0] for row in rows)
-    assert report_tables.published_table(PUBLISHED["stl10"])[1][1:] == ["", ""]
+    assert tables.published_table(PUBLISHED["stl10"])[1][1:] == ["", ""]
     assert "| Larsson et al. | 65.9 | | 38.0 |" in report.text([], PUBLISHED)
 
 
 def test_difference_to_the_paper_where_protocol_and_images_are_the_same():
-    rows = report_tables.published_table(PUBLISHED["imagenet"], [probe()])
+    rows = tables.published_table(PUBLISHED["imagenet"], [probe()])
     assert rows[-2:] == [
         ["**`runs/features`**", "**20.0**", "", "", "", "**34.9**"],
         ["difference to the paper's", "+0.5", "", "", "", "+0.0"],  # 34.86 - 34.9: no minus before a zero
@@ -118,7 +120,7 @@ def test_difference_to_the_paper_where_protocol_and_images_are_the_same():
     [{"protocol": "ridge"}, {"protocol": None}, {"dataset": "folder:imagenet2012"}, {"split": "validation[:1%]"}],
 )
 def test_no_difference_to_the_paper_otherwise(other):
-    assert not report_tables.belongs(probe(**other), PUBLISHED["imagenet"])
+    assert not tables.belongs(probe(**other), PUBLISHED["imagenet"])
     text = report.text([probe(**other)], PUBLISHED)
     assert "difference" not in text
     assert "| ours, preset `imagenet` | | | | | |" in text
@@ -126,24 +128,24 @@ def test_no_difference_to_the_paper_otherwise(other):
 
 
 def test_results_without_a_classifier_of_all_layers_leave_blanks():
-    rows = report_tables.probe_table([probe(conv_1=0.5, conv_2=None).values])
+    rows = tables.probe_table([probe(conv_1=0.5, conv_2=None).values])
     assert rows == [["", "conv_1", "conv_2"], ["**`runs/features`**", "**50.0**", ""]]
 
 
 def test_models_are_named_by_what_differs_from_their_preset(results):
     names = {name: each.values["model"] for name, each in results.items() if each.kind == "probe"}
-    assert report_tables.model_name(names["small_imagenette128"]) == "ours, preset `small`"
+    assert tables.model_name(names["small_imagenette128"]) == "ours, preset `small`"
     model = copy.deepcopy(names["small_imagenette128_norepair"])
     model["description"]["seed"] = 2
     model["description"]["config"]["image"]["crop_area"] = [0.5, 1.0]
     changed = "`--crop_area=0.5,1.0`, `--norepair`, `--export_statistics=training`, `--seed=2`"
-    assert report_tables.model_name(model) == f"ours, preset `small`, {changed}"
+    assert tables.model_name(model) == f"ours, preset `small`, {changed}"
     model["description"] |= {"weights": "random", "config": {"preset": "of tomorrow"}, "seed": 1}
-    assert report_tables.model_name(model) == "random initialisation, preset `of tomorrow`"
+    assert tables.model_name(model) == "random initialisation, preset `of tomorrow`"
 
 
 def test_results_are_grouped_by_what_one_table_can_hold(results):
-    groups = report_tables.groups(results.values())
+    groups = tables.groups(results.values())
     assert [[each.name.removeprefix("small_") for each in group] for group in groups] == [
         ["ablate"],
         ["compare"],
@@ -158,7 +160,7 @@ def test_results_are_grouped_by_what_one_table_can_hold(results):
         ["voc_segmentation"],
     ]
     reverse = [results["small_spotting_kept70"], results["small_spotting_kept30"]]
-    assert report_tables.table(reverse)[0] == ["cells kept", "30 %", "70 %"]
+    assert tables.table(reverse)[0] == ["cells kept", "30 %", "70 %"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def command(*arguments):
 
 
 def test_command_prints_tables_and_writes_a_page(tmp_path, readme):
-    paths = sorted((ROOT / "experiments" / "results").glob("*.json"))
+    paths = sorted((ROOT / "experiments" / "results").glob("small*.json"))
     printed = command(*paths)
     assert (printed.returncode, printed.stderr) == (0, "")
     assert readme[readme.index("| mean of 3 random") :].split("\n\n")[0] in printed.stdout
@@ -249,7 +251,7 @@ def test_few_labels_are_rows_by_share():
         "baseline_mean": records(-0.1),
         "difference": records(0.2),
     }
-    rows = report_tables.few_shot_table([results])
+    rows = tables.few_shot_table([results])
     cells = ["20.0", "**30.0**", "+50.0 [0.0, 10.0]", "40.0", "**50.0**", "+70.0 [0.0, 10.0]"]
     assert [row[1] for row in rows] == ["conv_5", *cells]
     assert rows[1][0].startswith("1 % of the labels: random initialisation")
@@ -274,16 +276,16 @@ def voc(task, value, **changed):
 
 def test_voc_tasks_of_one_model_are_one_row_beside_the_paper():
     results = [voc("classification", 0.7), voc("segmentation", 0.3)]
-    rows = report_tables.published_table(PUBLISHED["voc"], results)
+    rows = tables.published_table(PUBLISHED["voc"], results)
     assert rows[-2:] == [
         ["**`runs/features`**", "**70.0**", "", "**30.0**"],
         ["difference to the paper's", "+0.2", "", "-8.1"],
     ]
-    assert report_tables.table([results[0]])[1][:2] == ["**`runs/features`**", "**70.0 [69.0, 71.0]**"]
+    assert tables.table([results[0]])[1][:2] == ["**`runs/features`**", "**70.0 [69.0, 71.0]**"]
 
 
 @pytest.mark.parametrize(
     "changed", [{"protocol": "custom"}, {"test_images": 4951}, {"classes": 2}, {"train_split": "train"}]
 )
 def test_voc_results_of_other_protocols_or_images_are_not_ours(changed):
-    assert not report_tables.belongs(voc("classification", 0.7, **changed), PUBLISHED["voc"])
+    assert not tables.belongs(voc("classification", 0.7, **changed), PUBLISHED["voc"])

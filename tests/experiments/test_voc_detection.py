@@ -15,17 +15,17 @@ from PIL import Image
 import lts
 from experiments import voc_detection
 from experiments.voc import protocols, transfer
-from experiments.voc.detection_task import DetectionTask
-from experiments.voc.images import open_images
+from experiments.voc.data.images import open_images
+from experiments.voc.detection.regions import scaled_view
+from experiments.voc.detection.rescaling import moments
+from experiments.voc.detection.selective_search import ProposalError
+from experiments.voc.detection.task import DetectionTask
 from experiments.voc.protocols import DetectionProtocol
-from experiments.voc.regions import scaled_view
-from experiments.voc.rescaling import moments
-from experiments.voc.selective_search import ProposalError
 from lts.data import DataError
-from lts.errors import UserError
 from lts.training import workdir as runs
 from lts.training.loop import Loop
-from tests.experiments.voc import tiny_devkit
+from lts.utils.errors import UserError
+from tests.fixtures import tiny_devkit
 from tests.training.test_transfer import CONFIG, made_up_export
 
 SMALL = ("--sides=32,48", "--test_side=48", "--longest=80", "--units=16,8", "--cells=3", "--regions=16")

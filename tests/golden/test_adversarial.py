@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lts import losses
 from lts.networks.layers import upsample_nearest
-from lts.reference import release_variables
+from lts.release.checkpoint import release_variables
 from tests.golden import recipe
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.reference import release_variables
+from lts.release.checkpoint import release_variables
 from lts.training.optimizers import build_optimizer
 from tests.golden import recipe
 

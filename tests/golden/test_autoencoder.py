@@ -10,8 +10,8 @@ import tensorflow as tf
 from lts import losses
 from lts.config import preset
 from lts.models.autoencoder import Autoencoder
-from lts.networks.damage import damage_features
-from lts.reference import release_variables
+from lts.networks.corruption import damage_features
+from lts.release.checkpoint import release_variables
 from lts.training.optimizers import build_optimizer
 from tests.golden import recipe
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.reference import release_variables
+from lts.release.checkpoint import release_variables
 from lts.training import workdir as runs
+from tests.fixtures.runs import newest, run
 from tests.golden import recipe
-from tests.training.runs import newest, run
 
 
 def imported(name: str, output) -> tuple:

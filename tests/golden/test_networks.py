@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from lts.reference import release_variables
+from lts.release.checkpoint import release_variables
 from tests.golden import recipe
 
 LAYERS = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")

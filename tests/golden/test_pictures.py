@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lts.training.pictures import montage, weights_montage
+from lts.visualization.montage import montage, weights_montage
 
 
 def test_montage(golden):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from lts import losses
-from tests.models.helpers import autoencoder, images, moved, snapshot
+from tests.fixtures.models import autoencoder, images, moved, snapshot
 
 
 def test_losses():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from lts import losses
-from tests.models.helpers import classifier, images, moved, snapshot
+from tests.fixtures.models import classifier, images, moved, snapshot
 
 LABELS = tf.constant([0, 4, 2, 1])
 

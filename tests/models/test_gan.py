@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.helpers import gan, images, moved, snapshot
+from tests.fixtures.models import gan, images, moved, snapshot
 
 
 def random_inputs(batch: int = 4):

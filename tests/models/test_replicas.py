@@ -20,8 +20,8 @@ CASES = [
 
 
 def compare(model: str, replicas: int, *options: str) -> dict:
-    """What tests/models/replicas.py prints."""
-    command = [sys.executable, "-m", "tests.models.replicas", model, str(replicas), *options]
+    """What tests/fixtures/model_replicas.py prints."""
+    command = [sys.executable, "-m", "tests.fixtures.model_replicas", model, str(replicas), *options]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -11,7 +11,7 @@ from lts.networks.autoencoder import Decoder, Encoder
 from lts.networks.discriminator import Discriminator, Trunk, TrunkClassifier
 from lts.networks.geometry import LAYERS, trunk_geometry
 from lts.networks.repair import RepairNetwork
-from tests import oracles
+from tests.fixtures import oracles
 
 TINY = preset("tiny", trunk_norm="lrn").discriminator
 RELEASE = preset("release")

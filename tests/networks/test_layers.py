@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from lts.networks import layers
-from tests import oracles
+from tests.fixtures import oracles
 
 
 def normal(*shape, seed: int = 0) -> np.ndarray:
@@ -191,8 +191,8 @@ def test_initializer_round_trip():
 
 @pytest.fixture(scope="module")
 def two_replicas() -> dict:
-    """What tests/networks/two_replicas.py prints."""
-    command = [sys.executable, "-m", "tests.networks.two_replicas"]
+    """What tests/fixtures/network_replicas.py prints."""
+    command = [sys.executable, "-m", "tests.fixtures.network_replicas"]
     root = pathlib.Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

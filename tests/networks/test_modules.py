@@ -1,11 +1,11 @@
-"""Suites over every module of tests/registry.py."""
+"""Suites over every module of tests/fixtures/registry.py."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.registry import MODULES
+from tests.fixtures.registry import MODULES
 
 pytestmark = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 

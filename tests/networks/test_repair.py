@@ -6,7 +6,7 @@ import tensorflow as tf
 from lts.config import AutoencoderConfig
 from lts.networks.autoencoder import Decoder
 from lts.networks.repair import RepairLayer, RepairNetwork
-from tests import oracles
+from tests.fixtures import oracles
 
 CONFIG = AutoencoderConfig(encoder_widths=(4, 6, 8))
 

@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from lts.training import exporting
-from tests.spotting.stand_ins import write_photos, write_run
+from lts.training import export
+from tests.fixtures.spotting import write_photos, write_run
 
 
 @pytest.fixture(scope="package")
@@ -13,7 +13,7 @@ def world(tmp_path_factory) -> types.SimpleNamespace:
     """`gan`, `autoencoder`: workdirs; `features`: the export of `gan`; `photos`: twelve in sub-folders."""
     root = tmp_path_factory.mktemp("world")
     gan = write_run(root / "gan", "gan")
-    exporting.export_run(gan, root / "features")
+    export.export_run(gan, root / "features")
     return types.SimpleNamespace(
         gan=gan,
         autoencoder=write_run(root / "ae", "autoencoder"),

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from tests.spotting.stand_ins import write_photos
-from tests.training.runs import run, start
+from tests.fixtures.runs import run, start
+from tests.fixtures.spotting import write_photos
 
 MODULE = "lts.bin.spot_artifacts"
 

@@ -10,7 +10,7 @@ from lts.spotting import Damager
 from lts.training import TrainingError
 from lts.training import workdir as runs
 from lts.training.train import build_model
-from tests.spotting.stand_ins import write_run
+from tests.fixtures.spotting import write_run
 
 
 def views(count: int) -> np.ndarray:

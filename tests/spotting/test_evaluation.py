@@ -10,10 +10,12 @@ import tensorflow as tf
 from PIL import Image
 
 from lts import config as configs
-from lts import data, files, saved_model
+from lts import data
+from lts.export import saved_model
 from lts.spotting import Damager, evaluate, evaluation, summary
-from lts.spotting.facts import may_meet
-from tests.spotting.stand_ins import FIELDS, BrightModel, write_run
+from lts.spotting.metadata import may_meet
+from lts.utils import files
+from tests.fixtures.spotting import FIELDS, BrightModel, write_run
 
 
 class PaintingDamager:

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory) -> dict:
     """Metrics of two steps of both stages, on one device and on two."""
-    command = [sys.executable, "-m", "tests.training.two_replicas", str(tmp_path_factory.mktemp("replicas"))]
+    command = [sys.executable, "-m", "tests.fixtures.training_replicas", str(tmp_path_factory.mktemp("replicas"))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

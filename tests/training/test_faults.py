@@ -20,7 +20,7 @@ from lts.training.loop import steps_done
 from lts.training.task import checkpoint_items
 from lts.training.train import build_model
 from lts.training.workdir import Checkpoints, TrainingError
-from tests.training import runs
+from tests.fixtures import runs
 
 MODULE = "lts.bin.train_autoencoder"
 

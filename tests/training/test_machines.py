@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.training import runs
+from tests.fixtures import runs
 
 MODULE = "lts.bin.train_autoencoder"
 STEPS = 300

@@ -10,11 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lts.config import SECTIONS, fields_of, preset
-from lts.networks.naming import variables_by_path
+from lts.networks.variables import variables_by_path
 from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, picture_strip, scalar_tag
-from lts.training.pictures import weights_montage
 from lts.training.task import checkpoint_items
-from tests.models.helpers import autoencoder, gan, images
+from lts.visualization.montage import weights_montage
+from tests.fixtures.models import autoencoder, gan, images
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.training.optimizers import ReleaseAdam, build_optimizer, linear_decay
-from tests import oracles
+from tests.fixtures import oracles
 
 RATE = 3e-4
 

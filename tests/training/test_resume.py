@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.training import runs
+from tests.fixtures import runs
 
 MODULE = {"autoencoder": "lts.bin.train_autoencoder", "gan": "lts.bin.train_gan"}
 LOG_STEPS = 20

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 import lts
-from lts import data, saved_model, training
+from lts import data, training
 from lts.config import preset
-from lts.networks.naming import variables_by_path
+from lts.export import saved_model
+from lts.networks.variables import variables_by_path
 from lts.training import workdir as runs
 from lts.training.loop import Loop
 from lts.training.train import build_model, make_task

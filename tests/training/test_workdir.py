@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts import files
 from lts.config import preset
-from lts.networks.naming import variables_by_path
+from lts.networks.variables import variables_by_path
 from lts.training import workdir as runs
 from lts.training.loop import steps_done
 from lts.training.task import checkpoint_items
 from lts.training.train import _check_autoencoder, build_model
 from lts.training.workdir import Checkpoints, TrainingError, read_checkpoint
+from lts.utils import files
 
 
 def _config(**overrides):

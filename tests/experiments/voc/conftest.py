@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from tests.experiments.voc import tiny_devkit
+from tests.fixtures import tiny_devkit
 
 SHARED = pathlib.Path(__file__).resolve().parents[4] / "shared" / "data"
 

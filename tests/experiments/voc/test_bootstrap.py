@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.voc.metrics import RULES, bootstrap, class_iou, class_mean, classification_ap, detection_ap, interval
-from tests.experiments.voc.scenes import random_detections
+from tests.fixtures.scenes import random_detections
 
 NAN = float("nan")
 

@@ -20,7 +20,7 @@ from experiments.voc.metrics import (
     match,
     mean_iou,
 )
-from tests.experiments.voc.scenes import random_detections
+from tests.fixtures.scenes import random_detections
 
 NAN = float("nan")
 

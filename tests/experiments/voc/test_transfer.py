@@ -14,17 +14,20 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 import lts
-from experiments import report, report_tables, result_files, voc_classification, voc_segmentation
-from experiments.voc import classification, segmentation, transfer, transfer_run
-from experiments.voc.images import open_images
+from experiments import report, voc_classification, voc_segmentation
+from experiments.reporting import results as result_files
+from experiments.reporting import tables
+from experiments.voc import classification, segmentation, transfer
+from experiments.voc import run as voc_run
+from experiments.voc.data.images import open_images
 from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION, ProtocolError
 from lts.data import DataError
-from lts.files import OutputError
-from lts.networks.naming import variables_by_path
-from lts.saved_model import ExportError
+from lts.export.saved_model import ExportError
+from lts.networks.variables import variables_by_path
 from lts.training import workdir as runs
 from lts.training.loop import Loop
-from tests.experiments.voc import tiny_devkit, tiny_models
+from lts.utils.files import OutputError
+from tests.fixtures import tiny_devkit, tiny_models
 
 BINARIES = {"classification": voc_classification, "segmentation": voc_segmentation}
 SIGNALS = {"classification": signal.SIGINT, "segmentation": signal.SIGTERM}
@@ -111,7 +114,7 @@ def _check_results(results, kind, output):
     assert results["baseline_mean"]["value"] == other["value"]
     loaded = result_files.load(output / "results.json")
     assert loaded.kind == "voc"
-    table = report_tables.table([loaded])
+    table = tables.table([loaded])
     assert table[0][1:] == [results["measure"], *results["classes"]]
     assert [row[0].split(",")[0] for row in table[1:]] == ["random initialisation", "**ours", "difference (paired)"]
     assert f"voc_{kind}, custom" in report.text([loaded], {})
@@ -331,18 +334,18 @@ def test_test_images_are_not_trained_on(root):
     """trainval holds val: a figure of it would say nothing."""
     train, test = (opened(root, "classification", split) for split in ("trainval", "val"))
     with pytest.raises(transfer.TransferError, match=r"'trainval' and 'val' of .* share 4, as 'val_0'"):
-        transfer_run.check(classification.Classification(train, test, CLASSIFICATION["small"]))
+        voc_run.check(classification.Classification(train, test, CLASSIFICATION["small"]))
     apart = opened(root, "classification", "train")
-    transfer_run.check(classification.Classification(apart, test, CLASSIFICATION["small"]))
+    voc_run.check(classification.Classification(apart, test, CLASSIFICATION["small"]))
 
 
 def test_intervals_of_shares_stay_within_0_and_1():
     """Student's interval of three seeds near 100 %; a difference may go below 0."""
     records = [{"value": value} for value in (0.98, 0.99, 0.9)]
     protocol = CLASSIFICATION["small"].replace(seeds=(1, 2, 3))
-    mean = transfer_run._mean([records], protocol)
+    mean = voc_run._mean([records], protocol)
     assert mean["interval"][1] == 1.0 > mean["value"] > mean["interval"][0] > 0.8
-    assert transfer_run._mean([records], protocol, [records[::-1]])["interval"][0] < 0
+    assert voc_run._mean([records], protocol, [records[::-1]])["interval"][0] < 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Configuration of a run: dataclasses, presets, checks. Imports no TensorFlow."""
+
+from lts.config.schema import (
+    HEADS,
+    PRESETS,
+    SECTIONS,
+    STAGES,
+    AutoencoderConfig,
+    Config,
+    ConfigError,
+    DamageConfig,
+    DiscriminatorConfig,
+    ImageConfig,
+    LossConfig,
+    StageConfig,
+    differences,
+    discriminator_grid,
+    field_names,
+    fields_of,
+    preset,
+    setting,
+)
+
+__all__ = [
+    "HEADS",
+    "PRESETS",
+    "SECTIONS",
+    "STAGES",
+    "AutoencoderConfig",
+    "Config",
+    "ConfigError",
+    "DamageConfig",
+    "DiscriminatorConfig",
+    "ImageConfig",
+    "LossConfig",
+    "StageConfig",
+    "differences",
+    "discriminator_grid",
+    "field_names",
+    "fields_of",
+    "preset",
+    "setting",
+]

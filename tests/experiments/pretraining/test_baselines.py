@@ -1,0 +1,234 @@
+"""Plans by hand, kept plans, and what every rival is trained on for how long."""
+
+import json
+import math
+
+import pytest
+
+from experiments.pretraining import baselines, timing
+from experiments.pretraining.baselines import Images, PlanError, Request
+from experiments.pretraining.pipeline import Stages
+from experiments.probing.protocols import Protocol
+from lts.config import differences, preset
+from lts.export import saved_model
+from tests.fixtures import probing
+
+BASE = preset("small")
+SETTINGS = {"rotation": {"learning_rate": 1e-3, "beta_1": 0.9}, "supervised": {"learning_rate": 2e-3, "beta_1": 0.9}}
+REQUEST = Request(budget_minutes=2.0, autoencoder_share=0.25, settings=SETTINGS)
+TURNS = {  # seconds a step: 0.05, 0.2, 0.1, 0.04
+    "autoencoder": [[100, 5.0], [100, 90.0], [200, 10.0]],  # the machine stood still in the second
+    "gan": [[10, 2.0], [20, 4.0], [10, 2.0]],
+    "rotation": [[40, 4.4], [40, 4.0], [40, 3.6]],
+    "supervised": [[100, 4.0]],
+}
+
+
+def images():
+    return Images(probing.source("pretrain"), probing.source("train"), probing.source("test", 10))
+
+
+def test_the_plan_by_hand():
+    made = baselines.make_plan(REQUEST, BASE, TURNS)
+    assert made["steps"] == {
+        "autoencoder": {"autoencoder": 2400},  # 120 / 0.05
+        "rotation": {"rotation": 1200},
+        "supervised": {"supervised": 3000},
+        "ours": {"autoencoder": 600, "gan": 450},  # 30 / 0.05 and 90 / 0.2
+    }
+    assert [rate["batch_size"] for rate in made["rates"].values()] == [16, 32, 32, 32]
+    assert made["rates"]["autoencoder"]["images_per_second"] == pytest.approx(16 / 0.05)
+    assert made["rates"]["autoencoder"]["turns"] == TURNS["autoencoder"]
+    assert (made["budget_minutes"], made["autoencoder_share"], made["settings"]) == (2.0, 0.25, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("budget", "step", "steps"), [(60, 0.25, 240), (1, 0.1, 10), (59.9, 0.3, 190), (1e4, 0.33, 30300)]
+)
+def test_steps_fit_into_the_budget_and_are_tens(budget, step, steps):
+    assert baselines.steps_of(budget, step, "x") == steps
+    assert steps * step <= budget < (steps + 10) * step
+
+
+def test_a_budget_that_is_too_small_names_the_training():
+    with pytest.raises(
+        PlanError, match=r"0\.9 s are too few for 10 steps of rotation at 0\.100 s each: raise --budget"
+    ):
+        baselines.steps_of(0.9, 0.1, "rotation")
+    with pytest.raises(PlanError, match="of ours, stage gan"):
+        baselines.make_plan(Request(2.0, 0.99, SETTINGS), BASE, TURNS)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Calls of the calibration, which gives TURNS."""
+    calls = []
+
+    def time_loops(trainings, rounds, seconds):
+        calls.append((trainings, rounds, seconds))
+        return TURNS
+
+    monkeypatch.setattr(timing, "time_loops", time_loops)
+    return calls
+
+
+def plan(output, request=REQUEST):
+    stages = Stages(output / "stages.json", BASE)
+    return baselines.plan(request, BASE, images(), output, stages, 3, 15.0)
+
+
+def test_a_plan_is_measured_once(measured, tmp_path):
+    made = plan(tmp_path)
+    ((trainings, rounds, seconds),) = measured
+    assert (rounds, seconds) == (3, 15.0)
+    assert {name: (stage, source.split) for name, (_, stage, source) in trainings.items()} == {
+        "autoencoder": ("autoencoder", "pretrain"),
+        "rotation": ("rotation", "pretrain"),
+        "supervised": ("supervised", "train"),
+        "gan": ("gan", "pretrain"),
+    }
+    text = (tmp_path / "plan.json").read_text()
+    assert plan(tmp_path) == made == json.loads(text)
+    assert len(measured) == 1
+    assert (tmp_path / "plan.json").read_text() == text
+    assert "2400 steps of autoencoder at 320 images/s" in baselines.describe_plan(made)
+
+
+def test_a_plan_whose_stage_was_not_written_is_kept(measured, tmp_path):
+    """Killed between plan.json and stages.json."""
+    made = plan(tmp_path)
+    (tmp_path / "stages.json").unlink()
+    assert plan(tmp_path) == made
+    assert len(measured) == 1
+
+
+def test_a_plan_is_never_replaced(measured, tmp_path):
+    plan(tmp_path)
+    for request, said in (
+        (Request(3.0, 0.25, SETTINGS), r"budget_minutes=2.0.*Received: budget_minutes=3.0"),
+        (Request(2.0, 0.5, SETTINGS), "autoencoder_share=0.25"),
+        (Request(2.0, 0.25, {}), "settings="),
+    ):
+        with pytest.raises(PlanError, match=said):
+            plan(tmp_path, request)
+    path = tmp_path / "plan.json"
+    text = path.read_text()
+    for damaged in ("", text[:-20], "[]", json.dumps({**json.loads(text), "steps": {}})):
+        path.write_text(damaged)
+        with pytest.raises(PlanError, match="is no whole plan"):
+            plan(tmp_path)
+    path.unlink()
+    with pytest.raises(PlanError, match=r"put plan\.json back"):
+        plan(tmp_path)
+    (tmp_path / "stages.json").unlink()
+    (tmp_path / "rotation").mkdir()
+    with pytest.raises(PlanError, match=r"put plan\.json back"):
+        plan(tmp_path)
+    assert len(measured) == 1
+
+
+def test_a_failed_calibration_leaves_no_plan(monkeypatch, tmp_path):
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(timing, "time_loops", fails)
+    with pytest.raises(KeyboardInterrupt):
+        plan(tmp_path)
+    assert not (tmp_path / "plan.json").exists()
+    monkeypatch.setattr(timing, "time_loops", lambda *_: TURNS)
+    assert plan(tmp_path)["steps"]["rotation"] == {"rotation": 1200}
+
+
+class Encoder(probing.Model):
+    """A model without the last layer."""
+
+    layers = ("conv_1",)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Trainings and exports that are written down, and models in their places."""
+    from lts import training
+
+    calls = []
+    monkeypatch.setattr(
+        baselines,
+        "train_stage",
+        lambda config, stage, source, folder, **more: calls.append((folder, config, stage, source.split, more)),
+    )
+    monkeypatch.setattr(training, "export_run", lambda run, output, source: calls.append((run, output)))
+    monkeypatch.setattr(training, "export_random", lambda config, source, seed, output: calls.append((seed, output)))
+
+    def load(path):
+        name = path.parent.name
+        model = (Encoder if name == "autoencoder" else probing.Model)(path, sum(map(ord, str(path)[-20:])))
+        model.description["seconds"] = {"stage 1": 30, "stage 2": 60} if name == "ours" else {"stage": 90}
+        return model
+
+    monkeypatch.setattr(saved_model, "load", load)
+    monkeypatch.setattr("lts.data.test_batches", probing.batches)
+    return calls
+
+
+def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
+    made, stages = plan(tmp_path), Stages(tmp_path / "stages.json", BASE)
+    baselines.pretrain(made, BASE, images(), tmp_path, stages)
+    assert [call for call in world if len(call) == 2] == [
+        *((seed, tmp_path / "random" / str(seed)) for seed in (1, 2, 3)),
+        (tmp_path / "autoencoder" / "autoencoder", tmp_path / "autoencoder" / "features"),
+        (tmp_path / "rotation" / "rotation", tmp_path / "rotation" / "features"),
+        (tmp_path / "supervised" / "supervised", tmp_path / "supervised" / "features"),
+        (tmp_path / "ours" / "gan", tmp_path / "ours" / "features"),
+    ]
+    trained = {f"{call[0].relative_to(tmp_path)}": call[1:] for call in world if len(call) > 2}
+    assert {name: (stage, split, more) for name, (_, stage, split, more) in trained.items()} == {
+        "autoencoder/autoencoder": ("autoencoder", "pretrain", {}),
+        "rotation/rotation": ("rotation", "pretrain", {}),
+        "supervised/supervised": ("supervised", "train", {}),
+        "ours/autoencoder": ("autoencoder", "pretrain", {}),
+        "ours/gan": ("gan", "pretrain", {"autoencoder": tmp_path / "ours" / "autoencoder"}),
+    }
+    changed = {name: differences(BASE, config) for name, (config, *_) in trained.items()}
+    both = ["stage_1.steps: 16000 -> 600", "stage_2.steps: 9000 -> 450"]
+    beta = "stage_2.beta_1: 0.5 -> 0.9"
+    assert changed == {
+        "autoencoder/autoencoder": ["stage_1.steps: 16000 -> 2400"],
+        "rotation/rotation": ["stage_2.steps: 9000 -> 1200", beta],
+        "supervised/supervised": ["stage_2.steps: 9000 -> 3000", "stage_2.learning_rate: 0.001 -> 0.002", beta],
+        "ours/autoencoder": both,
+        "ours/gan": both,
+    }
+    count = len(world)
+    baselines.pretrain(made, BASE, images(), tmp_path, Stages(tmp_path / "stages.json", BASE))
+    assert len(world) == count
+
+
+def test_results_by_hand(measured, world, tmp_path):
+    made, stages = plan(tmp_path), Stages(tmp_path / "stages.json", BASE)
+    baselines.pretrain(made, BASE, images(), tmp_path, stages)
+    results = baselines.probe(made, images(), Protocol(dimensions=30), tmp_path, stages)
+    assert results["layers"] == ["conv_1", "conv_2"]
+    found = results["rivals"]
+    assert {name: list(one["layers"]) for name, one in found.items()} == {
+        "autoencoder": ["conv_1"],
+        "rotation": ["conv_1", "conv_2"],
+        "supervised": ["conv_1", "conv_2"],
+        "ours": ["conv_1", "conv_2"],
+    }
+
+    def at(records):
+        return records["conv_1"]["accuracy"]
+
+    mean = math.fsum(at(one["layers"]) for one in results["random"]) / 3
+    assert at(results["random_mean"]) == pytest.approx(mean)
+    for name, one in found.items():
+        assert at(one["difference"]) == pytest.approx(at(one["layers"]) - mean, abs=1e-12)
+        if name != "ours":
+            expected = at(found["ours"]["layers"]) - at(one["layers"])
+            assert at(results["ours_minus"][name]) == pytest.approx(expected, abs=1e-12)
+    assert found["ours"]["seconds"] == {"autoencoder": 30, "gan": 60}
+    assert found["ours"]["steps"] == {"autoencoder": 600, "gan": 450}
+    assert found["ours"]["images_per_second"] == {"autoencoder": 600 * 16 / 30, "gan": 450 * 32 / 60}
+    assert found["rotation"]["seconds"] == {"rotation": 90}
+    assert found["ours"]["path"] == "ours/features"
+    json.dumps(results)

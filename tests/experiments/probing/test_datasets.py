@@ -1,0 +1,91 @@
+"""Declared sets against tfds' own builders, and opened sets against their declarations."""
+
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments.probing import datasets
+from experiments.probing.features import ProbeError
+from lts import data
+from lts.data import embedded
+
+TFDS = [name for name in datasets.DECLARED if name.startswith("tfds:")]
+
+
+@pytest.mark.parametrize("name", TFDS)
+def test_declarations_are_those_of_the_builders(name, tmp_path):
+    info = tfds.builder(name.removeprefix("tfds:"), data_dir=tmp_path).info
+    declared = datasets.DECLARED[name]
+    assert info.features["label"].num_classes == declared.classes
+    assert info.features["image"].shape == declared.shape
+    assert set(declared.labelled) <= set(declared.splits)
+
+
+def test_the_embedded_set_is_as_declared():
+    declared = datasets.DECLARED["embedded"]
+    assert declared.splits == embedded.SPLITS
+    assert declared.classes == len(embedded.CLASS_NAMES)
+    assert datasets.open_labelled("embedded", "test[:20]", purpose="test", progress=False).num_examples == 20
+
+
+@pytest.mark.parametrize("name", TFDS)
+def test_mocked_sets_pass_and_others_do_not(name, tmp_path):
+    """tfds' stand-in data have the features of the set, with 10 images whatever the split."""
+    with tfds.testing.mock_data(num_examples=10):
+        builder = tfds.builder(name.removeprefix("tfds:"), data_dir=tmp_path)
+        for example in builder.as_dataset(split="train").take(3):
+            sides = zip(datasets.DECLARED[name].shape, example["image"].shape, strict=True)
+            assert all(wanted in (None, side) for wanted, side in sides)
+            assert 0 <= int(example["label"]) < datasets.DECLARED[name].classes
+
+
+class _Opened:
+    """A source as STL-10's training images are, but for what a test changes."""
+
+    def __init__(self, images=5000, classes=10, shape=(96, 96, 3), split="train"):
+        self.name, self.split, self.num_examples, self.broken, self._shape = "tfds:stl10", split, images, (), shape
+        self.class_names = tuple(map(str, range(classes)))
+
+    def read(self, index):
+        import tensorflow as tf
+
+        return tf.zeros(self._shape, tf.uint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"split": "train[:80]", "images": 80}, None),
+        ({"images": 4999}, "should have 5,000 images. Received: 4,999"),
+        ({"classes": 9}, "should have 10 classes. Received: 9"),
+        ({"shape": (96, 95, 3)}, r"of shape \(96, 96, 3\). Received: \(96, 95, 3\)"),
+    ],
+)
+def test_an_opened_set_is_held_to_its_declaration(monkeypatch, change, message):
+    monkeypatch.setattr(data, "open_source", lambda *_, **__: _Opened(**change))
+    if message is None:
+        datasets.open_labelled("tfds:stl10/1.0.0", change.get("split", "train"))
+        return
+    with pytest.raises(ProbeError, match=message) as error:
+        datasets.open_labelled("tfds:stl10:1.0.0", change.get("split", "train"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["unlabelled", "train+unlabelled[:10]"])
+def test_a_split_without_labels_is_refused_before_it_is_read(split):
+    with pytest.raises(ProbeError, match="tfds:stl10 has no labels for split 'unlabelled'; it has them for"):
+        datasets.open_labelled("tfds:stl10", split)
+
+
+def test_the_test_images_of_sets_with_secret_test_labels_are_the_validation_split(monkeypatch):
+    asked = []
+    monkeypatch.setattr(data, "open_source", lambda name, split, **_: asked.append(split) or _Opened())
+    for purpose in ("train", "test"):
+        with pytest.raises(ProbeError):  # it is no ImageNet
+            datasets.open_labelled("tfds:imagenet2012", purpose=purpose)
+    assert asked == ["train", "validation"]
+
+
+def test_folders_are_opened_as_they_are(monkeypatch):
+    monkeypatch.setattr(data, "open_source", lambda *_, **__: _Opened(images=3, classes=2))
+    assert datasets.open_labelled("folder:photos", purpose="test").num_examples == 3

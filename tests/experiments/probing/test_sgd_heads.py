@@ -1,0 +1,280 @@
+"""Heads against NumPy: pooling, logits, updates, schedules; the frozen trunk and its trap."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from experiments.probing.features import ProbeError
+from experiments.probing.protocols import ALEXNET, ONLINE
+from experiments.probing.sgd_heads import Head, OnlineProbe, build_optimizer
+from lts.config import preset
+from lts.export import saved_model
+from lts.networks.geometry import geometry
+
+CLASSES, BATCH = 4, 6
+
+
+class Trunk:
+    """Two layers: the pixels, and their channels mixed at half size."""
+
+    path = "stand-in"
+
+    def features(self, images, layer):
+        pixels = tf.cast(images, tf.float32) / 255
+        mixed = tf.nn.avg_pool2d(pixels, 2, 2, "VALID") @ tf.constant([[1.0, 2.0], [0.5, -1.0], [-1.0, 0.0]])
+        return {name: {"conv_1": pixels, "conv_2": mixed}[name] for name in layer}
+
+
+def batch(seed: int = 0):
+    """Images [6, 4, 4, 3] in [-1, 1] that are bytes, and labels."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (BATCH, 4, 4, 3)).astype(np.float32) / 127.5 - 1
+    return tf.constant(images), tf.constant(generator.integers(0, CLASSES, BATCH), tf.int32)
+
+
+def inputs(images) -> dict[str, np.ndarray]:
+    """The pooled features of `Trunk` in NumPy, 2 x 2 cells of conv_1 and all of conv_2."""
+    pixels = (images.numpy().astype(np.float64) + 1) / 2
+    blocks = pixels.reshape(BATCH, 2, 2, 2, 2, 3)
+    mixed = blocks.mean(axis=(2, 4)) @ [[1.0, 2.0], [0.5, -1.0], [-1.0, 0.0]]
+    return {"conv_1": blocks.max(axis=(2, 4)), "conv_2": mixed}
+
+
+def protocol(name: str, **changes):
+    """A protocol small enough for `Trunk`."""
+    return dataclasses.replace(ONLINE[name], layers=(), dimensions=12, pool="max", windows=(), **changes)
+
+
+def make(how, steps: int = 40) -> OnlineProbe:
+    """A probe on `Trunk` whose heads have large weights and biases."""
+    probe = OnlineProbe(Trunk(), ("conv_1", "conv_2"), CLASSES, how, steps, 4)
+    generator = np.random.default_rng(1)
+    for variable in probe.trainable_variables:
+        variable.assign(generator.normal(0, 0.3, variable.shape))
+    return probe
+
+
+def gradients(features, kernel, bias, labels, weight_decay: float, decay_biases: bool):
+    """(kernel's, bias's) of mean cross entropy + weight decay."""
+    logits = features @ kernel + bias
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error = (odds / odds.sum(axis=1, keepdims=True) - np.eye(CLASSES)[labels.numpy()]) / BATCH
+    return features.T @ error + weight_decay * kernel, error.sum(axis=0) + decay_biases * weight_decay * bias
+
+
+def weights(probe) -> dict[str, list[np.ndarray]]:
+    """Layer to [kernel, bias] in float64."""
+    return {head.name: [v.numpy().astype(np.float64) for v in (head.kernel, head.bias)] for head in probe.network.heads}
+
+
+@pytest.mark.parametrize("name", ["imagenet", "lci"])
+def test_two_steps_of_nesterov_momentum_with_weight_decay(name):
+    """Also across a drop of the rate, with batch norm over the pooled maps and its moving averages."""
+    how = protocol(name, weight_decay=0.05, learning_rate=0.5)
+    probe, epsilon, decay = make(how), how.norm_epsilon, how.norm_decay
+    expected = weights(probe)
+    velocity = {layer: [np.zeros_like(w) for w in both] for layer, both in expected.items()}
+    moving = {layer: (0.0, 1.0) for layer in expected}
+    for step in range(2):
+        probe.optimizer.iterations.assign(39 * step)  # the first and the last rate
+        rate = 0.5 * how.rates[-step]
+        images, labels = batch(step)
+        probe.train_step((images, labels))
+        for layer, pooled in inputs(images).items():
+            mean, variance = pooled.mean(axis=(0, 1, 2)), pooled.var(axis=(0, 1, 2))
+            moving[layer] = tuple(
+                decay * old + (1 - decay) * new for old, new in zip(moving[layer], (mean, variance), strict=True)
+            )
+            features = ((pooled - mean) / np.sqrt(variance + epsilon)).reshape(BATCH, -1)
+            found = gradients(features, *expected[layer], labels, 0.05, how.decay_biases)
+            for index, gradient in enumerate(found):
+                velocity[layer][index] = how.momentum * velocity[layer][index] - rate * gradient
+                expected[layer][index] += how.momentum * velocity[layer][index] - rate * gradient
+    for head in probe.network.heads:
+        for variable, wanted in zip((head.kernel, head.bias), expected[head.name], strict=True):
+            np.testing.assert_allclose(variable.numpy(), wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(head.norm.moving_mean.numpy(), moving[head.name][0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(head.norm.moving_variance.numpy(), moving[head.name][1], rtol=1e-4)
+
+
+def test_a_step_of_the_releases_adam_counts_biases_twice():
+    how = protocol("stl10_release", trunk_training=False)
+    probe = make(how)
+    before, (images, labels) = weights(probe), batch()
+    probe.train_step((images, labels))
+    for head in probe.network.heads:
+        features = inputs(images)[head.name].reshape(BATCH, -1)
+        found = gradients(features, *before[head.name], labels, how.weight_decay, decay_biases=False)
+        for variable, old, gradient, factor in zip(
+            (head.kernel, head.bias), before[head.name], found, (1.0, how.bias_gradient_factor), strict=True
+        ):
+            moments = (1 - how.beta_1) * factor * gradient, (1 - how.beta_2) * np.square(factor * gradient)
+            rate = how.learning_rate * np.sqrt(1 - how.beta_2) / (1 - how.beta_1)
+            wanted = old - rate * moments[0] / (np.sqrt(moments[1]) + how.epsilon)
+            np.testing.assert_allclose(variable.numpy(), wanted, atol=1e-6)
+
+
+def test_losses_are_those_of_numpy_and_the_loss_is_their_sum():
+    how = protocol("imagenet", norm_decay=None, weight_decay=0.05)
+    probe, (images, labels) = make(how), batch()
+    losses = {name: float(value) for name, value in probe.compute_losses((probe.maps(images), labels)).items()}
+    decay = 0.0
+    for layer, (kernel, bias) in weights(probe).items():
+        logits = inputs(images)[layer].reshape(BATCH, -1) @ kernel + bias
+        likelihood = logits[np.arange(BATCH), labels] - np.log(np.exp(logits).sum(axis=1))
+        assert losses[f"cross_entropy_{layer}"] == pytest.approx(-likelihood.mean(), rel=1e-5)
+        assert losses[f"accuracy_{layer}"] == pytest.approx(np.mean(logits.argmax(axis=1) == labels))
+        decay += 0.05 * (np.square(kernel).sum() + np.square(bias).sum()) / 2
+    assert losses["l2"] == pytest.approx(decay, rel=1e-5)
+    terms = [losses[name] for name in ("cross_entropy_conv_1", "cross_entropy_conv_2", "l2")]
+    assert losses["loss"] == pytest.approx(sum(terms), rel=1e-6)
+
+
+def test_scores_are_the_mean_of_the_views_probabilities():
+    probe = make(protocol("lci"))
+    views = np.random.default_rng(3).integers(0, 256, (5, 10, 4, 4, 3)).astype(np.uint8)
+    scores = probe.scores(tf.constant(views))
+    assert set(scores) == {"conv_1", "conv_2"}
+    for image, number in ((0, 0), (4, 9)):
+        one = probe.scores(tf.constant(views[image : image + 1, number : number + 1]))
+        assert one["conv_1"].shape == (1, CLASSES)
+    singles = [probe.scores(tf.constant(views[:, [view]]))["conv_2"] for view in range(10)]
+    np.testing.assert_allclose(scores["conv_2"], np.mean(singles, axis=0), rtol=1e-4, atol=1e-6)
+
+
+def test_the_rate_falls_at_the_beginning_of_the_epochs_5_15_25_35_of_40():
+    schedule = build_optimizer(ONLINE["imagenet"], 40 * 7)._learning_rate
+    found = {epoch: [float(schedule(7 * epoch - 1)), float(schedule(7 * epoch))] for epoch in (5, 15, 25, 35)}
+    wanted = {5: [0.1, 0.01], 15: [0.01, 0.002], 25: [0.002, 0.0004], 35: [0.0004, 0.00008]}
+    assert {epoch: pytest.approx(pair) for epoch, pair in wanted.items()} == found
+    assert float(schedule(0)) == pytest.approx(0.1)
+    assert float(schedule(279)) == pytest.approx(0.00008)
+
+
+def test_the_rate_of_lci_falls_at_8_40_70_90_percent_of_the_steps():
+    schedule = build_optimizer(ONLINE["lci"], 1000)._learning_rate
+    falls = [step for step in range(1000) if float(schedule(step)) != float(schedule(max(0, step - 1)))]
+    assert falls == [80, 400, 700, 900]
+
+
+def test_the_releases_rate_decays_linearly_to_a_hundredth():
+    schedule = build_optimizer(ONLINE["stl10_release"], 1000)._learning_rate
+    found = [float(schedule(step)) for step in (0, 450, 900, 999)]
+    np.testing.assert_allclose(found, [1e-3, 1e-3 * 0.505, 1e-5, 1e-5], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "padding", "size", "dimensions"),
+    [
+        ("imagenet", "VALID", 227, [9600, 9216, 9600, 9600, 9216]),
+        ("imagenet", "SAME", 227, [9600, 9216, 9600, 9600, 9216]),
+        ("lci", "VALID", 227, [9600, 9216, 9600, 9600, 9216]),
+        ("lci", "SAME", 227, [9600, 7 * 7 * 256, 9600, 9600, 7 * 7 * 256]),  # larger maps: 29 and 15 cells
+        ("stl10_release", "SAME", 96, [24 * 24 * 96, 12 * 12 * 256, 6 * 6 * 384, 6 * 6 * 384, 6 * 6 * 256]),
+    ],
+)
+def test_dimensions_of_alexnet(name, padding, size, dimensions):
+    fits = {"SAME": {}, "VALID": {"image_size": 64, "encoder_widths": "8,8,8,8,8,8"}}[padding]
+    layers = geometry(preset("release", disc_padding=padding, **fits), "trunk")
+    found = []
+    for layer in layers:
+        head = Head(2, ONLINE[name], layer.name)
+        head.build((None, layer.cells(size), layer.cells(size), layer.channels))
+        found.append(head.dimensions)
+        assert head.kernel.shape == (head.dimensions, 2)
+    assert found == dimensions
+
+
+def test_windows_average_what_they_cover():
+    """SAME divides by the cells inside the map."""
+    head = Head(2, dataclasses.replace(ONLINE["lci"], windows=(("conv_1", 2, "SAME"),)), "conv_1")
+    maps = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
+    np.testing.assert_allclose(head.pool(maps)[0, ..., 0], [[2, 3.5], [6.5, 8]])
+
+
+@pytest.mark.parametrize(
+    ("name", "deviation"), [("imagenet", 0.04472), ("lci", 0.8796 * (2.6 / 9216) ** 0.5), ("stl10_release", 0.0044)]
+)
+def test_initialisers(name, deviation):
+    """Of a truncated normal what remains of its deviation: 0.8796 of it."""
+    head = Head(20, ONLINE[name], "conv_5")
+    head.build((None, 6, 6, 256) if name == "stl10_release" else (None, 13, 13, 256))
+    kernel = head.kernel.numpy()
+    assert kernel.std() == pytest.approx(deviation, rel=0.01)
+    assert abs(kernel.mean()) < 0.01 * deviation
+    if name != "imagenet":
+        assert np.abs(kernel).max() <= 2.001 * deviation / 0.8796
+    assert not head.bias.numpy().any()
+
+
+def test_a_layer_without_a_window_and_a_map_smaller_than_its_window():
+    with pytest.raises(ProbeError, match=f"no pooling for layer 'conv_0'; it has some for {', '.join(ALEXNET)}"):
+        Head(2, ONLINE["lci"], "conv_0")
+    with pytest.raises(ProbeError, match=r"conv_2 has 3 x 3 cells, fewer than the 4 x 4 .* larger --image_size"):
+        Head(2, ONLINE["lci"], "conv_2").build((None, 3, 3, 8))
+
+
+def _on_export(path, name: str) -> OnlineProbe:
+    how = dataclasses.replace(ONLINE[name], learning_rate=0.1, layers=())
+    return OnlineProbe(saved_model.load(path), ("conv_4", "conv_5"), 3, how, 10, 64)
+
+
+def _values(probe) -> dict[str, np.ndarray]:
+    return {variable.name: variable.numpy() for variable in probe.trunk.module.signatures["train"].variables}
+
+
+def _photos(seed: int = 0):
+    images = np.random.default_rng(seed).uniform(-1, 1, (4, 64, 64, 3)).astype(np.float32)
+    return tf.constant(images), tf.constant([0, 1, 2, 0], tf.int32)
+
+
+def test_training_heads_leaves_every_bit_of_the_trunk(tiny_export):
+    probe = _on_export(tiny_export, "imagenet")
+    before, head = _values(probe), probe.network.heads[0].kernel.numpy()
+    tf.function(probe.train_step)(_photos())
+    after = _values(probe)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert not np.array_equal(head, probe.network.heads[0].kernel.numpy())
+
+
+def test_the_trap_batch_statistics_normalise_and_moving_averages_move_but_no_weight(tiny_export):
+    probe = _on_export(tiny_export, "stl10_release")
+    assert len(probe.moving) == 2 * 8  # conv_1, conv_3, and two groups each of conv_2, conv_4, conv_5
+    step = tf.function(probe.train_step)
+    before, (images, labels) = _values(probe), _photos()
+    maps = probe.maps(images)
+    moved = _values(probe)
+    changed = {name for name in before if not np.array_equal(before[name], moved[name])}
+    assert changed == {variable.name for variable in probe.moving}
+    largest = {name: np.abs(values).max() for name, values in probe._inference(images).items()}
+    assert all(np.abs(maps[name] - probe._inference(images)[name]).max() > 0.1 * largest[name] for name in maps)
+
+    alone = probe.maps(tf.tile(images[:1], [4, 1, 1, 1]))["conv_5"][0]
+    assert np.abs(alone - maps["conv_5"][0]).max() > 0.1 * np.abs(maps["conv_5"][0]).max()  # the company counts
+
+    # One batch norm by hand: 0.975 of the old moving mean and 0.025 of what the batch has.
+    first = next(name for name in before if "conv_1" in name and "moving_mean" in name)
+    kernel = next(values for name, values in before.items() if "conv_1" in name and "kernel" in name)
+    means = np.array([123.68, 116.78, 103.94])
+    pixels = (images.numpy() + 1) * 127.5 - means
+    convolved = tf.nn.conv2d(tf.constant(pixels, tf.float32), kernel, 2, "SAME").numpy().mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(moved[first], 0.975 * before[first] + 0.025 * convolved, rtol=1e-3, atol=1e-3)
+
+    step((images, labels))
+    after = _values(probe)
+    for copy, variable in zip(probe.network.statistics, probe.moving, strict=True):
+        np.testing.assert_array_equal(copy.numpy(), variable.numpy())
+    assert all(np.array_equal(before[name], after[name]) for name in before if name not in changed)
+
+
+def test_the_trunk_gets_its_moving_averages_back_from_a_checkpoint(tiny_export):
+    trained, fresh = (_on_export(tiny_export, "stl10_release") for _ in range(2))
+    trained.train_step(_photos())
+    for mine, theirs in zip(fresh.network.variables, trained.network.variables, strict=True):
+        mine.assign(theirs)
+    views = tf.cast(np.random.default_rng(0).integers(0, 256, (2, 1, 64, 64, 3)), tf.uint8)
+    assert not np.array_equal(fresh.scores(views)["conv_5"], trained.scores(views)["conv_5"])
+    fresh.restore_statistics()
+    np.testing.assert_array_equal(fresh.scores(views)["conv_5"], trained.scores(views)["conv_5"])

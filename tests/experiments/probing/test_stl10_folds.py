@@ -1,0 +1,112 @@
+"""The folds of STL-10: their file, the order in which tfds writes images, mean and deviation."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments import linear_probe
+from experiments.probing import linear, stl10_folds
+from experiments.probing.features import ProbeError
+from experiments.probing.protocols import FoldsProtocol
+from lts import data
+from tests.fixtures import probe_binaries, probing
+
+COUNT = 30
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """A small STL-10 that tfds' own builder prepared; image number i of the official order has the colour i."""
+    source = tmp_path / "download" / "stl10_binary"
+    source.mkdir(parents=True)
+    (source / "class_names.txt").write_text("\n".join("abcdefghij") + "\n")
+    images = np.broadcast_to(np.arange(COUNT, dtype=np.uint8)[:, None, None, None], (COUNT, 3, 96, 96))
+    for name in ("train", "test", "unlabeled"):
+        (source / f"{name}_X.bin").write_bytes(images.tobytes())
+        (source / f"{name}_y.bin").write_bytes((np.arange(COUNT, dtype=np.uint8) % 10 + 1).tobytes())
+    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda *_: str(source.parent))
+    return str(tmp_path / "data")
+
+
+def test_rows_are_the_official_images_though_tfds_shuffles(prepared):
+    train = data.open_source("tfds:stl10", "train", purpose="train", data_dir=prepared, progress=False)
+    colours = np.array([int(train.read(row)[0, 0, 0]) for row in range(COUNT)])
+    assert (colours != np.arange(COUNT)).any()  # else there is nothing to undo
+    official = [np.arange(10), np.array([29, 3, 11])]
+    for fold, rows in zip(official, stl10_folds.rows(official, train), strict=True):
+        np.testing.assert_array_equal(colours[rows], fold)
+        np.testing.assert_array_equal(train.labels[rows], fold % 10)
+
+
+def test_the_file_has_a_line_a_fold(tmp_path):
+    path = tmp_path / "fold_indices.txt"
+    path.write_text("3 1 2 \n7 0 5 \n")
+    assert [fold.tolist() for fold in stl10_folds.read(path)] == [[3, 1, 2], [7, 0, 5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read .*give fold_indices.txt of STL-10"),
+        ("1 2 three\n4 5 6\n", "is not like fold_indices.txt"),
+        ("1 2 3\n", "at least two folds"),
+        ("1 2 2\n3 4 5\n", "different indices"),
+        ("1 -2\n3 4\n", "different indices"),
+    ],
+)
+def test_wrong_files_are_one_line(tmp_path, text, message):
+    path = tmp_path / "fold_indices.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ProbeError, match=message) as error:
+        stl10_folds.read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "tfds:cifar10"}, "Received: tfds:cifar10"),
+        ({"split": "train[:50]"}, r"split 'train\[:50\]'"),
+        ({"broken": ("one",)}, "1 images skipped"),
+        ({}, "name image 60, but tfds:stl10 has 60"),
+    ],
+)
+def test_other_images_are_refused(change, message):
+    train = probing.source("train")
+    train.name = "tfds:stl10"
+    for name, value in change.items():
+        setattr(train, name, value)
+    with pytest.raises(ProbeError, match=message):
+        stl10_folds.rows([np.array([0, 60]), np.array([1, 2])], train)
+
+
+def test_each_fold_is_a_probe_of_its_images():
+    generator = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    train, test = (generator.normal(size=(90, 8)) + labels[:, None] for _ in range(2))
+    rows = [np.arange(0, 60), np.arange(30, 90)]
+    record = stl10_folds.measure(rows, train, labels, test, labels, FoldsProtocol())
+    single = [linear.linear_probe(train[r], labels[r], test, labels, FoldsProtocol()).correct.mean() for r in rows]
+    assert record["accuracies"] == pytest.approx(single)
+    assert record["accuracy"] == pytest.approx(np.mean(single))
+    assert record["deviation"] == pytest.approx(np.std(single, ddof=1))
+
+
+def test_the_binary(stand_in_world, tmp_path, monkeypatch):
+    stand_in_world["sources"]["train"].name = "tfds:stl10"
+    lines = [" ".join(map(str, np.random.default_rng(seed).permutation(60)[:45])) for seed in range(10)]
+    (tmp_path / "fold_indices.txt").write_text("\n".join(lines))
+    flags = ["--protocol=stl10_folds", f"--folds={tmp_path}/fold_indices.txt", "--projector_images=0"]
+    results = probe_binaries.run(linear_probe, tmp_path / "out", "--baseline=runs/a", *flags)
+    assert results["protocol"]["name"] == "stl10_folds"
+    assert len(results["protocol"]["folds"]) == 16
+    record = results["model"]["layers"]["conv_1"]
+    assert len(record["accuracies"]) == 10
+    shown = f"{100 * record['accuracy']:.1f} ± {100 * record['deviation']:.1f}"
+    assert shown in (tmp_path / "out" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("flags", [["--protocol=stl10_folds"], ["--protocol=fast", "--folds=x"]])
+def test_folds_and_protocol_go_together(flags):
+    probe_binaries.check_complaint("linear_probe", "nothing/here", flags, 2, "--folds=fold_indices.txt")

@@ -1,0 +1,379 @@
+"""VOC folders against what was written into them; broken files one by one."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.voc.data.dataset import VOC_CLASSES, open_voc, read_class_names
+from experiments.voc.data.devkit import read_annotation
+from experiments.voc.data.records import BrokenFile, pixel_boxes
+from lts.data import DataError
+from tests.fixtures.tiny_devkit import CLASSES, MASK_CLASSES, TinyObject, annotation, write
+
+
+def open_tiny(root, split="train", task="detection", **options):
+    return open_voc(f"folder:{root}", split, task, progress=False, **options)
+
+
+def corners(ymin, xmin, ymax, xmax, size=(40, 60)):
+    return pixel_boxes(np.array([[ymin, xmin, ymax, xmax]], np.float64), size, "a.xml", ("cat",))[0].tolist()
+
+
+def test_corners_from_one_inclusive_become_half_open_from_zero():
+    assert corners(1, 1, 40, 60) == [0, 0, 40, 60]  # the whole image
+    assert corners(5, 11, 5 + 9, 11 + 19) == [4, 10, 14, 30]  # 10 rows, 20 columns
+    assert corners(39, 1, 40, 2) == [38, 0, 40, 2]
+    assert corners(1.5, 1, 10.25, 60) == [0.5, 0, 10.25, 60]
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((0, 0, 40, 60), [0, 0, 40, 60]),  # counted from 0: cut
+        ((1, 1, 41, 61), [0, 0, 40, 60]),  # one pixel too far: cut
+        ((-1, 1, 40, 60), "lies outside its 60x40 image"),
+        ((1, 1, 40, 62), "lies outside"),
+        ((1, 1, 42, 60), "lies outside"),
+        ((50, 70, 60, 80), "lies outside"),
+        ((np.nan, 1, 40, 60), "lies outside"),
+        ((10, 5, 10, 20), "has no area"),
+        ((10, 5, 20, 5), "has no area"),
+        ((20, 5, 10, 20), "has no area"),
+        ((41, 1, 41, 20), "has no area"),
+    ],
+)
+def test_a_box_must_lie_in_its_image(box, expected):
+    if isinstance(expected, list):
+        assert corners(*box) == expected
+        return
+    with pytest.raises(BrokenFile, match=rf"a\.xml: the box of object 1 \(cat\) {expected}.* Received: ymin") as caught:
+        corners(*box)
+    assert f"= {box[0]:g}, {box[1]:g}, {box[2]:g}, {box[3]:g}" in str(caught.value)
+
+
+def test_objects_are_those_that_were_written(devkit):
+    root, truth = devkit
+    opened = open_tiny(root, "train+val")
+    assert opened.class_names == CLASSES
+    assert opened.ids == tuple(name for name in truth if not name.startswith("test"))
+    assert opened.masks is None
+    for index, name in enumerate(opened.ids):
+        objects = opened.objects[index]
+        np.testing.assert_array_equal(objects.boxes, [one.box for one in truth[name]])
+        assert [opened.class_names[label] for label in objects.labels] == [one.name for one in truth[name]]
+        assert objects.difficult.tolist() == [one.difficult for one in truth[name]]
+        assert (objects.boxes.dtype, objects.labels.dtype, objects.difficult.dtype) == (np.float32, np.int64, bool)
+        image = opened.read_image(index)
+        assert image.shape == (*opened.sizes[index], 3)
+        for one in truth[name]:  # the box is where the shape is: its centre has the class's colour
+            y, x = (one.box[0] + one.box[2]) // 2, (one.box[1] + one.box[3]) // 2
+            assert image[y, x].argmax() == CLASSES.index(one.name)
+    assert {(64, 80), (80, 64)} == {tuple(size) for size in opened.sizes.tolist()}
+
+
+def test_image_labels_follow_vocs_rule(tmp_path):
+    """1 as soon as one object is not difficult, -1 for difficult ones alone, 0 for none."""
+    root = tmp_path / "set"
+    write(root, {"train": 3})
+    boxes = [(0, 0, 10, 10), (5, 5, 20, 20), (20, 20, 40, 40)]
+    cases = [
+        [("cat", True), ("cat", False), ("dog", True)],
+        [("cat", False), ("cat", True)],
+        [],
+    ]
+    for index, case in enumerate(cases):
+        objects = [TinyObject(name, box, hard) for (name, hard), box in zip(case, boxes, strict=False)]
+        (root / "Annotations" / f"train_{index}.xml").write_text(annotation(objects, 64, 64))
+    opened = open_tiny(root, task="classification", class_names=("bird", "cat", "dog"))
+    np.testing.assert_array_equal(opened.image_labels(), [[0, 1, -1], [0, 1, 0], [0, 0, 0]])
+    assert [one.boxes.shape for one in opened.objects] == [(3, 4), (2, 4), (0, 4)]
+
+
+def test_splits_sums_and_slices(devkit):
+    root, _ = devkit
+    train, val = open_tiny(root, "train"), open_tiny(root, "val")
+    assert open_tiny(root, "trainval").ids == open_tiny(root, "train+val").ids == train.ids + val.ids
+    assert open_tiny(root, "trainval[7:9]").ids == ("train_7", "val_0")
+    assert open_tiny(root, "val[:50%]+train[:1]").ids == ("val_0", "val_1", "train_0")
+    (root / "ImageSets" / "Main" / "trainval.txt").write_text("val_3\n\n  train_2  \n")
+    assert open_tiny(root, "trainval").ids == ("val_3", "train_2")
+
+
+def test_the_folder_above_will_do_where_it_holds_one_set(devkit):
+    root, _ = devkit
+    for path in (root, root.parent, root.parent.parent):
+        assert open_tiny(path).paths[0] == str(root / "JPEGImages" / "train_0.jpg")
+    write(root.parent / "VOC2012")
+    with pytest.raises(DataError, match=r"Received: several, name one of .*VOC2007, .*VOC2012$"):
+        open_tiny(root.parent)
+
+
+def test_parts_are_no_objects_and_fields_come_in_any_order(tmp_path):
+    file = tmp_path / "a.xml"
+    file.write_text(
+        "<annotation><object><part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
+        "</bndbox></part><bndbox><xmax>8.5</xmax><xmin>3</xmin><ymax>9</ymax><ymin>4</ymin></bndbox>"
+        "<name> person </name></object></annotation>"
+    )
+    names, boxes, difficult = read_annotation(file)
+    assert names == ("person",)
+    np.testing.assert_array_equal(boxes, [[4, 3, 9, 8.5]])
+    assert difficult.tolist() == [False]
+
+
+def rewrite(path, old, new):
+    path.write_text(re.sub(old, new, path.read_text(), count=1))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def save(path, size=(64, 80), mode="L"):
+    Image.new(mode, size[::-1]).save(path)
+
+
+BREAKS = [  # task, the file below the root that is broken, how, what is said of it
+    ("detection", "Annotations/train_2.xml", lambda path: path.unlink(), "the annotation is missing"),
+    ("classification", "Annotations/train_2.xml", lambda path: path.unlink(), "the annotation is missing"),
+    ("detection", "Annotations/train_2.xml", cut, "not readable as XML"),
+    ("detection", "Annotations/train_2.xml", lambda path: path.write_text(""), "not readable as XML"),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<xmax>.*?</xmax>", "<xmax>500</xmax>"),
+        r"the box of object 1 \(dog\) lies outside its 80x64 image",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<ymin>.*?</ymin>", "<ymin>64</ymin>"),
+        r"the box of object 1 \(dog\) has no area",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<ymin>.*?</ymin>", "<ymin>x</ymin>"),
+        r"object 1 \(dog\) should have a number as bndbox/ymin. Received: 'x'",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<bndbox>.*</bndbox>", ""),
+        r"object 1 \(dog\) should have a number as bndbox/ymin. Received: None",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<name>dog</name>", ""),
+        r"object 1 \(without a name\) should have a <name>",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "dog", "horse"),
+        "'horse' is none of the 3 classes, bird, cat, dog",
+    ),
+    ("detection", "JPEGImages/train_2.jpg", lambda path: path.unlink(), "the image is missing, but its id is listed"),
+    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_text("rubbish"), "not an image"),
+    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_bytes(b""), "not an image"),
+    ("detection", "JPEGImages/train_2.jpg", cut, "truncated"),
+    ("segmentation", "JPEGImages/train_2.jpg", cut, "truncated"),
+    ("segmentation", "SegmentationClass/train_2.png", lambda path: path.unlink(), "the mask is missing"),
+    ("segmentation", "SegmentationClass/train_2.png", lambda path: path.write_text("rubbish"), "not an image"),
+    ("segmentation", "SegmentationClass/train_2.png", cut, "([Tt]runcated|[Bb]roken)"),
+    (
+        "segmentation",
+        "SegmentationClass/train_2.png",
+        lambda path: save(path, (80, 64)),
+        "the mask should be as large as its image, 80x64. Received: 64x80",
+    ),
+    (
+        "segmentation",
+        "SegmentationClass/train_2.png",
+        lambda path: save(path, mode="RGB"),
+        r"a mask should have a palette or be grey \(mode P or L\). Received: RGB",
+    ),
+    (
+        "segmentation",
+        "SegmentationClass/train_2.png",
+        lambda path: Image.fromarray(np.full([64, 80], 4, np.uint8)).save(path),
+        "label 4 is none of the 4 classes, background, bird, cat, dog",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "file", "damage", "message"), BREAKS)
+def test_a_broken_file_is_named_or_left_out(devkit, task, file, damage, message):
+    root, _ = devkit
+    names = {"class_names": MASK_CLASSES if task == "segmentation" else CLASSES}
+    whole = open_tiny(root, task=task, **names)
+    damage(root / file)
+    with pytest.raises(DataError, match=f"^{re.escape(str(root / file))}: .*{message}") as caught:
+        open_tiny(root, task=task, **names)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; mend it, or pass --skip_broken_images")
+    rest = open_tiny(root, task=task, skip_broken_images=True, **names)
+    assert rest.ids == tuple(name for name in whole.ids if name != "train_2")
+    assert list(rest.broken) == ["train_2"]
+    assert re.search(message, rest.broken["train_2"])
+    assert len(rest.objects or rest.masks) == len(rest.paths) == len(rest.sizes) == 7
+    assert rest.fingerprint != whole.fingerprint
+
+
+def test_broken_images_are_counted_and_listed(devkit, capsys):
+    root, _ = devkit
+    for name in ("train_2", "train_5"):
+        (root / "Annotations" / f"{name}.xml").unlink()
+    open_voc(f"folder:{root}", "train", "detection", skip_broken_images=True)
+    printed = capsys.readouterr().out
+    assert "split train: 6 images, 3 classes (bird, cat, dog), 12 objects (2 difficult)" in printed
+    assert re.search(r"left out 2 broken images: .*train_2\.xml: the annotation is missing; .*train_5\.xml", printed)
+
+
+def test_an_image_that_only_shows_its_damage_when_decoded_is_named_then(devkit):
+    root, _ = devkit
+    opened = open_tiny(root)
+    cut(root / "JPEGImages" / "train_1.jpg")
+    with pytest.raises(DataError, match=r"train_1\.jpg: .*truncated"):
+        opened.read_image(1)
+
+
+def test_bytes_behind_the_end_of_an_image_do_no_harm(devkit):
+    """Cameras append previews: the mark of a whole JPEG is then not at the end, and decoding has the last word."""
+    root, _ = devkit
+    image = root / "JPEGImages" / "train_1.jpg"
+    image.write_bytes(image.read_bytes() + bytes(5000))
+    assert open_tiny(root).num_examples == 8
+
+
+def test_images_are_not_decoded(devkit, monkeypatch):
+    root, _ = devkit
+    decoded = []
+    monkeypatch.setattr(Image.Image, "load", lambda image: decoded.append(image))
+    open_tiny(root)
+    assert decoded == []
+
+
+ASKED_WRONGLY = [
+    ({"split": "vall"}, r"ImageSets/Main has no split 'vall'; it has test, train, val, trainval$"),
+    ({"split": "train+train"}, "split 'train\\+train': image 'train_0' is listed twice"),
+    ({"split": "train[8:]"}, "selects no images"),
+    ({"split": "train[x:]"}, "cannot be split"),
+    ({"task": "depth"}, r"task must be classification \| detection \| segmentation. Received: task='depth'"),
+    ({"dataset": "embedded"}, "dataset must be folder:PATH or tfds:voc/YEAR. Received: dataset='embedded'"),
+    ({"dataset": "folder:nowhere"}, "folder:nowhere is not a folder"),
+    ({"dataset": "tfds:voc/2012", "task": "segmentation"}, "tfds:voc/2012 has no masks: .*folder:PATH"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ASKED_WRONGLY)
+def test_what_cannot_be_opened(devkit, change, message):
+    asked = {"dataset": f"folder:{devkit[0]}", "split": "train", "task": "detection", **change}
+    with pytest.raises(DataError, match=message) as caught:
+        open_voc(**asked, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_and_folders_that_are_wrong(devkit):
+    root, _ = devkit
+    lists = root / "ImageSets" / "Main"
+    (lists / "cat_train.txt").write_text("train_0  1\n")  # VOC's lists of classes are no splits
+    (lists / "twice.txt").write_text("train_0\ntrain_1\ntrain_0\n")
+    with pytest.raises(DataError, match="image 'train_0' is listed twice"):
+        open_tiny(root, "twice", skip_broken_images=True)
+    (lists / "none.txt").write_text("\n \n")
+    with pytest.raises(DataError, match=r"none\.txt lists no images"):
+        open_tiny(root, "none")
+    with pytest.raises(DataError, match=r"no split 'dev'; it has none, test, train, twice, val, trainval$"):
+        open_tiny(root, "dev")
+    for name in ("train_0", "train_1"):
+        (root / "Annotations" / f"{name}.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match="no mask has a label but 255, no annotation an object"):
+        open_tiny(root, "train[:2]")
+    with pytest.raises(DataError, match="no image has an annotated object"):
+        open_tiny(root, "train[:2]", class_names=CLASSES)
+    for name in ("train_0", "train_1"):
+        (root / "Annotations" / f"{name}.xml").unlink()
+    with pytest.raises(DataError, match=r"all 2 images are broken; .*train_0\.xml: the annotation is missing"):
+        open_tiny(root, "train[:2]", skip_broken_images=True)
+    (root / "ImageSets" / "Segmentation").rename(root / "ImageSets" / "Other")
+    with pytest.raises(DataError, match="ImageSets/Segmentation is missing"):
+        open_tiny(root, task="segmentation")
+    (root / "JPEGImages").rename(root / "Images")
+    with pytest.raises(DataError, match="JPEGImages is missing"):
+        open_tiny(root)
+
+
+def test_masks_and_their_classes(devkit):
+    """Classes are 0 to the greatest label, 255 is none; a palette and grey mean the same."""
+    root, _ = devkit
+    opened = open_tiny(root, task="segmentation")
+    assert opened.class_names == ("0", "1", "2", "3")
+    assert opened.objects is None
+    masks = [opened.read_mask(index) for index in range(opened.num_examples)]
+    for mask, size in zip(masks, opened.sizes, strict=True):
+        assert mask.dtype == np.uint8
+        assert mask.shape == tuple(size)
+    assert set(np.unique(np.concatenate([mask.reshape(-1) for mask in masks]))) == {0, 1, 2, 3, 255}
+    for file, mask in zip(opened.masks, masks, strict=True):
+        Image.fromarray(mask).save(file)  # grey
+    grey = open_tiny(root, task="segmentation")
+    assert Image.open(grey.masks[0]).mode == "L"
+    assert grey.fingerprint == opened.fingerprint
+    np.testing.assert_array_equal(grey.read_mask(3), masks[3])
+
+
+def test_a_mask_of_255_alone_has_no_class(tmp_path):
+    root = tmp_path / "set"
+    write(root, {"train": 1})
+    Image.fromarray(np.full([64, 80], 255, np.uint8)).save(root / "SegmentationClass" / "train_0.png")
+    with pytest.raises(DataError, match="no mask has a label but 255"):
+        open_tiny(root, task="segmentation")
+    assert open_tiny(root, task="segmentation", class_names=("sky", "road")).num_classes == 2
+
+
+def test_the_fingerprint_tells_content_from_place(devkit, tmp_path):
+    root, _ = devkit
+    prints = {task: open_tiny(root, task=task).fingerprint for task in ("detection", "segmentation")}
+    moved = root.rename(tmp_path / "moved")
+    assert {task: open_tiny(moved, task=task).fingerprint for task in prints} == prints
+    rewrite(moved / "Annotations" / "train_4.xml", "<difficult>0", "<difficult>1")
+    assert open_tiny(moved).fingerprint != prints["detection"]
+    assert open_tiny(moved, class_names=("a", *CLASSES)).fingerprint != open_tiny(moved).fingerprint
+    file = moved / "SegmentationClass" / "train_4.png"
+    mask = np.array(Image.open(file))
+    mask[0, 0] ^= 1
+    Image.fromarray(mask).save(file)
+    assert open_tiny(moved, task="segmentation").fingerprint != prints["segmentation"]
+
+
+def test_class_names_of_masks(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_text("sky\ntraffic light\n\n")
+    assert read_class_names(str(file)) == ("sky", "traffic light")
+    assert read_class_names("voc", masks=True) == ("background", *VOC_CLASSES)
+    assert read_class_names("voc") == VOC_CLASSES
+    for text in ("a\n\nb\n", "a\na\n", ""):
+        file.write_text(text)
+        with pytest.raises(DataError, match="should hold one class name a line"):
+            read_class_names(str(file))
+    with pytest.raises(DataError, match="should be 'voc' or a text file"):
+        read_class_names(str(tmp_path / "missing"))
+
+
+def test_the_real_sets(real):
+    """Counts as the sets' own description gives them."""
+    animals, streets = real("animals_voc"), real("camvid_voc")
+    for split, images in (("train", 180), ("val", 53), ("test", 79)):
+        opened = open_tiny(animals, split, class_names=("kangaroo", "raccoon"))
+        assert (opened.num_examples, opened.broken) == (images, {})
+        sides = np.concatenate([one.boxes[:, 2:] - one.boxes[:, :2] for one in opened.objects])
+        assert sides.min() > 1
+        assert set(np.unique(opened.image_labels())) == {0, 1}
+    for split, images in (("train", 184), ("val", 51), ("test", 54)):
+        opened = open_tiny(streets, split, "segmentation")
+        assert (opened.num_examples, opened.num_classes, opened.broken) == (images, 11, {})
+    assert 0 in opened.read_mask(0)  # the sky is class 0: no background

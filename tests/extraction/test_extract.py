@@ -1,0 +1,287 @@
+"""Extraction: the values of direct calls, in three formats, whatever stops it on the way."""
+
+import json
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import lts
+from lts import data
+from lts.config import ImageConfig
+from lts.data import DataError
+from lts.export import saved_model
+from lts.extraction import extract as extraction
+from lts.extraction import feature_files
+from lts.extraction.extract import ExtractionError, extract
+from lts.extraction.feature_files import FeatureFileError, FormatError
+from lts.extraction.stream import open_stream
+from tests.export.test_saved_model import make
+
+IMAGE = ImageConfig(image_size=48, test_crop=0.85)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small export of random weights."""
+    discriminator, description = make("batch_norm")
+    path = tmp_path_factory.mktemp("export") / "features"
+    saved_model.export(discriminator, path, description)
+    return lts.load(path)
+
+
+def save_photo(path: pathlib.Path, seed: int, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    Image.fromarray(coarse).resize((60 + seed % 7, 50), Image.BICUBIC).convert(mode).save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> pathlib.Path:
+    """Twenty labelled pictures of several kinds, three without a class."""
+    root = tmp_path_factory.mktemp("photos")
+    for seed in range(20):
+        save_photo(root / "train" / "ab"[seed % 2] / f"{seed}.{('jpg', 'png')[seed % 3 == 0]}", seed)
+    for seed in range(20, 23):
+        save_photo(root / "unlabelled" / f"{seed}.jpg", seed)
+    return root
+
+
+def break_photo(root: pathlib.Path, name: str) -> str:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    whole = root / "whole.jpg"
+    save_photo(whole, 99)
+    (root / name).write_bytes(whole.read_bytes()[:-40])
+    whole.unlink()
+    return name
+
+
+def expected(model, root, layer, pool, split="all"):
+    """Names, labels and features by the calls that evaluations make."""
+    source = data.open_source(f"folder:{root}", split, progress=False)
+    batches = [model.features(images, layer, pool) for images in data.test_batches(source, IMAGE, batch_size=8)]
+    return source.names, np.concatenate(batches)
+
+
+def read_npz(path, layer):
+    arrays = np.load(path)
+    names, features, labels = arrays["names"], arrays[layer], arrays.get("labels")
+    return list(names), features, labels, json.loads(str(arrays["metadata"]))
+
+
+def read_parquet(path, layer):
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[b"lts"])
+    features = table[layer].combine_chunks().flatten().to_numpy().reshape(-1, *metadata["shapes"][layer])
+    labels = table["label"].fill_null(-1).to_numpy()
+    return table["name"].to_pylist(), features, labels, metadata
+
+
+def read_tfrecord(path, layer):
+    metadata = json.loads(pathlib.Path(f"{path}.json").read_text())
+    keys = {
+        layer: tf.io.FixedLenFeature([], tf.string),
+        "name": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64, -1),
+    }
+    rows = [tf.io.parse_single_example(record, keys) for record in tf.data.TFRecordDataset(str(path))]
+    names = [row["name"].numpy().decode() for row in rows]
+    shape, dtype = metadata["shapes"][layer], metadata["dtype"]
+    features = np.stack([np.reshape(tf.io.decode_raw(row[layer], dtype), shape) for row in rows])
+    return names, features, np.array([row["label"] for row in rows]), metadata
+
+
+READ = {"npz": read_npz, "parquet": read_parquet, "tfrecord": read_tfrecord}
+
+
+@pytest.mark.parametrize("format", READ)
+@pytest.mark.parametrize("pool", ["none", "avg", "grid:2"])
+def test_values_names_and_labels_come_back(model, photos, tmp_path, format, pool):
+    """Rows out of step with names, another crop or resize, a shape that is lost on the way."""
+    output = tmp_path / f"X.{format}"
+    stream = open_stream(f"folder:{photos}")
+    result = extract(model, stream, output, ["conv_5", "conv_2"], pool, batch_size=8)
+    assert result == extraction.Result(23, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [output.name] + ["X.tfrecord.json"] * (format == "tfrecord")
+    )
+    for layer in ("conv_5", "conv_2"):
+        names, features, labels, metadata = READ[format](output, layer)
+        expected_names, values = expected(model, photos, layer, pool)
+        assert tuple(names) == expected_names
+        np.testing.assert_allclose(features, values, rtol=1e-5, atol=1e-5)
+        assert features.dtype == np.float32
+        classes = [metadata["class_names"][label] if label >= 0 else None for label in labels]
+        assert classes == [name.split("/")[1] if name.startswith("train") else None for name in names]
+    assert metadata["model_fingerprint"] == model.fingerprint
+    assert metadata["preprocessing"]["central_crop"] == 0.85
+    assert (metadata["images"], metadata["pool"], metadata["layers"]) == (23, pool, ["conv_5", "conv_2"])
+    assert metadata["model"]["name"] == "features"
+
+
+def test_streamed_views_are_those_of_test_batches(photos):
+    """Decoding or preprocessing of its own, with bits of its own."""
+    stream = open_stream(f"folder:{photos}")
+    views = np.concatenate([view.images for view in stream.views(IMAGE, batch_size=5, first=3)])
+    source = data.open_source(f"folder:{photos}", "all", progress=False)
+    batches = np.concatenate(list(data.test_batches(source, IMAGE, batch_size=7).as_numpy_iterator()))
+    np.testing.assert_array_equal(views, batches[3:])
+
+
+def test_kinds_that_tensorflow_does_not_read_keep_their_place(tmp_path):
+    """A palette read as shades of grey, a film, a row that moves to the end."""
+    for seed, name in enumerate(["1.jpg", "2.bmp", "3.png", "4.bmp", "5.gif", "6.png", "7.png"]):
+        save_photo(tmp_path / name, seed, "P" if name in ("2.bmp", "5.gif", "3.png") else "RGB")
+    save_photo(tmp_path / "8.png", 8, "RGBA")
+    save_photo(tmp_path / "9.png", 9, "L")
+    frames = [Image.new("RGB", (50, 50), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    source = data.open_source(f"folder:{tmp_path}", progress=False)
+    for size in (1, 3, 100):
+        stream = open_stream(f"folder:{tmp_path}")
+        assert stream.names == source.names
+        views = np.concatenate([view.images for view in stream.views(IMAGE, batch_size=size)])
+        batches = np.concatenate(list(data.test_batches(source, IMAGE, batch_size=7).as_numpy_iterator()))
+        np.testing.assert_array_equal(views, batches)
+
+
+def test_the_embedded_set(model, tmp_path):
+    extract(model, open_stream("embedded", "test[:5]+unlabelled[:2]"), tmp_path / "X.npz", pool="avg")
+    names, features, labels, _ = read_npz(tmp_path / "X.npz", "conv_5")
+    assert names[6] == "embedded test[:5]+unlabelled[:2][6]"
+    assert features.shape == (7, 8)
+    assert (labels >= 0).tolist() == [True] * 5 + [False] * 2
+
+
+@pytest.mark.parametrize("format", READ)
+def test_half_precision(model, photos, tmp_path, format):
+    extract(model, open_stream(f"folder:{photos}"), tmp_path / f"X.{format}", pool="avg", dtype="float16")
+    _, features, _, metadata = READ[format](tmp_path / f"X.{format}", "conv_5")
+    np.testing.assert_allclose(features, expected(model, photos, "conv_5", "avg")[1], rtol=1e-3, atol=1e-3)
+    assert metadata["dtype"] == "float16"
+
+
+def test_a_broken_image_stops_it_and_what_is_done_stays(model, tmp_path):
+    """An image that moves rows against names; work that is lost when the image is mended."""
+    for seed in range(30):
+        save_photo(tmp_path / "photos" / f"{seed}.jpg", seed)
+    bad = break_photo(tmp_path / "photos", "bad.jpg")
+    stream, output = open_stream(f"folder:{tmp_path / 'photos'}"), tmp_path / "X.npz"
+    at = stream.names.index(bad)
+    with pytest.raises(DataError, match=r"bad\.jpg is broken \(.*\): mend or remove it, or pass --skip_broken_images"):
+        extract(model, stream, output, pool="avg", batch_size=4)
+    assert not output.exists()
+    assert json.loads((tmp_path / "X.npz.partial" / "progress.json").read_text())["done"] == at // 4 * 4
+    result = extract(model, stream, output, pool="avg", batch_size=4, skip_broken_images=True)
+    assert (result.images, list(result.broken)) == (30, [bad])
+    names, features, _, metadata = read_npz(output, "conv_5")
+    assert list(metadata["broken"]) == [bad]
+    (tmp_path / "photos" / bad).unlink()
+    expected_names, values = expected(model, tmp_path / "photos", "conv_5", "avg")
+    assert tuple(names) == expected_names
+    np.testing.assert_allclose(features, values, atol=1e-5)
+
+
+def test_all_broken(model, tmp_path):
+    for index in range(5):
+        break_photo(tmp_path / "photos", f"{index}.jpg")
+    stream = open_stream(f"folder:{tmp_path / 'photos'}")
+    with pytest.raises(DataError, match="all 5 images are broken"):
+        extract(model, stream, tmp_path / "X.npz", batch_size=2, skip_broken_images=True)
+
+
+@pytest.mark.parametrize("format", READ)
+def test_stopped_at_any_batch_it_ends_with_the_same_file(model, photos, tmp_path, format, monkeypatch):
+    """Rows twice, rows lost, a time of day in the file."""
+    stream = open_stream(f"folder:{photos}")
+    extract(model, stream, tmp_path / f"whole.{format}", batch_size=3)
+    output, stops = tmp_path / f"X.{format}", 0
+    append = extraction._Partial.append
+
+    def append_and_stop(partial, *args):
+        append(partial, *args)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(extraction._Partial, "append", append_and_stop)
+    while (result := extract(model, stream, output, batch_size=3)).signal is not None:
+        assert (result.signal, output.exists()) == (signal.SIGTERM, False)
+        stops += 1
+    assert stops >= 8
+    assert output.read_bytes() == (tmp_path / f"whole.{format}").read_bytes()
+
+
+def test_stopped_while_the_file_is_written(model, photos, tmp_path, monkeypatch):
+    stream, output = open_stream(f"folder:{photos}"), tmp_path / "X.npz"
+    extract(model, stream, tmp_path / "whole.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files, "PIECE_BYTES", 1)
+        header = np.lib.format.write_array_header_1_0
+        patch.setattr(
+            np.lib.format, "write_array_header_1_0", lambda *args: (header(*args), signal.raise_signal(signal.SIGINT))
+        )
+        assert extract(model, stream, output).signal == signal.SIGINT
+    assert not output.exists()
+    assert extract(model, stream, output).signal is None
+    assert output.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_what_a_killed_process_wrote_beyond_its_record_is_dropped(model, photos, tmp_path, monkeypatch):
+    stream, output = open_stream(f"folder:{photos}"), tmp_path / "X.npz"
+    extract(model, stream, tmp_path / "whole.npz", batch_size=4)
+    monkeypatch.setattr(feature_files, "write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract(model, stream, output, batch_size=4)
+    monkeypatch.undo()
+    folder = tmp_path / "X.npz.partial"
+    progress = json.loads((folder / "progress.json").read_text())
+    (folder / "progress.json").write_text(json.dumps({**progress, "done": 8}))
+    extract(model, stream, output, batch_size=4)
+    assert output.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_another_request_is_never_mixed_in(model, photos, tmp_path, monkeypatch):
+    stream, output = open_stream(f"folder:{photos}"), tmp_path / "X.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract(model, stream, output, pool="avg")
+    with pytest.raises(ExtractionError, match=r"holds part of another extraction .pool: avg -> max"):
+        extract(model, stream, output, pool="max")
+    assert extract(model, stream, output, pool="avg") == extraction.Result(23, {})
+    assert extract(model, stream, output, pool="avg").before
+    with pytest.raises(ExtractionError, match=r"X\.npz exists and differs .layers: "):
+        extract(model, stream, output, ["conv_1"], pool="avg")
+    with pytest.raises(ExtractionError, match=r"exists and differs .data_fingerprint: "):
+        extract(model, open_stream(f"folder:{photos}", "train"), output, pool="avg")
+    output.write_text("my thesis")
+    with pytest.raises(FeatureFileError, match="cannot be read as a file of features"):
+        extract(model, stream, output, pool="avg")
+    assert output.read_text() == "my thesis"
+
+
+def test_a_damaged_partial_folder(model, photos, tmp_path):
+    stream, folder = open_stream(f"folder:{photos}"), tmp_path / "X.npz.partial"
+    folder.mkdir()
+    (folder / "progress.json").write_text("{")
+    with pytest.raises(ExtractionError, match="is damaged: remove it"):
+        extract(model, stream, tmp_path / "X.npz")
+
+
+def test_two_processes_at_one_output(model, photos, tmp_path):
+    from lts.utils import files
+
+    with files.locked(tmp_path / "X.npz.partial"), pytest.raises(ExtractionError, match="is in use by process"):
+        extract(model, open_stream(f"folder:{photos}"), tmp_path / "X.npz")
+
+
+def test_formats(tmp_path, monkeypatch):
+    with pytest.raises(FormatError, match=r"must end in \.npz, \.tfrecord, \.parquet. Received: output='X.csv'"):
+        feature_files.check_format("X.csv")
+    monkeypatch.setattr(feature_files.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FormatError, match="need the package pyarrow"):
+        feature_files.check_format("X.parquet")

@@ -1,0 +1,46 @@
+"""The map from our variables to the release's names."""
+
+import pytest
+
+from lts.config import preset
+from lts.models.gan import DamageRepairGAN
+from lts.release.checkpoint import release_name, release_variables
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("encoder/conv_0/kernel", "encoder/conv_0/weights"),
+        ("encoder/conv_4/batch_norm/moving_variance", "encoder/conv_4/BatchNorm/moving_variance"),
+        ("decoder/deconv_2/batch_norm/gamma", "decoder/deconv_2/BatchNorm/gamma"),
+        ("decoder/deconv_3/kernel", "decoder/deconv_4/weights"),
+        ("decoder/to_image/bias", "decoder/deconv_5/biases"),
+        ("repair/repair_4/conv_1/kernel", "generator/repair_4/conv1/weights"),
+        ("repair/repair_0/conv_2/bias", "generator/repair_0/conv2/biases"),
+        ("discriminator/trunk/conv_1/bias", "discriminator/conv_1/biases"),
+        ("discriminator/trunk/conv_5/conv_1/batch_norm/beta", "discriminator/conv_5/conv_1/BatchNorm/beta"),
+        ("discriminator/mask_head/kernel", "discriminator/drop_pred/weights"),
+        ("discriminator/fc_1/batch_norm/moving_mean", "discriminator/fc_1/BatchNorm/moving_mean"),
+    ],
+)
+def test_names(ours, theirs):
+    """BUILD_NOTES trap 16: there is no deconv_3, groups are conv_k/conv_0 and conv_k/conv_1."""
+    assert release_name(ours, num_strides=4) == theirs
+
+
+def test_every_variable_has_a_name_of_its_own():
+    """Two variables under one name, or one that the map forgets."""
+    model = DamageRepairGAN(preset("tiny", encoder_widths="4,6,8,10", trunk_norm="lrn"))
+    model.build((None, 48, 48, 3))
+    networks = model.encoder, model.decoder, model.repair, model.discriminator
+    names = release_variables(*networks, num_strides=3)
+    assert len(names) == len(model.variables) == sum(len(network.variables) for network in networks)
+    assert {name.split("/")[0] for name in names} == {"encoder", "decoder", "generator", "discriminator"}
+    assert names["decoder/deconv_3/weights"] is model.decoder.blocks[2].kernel
+
+
+def test_networks_by_themselves():
+    """A map that needs the whole model around a network."""
+    encoder = DamageRepairGAN(preset("tiny")).encoder
+    encoder.build((None, 48, 48, 3))
+    assert release_variables(encoder)["encoder/conv_0/weights"] is encoder.blocks[0].kernel

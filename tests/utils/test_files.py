@@ -1,0 +1,31 @@
+"""Places that files are written to."""
+
+import os
+
+import pytest
+
+from lts.utils import files
+from lts.utils.files import OutputError
+
+
+@pytest.mark.parametrize("below", ["", "run", "many/folders/down"])
+def test_a_place_for_a_folder_is_left_as_it_was(tmp_path, below):
+    files.check_folder(tmp_path / below)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
+    file = tmp_path / "notes.txt"
+    file.write_text("precious")
+    with pytest.raises(OutputError, match=r"notes\.txt is a file: give another --output"):
+        files.check_folder(file / below)
+    assert file.read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="is not: give another --output"):
+        files.check_folder(tmp_path / "run")
+    tmp_path.chmod(0o700)

@@ -1,0 +1,60 @@
+"""Colours where the map says so, the image itself where it says nothing."""
+
+import re
+
+import numpy as np
+from matplotlib import colormaps
+
+from lts.visualization import overlay
+
+
+def test_the_map_decides_the_colour():
+    image = np.full([4, 6, 3], 100, np.uint8)
+    artifact = np.zeros([4, 6])
+    artifact[:, 3:] = 1
+    found = overlay.blend(image, artifact)
+    np.testing.assert_array_equal(found[:, :3], image[:, :3])
+    hot = 100 * (1 - overlay.STRENGTH) + 255 * np.array(colormaps[overlay.COLOURS](1.0)[:3]) * overlay.STRENGTH
+    np.testing.assert_allclose(found[:, 3:], np.broadcast_to(hot, [4, 3, 3]), atol=1)
+
+
+def test_the_heat_grows_with_the_map():
+    """On black, every step of the map is brighter than the one before: the order can be read without colour vision."""
+    ramp = overlay.blend(np.zeros([1, 101, 3], np.uint8), np.linspace(0, 1, 101)[None])
+    brightness = ramp[0] @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(brightness) > -0.75).all()
+    assert brightness[-1] > 3 * brightness[50] > 0
+
+
+def test_values_outside_are_clipped():
+    image = np.full([1, 2, 3], 50, np.uint8)
+    np.testing.assert_array_equal(
+        overlay.blend(image, np.array([[-1.0, 2.0]])), overlay.blend(image, np.array([[0.0, 1.0]]))
+    )
+
+
+def test_a_map_is_stretched_over_an_image_of_any_proportions():
+    image = np.zeros([8, 24, 3], np.uint8)
+    found = overlay.overlay(image, np.array([[0.0, 1.0], [0.0, 1.0]]))
+    assert found.shape == image.shape
+    assert not found[:, :6].any()
+    np.testing.assert_array_equal(found[:, 18:], overlay.blend(image[:, 18:], np.ones([8, 6])))
+    assert (np.diff(found[4, :, 0].astype(int)) >= 0).all()
+
+
+def test_image_and_overlay_stand_side_by_side():
+    image = np.random.default_rng(0).integers(0, 256, (8, 10, 3)).astype(np.uint8)
+    both = overlay.beside(image, np.full([2, 2], 0.5))
+    assert both.shape == (8, 20 + overlay.GAP, 3)
+    np.testing.assert_array_equal(both[:, :10], image)
+    assert (both[:, 10 : 10 + overlay.GAP] == 255).all()
+    np.testing.assert_array_equal(both[:, 10 + overlay.GAP :], overlay.overlay(image, np.full([2, 2], 0.5)))
+
+
+def test_the_legend_has_the_colours_of_the_overlay():
+    stops = re.findall(r"rgb\((\d+) (\d+) (\d+) / ([\d.]+)\)", overlay.css_gradient(3))
+    assert len(stops) == 3
+    for at, (*colour, opacity) in zip((0, 0.5, 1), stops, strict=True):
+        shown = np.array(colour, float) * float(opacity) + 77 * (1 - float(opacity))
+        expected = overlay.blend(np.full([1, 1, 3], 77, np.uint8), np.array([[at]]))[0, 0]
+        np.testing.assert_allclose(shown, expected, atol=1.5)
