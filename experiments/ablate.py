@@ -28,8 +28,8 @@ def main() -> None:
     if "test" in named:
         raise common.UsageError(f"--validation_split must hold no test images. Received: {FLAGS.validation_split}")
     own = dict(map(ablations.parse, FLAGS.variant))
-    stage_1, base = pretraining_flags.base()
-    variants = ablations.choose(FLAGS.only, own, base, stage_1)
+    autoencoder_training, base = pretraining_flags.base()
+    variants = ablations.choose(FLAGS.only, own, base, autoencoder_training)
     files.check_folder(FLAGS.output)
     source = common.open_source()
     from experiments.probing import run as probe_run
@@ -41,7 +41,7 @@ def main() -> None:
     probe_run.check_labels(train, validation)
     if set(train.names) & set(validation.names):
         raise ProbeError(f"--train_split={train.split} and --validation_split={validation.split} share images")
-    ablations.pretrain(variants, stage_1, source, FLAGS.output)
+    ablations.pretrain(variants, autoencoder_training, source, FLAGS.output)
     results = ablations.probe(variants, source, train, validation, LINEAR[FLAGS.protocol], FLAGS.output)
     comparison_report.write(results, FLAGS.output)
     print(f"\n{comparison_report.markdown(results)}\nwritten to {FLAGS.output}")

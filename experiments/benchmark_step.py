@@ -81,7 +81,7 @@ def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Call
 
     from lts.training.train import build_model, steps_done
 
-    section = "stage_1" if stage == "autoencoder" else "stage_2"
+    section = "autoencoder_training" if stage == "autoencoder" else "gan_training"
     config = configs.preset(preset, section, precision=precision, batch_size=batch_size)
     model = build_model(config, stage, 1000)
     size = config.image.image_size
@@ -105,7 +105,7 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     from lts.training.train import build_model
 
     config = configs.preset(FLAGS.preset)
-    settings = config.stage_1 if stage == "autoencoder" else config.stage_2
+    settings = config.autoencoder_training if stage == "autoencoder" else config.gan_training
     size, turn = config.image.image_size, FLAGS.turn_steps
     bare = build_model(config, stage, 10**6)
     images = tf.random.uniform([settings.batch_size, size, size, 3], -1, 1)

@@ -1,4 +1,4 @@
-"""This method and its rivals: the same trunk, images, augmentation, batch size and time, then the same probes.
+"""This method and its rivals: the same backbone, images, augmentation, batch size and time, then the same probes.
 
     python -m experiments.compare --preset=small --dataset=folder:PHOTOS --budget_minutes=30 --output=runs/compare
 
@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments.pretraining import baselines
 from experiments.pretraining import flags as pretraining_flags
-from experiments.pretraining.pipeline import Stages
+from experiments.pretraining.pipeline import Pipeline
 from experiments.probing.protocols import LINEAR
 from lts.bin import common
 from lts.utils import files
@@ -56,7 +56,7 @@ def main() -> None:
     probe_run.check_labels(train, test)
     images, output = baselines.Images(pretrain, train, test), pathlib.Path(FLAGS.output)
     data = {"dataset": pretrain.name, "split": pretrain.split, "train_split": train.split}
-    stages = Stages(output / "stages.json", base, data)
+    stages = Pipeline(output / "stages.json", base, data)
     made = baselines.plan(asked, base, images, output, stages, FLAGS.calibration_rounds, FLAGS.calibration_seconds)
     print(baselines.describe_plan(made), flush=True)
     baselines.pretrain(made, base, images, output, stages)

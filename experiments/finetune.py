@@ -1,4 +1,4 @@
-r"""Fine-tuning: the trunk of a SavedModel with a new head, trained on labels as a whole or in its last layers.
+r"""Fine-tuning: the backbone of a SavedModel with a new head, trained on labels as a whole or in its last layers.
 
     python -m experiments.finetune --model=runs/features --dataset=folder:LABELLED --output=runs/finetune \
         --baseline=runs/random_1,runs/random_2,runs/random_3
@@ -43,7 +43,9 @@ def define_schedule(values: flags.FlagValues) -> None:
     real("weight_decay", None, "L2 on all kernels.", 0.0, flag_values=values)
     choice("precision", None, ("float32", "bfloat16"), "None: as the model was trained.", flag_values=values)
     flags.DEFINE_list("seeds", ["1"], "Seeds of training, at least 0 and below 2**30.", flag_values=values)
-    flags.DEFINE_string("export", None, "Write the trained trunk of --model here, as a SavedModel.", flag_values=values)
+    flags.DEFINE_string(
+        "export", None, "Write the trained backbone of --model here, as a SavedModel.", flag_values=values
+    )
 
 
 def main(values: flags.FlagValues = flags.FLAGS) -> None:

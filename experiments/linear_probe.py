@@ -3,7 +3,7 @@ r"""Linear probes: what the frozen features of a SavedModel are worth, layer by 
     python -m experiments.linear_probe --model=runs/features --dataset=folder:LABELLED --output=runs/probe \
         --baseline=runs/random_1,runs/random_2,runs/random_3
 
-Features are extracted once for --protocol=fast (logistic regression), ridge, or stl10_folds, which needs
+Features are extracted once for --protocol=logistic (logistic regression), ridge, or stl10_folds, which needs
 --dataset=tfds:stl10 --folds=fold_indices.txt. Heads are trained over augmented images for imagenet, lci and
 stl10_release: hours where the others take minutes, with TensorBoard in --output/training.
 
@@ -18,10 +18,10 @@ from typing import Any
 from absl import flags
 
 from experiments.probing import flags as probe_flags
-from experiments.probing.protocols import CLASSIFIERS, LINEAR, ONLINE
+from experiments.probing.protocols import CLASSIFIERS, LINEAR, SGD
 from lts.bin import common
 
-DEFAULT = "fast"
+DEFAULT = "logistic"
 SETTINGS = (  # flags that change a protocol
     *("classifier", "pool", "dimensions", "seed"),
     *("epochs", "learning_rate", "training_batch_size", "image_size"),
@@ -36,7 +36,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "protocol", DEFAULT, list(LINEAR), "Named protocol, see experiments/probing/protocols.py.", flag_values=values
     )
     choice("classifier", None, CLASSIFIERS, "Linear classifier, if not the protocol's own.", flag_values=values)
-    own = f"of {', '.join(ONLINE)}, if not the protocol's own."
+    own = f"of {', '.join(SGD)}, if not the protocol's own."
     integer("epochs", None, f"Passes over the training images, {own}", 1, flag_values=values)
     integer("training_batch_size", None, f"Training images in a step, {own}", 1, flag_values=values)
     integer("image_size", None, f"Pixels a side, {own}", 1, flag_values=values)
@@ -61,7 +61,7 @@ def choose(values: flags.FlagValues) -> Any:
     if useless:
         raise common.UsageError(f"--{useless[0]} does not apply to --protocol={protocol.name}")
     changed = {name: value for name, value in given.items() if value != getattr(protocol, name) and name != "seed"}
-    if values.protocol in ONLINE and changed:
+    if values.protocol in SGD and changed:
         given["name"] = " ".join([protocol.name, *(f"--{name}={value}" for name, value in changed.items())])
     return dataclasses.replace(protocol, **given)
 
@@ -86,7 +86,7 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     if given:
         protocol = dataclasses.replace(protocol, folds=stl10_folds.digest(given))
         measure = functools.partial(stl10_folds.measure, stl10_folds.rows(given, inputs.train))
-    if values.protocol in ONLINE:
+    if values.protocol in SGD:
         from experiments.probing import sgd_probe
 
         probe_model = sgd_probe.probe_model

@@ -1,4 +1,4 @@
-"""The whole of it in minutes: both stages of training, export and linear probes on the embedded set, and one page.
+"""The whole of it in minutes: both stages of training, export and linear probes on the synthetic set, and one page.
 
     python -m experiments.quickstart --output=runs/quickstart
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from experiments.pretraining.pipeline import Stages, train_stage
+from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts import config as configs
 from lts.bin import common
 
@@ -22,12 +22,12 @@ RANDOM_SEEDS = (1, 2, 3)
 
 
 def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, str] = SPLITS) -> pathlib.Path:
-    """Trains, exports, probes and reports on the embedded set.
+    """Trains, exports, probes and reports on the synthetic set.
 
     Args:
       config: both stages' configuration.
       output: folder of the run.
-      splits: of the embedded set, by purpose: "pretrain", "train", "test".
+      splits: of the synthetic set, by role: "pretrain", "train", "test".
 
     Returns:
       Path of the report.
@@ -36,8 +36,8 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
     from lts import data, training
 
     output = pathlib.Path(output)
-    stages = Stages(output / "stages.json", config)
-    sources = {purpose: data.open_source("embedded", split, purpose=purpose) for purpose, split in splits.items()}
+    stages = Pipeline(output / "stages.json", config)
+    sources = {role: data.open_source("synthetic", split, role=role) for role, split in splits.items()}
 
     def train(stage: str, **options) -> None:
         train_stage(config, stage, sources["pretrain"], output / stage, **options)
@@ -71,7 +71,7 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     results = probe_run.run(model, others, train, test, (), Protocol(), output, batch_size=100)
     probe_report.write(results, output)
     projector.write(model, results["layers"], test, output)
-    probe_run.forget(output)
+    probe_run.clear_cache(output)
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:

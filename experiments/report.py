@@ -83,7 +83,7 @@ def _marked_table(
     """The table that a mark asks for, and the results in it."""
     kind, *names = mark or [""]
     if kind in published and not names:
-        chosen = [each for each in results if tables.belongs(each, published[kind])]
+        chosen = [each for each in results if tables.matches_protocol(each, published[kind])]
         return tables.published_table(published[kind], chosen), chosen
     if kind not in KINDS:
         known = ", ".join((*KINDS, *published))

@@ -1,4 +1,4 @@
-"""The upper reference: the trunk of a SavedModel without its weights, trained on labels from scratch.
+"""The upper reference: the backbone of a SavedModel without its weights, trained on labels from scratch.
 
     python -m experiments.supervised --model=runs/features --dataset=folder:LABELLED --output=runs/supervised
 

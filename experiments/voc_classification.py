@@ -1,4 +1,4 @@
-r"""VOC classification: a trunk with new fully connected layers, fine-tuned on image labels, tested on ten crops.
+r"""VOC classification: a backbone with new fully connected layers, fine-tuned on image labels, tested on ten crops.
 
     python -m experiments.voc_classification --model=runs/features --baseline=runs/random_1,runs/random_2 \
         --dataset=folder:VOCdevkit/VOC2007 --protocol=voc2007 --output=runs/voc_classification

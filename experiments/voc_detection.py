@@ -1,4 +1,4 @@
-r"""Detection: Fast R-CNN on the trunk of a SavedModel, on data in the layout of PASCAL VOC.
+r"""Detection: Fast R-CNN on the backbone of a SavedModel, on data in the layout of PASCAL VOC.
 
     python -m experiments.voc_detection --model=runs/features --dataset=folder:VOCdevkit/VOC2007 --protocol=voc2007 \
         --baseline=runs/random_1,runs/random_2,runs/random_3 --output=runs/detection

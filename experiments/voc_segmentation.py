@@ -1,4 +1,4 @@
-r"""VOC segmentation: a fully convolutional network on a trunk, tested by mean intersection over union.
+r"""VOC segmentation: a fully convolutional network on a backbone, tested by mean intersection over union.
 
     python -m experiments.voc_segmentation --model=runs/features --baseline=runs/random_1,runs/random_2 \
         --dataset=folder:VOCdevkit/VOC2012 --class_names=voc --protocol=voc2012 --output=runs/voc_segmentation

@@ -10,7 +10,7 @@ REAL, FAKE = 1, 0  # classes of the real/fake logits (release)
 
 
 def reconstruction(decoded, images, weight: float = 30.0):
-    """weight * mean squared error over all numbers (paper section 3.1; release).
+    """Weight * mean squared error over all numbers (paper section 3.1; release).
 
     Args:
       decoded: [B, H, W, 3].
@@ -26,7 +26,7 @@ def reconstruction(decoded, images, weight: float = 30.0):
 
 
 def masked_reconstruction(decoded, images, pixels, weight: float = 30.0, count=None):
-    """weight * mean squared error over the marked pixels (release; BUILD_NOTES trap 2).
+    """Weight * mean squared error over the marked pixels (release; BUILD_NOTES trap 2).
 
     Args:
       decoded: [B, H, W, 3], the repaired images.
@@ -83,7 +83,7 @@ def classification(logits, labels):
 
 
 def mask_prediction(mask_logits, keep, weight: float = 0.1):
-    """weight * mean sigmoid cross entropy of the mask head, a term a cell (paper section 3; release).
+    """Weight * mean sigmoid cross entropy of the mask head, a term a cell (paper section 3; release).
 
     Args:
       mask_logits: [B, h, w].
@@ -99,7 +99,7 @@ def mask_prediction(mask_logits, keep, weight: float = 0.1):
 
 
 def l2(weights, decay: float = 5e-5):
-    """decay * sum of w ** 2 / 2 over a list of weights (release)."""
+    """Decay * sum of w ** 2 / 2 over a list of weights (release)."""
     return decay * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(weight)) for weight in weights])
 
 

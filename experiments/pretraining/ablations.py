@@ -6,13 +6,13 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.pretraining.pipeline import Stages, train_stage
+from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts.config import Config, ConfigError, differences, fields_of
 from lts.utils.errors import UserError
 
 BASE = "base"
 # Name to what differs from the base: one field of the configuration each. A field of a stage alone is one of stage 2,
-# unless it is written as stage_1.FIELD.
+# unless it is written as autoencoder_training.FIELD.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "keep_0.1": {"keep_probability": 0.1},
     "keep_0.5": {"keep_probability": 0.5},
@@ -21,13 +21,13 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "no_mask_head": {"mask_weight": 0.0},
     "no_repair": {"repair": False},
     "zero_fill": {"damage_fill": "zero"},
-    "release_loss": {"generator_loss": "release"},
+    "release_loss": {"generator_loss": "confusion"},
     "reconstruct_all": {"reconstruct": "all"},
     "reconstruct_dropped": {"reconstruct": "dropped"},
-    "real_images": {"real_images": "image"},
+    "real_source": {"real_source": "image"},
     "encoder_3x3": {"encoder_kernel": 3},
 }
-EARLY = "stage_1."  # what a field's name begins with that is stage 1's
+EARLY = "autoencoder_training."  # what a field's name begins with that is stage 1's
 OWN = ("image.image_size", "autoencoder.", EARLY)  # a variant that differs here has an autoencoder of its own
 
 
@@ -60,26 +60,31 @@ class Variant:
         return f"{self.name} ({changed})" if changed else self.name
 
 
-def variant(name: str, overrides: Mapping[str, Any], base: Config, stage_1: Config) -> Variant:
+def variant(name: str, overrides: Mapping[str, Any], base: Config, autoencoder_training: Config) -> Variant:
     """A variant of the base.
 
     Args:
       name: of its folder.
       overrides: field to value, as in `ABLATIONS`.
       base: configuration that it changes.
-      stage_1: configuration of the base's autoencoder.
+      autoencoder_training: configuration of the base's autoencoder.
 
     Raises:
       ConfigError: a field that is not known, or a value that is not valid.
     """
     early = {key.removeprefix(EARLY): value for key, value in overrides.items() if key.startswith(EARLY)}
     late = {key: value for key, value in overrides.items() if not key.startswith(EARLY)}
-    not_of_stages = [key for key in early if key not in {field.name for _, field in fields_of("stage_1")}]
+    not_of_stages = [key for key in early if key not in {field.name for _, field in fields_of("autoencoder_training")}]
     if not_of_stages:
         raise ConfigError(f"{EARLY}{not_of_stages[0]} is no field of a stage: write it without {EARLY!r}")
-    config = base.replace("stage_2", **late).replace("stage_1", **early)
+    config = base.replace("gan_training", **late).replace("autoencoder_training", **early)
     own = any(line.startswith(OWN) for line in differences(base, config))
-    return Variant(name, overrides, config, dataclasses.replace(config, stage_2=stage_1.stage_2) if own else None)
+    return Variant(
+        name,
+        overrides,
+        config,
+        dataclasses.replace(config, gan_training=autoencoder_training.gan_training) if own else None,
+    )
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
@@ -89,8 +94,8 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
       VariantError: anything else.
 
     Example:
-      >>> parse("narrow:encoder_widths=8,16,32,64,stage_1.steps=500")
-      ('narrow', {'encoder_widths': '8,16,32,64', 'stage_1.steps': '500'})
+      >>> parse("narrow:encoder_filters=8,16,32,64,autoencoder_training.steps=500")
+      ('narrow', {'encoder_filters': '8,16,32,64', 'autoencoder_training.steps': '500'})
     """
     name, _, rest = text.partition(":")
     if not name or name in (".", "..", "autoencoder", BASE) or "/" in name or name in ABLATIONS:
@@ -112,13 +117,15 @@ def parse_fields(text: str, whole: str = "") -> dict[str, str]:
     return dict(pairs)
 
 
-def choose(only: Iterable[str], own: Mapping[str, Mapping[str, Any]], base: Config, stage_1: Config) -> list[Variant]:
+def choose(
+    only: Iterable[str], own: Mapping[str, Mapping[str, Any]], base: Config, autoencoder_training: Config
+) -> list[Variant]:
     """The base and the variants to run.
 
     Args:
       only: names; empty: all of the table that differ from the base, and all own ones.
       own: user-defined variants, as `ABLATIONS`.
-      base, stage_1: see `variant`.
+      base, autoencoder_training: see `variant`.
 
     Returns:
       Variants, the base first.
@@ -133,7 +140,7 @@ def choose(only: Iterable[str], own: Mapping[str, Mapping[str, Any]], base: Conf
         raise VariantError(f"there is no ablation {unknown[0]!r}; known: {', '.join([BASE, *known])}")
     chosen = [Variant(BASE, {}, base)]
     for name in dict.fromkeys(only or known):
-        one = variant(name, known[name], base, stage_1)
+        one = variant(name, known[name], base, autoencoder_training)
         if differences(base, one.config):
             chosen.append(one)
         elif name in only or name in own:
@@ -143,7 +150,7 @@ def choose(only: Iterable[str], own: Mapping[str, Mapping[str, Any]], base: Conf
     return chosen
 
 
-def pretrain(variants: Sequence[Variant], stage_1: Config, source: Any, output: str | os.PathLike) -> None:
+def pretrain(variants: Sequence[Variant], autoencoder_training: Config, source: Any, output: str | os.PathLike) -> None:
     """Trains and exports every variant; what is done is not done again.
 
     OUTPUT/autoencoder is the shared stage 1, OUTPUT/NAME/gan a variant's stage 2, OUTPUT/NAME/features its export,
@@ -151,7 +158,7 @@ def pretrain(variants: Sequence[Variant], stage_1: Config, source: Any, output: 
 
     Args:
       variants: of `choose`.
-      stage_1: configuration of the shared autoencoder.
+      autoencoder_training: configuration of the shared autoencoder.
       source: the images.
       output: folder of the run.
 
@@ -161,8 +168,8 @@ def pretrain(variants: Sequence[Variant], stage_1: Config, source: Any, output: 
     from lts import training
 
     output = pathlib.Path(output)
-    stages = Stages(output / "stages.json", variants[0].config, {"dataset": source.name, "split": source.split})
-    stages.run("autoencoder", lambda: train_stage(stage_1, "autoencoder", source, output / "autoencoder"))
+    stages = Pipeline(output / "stages.json", variants[0].config, {"dataset": source.name, "split": source.split})
+    stages.run("autoencoder", lambda: train_stage(autoencoder_training, "autoencoder", source, output / "autoencoder"))
     for one in variants:
         folder, autoencoder = output / one.name, output / "autoencoder"
         if one.autoencoder is not None:
@@ -213,7 +220,7 @@ def probe(
             **entry,
             "path": f"{one.name}/features",
             "changed": differences(variants[0].config, one.config),
-            "difference": probe_run.paired(own, [records], protocol)[1],
+            "difference": probe_run.paired_difference(own, [records], protocol)[1],
         }
     base = {key: value for key, value in found.pop(BASE).items() if key not in ("changed", "difference")}
     return {

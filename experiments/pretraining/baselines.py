@@ -8,14 +8,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.pretraining.pipeline import Stages, train_stage
+from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts.config import Config
 from lts.utils import files
 from lts.utils.errors import UserError
 
 RANDOM_SEEDS = (1, 2, 3)
 OURS = "ours"
-# Adam for classifiers of this trunk at batch 32: the usual rate and beta_1 of Keras's Adam; all else, weight decay and
+# Adam for classifiers of this backbone at batch 32: the usual rate and beta_1 of Keras's Adam; all else, weight decay and
 # the linear decay of the rate included, is as in the configuration (ours).
 SETTINGS: Mapping[str, Mapping[str, float]] = {
     "rotation": {"learning_rate": 1e-3, "beta_1": 0.9},
@@ -26,7 +26,7 @@ LEAST_STEPS = 10  # and what steps are rounded down to
 
 
 @dataclasses.dataclass(frozen=True)
-class Rival:
+class Baseline:
     """Something that is trained for the whole budget.
 
     Attributes:
@@ -40,11 +40,11 @@ class Rival:
     labelled: bool = False
 
 
-RIVALS: Mapping[str, Rival] = {
-    "autoencoder": Rival("the autoencoder's own encoder", ("autoencoder",)),
-    "rotation": Rival("rotation prediction", ("rotation",)),
-    "supervised": Rival("supervised from scratch", ("supervised",), labelled=True),
-    OURS: Rival("ours", ("autoencoder", "gan")),
+RIVALS: Mapping[str, Baseline] = {
+    "autoencoder": Baseline("the autoencoder's own encoder", ("autoencoder",)),
+    "rotation": Baseline("rotation prediction", ("rotation",)),
+    "supervised": Baseline("supervised from scratch", ("supervised",), labelled=True),
+    OURS: Baseline("ours", ("autoencoder", "gan")),
 }
 
 
@@ -75,19 +75,19 @@ class Images:
     train: Any
     test: Any
 
-    def of(self, rival: Rival) -> Any:
+    def of(self, rival: Baseline) -> Any:
         """What a rival is trained on."""
         return self.train if rival.labelled else self.pretrain
 
 
 def config_of(name: str, base: Config, settings: Mapping[str, Mapping[str, float]]) -> Config:
     """The base with a rival's own settings of stage 2."""
-    return base.replace("stage_2", **settings.get(name, {}))
+    return base.replace("gan_training", **settings.get(name, {}))
 
 
 def section(stage: str) -> str:
     """The section of the configuration that a stage's schedule is in."""
-    return "stage_1" if stage == "autoencoder" else "stage_2"
+    return "autoencoder_training" if stage == "autoencoder" else "gan_training"
 
 
 def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
@@ -153,7 +153,7 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
 
 
 def plan(
-    request: Request, base: Config, images: Images, output: pathlib.Path, stages: Stages, rounds: int, seconds: float
+    request: Request, base: Config, images: Images, output: pathlib.Path, stages: Pipeline, rounds: int, seconds: float
 ) -> dict[str, Any]:
     """The plan in OUTPUT/plan.json, of `make_plan` with machine and commit; measured first where nothing was begun.
 
@@ -217,7 +217,7 @@ def describe_plan(made: Mapping[str, Any]) -> str:
     return "\n".join([f"{made['budget_minutes']:g} minutes each:", *lines])
 
 
-def pretrain(made: Mapping[str, Any], base: Config, images: Images, output: pathlib.Path, stages: Stages) -> None:
+def pretrain(made: Mapping[str, Any], base: Config, images: Images, output: pathlib.Path, stages: Pipeline) -> None:
     """Trains and exports every rival and the random networks; what is done is not done again.
 
     OUTPUT/NAME/STAGE are the runs, OUTPUT/NAME/features the exports, OUTPUT/random/SEED those without training.
@@ -256,7 +256,7 @@ def pretrain(made: Mapping[str, Any], base: Config, images: Images, output: path
 
 
 def probe(
-    made: Mapping[str, Any], images: Images, protocol: Any, output: str | os.PathLike, stages: Stages
+    made: Mapping[str, Any], images: Images, protocol: Any, output: str | os.PathLike, stages: Pipeline
 ) -> dict[str, Any]:
     """Probes what `pretrain` exported and compares it.
 
@@ -291,7 +291,7 @@ def probe(
             **entry,
             "title": RIVALS[name].title,
             **_cost(name, made, entry, stages),
-            "difference": probe_run.paired(of_rival[name], random, protocol)[1],
+            "difference": probe_run.paired_difference(of_rival[name], random, protocol)[1],
         }
     others = [name for name in RIVALS if name != OURS]
     return {
@@ -300,13 +300,15 @@ def probe(
         "plan": dict(made),
         "layers": list(random[0]),
         "random": described[:count],
-        "random_mean": probe_run.paired(random[0], random, protocol)[0],
+        "random_mean": probe_run.paired_difference(random[0], random, protocol)[0],
         "rivals": found,
-        "ours_minus": {name: probe_run.paired(of_rival[OURS], [of_rival[name]], protocol)[1] for name in others},
+        "ours_minus": {
+            name: probe_run.paired_difference(of_rival[OURS], [of_rival[name]], protocol)[1] for name in others
+        },
     }
 
 
-def _cost(name: str, made: Mapping[str, Any], entry: Mapping[str, Any], stages: Stages) -> dict[str, Any]:
+def _cost(name: str, made: Mapping[str, Any], entry: Mapping[str, Any], stages: Pipeline) -> dict[str, Any]:
     """What a rival's training took: "seconds", "steps", "images_per_second", by stage, and "wall_seconds" in all."""
     steps, rates = made["steps"][name], made["rates"]
     seconds = dict(zip(steps, entry["seconds"].values(), strict=True))

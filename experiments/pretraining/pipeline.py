@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -11,9 +10,10 @@ from typing import Any
 from lts import config as configs
 from lts.utils import files
 from lts.utils.errors import UserError
+from lts.utils.signals import reraise_signal
 
 
-class Stages:
+class Pipeline:
     """Runs stages once each and remembers in a file what they took, over all starts of the run.
 
     Args:
@@ -69,11 +69,4 @@ def train_stage(config: configs.Config, stage: str, source: Any, workdir: pathli
     """
     from lts import training
 
-    stop_again(training.train(config, stage, source, workdir, **options).signal)
-
-
-def stop_again(number: int | None) -> None:
-    """Raises a signal that something caught, for the binary to end with its status; nothing to do for None."""
-    if number is not None:
-        signal.raise_signal(number)
-        raise KeyboardInterrupt  # a shell may have started us with the signal ignored
+    reraise_signal(training.train(config, stage, source, workdir, **options).signal)

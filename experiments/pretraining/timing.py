@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.pretraining.pipeline import stop_again
 from lts.config import Config
+from lts.utils.signals import reraise_signal
 
 ENDLESS = 10**6  # steps: no loop that is timed comes to its end
 CHUNK = 20  # steps between two looks at the clock
@@ -26,18 +26,18 @@ def endless_loop(config: Config, stage: str, source: Any, folder: pathlib.Path) 
     Returns:
       A `Loop`, to be advanced and closed.
     """
-    from lts.config.options import Options
+    from lts.config.options import MonitoringOptions
     from lts.training import build_strategy
+    from lts.training.run_dir import Checkpoints
     from lts.training.strategy import Machines
     from lts.training.task import checkpoint_items, make_loop
     from lts.training.train import make_task
-    from lts.training.workdir import Checkpoints
 
     machines = Machines(build_strategy())
     task = dataclasses.replace(make_task(config, stage, source, folder), steps=ENDLESS)
     with machines.strategy.scope():
         model = task.build()
-    return make_loop(task, model, machines, Checkpoints(folder, checkpoint_items(model)), Options())
+    return make_loop(task, model, machines, Checkpoints(folder, checkpoint_items(model)), MonitoringOptions())
 
 
 def advance(loop: Any, steps: int) -> None:
@@ -45,7 +45,7 @@ def advance(loop: Any, steps: int) -> None:
     from lts.training.loop import steps_done
 
     done = steps_done(loop.model)
-    stop_again(loop.run(done, ENDLESS, until=done + steps))
+    reraise_signal(loop.run(done, ENDLESS, until=done + steps))
 
 
 def turn(work: Callable[[int], None], seconds: float, clock: Callable[[], float] = time.perf_counter) -> list[float]:

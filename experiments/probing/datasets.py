@@ -47,7 +47,7 @@ DECLARED = {
     ),
     "tfds:caltech101": Declaration(102, {"train": 102 * 30, "test": None}, (None, None, 3)),
     "tfds:cifar10": Declaration(10, {"train": 50_000, "test": 10_000}, (32, 32, 3)),
-    "embedded": Declaration(10, {"train": 2000, "test": 1000, "unlabelled": 4000}, (64, 64, 3)),
+    "synthetic": Declaration(10, {"train": 2000, "test": 1000, "unlabelled": 4000}, (64, 64, 3)),
 }
 
 
@@ -57,13 +57,13 @@ def declaration(dataset: str) -> Declaration | None:
     return DECLARED.get(f"tfds:{re.split('[/:]', rest)[0]}" if kind == "tfds" else dataset)
 
 
-def open_labelled(dataset: str, split: str | None = None, *, purpose: str = "train", **options: Any) -> Any:
+def open_labelled(dataset: str, split: str | None = None, *, role: str = "train", **options: Any) -> Any:
     """`lts.data.open_source` of labelled images; a declared set must be what it is declared to be.
 
     Args:
-      dataset: "embedded" | "tfds:NAME" | "folder:PATH".
-      split: which images, as tfds writes it; None: what the purpose needs, of a declared set its labelled split.
-      purpose: "train" | "test".
+      dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
+      split: which images, as tfds writes it; None: what the role needs, of a declared set its labelled split.
+      role: "train" | "test".
       **options: further ones of `open_source`.
 
     Returns:
@@ -75,11 +75,11 @@ def open_labelled(dataset: str, split: str | None = None, *, purpose: str = "tra
     """
     declared = declaration(dataset)
     if declared is not None:
-        split = split or (purpose if purpose in declared.labelled else declared.labelled[-1])
+        split = split or (role if role in declared.labelled else declared.labelled[-1])
         bare = [name for name in declared.splits if name in re.findall(r"\w+", split) and name not in declared.labelled]
         if bare:
             raise ProbeError(f"{dataset} has no labels for split {bare[0]!r}; it has them for {_listed(declared)}")
-    source = data.open_source(dataset, split, purpose=purpose, **options)
+    source = data.open_source(dataset, split, role=role, **options)
     if declared is not None:
         check(source, declared)
     return source

@@ -1,10 +1,9 @@
-"""The trunk of a SavedModel with a new head, trained on labels and tested once; or the same trunk from scratch."""
+"""The backbone of a SavedModel with a new head, trained on labels and tested once; or the same backbone from scratch."""
 
 import copy
 import dataclasses
 import functools
 import pathlib
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,13 +16,14 @@ from experiments.probing import run as probe_run
 from experiments.probing.features import ProbeError
 from experiments.probing.protocols import FinetuneProtocol
 from lts import data, training
-from lts.config import Config, ImageConfig, StageConfig
+from lts.config import Config, ImageConfig, TrainingConfig
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
+from lts.utils.signals import reraise_signal
 
 TRAINING = "training"  # folder of the runs, below the output
 TEST_BATCH = 100  # images; speed alone
-LAYERS = 5  # convolutions of the trunk
+LAYERS = 5  # convolutions of the backbone
 
 
 def run(
@@ -32,7 +32,7 @@ def run(
     """Fine-tunes the model and each baseline, all in the same way, and tests them.
 
     Args:
-      model: a loaded SavedModel of a trunk.
+      model: a loaded SavedModel of a backbone.
       baselines: loaded SavedModels to put beside it.
       train, test: labelled sources with the same classes.
       protocol: says how.
@@ -43,7 +43,7 @@ def run(
 
     Raises:
       ProbeError: labels that are missing or do not match, or too few training images.
-      ExportError: a model without a trunk.
+      ExportError: a model without a backbone.
       TrainingError: as `lts.training.train` raises it.
     """
     probe_run.check_labels(train, test)
@@ -66,16 +66,16 @@ def workdir(output, model: LoadedModel, seed: int) -> pathlib.Path:
 
 def config_of(model: LoadedModel, protocol: FinetuneProtocol, seed: int) -> Config:
     """The configuration of one run: networks and images as the model has them, losses and schedule by the protocol."""
-    schedule = StageConfig(
+    schedule = TrainingConfig(
         batch_size=protocol.batch_size,
         epochs=protocol.epochs,
         learning_rate=protocol.learning_rate,
-        precision=protocol.precision or model.config.stage_2.precision,
+        precision=protocol.precision or model.config.gan_training.precision,
         seed=seed,
-        average_decay=0.0,
+        ema_decay=0.0,
     )
     loss = dataclasses.replace(model.config.loss, weight_decay=protocol.weight_decay)
-    return dataclasses.replace(model.config, loss=loss, stage_2=schedule)
+    return dataclasses.replace(model.config, loss=loss, gan_training=schedule)
 
 
 def _check_images(train, protocol: FinetuneProtocol) -> None:
@@ -114,7 +114,7 @@ def _finetune(
 def _train(train, protocol: FinetuneProtocol, folder: pathlib.Path, seed: int, strategy, model) -> pathlib.Path:
     """Trains, or goes on, to the end; returns the folder. Ctrl-C and SIGTERM are raised again, after a checkpoint."""
     if (folder / "config.json").exists():
-        before = training.read_record(folder)["data"]["fingerprint"]
+        before = training.read_run_config(folder)["data"]["fingerprint"]
         if before != train.fingerprint:
             raise ProbeError(f"{folder} was trained on other images than {train.name} has now: give another --output")
     print(f"{model.path}, seed {seed}: training in {folder}", flush=True)
@@ -128,9 +128,7 @@ def _train(train, protocol: FinetuneProtocol, folder: pathlib.Path, seed: int, s
         frozen=LAYERS - protocol.train_layers,
         strategy=strategy,
     )
-    if result.signal is not None:
-        signal.raise_signal(result.signal)
-        raise KeyboardInterrupt  # where the signal is ignored
+    reraise_signal(result.signal)
     return folder
 
 

@@ -9,7 +9,7 @@ from absl import flags
 from experiments.probing.protocols import POOLS
 from lts.bin import common
 
-LABELLED = "Labelled images: embedded | tfds:NAME | folder:PATH."
+LABELLED = "Labelled images: synthetic | tfds:NAME | folder:PATH."
 
 
 def define_inputs(
@@ -88,8 +88,8 @@ def open_inputs(values: flags.FlagValues) -> Inputs:
     files.check_folder(values.output)
     model, *baselines = (saved_model.load(path) for path in (values.model, *values.baseline))
     options = {"data_dir": values.data_dir, "skip_broken_images": values.skip_broken_images}
-    train = datasets.open_labelled(values.dataset, values.train_split, purpose="train", **options)
-    test = datasets.open_labelled(values.dataset, values.test_split, purpose="test", **options)
+    train = datasets.open_labelled(values.dataset, values.train_split, role="train", **options)
+    test = datasets.open_labelled(values.dataset, values.test_split, role="test", **options)
     return Inputs(model, baselines, train, test)
 
 
@@ -125,5 +125,5 @@ def end(results: Mapping[str, Any], output: str, finish: Callable[[], None]) -> 
 
     probe_report.write(results, output)
     finish()
-    probe_run.forget(output)
+    probe_run.clear_cache(output)
     print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {output}")

@@ -57,7 +57,7 @@ def choose_neighbours(features: np.ndarray, labels: np.ndarray, protocol: KnnPro
 def measure(
     train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, protocol: KnnProtocol
 ) -> dict[str, Any]:
-    """k chosen on held-out training images, neighbours then sought among all of them, test images looked at once.
+    """K chosen on held-out training images, neighbours then sought among all of them, test images looked at once.
 
     Args:
       train, test: float32 [images, dimensions]: pooled features.

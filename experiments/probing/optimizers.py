@@ -11,13 +11,13 @@ class MomentumSGD(GlobalNorm, keras.optimizers.SGD):
 
     Args:
       bias_rate: biases learn at so many times the rate (Fast R-CNN and FCN: 2).
-      clip_norm: largest global norm; 0 does not clip.
+      summed_clipnorm: largest global norm; 0 does not clip.
       **kwargs: as for `keras.optimizers.SGD`.
     """
 
-    def __init__(self, learning_rate, bias_rate: float = 1.0, clip_norm: float = 0.0, **kwargs):
+    def __init__(self, learning_rate, bias_rate: float = 1.0, summed_clipnorm: float = 0.0, **kwargs):
         super().__init__(learning_rate, **kwargs)
-        self.bias_rate, self.clip_norm = bias_rate, clip_norm
+        self.bias_rate, self.summed_clipnorm = bias_rate, summed_clipnorm
 
     def build(self, variables):
         if self.built:
@@ -30,4 +30,4 @@ class MomentumSGD(GlobalNorm, keras.optimizers.SGD):
         super().update_step(gradient, variable, learning_rate * factor)
 
     def get_config(self):
-        return {**super().get_config(), "bias_rate": self.bias_rate, "clip_norm": self.clip_norm}
+        return {**super().get_config(), "bias_rate": self.bias_rate, "summed_clipnorm": self.summed_clipnorm}

@@ -58,7 +58,7 @@ def write(
     points = features.extract(model, batches, len(rows), [layer], dimensions=1, title=title)[layer]  # spatial mean
     tiles = np.concatenate([thumbnails(batch) for batch in batches])
     names = [" ".join(source.class_names[label].split()) for label in source.labels[rows]]  # a tab would be a column
-    with files.replacing(folder) as beside:
+    with files.atomic_write(folder) as beside:
         beside.mkdir()
         np.savetxt(beside / "features.tsv", points, fmt="%.9g", delimiter="\t")  # 9 digits: every float32 comes back
         (beside / "metadata.tsv").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
@@ -112,7 +112,7 @@ def sprite(tiles: np.ndarray) -> np.ndarray:
 class _Chosen:
     """Rows of a source, as `data.test_batches` takes a source."""
 
-    source: data.Source
+    source: data.ImageDataset
     rows: np.ndarray
 
     @property

@@ -31,14 +31,14 @@ class FoldsProtocol(Protocol):
 
 
 EXTRACTED = {  # features are extracted once
-    "fast": Protocol(classifier="logistic", name="fast"),  # multinomial logistic regression: for one's own data
+    "logistic": Protocol(classifier="logistic", name="logistic"),  # multinomial logistic regression: for one's own data
     "ridge": Protocol(),  # least squares to the labels: as accurate, half the time; what quickstart runs
     "stl10_folds": FoldsProtocol(),
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineProtocol:
+class SgdProtocol:
     """Linear heads on frozen features, trained by gradient descent over augmented images, all heads in one pass.
 
     A field that is None does not apply to the protocol.
@@ -51,11 +51,11 @@ class OnlineProtocol:
     learning_rate: float  # at the beginning
     layers: tuple[str, ...] = ()  # probed where --layers names none; (): all
     training_batch_size: int = 192
-    image_size: int = 227  # pixels a side that the trunk sees; 0: the model's own
+    image_size: int = 227  # pixels a side that the backbone sees; 0: the model's own
     augmentation: str = "crops"  # random crops and mirroring of the images at `margin` times the size | pretraining
     margin: float | None = 256 / 227  # shorter side of the image that crops are cut from, over `image_size`
     views: int = 1  # of a test image: 1, the central crop | 10, also the corners and all mirrored; mean of the softmax
-    trunk_training: bool = False  # frozen trunk in training mode: batch norm by the batch's statistics
+    backbone_training: bool = False  # frozen backbone in training mode: batch norm by the batch's statistics
     pool: str | None = "max"  # average | max; None: whole maps
     dimensions: int | None = 9000  # values a layer is pooled to, about
     windows: tuple[tuple[str, int, str], ...] = ()  # instead of `dimensions`: layer, kernel = stride, padding
@@ -71,7 +71,7 @@ class OnlineProtocol:
 
 
 @dataclasses.dataclass(frozen=True)
-class SgdProtocol(OnlineProtocol):
+class SgdProtocol(SgdProtocol):
     """With Nesterov momentum and a rate that falls in steps."""
 
     momentum: float = 0.9
@@ -80,24 +80,24 @@ class SgdProtocol(OnlineProtocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamProtocol(OnlineProtocol):
+class AdamProtocol(SgdProtocol):
     """With the release's Adam and its linear decay."""
 
     beta_1: float = 0.5
     beta_2: float = 0.999
     epsilon: float = 1e-5
     bias_gradient_factor: float = 2.0  # gradients of biases count this often
-    final_rate: float = 0.01  # last rate as a fraction of the first
+    end_lr_fraction: float = 0.01  # last rate as a fraction of the first
     decay_fraction: float = 0.9  # linear decay over this part of the steps
 
 
 ALEXNET = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
-ONLINE = {
+SGD = {
     # RotNet's release (Gidaris et al., 2018): rates 0.1, 0.01, 0.002, 0.0004, 0.00008 from epochs 0, 5, 15, 25, 35 on,
     # batch norm with PyTorch's constants before the linear map, sd sqrt(2 / classes) for ImageNet's 1,000. 40 epochs
     # (ours): the last rate as long as the first. Other numbers of epochs move the drops in proportion.
-    "imagenet": SgdProtocol(
-        name="imagenet", layers=ALEXNET, epochs=40, learning_rate=0.1, drops=(5 / 40, 15 / 40, 25 / 40, 35 / 40)
+    "rotnet": SgdProtocol(
+        name="rotnet", layers=ALEXNET, epochs=40, learning_rate=0.1, drops=(5 / 40, 15 / 40, 25 / 40, 35 / 40)
     ),
     # LCI's release (Jenni et al., 2020). Epochs and batch size on ImageNet are (ours); its script for STL-10 takes
     # 64-pixel crops of the 96-pixel images, 900 epochs, batch 64.
@@ -117,7 +117,7 @@ ONLINE = {
         deviation=None,
         decay_biases=False,
     ),
-    # The release of this paper on STL-10, trap included: the frozen trunk runs in training mode, so that every batch
+    # The release of this paper on STL-10, trap included: the frozen backbone runs in training mode, so that every batch
     # norm of it (in the release conv_5's) normalises with the statistics of the batch while heads are trained, and its
     # moving averages go on moving; the test then normalises with these.
     "stl10_release": AdamProtocol(
@@ -129,7 +129,7 @@ ONLINE = {
         image_size=0,
         augmentation="pretraining",
         margin=None,
-        trunk_training=True,
+        backbone_training=True,
         pool=None,
         dimensions=None,
         norm_decay=None,
@@ -141,7 +141,7 @@ ONLINE = {
     ),
 }
 
-LINEAR = {**EXTRACTED, **ONLINE}  # by the value of --protocol of linear_probe
+LINEAR = {**EXTRACTED, **SGD}  # by the value of --protocol of linear_probe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ class FewShotProtocol:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneProtocol:
-    """The trunk with a new head, trained on labels: from the model's weights, or from random ones.
+    """The backbone with a new head, trained on labels: from the model's weights, or from random ones.
 
     The augmentation is that of the model's own training, the optimizer the project's: Adam with beta 0.5 and 0.999 and
     a rate that decays linearly to 1 %. Nothing is chosen: the last weights are tested once, in float32. The defaults

@@ -51,7 +51,7 @@ class Partial:
         files.write_text(self._path, json.dumps(self._records))
 
 
-def forget(output) -> None:
+def clear_cache(output) -> None:
     """Removes what a stopped run left in the folder."""
     (pathlib.Path(output) / PARTIAL).unlink(missing_ok=True)
 
@@ -77,7 +77,7 @@ def run(
       train, test: labelled sources with the same classes.
       layers: names of layers; empty: the protocol's, or all that the model has.
       protocol: a dataclass of `experiments.probing.protocols`: pooling, seed, what `measure` or `probe_model` reads.
-      output: folder; `partial.json` in it lets a stopped run go on, until `forget` removes it.
+      output: folder; `partial.json` in it lets a stopped run go on, until `clear_cache` removes it.
       batch_size: images in one forward pass; changes nothing but speed.
       measure: the probe of one layer: (training features, labels, test features, labels, protocol) to a record as
         `probes.of_images` and `probes.of_draws` make them, or to several by name.
@@ -139,7 +139,7 @@ def run_each(
 
     Returns:
       For each model what results.json holds of it ("path", "fingerprint", "description", "seconds" of its training by
-      stage, "layers"), and by layer its record with "correct", for `paired`.
+      stage, "layers"), and by layer its record with "correct", for `paired_difference`.
 
     Raises:
       ProbeError: labels are missing or do not match.
@@ -158,7 +158,7 @@ def run_each(
     return found
 
 
-def paired(one: Mapping[str, Any], others: Sequence[Mapping[str, Any]], protocol) -> tuple[dict, dict]:
+def paired_difference(one: Mapping[str, Any], others: Sequence[Mapping[str, Any]], protocol) -> tuple[dict, dict]:
     """Mean of the others and the paired difference of one to it, by layer, at the layers that all have.
 
     Args:
@@ -195,7 +195,8 @@ def describe_run(protocol, train, test, source) -> dict[str, Any]:
 
 def check_labels(train, test, least: int = 2) -> None:
     """Raises `ProbeError` unless both sources have labels, of the same classes, each with a test image and so many
-    training images at least: two where some are held out."""
+    training images at least: two where some are held out.
+    """
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")

@@ -1,6 +1,6 @@
-"""Linear heads on the layers of a frozen trunk, trained together by gradient descent over augmented images.
+"""Linear heads on the layers of a frozen backbone, trained together by gradient descent over augmented images.
 
-The trunk is a SavedModel, anyone's with the signatures of `lts.export.saved_model`: its weights never move. All
+The backbone is a SavedModel, anyone's with the signatures of `lts.export.saved_model`: its weights never move. All
 heads see the same images in the same pass; they share nothing, so each is what it would be if it were trained alone.
 """
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from experiments.probing.features import ProbeError, pooled_cells
 from experiments.probing.optimizers import MomentumSGD
-from experiments.probing.protocols import AdamProtocol, OnlineProtocol
+from experiments.probing.protocols import AdamProtocol, SgdProtocol
 from lts import data, training
 from lts.export.pooling import adaptive_pool
 
@@ -31,7 +31,7 @@ class Head(keras.layers.Layer):
       name: of the layer it stands on.
     """
 
-    def __init__(self, classes: int, protocol: OnlineProtocol, name: str):
+    def __init__(self, classes: int, protocol: SgdProtocol, name: str):
         super().__init__(name=name)
         self.classes, self.protocol = classes, protocol
         self.window = next(((kernel, padding) for layer, kernel, padding in protocol.windows if layer == name), None)
@@ -92,7 +92,7 @@ class Head(keras.layers.Layer):
 
 
 class Heads(keras.layers.Layer):
-    """A head for each layer, and copies of the trunk's moving averages where these move, for checkpoints.
+    """A head for each layer, and copies of the backbone's moving averages where these move, for checkpoints.
 
     Args:
       layers: names.
@@ -100,7 +100,7 @@ class Heads(keras.layers.Layer):
       protocol: says how.
     """
 
-    def __init__(self, layers: Sequence[str], classes: int, protocol: OnlineProtocol, name: str = "network"):
+    def __init__(self, layers: Sequence[str], classes: int, protocol: SgdProtocol, name: str = "network"):
         super().__init__(name=name)
         self.heads = [Head(classes, protocol, layer) for layer in layers]
 
@@ -124,11 +124,11 @@ class Heads(keras.layers.Layer):
         return {head.name: head(maps[head.name], training=training) for head in self.heads}
 
 
-class OnlineProbe(training.SingleLoss):
-    """A frozen trunk under its heads, as `lts.training.run` trains a model.
+class SgdProbe(training.TrainableModel):
+    """A frozen backbone under its heads, as `lts.training.run` trains a model.
 
     Args:
-      trunk: a loaded SavedModel of its own: with `trunk_training` its moving averages move.
+      backbone: a loaded SavedModel of its own: with `backbone_training` its moving averages move.
       layers: names of the layers to probe.
       classes: to tell apart.
       protocol: says how.
@@ -137,11 +137,11 @@ class OnlineProbe(training.SingleLoss):
     """
 
     def __init__(
-        self, trunk, layers: Sequence[str], classes: int, protocol: OnlineProtocol, steps: int, image_size: int
+        self, backbone, layers: Sequence[str], classes: int, protocol: SgdProtocol, steps: int, image_size: int
     ):
         names = [f"{what}_{layer}" for what in ("cross_entropy", "accuracy") for layer in layers]
         super().__init__(("loss", "l2", *names, "gradient_norm"), name="linear_probe")
-        self.trunk, self.protocol, self.layer_names = trunk, protocol, tuple(layers)
+        self.backbone, self.protocol, self.layer_names = backbone, protocol, tuple(layers)
         self.network = Heads(layers, classes, protocol)
         maps = self._inference(tf.zeros([1, image_size, image_size, 3]))
         self.network.build({layer: values.shape for layer, values in maps.items()}, self.moving)
@@ -151,22 +151,22 @@ class OnlineProbe(training.SingleLoss):
 
     @functools.cached_property
     def moving(self) -> list[tf.Variable]:
-        """The trunk's moving averages; none where they do not move."""
-        if not self.protocol.trunk_training:
+        """The backbone's moving averages; none where they do not move."""
+        if not self.protocol.backbone_training:
             return []
         return [variable for variable in self._train_signature.variables if not variable.trainable]
 
     @property
     def _train_signature(self):
-        return self.trunk.module.signatures["train"]
+        return self.backbone.module.signatures["train"]
 
     def _inference(self, images) -> dict:
         """The maps of images [B, H, W, 3] in [-1, 1], batch norm by the moving averages."""
-        return self.trunk.features(data.as_bytes(images), layer=self.layer_names)
+        return self.backbone.features(data.as_bytes(images), layer=self.layer_names)
 
     def maps(self, images) -> dict:
         """As training sees them: layer to [B, h, w, c] of images in [-1, 1]; moving averages move."""
-        if not self.protocol.trunk_training:
+        if not self.protocol.backbone_training:
             return self._inference(images)
         found = self._train_signature(images=(images + 1.0) * 127.5)
         for copy, variable in zip(self.network.statistics, self.moving, strict=True):
@@ -174,7 +174,7 @@ class OnlineProbe(training.SingleLoss):
         return {layer: found[layer] for layer in self.layer_names}
 
     def restore_statistics(self) -> None:
-        """Gives the trunk the moving averages of a checkpoint."""
+        """Gives the backbone the moving averages of a checkpoint."""
         for copy, variable in zip(self.network.statistics, self.moving, strict=True):
             variable.assign(tf.convert_to_tensor(copy))
 
@@ -196,7 +196,7 @@ class OnlineProbe(training.SingleLoss):
         return {"loss": tf.add_n(list(terms.values())), **terms, **accuracies}
 
     def gradients(self, batch):
-        """As `SingleLoss` has it, of (images [B, H, W, 3] in [-1, 1], int32 labels [B]); none through the trunk."""
+        """As `TrainableModel` has it, of (images [B, H, W, 3] in [-1, 1], int32 labels [B]); none through the backbone."""
         images, labels = batch
         return super().gradients((self.maps(images), labels))
 
@@ -204,7 +204,7 @@ class OnlineProbe(training.SingleLoss):
     def scores(self, views) -> dict:
         """Layer to class probabilities [B, classes], the mean over the views uint8 [B, views, H, W, 3] of an image."""
         shape = tf.shape(views)
-        maps = self.trunk.features(tf.reshape(views, [-1, *views.shape[2:]]), layer=self.layer_names)
+        maps = self.backbone.features(tf.reshape(views, [-1, *views.shape[2:]]), layer=self.layer_names)
         probabilities = {layer: tf.nn.softmax(logits) for layer, logits in self.network(maps).items()}
         return {
             layer: tf.reduce_mean(tf.reshape(values, [shape[0], shape[1], -1]), 1)
@@ -212,12 +212,12 @@ class OnlineProbe(training.SingleLoss):
         }
 
     def pictures(self, images) -> dict:
-        """Rows of the picture strip: what the trunk sees."""
+        """Rows of the picture strip: what the backbone sees."""
         return {"image": images}
 
     def filters(self):
-        """The first kernels [k, k, 3, n] of the trunk."""
-        variables = self.trunk.module.signatures[self.layer_names[0]].variables
+        """The first kernels [k, k, 3, n] of the backbone."""
+        variables = self.backbone.module.signatures[self.layer_names[0]].variables
         return next(variable for variable in variables if variable.shape.rank == 4)
 
     def histograms(self, images) -> dict:
@@ -227,7 +227,7 @@ class OnlineProbe(training.SingleLoss):
         return {**weights, **{f"logits/{layer}": values for layer, values in logits.items()}}
 
 
-def build_optimizer(protocol: OnlineProtocol, steps: int) -> keras.optimizers.Optimizer:
+def build_optimizer(protocol: SgdProtocol, steps: int) -> keras.optimizers.Optimizer:
     """The protocol's optimizer over `steps` steps.
 
     Keras' velocity holds the rate, PyTorch's (RotNet) and TensorFlow 1's (LCI) do not: they differ for the few steps
@@ -235,7 +235,7 @@ def build_optimizer(protocol: OnlineProtocol, steps: int) -> keras.optimizers.Op
     """
     if isinstance(protocol, AdamProtocol):
         return training.ReleaseAdam(
-            training.linear_decay(protocol.learning_rate, steps, protocol.final_rate, protocol.decay_fraction),
+            training.linear_decay(protocol.learning_rate, steps, protocol.end_lr_fraction, protocol.decay_fraction),
             beta_1=protocol.beta_1,
             beta_2=protocol.beta_2,
             epsilon=protocol.epsilon,

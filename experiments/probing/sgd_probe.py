@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,12 +18,13 @@ import tensorflow as tf
 
 from experiments.probing import crops, linear
 from experiments.probing.features import ProbeError
-from experiments.probing.protocols import OnlineProtocol
-from experiments.probing.sgd_heads import OnlineProbe
+from experiments.probing.protocols import SgdProtocol
+from experiments.probing.sgd_heads import SgdProbe
 from lts import data, training
 from lts.config import Config, ImageConfig
 from lts.export import saved_model
 from lts.utils.progress import Progress
+from lts.utils.signals import reraise_signal
 
 FOLDER = "training"
 STAGE = "linear_probe"
@@ -32,7 +32,7 @@ SAMPLES = 8  # images in the picture strip
 
 
 def probe_model(
-    model, layers: Sequence[str], *, train, test, protocol: OnlineProtocol, output, batch_size: int
+    model, layers: Sequence[str], *, train, test, protocol: SgdProtocol, output, batch_size: int
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """Trains the heads of one model, or goes on with them, and tests them.
 
@@ -40,7 +40,7 @@ def probe_model(
       model: a loaded SavedModel; it is loaded once more, because its moving averages may move.
       layers: names of its layers.
       train, test: labelled sources.
-      protocol: of `experiments.probing.protocols.ONLINE`.
+      protocol: of `experiments.probing.protocols.SGD`.
       output: folder of the probe.
       batch_size: test images in one forward pass, all their views together; changes nothing but speed.
 
@@ -66,7 +66,7 @@ def probe_model(
     }
 
 
-def total_steps(train, protocol: OnlineProtocol) -> int:
+def total_steps(train, protocol: SgdProtocol) -> int:
     """Steps of the whole run; raises `ProbeError` when an epoch holds none."""
     steps = train.num_examples // protocol.training_batch_size * protocol.epochs
     if steps == 0:
@@ -77,7 +77,7 @@ def total_steps(train, protocol: OnlineProtocol) -> int:
     return steps
 
 
-def image_config(model, protocol: OnlineProtocol) -> ImageConfig:
+def image_config(model, protocol: SgdProtocol) -> ImageConfig:
     """Size and augmentation of the images: the model's own where the protocol says so, else crops without colour."""
     own = Config.from_dict(model.description["config"]).image
     size = protocol.image_size or model.image_size
@@ -86,18 +86,18 @@ def image_config(model, protocol: OnlineProtocol) -> ImageConfig:
     return ImageConfig(image_size=size, flip=True, brightness=0.0, saturation=(1.0, 1.0))
 
 
-def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: pathlib.Path) -> OnlineProbe:
+def fit(model, layers: Sequence[str], train, protocol: SgdProtocol, workdir: pathlib.Path) -> SgdProbe:
     """The trained probe of a model; arguments as `probe_model`'s, `workdir` is the training's folder.
 
     It is trained on one device, the first GPU where there is one: a SavedModel that is loaded under a strategy of
     several cannot be called outside of a step.
     """
     steps, image = total_steps(train, protocol), image_config(model, protocol)
-    built: list[OnlineProbe] = []
+    built: list[SgdProbe] = []
 
-    def build() -> OnlineProbe:
-        trunk = saved_model.load(model.path)
-        built.append(OnlineProbe(trunk, layers, len(train.class_names), protocol, steps, image.image_size))
+    def build() -> SgdProbe:
+        backbone = saved_model.load(model.path)
+        built.append(SgdProbe(backbone, layers, len(train.class_names), protocol, steps, image.image_size))
         return built[0]
 
     def batches(share: tf.distribute.InputContext, first_step: int, count: int) -> tf.data.Dataset:
@@ -113,14 +113,14 @@ def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: 
             **({"crop": crops.random_crops(protocol.margin)} if protocol.margin else {}),
         )
 
-    def start(probe: OnlineProbe, restored: bool) -> None:
+    def start(probe: SgdProbe, restored: bool) -> None:
         if restored:
             probe.restore_statistics()
 
     views = next(iter(_test_batches(train, image, protocol, SAMPLES, SAMPLES)))[:, 0]
     task = training.Task(
         record=_record(model, layers, train, protocol, steps),
-        section="stage_2",
+        section="gan_training",
         steps=steps,
         build=build,
         batches=batches,
@@ -133,15 +133,14 @@ def fit(model, layers: Sequence[str], train, protocol: OnlineProtocol, workdir: 
         result = training.run(task, workdir, strategy=tf.distribute.get_strategy())
     except training.TrainingError as error:
         raise ProbeError(str(error).replace("--workdir", "--output")) from None
-    if result.signal is not None:
-        signal.raise_signal(result.signal)  # again, now that the checkpoint is written: the binary ends by it
+    reraise_signal(result.signal)
     return built[0]
 
 
-def _record(model, layers: Sequence[str], train, protocol: OnlineProtocol, steps: int) -> dict[str, Any]:
+def _record(model, layers: Sequence[str], train, protocol: SgdProtocol, steps: int) -> dict[str, Any]:
     """What WORKDIR/config.json says; another value of anything but the data is another run."""
     config = Config.from_dict(model.description["config"]).replace(
-        "stage_2",
+        "gan_training",
         batch_size=protocol.training_batch_size,
         steps=steps,
         epochs=protocol.epochs,
@@ -162,7 +161,7 @@ def _record(model, layers: Sequence[str], train, protocol: OnlineProtocol, steps
     }
 
 
-def _test_batches(source, image: ImageConfig, protocol: OnlineProtocol, batch_size: int, limit: int | None = None):
+def _test_batches(source, image: ImageConfig, protocol: SgdProtocol, batch_size: int, limit: int | None = None):
     """Batches of views, uint8 [<= batch_size, views, size, size, 3]."""
     options: Mapping[str, Any] = {"batch_size": batch_size, "limit": limit}
     if protocol.margin is not None:
@@ -170,7 +169,7 @@ def _test_batches(source, image: ImageConfig, protocol: OnlineProtocol, batch_si
     return data.test_batches(source, image, **options).map(functools.partial(tf.expand_dims, axis=1))
 
 
-def evaluate(probe: OnlineProbe, test, image: ImageConfig, batch_size: int) -> dict[str, np.ndarray]:
+def evaluate(probe: SgdProbe, test, image: ImageConfig, batch_size: int) -> dict[str, np.ndarray]:
     """Which test images each layer's head gets right.
 
     Args:
@@ -184,7 +183,7 @@ def evaluate(probe: OnlineProbe, test, image: ImageConfig, batch_size: int) -> d
     """
     images = max(1, batch_size // probe.protocol.views)
     predicted: dict[str, list[np.ndarray]] = {layer: [] for layer in probe.layer_names}
-    with Progress(f"{probe.trunk.path}: test images", test.num_examples) as progress:
+    with Progress(f"{probe.backbone.path}: test images", test.num_examples) as progress:
         for views in _test_batches(test, image, probe.protocol, images):
             for layer, scores in probe.scores(views).items():
                 predicted[layer].append(np.argmax(scores, axis=1))

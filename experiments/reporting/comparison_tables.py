@@ -95,7 +95,7 @@ def _compare_caption(results: Mapping[str, Any]) -> str:
         f"{_pretraining(results)}, of supervised training {dataset['train_split']}. Each was trained for as many steps "
         f"as fit into {plan['budget_minutes']:g} minutes at rates that were measured in turns before, ours with "
         f"{100 * plan['autoencoder_share']:g} % of the time for stage 1; minutes are what the training then took. "
-        f"Images a step: {batches}. The encoder's layers are its own and stand beside the trunk's of the same number. "
+        f"Images a step: {batches}. The encoder's layers are its own and stand beside the backbone's of the same number. "
         f"{_intervals(results, 'test')}"
     )
 

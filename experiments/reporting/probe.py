@@ -147,7 +147,7 @@ def _finetune_caption(protocol: Mapping[str, Any]) -> str:
         "linear": "a linear map of conv_5",
         "pooled": "a linear map of conv_5's mean",
     }
-    layers = {0: "the head alone trained on the frozen trunk", 5: "all layers fine-tuned"}
+    layers = {0: "the head alone trained on the frozen backbone", 5: "all layers fine-tuned"}
     trained = layers.get(protocol["train_layers"], f"the last {protocol['train_layers']} convolutions fine-tuned")
     if not protocol["pretrained"]:
         trained = "all layers trained from random weights"
@@ -161,7 +161,7 @@ def _finetune_caption(protocol: Mapping[str, Any]) -> str:
         "not hold the spread over test images and pre-training seeds."
     )
     return (
-        f"Test accuracy of the trunk with a new head ({heads[protocol['head']]}), {trained}, on labels and augmented "
+        f"Test accuracy of the backbone with a new head ({heads[protocol['head']]}), {trained}, on labels and augmented "
         f"images: {protocol['epochs']} epochs, batch {protocol['batch_size']}, Adam at {protocol['learning_rate']:g} "
         f"with linear decay, weight decay {protocol['weight_decay']:g}. {over_images if seeds == 1 else over_seeds}"
     )
@@ -176,9 +176,9 @@ def _of_online_heads(protocol: Mapping[str, Any]) -> str:
     elif protocol["dimensions"]:
         pooled = f"maps {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
     norm = ", batch norm before them" if protocol["norm_decay"] is not None else ""
-    trunk = " in training mode (the release's trap)" if protocol["trunk_training"] else ""
+    backbone = " in training mode (the release's trap)" if protocol["backbone_training"] else ""
     return (
-        f"Top-1 test accuracy of linear heads on {pooled} of the frozen trunk{trunk}{norm}, trained over augmented "
+        f"Top-1 test accuracy of linear heads on {pooled} of the frozen backbone{backbone}{norm}, trained over augmented "
         f"images: {protocol['epochs']} epochs, batch {protocol['training_batch_size']}; "
         f"{'mean of ten crops' if protocol['views'] == 10 else 'central crop'}."
     )

@@ -15,7 +15,7 @@ from lts import data
 from lts.bin import common
 from lts.config import Config, ImageConfig
 from lts.export import saved_model
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.train import build_model
 
 HELD_OUT = 6  # images in the picture strip and the artifact maps
@@ -88,7 +88,7 @@ def repaired_images(config: Config, workdir: pathlib.Path, images: np.ndarray) -
     model = build_model(config, "gan")
     names = ("encoder", "decoder", "repair", "discriminator")
     networks = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
-    runs.restore_networks(workdir, **networks)
+    run_dir.restore_networks(workdir, **networks)
     pictures = model.pictures(tf.cast(images, tf.float32) / 127.5 - 1)
     shape = images.shape
     return {

@@ -251,7 +251,7 @@ def _pair(evaluation: Mapping[str, Any], untouched: str) -> Mapping[str, Any]:
     return pairs[0] if pairs else {}
 
 
-def belongs(results: Results, published: Mapping[str, Any]) -> bool:
+def matches_protocol(results: Results, published: Mapping[str, Any]) -> bool:
     """Whether a results file follows the protocol of a published table, on its test images."""
     if results.kind == "voc":
         return _voc_column(results.values, published) is not None
@@ -305,7 +305,7 @@ def published_table(published: Mapping[str, Any], results: Sequence[Results] = (
         cells = [row["method"], *map(_number, row["values"])]
         rows.append(_bold(cells) if row["method"] == published["paper"] else cells)
     paper = next(row["values"] for row in published["rows"] if row["method"] == published["paper"])
-    ours = _measured([each for each in results if belongs(each, published)], published)
+    ours = _measured([each for each in results if matches_protocol(each, published)], published)
     for name, by_column in ours:
         measured = [by_column.get(column) for column in columns]
         pairs = zip(measured, paper, strict=True)

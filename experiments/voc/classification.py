@@ -1,4 +1,4 @@
-"""VOC classification: multi-label fine-tuning of a trunk with new fully connected layers, and a ten-crop test."""
+"""VOC classification: multi-label fine-tuning of a backbone with new fully connected layers, and a ten-crop test."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -126,7 +126,7 @@ class Classification(VocTask):
         grid = discriminator_grid(size, config)
         if grid < 1:
             raise ProtocolError(f"crop must be larger for the layers of {loaded.path}. Received: crop={size}")
-        head = ClassificationHead(grid, config.fc_width, len(self.class_names))
+        head = ClassificationHead(grid, config.fc_units, len(self.class_names))
         return ClassificationModel(loaded, head, self.protocol, seed, precision, size=size)
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:

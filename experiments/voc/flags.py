@@ -95,7 +95,7 @@ def open_inputs(values: flags.FlagValues, task: str) -> Inputs:
       task: "classification" | "detection" | "segmentation".
 
     Raises:
-      ExportError: no export, or one without a trunk.
+      ExportError: no export, or one without a backbone.
       DataError: as `open_images` raises it.
     """
     from experiments.voc.data.dataset import read_class_names
@@ -137,5 +137,5 @@ def run(
     made = make(inputs, protocol)
     results = voc_run.run(made, inputs.model, inputs.baselines, values.output)
     voc_report.write(results, values.output)
-    probe_run.forget(values.output)
+    probe_run.clear_cache(values.output)
     print(f"\n{voc_report.markdown(results)}\n{results['seconds']:.0f} s; written to {values.output}")

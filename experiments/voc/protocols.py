@@ -18,7 +18,7 @@ CHOICES = {
     "rule": ("11-point", "area"),
     "form": ("32s", "16s"),
 }
-LAYERS = 5  # convolutions of the trunk
+LAYERS = 5  # convolutions of the backbone
 
 
 class ProtocolError(UserError):
@@ -29,7 +29,7 @@ class ProtocolError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class VocProtocol:
-    """What the three tasks share: schedule, optimizer, which part of the trunk learns, how sure the result is.
+    """What the three tasks share: schedule, optimizer, which part of the backbone learns, how sure the result is.
 
     Raises `ProtocolError` when a value cannot be.
     """
@@ -43,14 +43,14 @@ class VocProtocol:
     momentum: float = setting(0.9, "of sgd (Fast R-CNN; FCN)")
     rate_steps: int = setting(0, "of sgd: steps after which the rate falls, again and again; 0: never (ours)")
     rate_factor: float = setting(0.1, "of sgd: what it falls to (Fast R-CNN)")
-    clip_norm: float = setting(0.0, "largest global norm of a step's gradient; 0: not clipped (ours)")
+    global_clipnorm: float = setting(0.0, "largest global norm of a step's gradient; 0: not clipped (ours)")
     weight_decay: float = setting(5e-5, "L2 on all kernels that learn (release)")
     frozen: int = setting(0, "so many first convolutions stay as they are (ours)")
     batch_norm: str = setting(
         "inference", "of convolutions that learn: inference: the export's statistics | batch: those of the batch (ours)"
     )
     precision: str | None = setting(
-        None, "of the trunk's activations: float32 | bfloat16; None: as the model was trained (ours)"
+        None, "of the backbone's activations: float32 | bfloat16; None: as the model was trained (ours)"
     )
     seeds: tuple[int, ...] = setting(
         (1,), "of head, order, augmentation and dropout; the mean over them is reported (ours)"
@@ -84,11 +84,11 @@ class VocProtocol:
 class ClassificationProtocol(VocProtocol):
     """Multi-label fine-tuning and a ten-crop test.
 
-    The head is AlexNet's: pool_5, fc_1 and fc_2 with dropout, as wide as the configuration's `fc_width`, and a score a
+    The head is AlexNet's: pool_5, fc_1 and fc_2 with dropout, as wide as the configuration's `fc_units`, and a score a
     class. The loss is the sigmoid cross entropy, summed over classes, mean over images (Kraehenbuehl et al. 2016).
     """
 
-    crop: int = setting(0, "pixels a side of what the network sees; 0: as the trunk was trained (ours)")
+    crop: int = setting(0, "pixels a side of what the network sees; 0: as the backbone was trained (ours)")
     scales: tuple[float, ...] = setting((1.0, 1.6), "shorter side of training images in crops, drawn uniformly (ours)")
     test_scale: float = setting(1.125, "shorter side of test images in crops: 256 / 227, about (AlexNet)")
     dropout_keep: float = setting(0.5, "of fc_1 and fc_2 (AlexNet)")
@@ -133,7 +133,7 @@ class DetectionProtocol(VocProtocol):
     cells: int = setting(6, "a side of a pooled region: AlexNet's pool_5 (Fast R-CNN)")
     units: tuple[int, ...] = setting((512, 512), "of the fully connected layers (ours)")
     dropout_keep: float = setting(0.5, "of the fully connected layers (AlexNet)")
-    rescale: bool = setting(False, "rescale the trunk on training images first (Kraehenbuehl et al. 2016)")
+    rescale: bool = setting(False, "rescale the backbone on training images first (Kraehenbuehl et al. 2016)")
     threshold: float = setting(0.001, "least score of a detection (ours)")
     suppression: float = setting(0.3, "overlap above which the weaker detection of a class goes (Fast R-CNN)")
     detections: int = setting(100, "most of an image (ours)")
@@ -150,7 +150,8 @@ def _check(protocol: VocProtocol) -> None:
         **dict.fromkeys(("learning_rate", "test_scale"), (lambda v: v > 0, "positive")),
         **dict.fromkeys(("rate_factor", "dropout_keep"), (lambda v: 0 < v <= 1, "in (0, 1]")),
         **dict.fromkeys(
-            ("rate_steps", "clip_norm", "weight_decay", "crop", "bootstrap_seed"), (lambda v: v >= 0, "at least 0")
+            ("rate_steps", "global_clipnorm", "weight_decay", "crop", "bootstrap_seed"),
+            (lambda v: v >= 0, "at least 0"),
         ),
         **dict.fromkeys(("longest", "test_side", "cells", "detections"), (lambda v: v >= 1, "at least 1")),
         **dict.fromkeys(("positive_share", "positive_iou"), (lambda v: 0 < v <= 1, "in (0, 1]")),
@@ -187,7 +188,7 @@ CLASSIFICATION = {
         learning_rate=1e-3,  # (Kraehenbuehl et al. 2016)
         rate_steps=10_000,  # (Kraehenbuehl et al. 2016)
         rate_factor=0.5,  # (Kraehenbuehl et al. 2016)
-        clip_norm=10.0,  # (Kraehenbuehl et al. 2016)
+        global_clipnorm=10.0,  # (Kraehenbuehl et al. 2016)
         weight_decay=1e-6,  # (Kraehenbuehl et al. 2016)
         crop=227,  # (AlexNet)
         scales=(1.0, 2.0),  # (ours)
@@ -214,7 +215,7 @@ DETECTION = {
     # animals_voc takes about five minutes on two cores (ours).
     "small": DetectionProtocol(learning_rate=5e-4),
     # trainval -> test: Fast R-CNN's schedule, trained at several scales and tested at one. Kraehenbuehl et al. (2016)
-    # have the trunk rescaled, which is --rescale; their own schedule of detection was not found.
+    # have the backbone rescaled, which is --rescale; their own schedule of detection was not found.
     "voc2007": DetectionProtocol(
         steps=40_000,  # (Fast R-CNN)
         optimizer="sgd",  # (Fast R-CNN)

@@ -28,13 +28,13 @@ def run(
     model: LoadedModel,
     baselines: Sequence[LoadedModel],
     output,
-    options: training.Options = training.Options(),  # noqa: B008 (frozen)
+    options: training.MonitoringOptions = training.MonitoringOptions(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Trains the model and each baseline with every seed of the protocol, all in the same way, and tests them.
 
     Args:
       task: what is trained and tested.
-      model: a loaded SavedModel of a trunk.
+      model: a loaded SavedModel of a backbone.
       baselines: loaded SavedModels to put beside it.
       output: folder. Runs lie in `training` below it, one for each model and seed, and go on where they were stopped;
         `partial.json` holds what is done; `pictures` the drawn test images of each model's first seed.
@@ -48,7 +48,7 @@ def run(
 
     Raises:
       TransferError: no test image of any class, classes that differ, or images that both sets hold.
-      ExportError: a model without a trunk.
+      ExportError: a model without a backbone.
       TrainingError: as `training.run` raises it.
     """
     check(task)
@@ -138,7 +138,7 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         evaluation.weighted, task.test.set.num_examples, resamples=protocol.resamples, seed=protocol.bootstrap_seed
     )
     means = metrics.class_mean(resampled)
-    ends = possible(metrics.interval(resampled, evaluation.per_class, protocol.confidence))  # [classes, 2]
+    ends = clip01(metrics.interval(resampled, evaluation.per_class, protocol.confidence))  # [classes, 2]
     return {
         "seed": seed,
         "value": evaluation.value,
@@ -146,13 +146,13 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         "per_class_interval": {
             name: None if np.isnan(pair).any() else pair.tolist() for name, pair in zip(names, ends, strict=True)
         },
-        "interval": possible(metrics.interval(means, evaluation.value, protocol.confidence)).tolist(),
+        "interval": clip01(metrics.interval(means, evaluation.value, protocol.confidence)).tolist(),
         **evaluation.figures,
         "resampled": means.tolist(),
     }
 
 
-def possible(ends: np.ndarray) -> np.ndarray:
+def clip01(ends: np.ndarray) -> np.ndarray:
     """Ends of intervals of shares, cut to [0, 1]: on few images they would lie outside of it."""
     return np.clip(ends, 0.0, 1.0)
 
@@ -190,7 +190,7 @@ def _mean(columns: Sequence[Sequence[Mapping[str, Any]]], protocol, minus: Seque
         interval = metrics.interval(means["resampled"][0], value, protocol.confidence)
     else:
         interval = np.array(linear.draws_interval(means["value"], protocol))
-    return {"value": value, "interval": (interval if minus else possible(interval)).tolist()}
+    return {"value": value, "interval": (interval if minus else clip01(interval)).tolist()}
 
 
 def _difference(found: Sequence[Sequence[Mapping[str, Any]]], protocol) -> dict[str, Any]:

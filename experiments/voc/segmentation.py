@@ -1,4 +1,4 @@
-"""VOC segmentation: a fully convolutional network on a trunk (Long et al. 2015), tested at full resolution."""
+"""VOC segmentation: a fully convolutional network on a backbone (Long et al. 2015), tested at full resolution."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ class FCNHead(keras.Model):
     to conv_5's 30 x 30 cells, adds scores of conv_5 there, and enlarges the sum. Score layers begin at zero (FCN).
 
     Args:
-      config: of the trunk: where the cells of its map lie in the image.
+      config: of the backbone: where the cells of its map lie in the image.
       classes: number of logits.
       protocol: form and kernel of fc_1.
     """
@@ -38,8 +38,8 @@ class FCNHead(keras.Model):
             return keras.layers.Conv2D(filters, kernel, padding="same", name=name, **options)
 
         hidden = {"activation": "relu", "kernel_initializer": "he_normal"}
-        self.fc_1 = convolution(config.fc_width, protocol.fc_kernel, "fc_1", **hidden)
-        self.fc_2 = convolution(config.fc_width, 1, "fc_2", **hidden)
+        self.fc_1 = convolution(config.fc_units, protocol.fc_kernel, "fc_1", **hidden)
+        self.fc_2 = convolution(config.fc_units, 1, "fc_2", **hidden)
         self.score = convolution(classes, 1, "score", kernel_initializer="zeros")
         self.score_skip = None
         if protocol.form == "16s":
@@ -48,7 +48,7 @@ class FCNHead(keras.Model):
     def build(self, input_shape):
         self.fc_1.build(input_shape)
         for layer in (self.fc_2, self.score):
-            layer.build((None, None, None, self.config.fc_width))
+            layer.build((None, None, None, self.config.fc_units))
         if self.score_skip:
             self.score_skip.build(input_shape)
 
@@ -69,9 +69,9 @@ class FCNHead(keras.Model):
             if drop is not None:
                 x = drop(x, stream)
         x = self.score(x)
-        trunk = upsampling.trunk_layers(self.config)
-        head = [*trunk, upsampling.Layer(3, 2), upsampling.Layer(self.protocol.fc_kernel, 1)]
-        coarse, fine = ([upsampling.cells(side, layers) for side in tf.unstack(sides)] for layers in (head, trunk))
+        backbone = upsampling.backbone_layers(self.config)
+        head = [*backbone, upsampling.Layer(3, 2), upsampling.Layer(self.protocol.fc_kernel, 1)]
+        coarse, fine = ([upsampling.cells(side, layers) for side in tf.unstack(sides)] for layers in (head, backbone))
         if self.score_skip:
             at = [one.places(two.centres()) for one, two in zip(coarse, fine, strict=True)]
             x = upsampling.interpolate(x, *at) + self.score_skip(features)

@@ -1,9 +1,8 @@
-"""What the three VOC tasks share: a trunk with a new head, its training, and what a task has to say of itself."""
+"""What the three VOC tasks share: a backbone with a new head, its training, and what a task has to say of itself."""
 
 import abc
 import dataclasses
 import pathlib
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +14,12 @@ from experiments.probing.optimizers import MomentumSGD
 from experiments.voc.data.images import Images
 from experiments.voc.protocols import VocProtocol
 from lts import data, training
-from lts.config import Config, StageConfig
+from lts.config import Config, TrainingConfig
 from lts.export.saved_model import LoadedModel
-from lts.training import optimizers
-from lts.training import workdir as runs
+from lts.training import optimizers, run_dir
 from lts.utils import provenance
 from lts.utils.errors import UserError
+from lts.utils.signals import reraise_signal
 
 BIAS_RATE = 2.0  # of sgd (Fast R-CNN; FCN)
 PICTURES = 6  # rows of TensorBoard's picture strip
@@ -32,24 +31,24 @@ class TransferError(UserError):
 
 
 class Network(keras.Model):
-    """Trunk and head: what a checkpoint holds.
+    """AlexNet and head: what a checkpoint holds.
 
     Args:
-      trunk: of an export, built.
+      backbone: of an export, built.
       head: built here, on conv_5's map.
       frozen: number of first convolutions that do not learn.
     """
 
-    def __init__(self, trunk: keras.Model, head: keras.Model, frozen: int, name="network", **kwargs):
+    def __init__(self, backbone: keras.Model, head: keras.Model, frozen: int, name="network", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.trunk, self.head = trunk, head
-        head.build((None, None, None, trunk.convs[-1].filters))
-        for conv in trunk.convs[:frozen]:
+        self.backbone, self.head = backbone, head
+        head.build((None, None, None, backbone.convs[-1].filters))
+        for conv in backbone.convs[:frozen]:
             conv.trainable = False
 
 
-class TransferModel(training.SingleLoss):
-    """The trunk of an export under a new head, with one loss: base of the three tasks' models.
+class TransferModel(training.TrainableModel):
+    """The backbone of an export under a new head, with one loss: base of the three tasks' models.
 
     A subclass gives `compute_losses(batch, training=True)`, scalars by name with their sum "loss", names them in
     METRICS with "gradient_norm", and gives `pictures(batch)`: name to [B, H, W, 1 or 3] in [-1, 1].
@@ -60,7 +59,7 @@ class TransferModel(training.SingleLoss):
         named.
       protocol: what learns, and how.
       seed: of dropout.
-      precision: of the trunk's activations, "float32" or "bfloat16"; the head is in float32 either way.
+      precision: of the backbone's activations, "float32" or "bfloat16"; the head is in float32 either way.
     """
 
     def __init__(
@@ -75,8 +74,8 @@ class TransferModel(training.SingleLoss):
     ):
         super().__init__(name=name, **kwargs)
         self.protocol, self.seed = protocol, seed
-        trunk = loaded.keras_model(dtype=POLICIES[precision]).trunk
-        self.network = Network(trunk, head, protocol.frozen)
+        backbone = loaded.keras_model(dtype=POLICIES[precision]).backbone
+        self.network = Network(backbone, head, protocol.frozen)
         self.built = True
 
     def features(self, images, training: bool = False):
@@ -86,7 +85,7 @@ class TransferModel(training.SingleLoss):
         never do.
         """
         training = training and self.protocol.batch_norm == "batch"
-        return tf.cast(self.network.trunk(images, training=training)["conv_5"], tf.float32)
+        return tf.cast(self.network.backbone(images, training=training)["conv_5"], tf.float32)
 
     def uniform(self, shape, stream: int):
         """Numbers in [0, 1), a function of (seed, step, replica, stream): every draw of a step has its own stream."""
@@ -113,7 +112,7 @@ class TransferModel(training.SingleLoss):
 
     def filters(self):
         """Kernels [k, k, 3, n] of conv_1, for pictures; [k, k, 1, n] if it has 3 groups."""
-        conv_1 = self.network.trunk.convs[0]
+        conv_1 = self.network.backbone.convs[0]
         blocks = getattr(conv_1, "blocks", [conv_1])
         return np.concatenate([keras.ops.convert_to_numpy(block.kernel) for block in blocks], -1)
 
@@ -204,20 +203,20 @@ class VocTask(abc.ABC):
 
 def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
     """The configuration of a run: networks and images as the export has them, loss and schedule by the protocol."""
-    schedule = StageConfig(
+    schedule = TrainingConfig(
         batch_size=protocol.batch_size,
         steps=protocol.steps,
         learning_rate=protocol.learning_rate,
-        clip_norm=protocol.clip_norm,
-        precision=protocol.precision or loaded.config.stage_2.precision,
+        summed_clipnorm=protocol.global_clipnorm,
+        precision=protocol.precision or loaded.config.gan_training.precision,
         seed=seed,
-        average_decay=0.0,
+        ema_decay=0.0,
     )
     loss = dataclasses.replace(loaded.config.loss, weight_decay=protocol.weight_decay)
-    return dataclasses.replace(loaded.config, loss=loss, stage_2=schedule)
+    return dataclasses.replace(loaded.config, loss=loss, gan_training=schedule)
 
 
-def build_optimizer(protocol: VocProtocol, settings: StageConfig) -> keras.optimizers.Optimizer:
+def build_optimizer(protocol: VocProtocol, settings: TrainingConfig) -> keras.optimizers.Optimizer:
     """The protocol's optimizer, not built yet.
 
     Args:
@@ -231,7 +230,7 @@ def build_optimizer(protocol: VocProtocol, settings: StageConfig) -> keras.optim
         rate = keras.optimizers.schedules.ExponentialDecay(
             rate, protocol.rate_steps, protocol.rate_factor, staircase=True
         )
-    return MomentumSGD(rate, BIAS_RATE, protocol.clip_norm, momentum=protocol.momentum)
+    return MomentumSGD(rate, BIAS_RATE, protocol.global_clipnorm, momentum=protocol.momentum)
 
 
 def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
@@ -253,14 +252,14 @@ def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
     }
 
     def build() -> TransferModel:
-        model = task.model(loaded, seed, config.stage_2.precision)
-        model.compile(build_optimizer(protocol, config.stage_2))
+        model = task.model(loaded, seed, config.gan_training.precision)
+        model.compile(build_optimizer(protocol, config.gan_training))
         model.optimizer.build(model.trainable_variables)
         return model
 
     return training.Task(
         record=record,
-        section="stage_2",
+        section="gan_training",
         steps=protocol.steps,
         build=build,
         batches=lambda share, first_step, steps: task.batches(loaded, seed, share, first_step, steps),
@@ -274,10 +273,10 @@ def fit(
     loaded: LoadedModel,
     seed: int,
     workdir,
-    options: training.Options = training.Options(),  # noqa: B008 (frozen)
+    options: training.MonitoringOptions = training.MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> TransferModel:
-    """Trains an export's trunk for a task, or goes on with it where it stopped.
+    """Trains an export's backbone for a task, or goes on with it where it stopped.
 
     Args:
       task: what is trained, and on what.
@@ -296,9 +295,7 @@ def fit(
     """
     print(f"{loaded.path}, seed {seed}: training in {workdir}", flush=True)
     result = training.run(make_task(task, loaded, seed), pathlib.Path(workdir), options, strategy)
-    if result.signal is not None:
-        signal.raise_signal(result.signal)
-        raise KeyboardInterrupt  # where the signal is ignored
+    reraise_signal(result.signal)
     model = task.model(loaded, seed, "float32")
-    runs.restore_networks(workdir, network=model.network)
+    run_dir.restore_networks(workdir, network=model.network)
     return model

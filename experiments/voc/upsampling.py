@@ -46,8 +46,8 @@ class Cells:
         return tf.clip_by_value(place, 0.0, tf.cast(self.count - 1, tf.float32))
 
 
-def trunk_layers(config: DiscriminatorConfig) -> list[Layer]:
-    """Conv_1 and two pools, which move and part the trunk's cells; its other layers have stride 1 and odd kernels."""
+def backbone_layers(config: DiscriminatorConfig) -> list[Layer]:
+    """Conv_1 and two pools, which move and part the backbone's cells; its other layers have stride 1 and odd kernels."""
     pool = Layer(3, 2, config.disc_padding)
     return [Layer(config.conv_1_kernel, config.conv_1_stride, config.disc_padding), pool, pool]
 

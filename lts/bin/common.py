@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from lts import config as configs
-from lts.config.options import Options
+from lts.config.options import MonitoringOptions
 from lts.utils.errors import UserError, first_line
 
 FLAGS = flags.FLAGS
@@ -117,7 +117,7 @@ def import_tensorflow() -> None:
 
 def define_data_flags(required: bool = True, cache: bool = True) -> None:
     """--dataset, --split, --data_dir, --skip_broken_images and, unless images are used once, --cache_gb."""
-    flags.DEFINE_string("dataset", None, "embedded | tfds:NAME | folder:PATH", required=required)
+    flags.DEFINE_string("dataset", None, "synthetic | tfds:NAME | folder:PATH", required=required)
     flags.DEFINE_string("split", None, "splits as tfds writes them, as unlabelled+train[:80%]")
     flags.DEFINE_string("data_dir", None, "where tfds keeps its data")
     flags.DEFINE_bool("skip_broken_images", False, "leave out images that cannot be read, instead of stopping")
@@ -160,7 +160,7 @@ def overrides(*sections: str) -> dict[str, Any]:
 def define_training_flags() -> None:
     """--workdir and the intervals of a training run."""
     flags.DEFINE_string("workdir", None, "folder of the run; a run that is in it goes on", required=True)
-    for field in dataclasses.fields(Options):
+    for field in dataclasses.fields(MonitoringOptions):
         given, least = (field.name, field.default, field.metadata["help"]), 0 if field.name == "histogram_steps" else 1
         if field.name == "profile_steps":
             flags.DEFINE_list(*given)
@@ -173,14 +173,14 @@ def define_training_flags() -> None:
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
     """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
-    intervals = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Options)}
+    intervals = {field.name: FLAGS[field.name].value for field in dataclasses.fields(MonitoringOptions)}
     intervals["profile_steps"] = _profile_steps()
     import_tensorflow()
     from lts import training
 
     strategy = training.build_strategy(FLAGS.replicas)
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
-    source, beside = open_source(), Options(**intervals)
+    source, beside = open_source(), MonitoringOptions(**intervals)
     result = training.train(config, stage, source, FLAGS.workdir, options=beside, strategy=strategy, **options)
     if source.broken:
         print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)

@@ -1,7 +1,7 @@
 """Stage 3: exports the discriminator of a run as a SavedModel, or an untrained one to compare with.
 
-Of a run of stage 1 the encoder is exported. --export_statistics=photographs measures batch norm statistics anew, on
---dataset or the images of training.
+Of a run of stage 1 the encoder is exported. --recalibrate_batch_norm measures batch norm statistics anew, on --dataset or
+the images of training.
 
 python -m lts.bin.export_features --workdir=runs/gan --output=runs/features
 python -m lts.bin.export_features --preset=small --random_weights --seed=1 --dataset=folder:PHOTOS --output=runs/random
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _export_run() -> None:
-    fixed = [name for name in ("preset", *common.overrides(*SECTIONS)) if name != "export_statistics"]
+    fixed = [name for name in ("preset", *common.overrides(*SECTIONS)) if name != "recalibrate_batch_norm"]
     given = [name for name in fixed if FLAGS[name].value is not None]
     if given:
         raise common.UsageError(f"--{given[0]} goes with --random_weights; a trained run has its own configuration")
@@ -34,12 +34,12 @@ def _export_run() -> None:
     common.import_tensorflow()
     from lts import training
 
-    statistics = FLAGS.export_statistics
-    own = training.read_record(FLAGS.workdir)["config"].discriminator.export_statistics
-    if FLAGS.dataset and (statistics or own) != "photographs":
-        raise common.UsageError("--dataset is for --export_statistics=photographs: give both, or leave it out")
+    recalibrate = FLAGS.recalibrate_batch_norm
+    configured = training.read_run_config(FLAGS.workdir)["config"].discriminator.recalibrate_batch_norm
+    if FLAGS.dataset and not (configured if recalibrate is None else recalibrate):
+        raise common.UsageError("--dataset is for --recalibrate_batch_norm: give both, or leave it out")
     source = common.open_source() if FLAGS.dataset else None
-    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, statistics)
+    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate)
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
 
 

@@ -60,7 +60,7 @@ def _evaluate() -> None:
     from lts.export import saved_model
 
     model = saved_model.load(FLAGS.model)
-    damager = spotting.Damager(FLAGS.evaluate, FLAGS.keep_probability)
+    damager = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)
     results = spotting.evaluate(
         model, damager, common.open_source(), FLAGS.output, seed=FLAGS.seed, resamples=FLAGS.resamples
     )

@@ -6,13 +6,13 @@ python -m lts.bin.train_autoencoder --preset=small --dataset=folder:PHOTOS --wor
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = (*configs.SECTIONS, "stage_1")  # stage 2 takes over what is said here of its networks
+SECTIONS = (*configs.SECTIONS, "autoencoder_training")  # stage 2 takes over what is said here of its networks
 
 
 def main() -> int:
     """Flags to configuration to training."""
     name = common.FLAGS.preset or "release"
-    return common.train(configs.preset(name, "stage_1", **common.overrides(*SECTIONS)), "autoencoder")
+    return common.train(configs.preset(name, "autoencoder_training", **common.overrides(*SECTIONS)), "autoencoder")
 
 
 def console() -> None:

@@ -14,7 +14,7 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = (*configs.SECTIONS, "stage_2")
+SECTIONS = (*configs.SECTIONS, "gan_training")
 NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside a trained autoencoder"
 FLAGS = flags.FLAGS
 
@@ -27,11 +27,11 @@ def main() -> int:
     common.import_tensorflow()
     from lts import training
 
-    record = training.read_record(run)
+    record = training.read_run_config(run)
     if FLAGS.autoencoder is None and "imported" not in record:
         raise common.UsageError(NO_AUTOENCODER)
     base = configs.preset(FLAGS.preset) if FLAGS.preset else record["config"]
-    config = base.replace("stage_2", **common.overrides(*SECTIONS))
+    config = base.replace("gan_training", **common.overrides(*SECTIONS))
     return common.train(config, "gan", autoencoder=FLAGS.autoencoder)
 
 

@@ -14,11 +14,11 @@ def check(config) -> None:
     _discriminator(config.discriminator)
     for name in ("reconstruction_weight", "mask_weight", "weight_decay"):
         _that(config.loss, name, getattr(config.loss, name) >= 0, "at least 0")
-    _choice(config.loss, "generator_loss", "release", "paper")
-    _choice(config.loss, "real_images", "reconstruction", "image", "half")
+    _choice(config.loss, "generator_loss", "confusion", "non_saturating")
+    _choice(config.loss, "real_source", "reconstruction", "image", "mixed")
     _choice(config.loss, "reconstruct", "kept", "all", "dropped")
-    _stage(config.stage_1)
-    _stage(config.stage_2)
+    _stage(config.autoencoder_training)
+    _stage(config.gan_training)
     _grids(config)
 
 
@@ -44,8 +44,8 @@ def _image(image) -> None:
 
 
 def _autoencoder(auto) -> None:
-    widths = auto.encoder_widths
-    _that(auto, "encoder_widths", len(widths) >= 2 and min(widths) > 0, "two or more positive integers")
+    widths = auto.encoder_filters
+    _that(auto, "encoder_filters", len(widths) >= 2 and min(widths) > 0, "two or more positive integers")
     _that(auto, "encoder_kernel", auto.encoder_kernel >= 1, "at least 1")
     _that(auto, "bn_decay", 0 < auto.bn_decay < 1, "in (0, 1)")
     _that(auto, "bn_epsilon", auto.bn_epsilon > 0, "positive")
@@ -53,17 +53,16 @@ def _autoencoder(auto) -> None:
 
 
 def _discriminator(disc) -> None:
-    for name in ("trunk_widths", "trunk_groups"):
+    for name in ("backbone_filters", "backbone_groups"):
         values = getattr(disc, name)
         _that(disc, name, len(values) == 5 and min(values) > 0, "5 positive integers")
-    inputs = (3, *disc.trunk_widths)
-    fits = all(inputs[i] % g == 0 and inputs[i + 1] % g == 0 for i, g in enumerate(disc.trunk_groups))
-    _that(disc, "trunk_groups", fits, f"divisors of the layers' input and output widths {inputs}")
-    for name in ("conv_1_kernel", "conv_1_stride", "fc_width"):
+    inputs = (3, *disc.backbone_filters)
+    fits = all(inputs[i] % g == 0 and inputs[i + 1] % g == 0 for i, g in enumerate(disc.backbone_groups))
+    _that(disc, "backbone_groups", fits, f"divisors of the layers' input and output widths {inputs}")
+    for name in ("conv_1_kernel", "conv_1_stride", "fc_units"):
         _that(disc, name, getattr(disc, name) >= 1, "at least 1")
     _choice(disc, "disc_padding", "SAME", "VALID")
-    _choice(disc, "trunk_norm", "lrn", "batch_norm")
-    _choice(disc, "export_statistics", "training", "photographs")
+    _choice(disc, "backbone_norm", "lrn", "batch_norm")
     _that(disc, "dropout_keep", 0 < disc.dropout_keep <= 1, "in (0, 1]")
 
 
@@ -73,10 +72,10 @@ def _stage(stage) -> None:
     _that(stage, "steps", stage.steps >= 0, "at least 0")
     for name in ("learning_rate", "repair_learning_rate", "epsilon", "bias_gradient_factor"):
         _that(stage, name, getattr(stage, name) > 0, "positive")
-    for name in ("final_rate", "decay_fraction"):
+    for name in ("end_lr_fraction", "decay_fraction"):
         _that(stage, name, 0 < getattr(stage, name) <= 1, "in (0, 1]")
-    _that(stage, "clip_norm", stage.clip_norm >= 0, "at least 0")
-    for name in ("beta_1", "beta_2", "average_decay"):
+    _that(stage, "global_clipnorm", stage.global_clipnorm >= 0, "at least 0")
+    for name in ("beta_1", "beta_2", "ema_decay"):
         _that(stage, name, 0 <= getattr(stage, name) < 1, "in [0, 1)")
     _choice(stage, "precision", "float32", "bfloat16")
     _that(stage, "seed", 0 <= stage.seed < 2**30, "in [0, 2**30)")

@@ -6,7 +6,7 @@ from lts.config.schema import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class MonitoringOptions:
     """Intervals of monitoring and checkpoints; nothing of it changes a weight."""
 
     log_steps: int = setting(50, "steps between two lines of scalars")

@@ -4,7 +4,7 @@ Constants are tagged by where they come from: (paper) the CVPR 2018 paper,
 (release) the authors' public TensorFlow 1 code, (ours) chosen in this project.
 The defaults of the dataclasses are the release's.
 
-    >>> config = preset("small", seed=7, trunk_norm="lrn")
+    >>> config = preset("small", seed=7, backbone_norm="lrn")
     >>> Config.from_json(config.to_json()) == config
     True
 """
@@ -41,7 +41,9 @@ class ImageConfig:
 class AutoencoderConfig:
     """The autoencoder {E, D} (paper section 3; release)."""
 
-    encoder_widths: tuple[int, ...] = setting((32, 64, 128, 256, 512), "a stride-1 layer, then stride-2 ones (release)")
+    encoder_filters: tuple[int, ...] = setting(
+        (32, 64, 128, 256, 512), "a stride-1 layer, then stride-2 ones (release)"
+    )
     encoder_kernel: int = setting(2, "kernel of the stride-2 layers: 2 keeps features local (release)")
     bn_decay: float = setting(0.975, "of every batch norm, all networks (release)")
     bn_epsilon: float = setting(1e-3, "of every batch norm, all networks (release)")
@@ -50,12 +52,12 @@ class AutoencoderConfig:
     @property
     def num_strides(self) -> int:
         """Number of stride-2 layers; a cell of the feature map stands for 2**num_strides pixels."""
-        return len(self.encoder_widths) - 1
+        return len(self.encoder_filters) - 1
 
     @property
-    def decoder_widths(self) -> tuple[int, ...]:
+    def decoder_filters(self) -> tuple[int, ...]:
         """Widths of the decoder's upsampling layers: the encoder's, mirrored (release)."""
-        return tuple(reversed(self.encoder_widths[:-1]))
+        return tuple(reversed(self.encoder_filters[:-1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +71,18 @@ class DamageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminator: AlexNet trunk, mask head, real/fake head (paper section 3; release)."""
+    """The discriminator: AlexNet backbone, mask head, real/fake head (paper section 3; release)."""
 
-    trunk_widths: tuple[int, ...] = setting((96, 256, 384, 384, 256), "conv_1..conv_5 (release)")
-    trunk_groups: tuple[int, ...] = setting((1, 2, 1, 2, 2), "of conv_1..conv_5 (release)")
+    backbone_filters: tuple[int, ...] = setting((96, 256, 384, 384, 256), "conv_1..conv_5 (release)")
+    backbone_groups: tuple[int, ...] = setting((1, 2, 1, 2, 2), "of conv_1..conv_5 (release)")
     conv_1_kernel: int = setting(11, "kernel of conv_1 (release)")
     conv_1_stride: int = setting(4, "stride of conv_1 (release)")
     disc_padding: str = setting("SAME", "of conv_1, pool_1, pool_2: SAME (release) | VALID")
-    trunk_norm: str = setting("lrn", "lrn (release) | batch_norm after every trunk convolution (ours)")
-    fc_width: int = setting(4096, "units of fc_1 (release)")
+    backbone_norm: str = setting("lrn", "lrn (release) | batch_norm after every backbone convolution (ours)")
+    fc_units: int = setting(4096, "units of fc_1 (release)")
     dropout_keep: float = setting(0.5, "of fc_1 (release)")
-    export_statistics: str = setting(
-        "training", "batch norm statistics of exports: training's (release) | photographs: measured anew on them (ours)"
+    recalibrate_batch_norm: bool = setting(
+        False, "estimate the batch norm statistics of exported features on photographs (ours); release: training's"
     )
 
 
@@ -92,17 +94,19 @@ class LossConfig:
     mask_weight: float = setting(0.1, "of the mask head's cross entropy (release)")
     weight_decay: float = setting(5e-5, "L2: weight_decay * sum(w ** 2) / 2 (release)")
     generator_loss: str = setting(
-        "release", "release: confuse, on both halves (release) | paper: fool, on repaired images (paper)"
+        "confusion",
+        "confusion: swapped labels on both halves plus the discriminator's terms (release) | "
+        "non_saturating: repaired images labelled real (paper)",
     )
-    real_images: str = setting(
+    real_source: str = setting(
         "reconstruction",
-        "what the discriminator sees as real: reconstruction (release) | image | half of each: half (ours)",
+        "what the discriminator sees as real: reconstruction (release) | image | half of each: mixed (ours)",
     )
     reconstruct: str = setting("kept", "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped")
 
 
 @dataclasses.dataclass(frozen=True)
-class StageConfig:
+class TrainingConfig:
     """Schedule and optimizer of one stage of training (release)."""
 
     batch_size: int = setting(256, "images a step, over all GPUs: the release ran 128 on each of 2 (release)")
@@ -110,14 +114,16 @@ class StageConfig:
     steps: int = setting(0, "training steps; 0: floor(images / batch_size) * epochs (ours)")
     learning_rate: float = setting(3e-4, "stage 1: autoencoder; stage 2: discriminator (release)")
     repair_learning_rate: float = setting(3e-4, "stage 2 alone: repair network (release: the same Adam)")
-    final_rate: float = setting(0.01, "last learning rate as a fraction of the first (release)")
+    end_lr_fraction: float = setting(0.01, "last learning rate as a fraction of the first (release)")
     decay_fraction: float = setting(0.9, "linear decay over this part of the steps (release)")
     beta_1: float = setting(0.5, "of Adam (release)")
     beta_2: float = setting(0.999, "of Adam (release)")
     epsilon: float = setting(1e-5, "of Adam, outside the bias correction: epsilon hat (release)")
     bias_gradient_factor: float = setting(2.0, "gradients of biases count this often (release)")
-    clip_norm: float = setting(0.0, "largest global norm of a player's gradient; 0: not clipped, as the release (ours)")
-    average_decay: float = setting(
+    global_clipnorm: float = setting(
+        0.0, "largest global norm of a player's gradient; 0: not clipped, as the release (ours)"
+    )
+    ema_decay: float = setting(
         0.9999, "decay of the weights' moving average, for export --weights=averaged; 0: none (release)"
     )
     precision: str = setting("float32", "of activations: float32 (release) | bfloat16 (ours); weights stay float32")
@@ -125,8 +131,8 @@ class StageConfig:
 
 
 SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss")
-STAGES = ("stage_1", "stage_2")
-HEADS = ("fc", "linear", "pooled")  # of a classifier on the trunk, see `TrunkClassifier`
+STAGES = ("autoencoder_training", "gan_training")
+HEADS = ("fc", "linear", "pooled")  # of a classifier on the backbone, see `BackboneClassifier`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +149,8 @@ class Config:
     damage: DamageConfig = DamageConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     loss: LossConfig = LossConfig()
-    stage_1: StageConfig = StageConfig()
-    stage_2: StageConfig = StageConfig()
+    autoencoder_training: TrainingConfig = TrainingConfig()
+    gan_training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
         checks.check(self)
@@ -199,7 +205,7 @@ class Config:
         """A copy with single fields changed, named without their section.
 
         Args:
-          stage: "stage_1" or "stage_2": where fields of `StageConfig` go; None
+          stage: "autoencoder_training" or "gan_training": where fields of `TrainingConfig` go; None
             changes them in both stages.
           **overrides: field name to value, text as from a flag or already typed.
 
@@ -207,13 +213,13 @@ class Config:
           ConfigError: a field that is not known, or a value that is not valid.
 
         Example:
-          >>> preset("tiny").replace("stage_2", steps=10).stage_2.steps
+          >>> preset("tiny").replace("gan_training", steps=10).gan_training.steps
           10
         """
         values = {name: dict(vars(getattr(self, name))) for name in SECTIONS + STAGES}
         for key, value in overrides.items():
             owners = [name for name in SECTIONS if key in values[name]]
-            if not owners and key in values["stage_1"]:
+            if not owners and key in values["autoencoder_training"]:
                 owners = [stage] if stage else list(STAGES)
             if not owners:
                 raise ConfigError(f"unknown field {key!r}; known: {', '.join(sorted(field_names()))}")
@@ -232,7 +238,7 @@ def fields_of(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
 
 def field_names() -> set[str]:
     """Names of all fields that `Config.replace` takes."""
-    return {field.name for _, field in fields_of(*SECTIONS, "stage_1")}
+    return {field.name for _, field in fields_of(*SECTIONS, "autoencoder_training")}
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -283,7 +289,7 @@ def _cast(field: dataclasses.Field, value: Any) -> Any:
 
 def _presets() -> dict[str, Config]:
     release = Config()
-    small_stage = StageConfig(batch_size=32, average_decay=0.0, precision="bfloat16")  # (ours)
+    small_stage = TrainingConfig(batch_size=32, ema_decay=0.0, precision="bfloat16")  # (ours)
     return {
         "release": release,
         # ImageNet photographs at 128x128. The paper's ImageNet size, depth and schedule are not known: all of
@@ -291,43 +297,43 @@ def _presets() -> dict[str, Config]:
         "imagenet": Config(
             preset="imagenet",
             image=ImageConfig(image_size=128),  # (ours)
-            stage_1=StageConfig(batch_size=256, epochs=40),  # (ours)
-            stage_2=StageConfig(batch_size=256, epochs=40),  # (ours)
+            autoencoder_training=TrainingConfig(batch_size=256, epochs=40),  # (ours)
+            gan_training=TrainingConfig(batch_size=256, epochs=40),  # (ours)
         ),
         # Natural photographs at 64x64 on one CPU: the whole chain below one hour on two cores for about
         # 10,000 images. Everything here is (ours).
         "small": Config(
             preset="small",
             image=ImageConfig(image_size=64),
-            autoencoder=AutoencoderConfig(encoder_widths=(16, 32, 64, 128)),
+            autoencoder=AutoencoderConfig(encoder_filters=(16, 32, 64, 128)),
             discriminator=DiscriminatorConfig(
-                trunk_widths=(48, 128, 192, 192, 128),
+                backbone_filters=(48, 128, 192, 192, 128),
                 conv_1_kernel=7,
                 conv_1_stride=2,
-                trunk_norm="batch_norm",
-                fc_width=512,
-                export_statistics="photographs",
+                backbone_norm="batch_norm",
+                fc_units=512,
+                recalibrate_batch_norm=True,
             ),
-            loss=LossConfig(generator_loss="paper"),
-            stage_1=dataclasses.replace(small_stage, batch_size=16, steps=16000, learning_rate=3e-3),
-            stage_2=dataclasses.replace(small_stage, steps=9000, learning_rate=1e-3, repair_learning_rate=3e-4),
+            loss=LossConfig(generator_loss="non_saturating"),
+            autoencoder_training=dataclasses.replace(small_stage, batch_size=16, steps=16000, learning_rate=3e-3),
+            gan_training=dataclasses.replace(small_stage, steps=9000, learning_rate=1e-3, repair_learning_rate=3e-4),
         ),
-        # The embedded set at 48x48, for the quickstart and the tests. Everything here is (ours).
+        # The synthetic set at 48x48, for the quickstart and the tests. Everything here is (ours).
         "tiny": Config(
             preset="tiny",
             image=ImageConfig(image_size=48),
-            autoencoder=AutoencoderConfig(encoder_widths=(8, 16, 32, 64)),
+            autoencoder=AutoencoderConfig(encoder_filters=(8, 16, 32, 64)),
             discriminator=DiscriminatorConfig(
-                trunk_widths=(24, 64, 96, 96, 64),
+                backbone_filters=(24, 64, 96, 96, 64),
                 conv_1_kernel=7,
                 conv_1_stride=2,
-                trunk_norm="batch_norm",
-                fc_width=256,
+                backbone_norm="batch_norm",
+                fc_units=256,
             ),
-            loss=LossConfig(generator_loss="paper"),
-            stage_1=StageConfig(batch_size=32, steps=1500, learning_rate=3e-3, average_decay=0.0),
-            stage_2=StageConfig(
-                batch_size=32, steps=2000, learning_rate=1e-3, repair_learning_rate=3e-4, average_decay=0.0
+            loss=LossConfig(generator_loss="non_saturating"),
+            autoencoder_training=TrainingConfig(batch_size=32, steps=1500, learning_rate=3e-3, ema_decay=0.0),
+            gan_training=TrainingConfig(
+                batch_size=32, steps=2000, learning_rate=1e-3, repair_learning_rate=3e-4, ema_decay=0.0
             ),
         ),
     }

@@ -1,12 +1,12 @@
 """Image sources, the release's augmentation, and batches for training and testing."""
 
 from lts.data.pipeline import as_bytes, in_order, shuffled_examples, test_batches, training_batches
-from lts.data.sources import Source, open_source
+from lts.data.sources import ImageDataset, open_source
 from lts.data.store import DataError
 
 __all__ = [
     "DataError",
-    "Source",
+    "ImageDataset",
     "as_bytes",
     "in_order",
     "open_source",

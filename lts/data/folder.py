@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from lts.data.splits import LOOSE, resolve
-from lts.data.store import LABELLED, DataError, Listing
+from lts.data.store import LABELLED, DataError, ImageIndex
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
-def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, str]:
+def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, str]:
     """Finds the images of a folder.
 
     The folders directly below `root` are splits where one of them is asked for by its name, or where images lie two
@@ -23,8 +23,8 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
 
     Args:
       root: the folder; its hidden files and files that are not images by their extension do not count.
-      split: which images, as tfds writes it; None: that of the name of the purpose, or everything.
-      purpose: see `lts.data.store.PURPOSES`.
+      split: which images, as tfds writes it; None: that of the name of the role, or everything.
+      role: see `lts.data.store.PURPOSES`.
 
     Returns:
       The images, and the split that was chosen.
@@ -38,7 +38,7 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
     found = _walk(pathlib.Path(root))
     if not found:
         raise DataError(f"{where} holds no images ({', '.join(EXTENSIONS)})")
-    split = split or (purpose if purpose in LABELLED else "all")
+    split = split or (role if role in LABELLED else "all")
     first_level = {path.parts[0] for path in found if len(path.parts) > 1}
     asked = {part.split("[")[0].strip() for part in split.split("+")}
     has_splits = bool(asked & first_level) or any(len(path.parts) > 2 for path in found)
@@ -50,16 +50,16 @@ def list_folder(root: str, split: str | None, purpose: str) -> tuple[Listing, st
     pieces = resolve(split, {name: len(paths) for name, paths in groups.items()}, where)
     chosen = [path for name, start, stop in pieces for path in groups[name][start:stop]]
     labels, class_names = _labels(chosen, [path for paths in groups.values() for path in paths], int(has_splits))
-    if labels.min() < 0 and purpose in LABELLED:
+    if labels.min() < 0 and role in LABELLED:
         bare = chosen[labels.argmin()]
         raise DataError(f"{where}, split {split!r}: {bare} lies in no class folder, so it has no label")
-    if labels.max() < 0 or (labels.min() < 0 and purpose == "pretrain"):
+    if labels.max() < 0 or (labels.min() < 0 and role == "pretrain"):
         labels, class_names = None, ()
     paths = [os.path.join(root, path) for path in chosen]
     names = tuple(path.as_posix() for path in chosen)
     encoded = [os.fsencode(path) for path in paths]
     dataset = lambda: tf.data.Dataset.from_tensor_slices(encoded)  # noqa: E731
-    return Listing(names, labels, class_names, lambda: paths, dataset, True, lambda: paths), split
+    return ImageIndex(names, labels, class_names, lambda: paths, dataset, True, lambda: paths), split
 
 
 def _walk(root: pathlib.Path) -> list[pathlib.PurePath]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from lts.config import ImageConfig
 from lts.data.augment import flip_and_colour, random_crop, test_pixels
-from lts.data.sources import Source
+from lts.data.sources import ImageDataset
 
 Crop = Callable[[tf.Tensor, tf.Tensor, ImageConfig], tuple[tf.Tensor, tf.Tensor]]
 View = Callable[[tf.Tensor, ImageConfig], tf.Tensor]
@@ -21,7 +21,7 @@ WHOLE = Share()  # one replica on one machine
 
 
 def training_batches(
-    source: Source,
+    source: ImageDataset,
     image: ImageConfig,
     *,
     batch_size: int,
@@ -111,7 +111,7 @@ def shuffled_examples(
 
 
 def test_batches(
-    source: Source,
+    source: ImageDataset,
     image: ImageConfig,
     *,
     batch_size: int,

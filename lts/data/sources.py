@@ -7,7 +7,6 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lts.data.embedded import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.folder import list_folder
 from lts.data.splits import resolve
 from lts.data.store import (
@@ -15,7 +14,7 @@ from lts.data.store import (
     PURPOSES,
     DataError,
     FileStore,
-    Listing,
+    ImageIndex,
     MemoryStore,
     Opened,
     array_store,
@@ -23,12 +22,13 @@ from lts.data.store import (
     free_memory,
     open_store,
 )
+from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
 from lts.utils.errors import first_line
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ImageDataset:
     """Images that can be read by their number, with what is known about them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Source:
       store: where the images are.
       labels: int64 [N], or None.
       class_names: names of the classes; empty without labels.
-      names: how reports name the N images; paths below the root for a folder, empty for the embedded set.
+      names: how reports name the N images; paths below the root for a folder, empty for the synthetic set.
       broken: names of the images that were skipped.
       fingerprint: 16 hex digits of names, sizes and labels; another one means that the data changed.
     """
@@ -79,18 +79,18 @@ def open_source(
     dataset: str,
     split: str | None = None,
     *,
-    purpose: str = "pretrain",
+    role: str = "pretrain",
     data_dir: str | None = None,
     skip_broken_images: bool = False,
     cache_gb: float | None = None,
     progress: bool = True,
-) -> Source:
+) -> ImageDataset:
     """Opens a set of images and decodes every image once.
 
     Args:
-      dataset: "embedded" | "tfds:NAME" | "folder:PATH".
-      split: which images, as tfds writes it ("unlabelled+train", "train[:80%]", "all"); None: what the purpose needs.
-      purpose: see `lts.data.store.PURPOSES`.
+      dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
+      split: which images, as tfds writes it ("unlabelled+train", "train[:80%]", "all"); None: what the role needs.
+      role: see `lts.data.store.PURPOSES`.
       data_dir: where TensorFlow Datasets keeps its sets; None: its own default.
       skip_broken_images: leave broken images out instead of stopping at the first.
       cache_gb: decoded images are kept in memory up to this many gigabytes (10**9 bytes), and decoded from files at
@@ -104,17 +104,17 @@ def open_source(
       DataError: anything that is wrong with the data or the way they were asked for, in one line.
 
     Example:
-      >>> source = open_source("embedded", "test[:4]", progress=False)
+      >>> source = open_source("synthetic", "test[:4]", progress=False)
       >>> source.read(0).shape
       TensorShape([64, 64, 3])
     """
-    if purpose not in PURPOSES:
-        raise DataError(f"purpose must be {' | '.join(PURPOSES)}. Received: purpose={purpose!r}")
+    if role not in PURPOSES:
+        raise DataError(f"role must be {' | '.join(PURPOSES)}. Received: role={role!r}")
     start = time.monotonic()
-    if dataset == "embedded":
-        source = open_embedded(split, purpose)
+    if dataset == "synthetic":
+        source = open_synthetic(split, role)
     else:
-        listing, split = list_images(dataset, split, purpose, data_dir)
+        listing, split = list_images(dataset, split, role, data_dir)
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
         source = _listed(dataset, split, listing, open_store(listing, cache_bytes, skip_broken_images, progress))
     if progress:
@@ -129,11 +129,11 @@ def open_source(
     return source
 
 
-def _listed(dataset: str, split: str, listing: Listing, opened: Opened) -> Source:
+def _listed(dataset: str, split: str, listing: ImageIndex, opened: Opened) -> ImageDataset:
     """The source of a listing that was opened."""
     labels = None if listing.labels is None else listing.labels[opened.kept]
     names = tuple(listing.names[index] for index in opened.kept)
-    return Source(
+    return ImageDataset(
         name=dataset,
         split=split,
         store=opened.store,
@@ -146,32 +146,32 @@ def _listed(dataset: str, split: str, listing: Listing, opened: Opened) -> Sourc
     )
 
 
-def list_images(dataset: str, split: str | None, purpose: str, data_dir: str | None) -> tuple[Listing, str]:
+def list_images(dataset: str, split: str | None, role: str, data_dir: str | None) -> tuple[ImageIndex, str]:
     """What a folder or a set of tfds holds, before anything is decoded, and the split that was chosen.
 
     Raises:
-      DataError: no such dataset or split, or no labels where the purpose needs them.
+      DataError: no such dataset or split, or no labels where the role needs them.
     """
     kind, _, rest = dataset.partition(":")
     if kind == "folder" and rest:
-        return list_folder(rest, split, purpose)
+        return list_folder(rest, split, role)
     if kind == "tfds" and rest:
-        return list_tfds(rest, split, purpose, data_dir)
-    raise DataError(f"dataset must be embedded, tfds:NAME or folder:PATH. Received: dataset={dataset!r}")
+        return list_tfds(rest, split, role, data_dir)
+    raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}")
 
 
-def open_embedded(split: str | None, purpose: str) -> Source:
+def open_synthetic(split: str | None, role: str) -> ImageDataset:
     """The procedural set of the project, drawn afresh each time."""
-    split = split or {"pretrain": "unlabelled", "features": "all"}.get(purpose, purpose)
-    pieces = resolve(split, SPLITS, "embedded")
-    if purpose in LABELLED and any(name == "unlabelled" for name, _, _ in pieces):
-        raise DataError(f"embedded has no labels for split {split!r}")
+    split = split or {"pretrain": "unlabelled", "features": "all"}.get(role, role)
+    pieces = resolve(split, SPLITS, "synthetic")
+    if role in LABELLED and any(name == "unlabelled" for name, _, _ in pieces):
+        raise DataError(f"synthetic has no labels for split {split!r}")
     drawn = [render(name, range(start, stop)) for name, start, stop in pieces]
     images, labels = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
-    if labels.max() < 0 or (labels.min() < 0 and purpose != "features"):
+    if labels.max() < 0 or (labels.min() < 0 and role != "features"):
         labels = None
-    return Source(
-        name="embedded",
+    return ImageDataset(
+        name="synthetic",
         split=split,
         store=array_store(images),
         num_examples=len(images),

@@ -1,4 +1,4 @@
-"""Decoded images in memory, or encoded ones in files: the two places that a `Source` reads from."""
+"""Decoded images in memory, or encoded ones in files: the two places that a `ImageDataset` reads from."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ class DataError(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
+class ImageIndex:
     """What a dataset holds, before anything is decoded.
 
     Attributes:
@@ -127,7 +127,7 @@ class Opened:
     broken: dict[int, str]
 
 
-def open_store(listing: Listing, cache_bytes: float, skip_broken: bool, progress: bool) -> Opened:
+def open_store(listing: ImageIndex, cache_bytes: float, skip_broken: bool, progress: bool) -> Opened:
     """Decodes every image once: that fills the memory, and finds the broken ones before training does.
 
     Sizes come from the images' headers first, so that the memory is taken once and whole.
@@ -189,7 +189,7 @@ def broken_error(name: str, reason: str) -> DataError:
 class _Scan:
     """Passes over all examples of a listing in threads, keeping account of the broken ones."""
 
-    def __init__(self, listing: Listing, skip_broken: bool, progress: bool):
+    def __init__(self, listing: ImageIndex, skip_broken: bool, progress: bool):
         self.broken: dict[int, str] = {}
         self._listing, self._skip_broken, self._progress = listing, skip_broken, progress
 

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from lts.data.splits import resolve
-from lts.data.store import LABELLED, DataError, Listing
+from lts.data.store import LABELLED, DataError, ImageIndex
 from lts.utils.errors import first_line
 
-DEFAULT_SPLITS = {  # by purpose, the first one that the set has; `tfds:stl10` is the release's data
+DEFAULT_SPLITS = {  # by role, the first one that the set has; `tfds:stl10` is the release's data
     "pretrain": ("unlabelled", "train"),
     "train": ("train",),
     "test": ("test", "validation"),
@@ -25,13 +25,13 @@ DEFAULT_SPLITS = {  # by purpose, the first one that the set has; `tfds:stl10` i
 }
 
 
-def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) -> tuple[Listing, str]:
+def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> tuple[ImageIndex, str]:
     """Finds the images of a set of TensorFlow Datasets, downloading and preparing it where that was not done yet.
 
     Args:
       name: as `tfds.builder` takes it: "stl10", "name/config:version".
-      split: which images, as tfds writes it; None: the purpose's own split (`DEFAULT_SPLITS`).
-      purpose: see `lts.data.store.PURPOSES`.
+      split: which images, as tfds writes it; None: the role's own split (`DEFAULT_SPLITS`).
+      role: see `lts.data.store.PURPOSES`.
       data_dir: folder of the prepared sets; None: that of tfds.
 
     Returns:
@@ -44,7 +44,7 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
     builder = prepared_builder(name, data_dir)
     image_key, label_key = _keys(builder, where)
     counts = {key: info.num_examples for key, info in builder.info.splits.items()}
-    split = split or next((key for key in DEFAULT_SPLITS[purpose] if key in counts), DEFAULT_SPLITS[purpose][0])
+    split = split or next((key for key in DEFAULT_SPLITS[role] if key in counts), DEFAULT_SPLITS[role][0])
     pieces = resolve(split, counts, where)
     names = tuple(f"{where} {key}[{index}]" for key, start, stop in pieces for index in range(start, stop))
     selection = "+".join(f"{key}[{start}:{stop}]" for key, start, stop in pieces)
@@ -59,16 +59,16 @@ def list_tfds(name: str, split: str | None, purpose: str, data_dir: str | None) 
     if label_key:
         rows = examples(builder, selection, [label_key]).as_numpy_iterator()
         labels = np.array([example[label_key] for example in rows], np.int64)
-        if labels.max() < 0 or (labels.min() < 0 and purpose != "features"):  # the unlabelled split of STL-10 says -1
+        if labels.max() < 0 or (labels.min() < 0 and role != "features"):  # the unlabelled split of STL-10 says -1
             labels = None
-    if labels is None and purpose in LABELLED:
+    if labels is None and role in LABELLED:
         raise DataError(f"{where} has no labels for split {split!r}")
     class_names = ()
     if labels is not None:
         known = getattr(builder.info.features[label_key], "names", None)
         class_names = tuple(known or map(str, range(labels.max() + 1)))
     paths = lambda: unpack(builder, selection, items())  # noqa: E731
-    return Listing(names, labels, class_names, items, dataset, False, paths), split
+    return ImageIndex(names, labels, class_names, items, dataset, False, paths), split
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:

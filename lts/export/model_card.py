@@ -12,13 +12,13 @@ from lts.utils import files
 
 NAME = "README.md"
 FINE_TUNED = (
-    "The AlexNet trunk of Jenni and Favaro (CVPR 2018), from an export with fingerprint {}, fine-tuned on labels"
+    "The AlexNet backbone of Jenni and Favaro (CVPR 2018), from an export with fingerprint {}, fine-tuned on labels"
 )
 ORIGIN = {  # by the stage that trained it
-    "gan": "The AlexNet trunk of the discriminator of Jenni and Favaro (CVPR 2018), {how}",
-    "rotation": "The AlexNet trunk of Jenni and Favaro (CVPR 2018), trained without labels to tell turned images apart "
+    "gan": "The AlexNet backbone of the discriminator of Jenni and Favaro (CVPR 2018), {how}",
+    "rotation": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained without labels to tell turned images apart "
     "(Gidaris et al., 2018): a rival of the method",
-    "supervised": "The AlexNet trunk of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
+    "supervised": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
     "autoencoder": "The encoder of the autoencoder of Jenni and Favaro (CVPR 2018), {how}; its layers are called "
     "conv_1, conv_2 and so on",
 }
@@ -47,7 +47,7 @@ Signatures: `serving_default` (conv_1..{last} and their means, conv_1_pooled..{l
 layer each, nothing behind it is computed){spot} and `train` (float32 images in [0, 255], batch norm in training mode,
 for fine-tuning; `trainable_variables` are those of all layers). Any batch, height and width from {smallest} pixels a
 side on; scaling and mean subtraction are inside. Training was at {size} pixels a side, where tests cut the central
-{crop:g} of each side and resize it. `trunk.npz` holds the weights by name, `config.json` all settings.
+{crop:g} of each side and resize it. `backbone.npz` holds the weights by name, `config.json` all settings.
 """
 
 SPOT = ", `spot` (probability of being repaired, map of repaired cells; from {size} pixels a side on)"
@@ -97,7 +97,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
       Markdown with front matter.
     """
     config, size = Config.from_dict(description["config"]), description["image_size"]
-    layers = geometry(config, description.get("network", "trunk"))
+    layers = geometry(config, description.get("network", "backbone"))
     spot = description.get("spot", True)
     last = layers[-1]
     facts = {"name": name, "size": size, "cells": last.cells(size), "channels": last.channels}
@@ -150,7 +150,7 @@ def add_probe(path, results: Mapping[str, Any]) -> None:
 def _training(description: Mapping[str, Any], config: Config) -> str:
     """Section on how the weights came about."""
     weights, imported = description.get("weights", "trained"), description.get("imported")
-    settings = config.stage_1 if description.get("stage") == "autoencoder" else config.stage_2
+    settings = config.autoencoder_training if description.get("stage") == "autoencoder" else config.gan_training
     own = weights == "trained" and ("dataset" in description or not imported)  # trained here, at least at last
     rows = {
         "weights": {"trained": "trained", "random": "**random: never trained**"}.get(weights, weights)

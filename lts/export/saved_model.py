@@ -3,7 +3,7 @@
 Signatures, each also an attribute of what `tf.saved_model.load` returns. Images are RGB of any batch, height and width
 from a smallest size on; smaller ones and empty batches are errors. Scaling and mean subtraction are inside.
 
-    serving_default  images uint8 [B, H, W, 3] -> conv_1..conv_5 float32 [B, h, w, channels], activations of the trunk,
+    serving_default  images uint8 [B, H, W, 3] -> conv_1..conv_5 float32 [B, h, w, channels], activations of the backbone,
                      and conv_1_pooled..conv_5_pooled [B, channels], their means over the map
     conv_1..conv_5   the same for one layer: nothing behind it is computed
     spot             images uint8 [B, H, W, 3] of at least the training size -> probability [B] that the image was
@@ -11,8 +11,8 @@ from a smallest size on; smaller ones and empty batches are errors. Scaling and 
     train            images float32 [B, H, W, 3] in [0, 255] -> as serving_default with batch norm in training mode,
                      whose moving averages move; differentiable
 
-`trainable_variables` are the trunk's. `config.json` beside it says what it is, `README.md` is its model card, and
-`trunk.npz` holds the trunk's weights by name.
+`trainable_variables` are the backbone's. `config.json` beside it says what it is, `README.md` is its model card, and
+`backbone.npz` holds the backbone's weights by name.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from lts.networks.variables import variables_by_path
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
 
-WEIGHTS = "trunk.npz"
+WEIGHTS = "backbone.npz"
 
 
 class ExportError(UserError):
@@ -52,18 +52,18 @@ def export(
     output: str | os.PathLike,
     description: dict[str, Any],
     formats: Sequence[str] = (),
-    trunk: keras.Model | None = None,
+    backbone: keras.Model | None = None,
 ) -> None:
     """Writes a network as a SavedModel with its description, whole or not at all.
 
     Args:
-      network: a built `Discriminator`, or without the signature `spot` a `TrunkClassifier` or an `Encoder`, in float32.
+      network: a built `Discriminator`, or without the signature `spot` a `BackboneClassifier` or an `Encoder`, in float32.
       output: folder to write; an export that is there is replaced.
       description: JSON-ready; goes to `config.json`. Holds at least "image_size", "test_crop" and "config", a
-        configuration as `Config.to_dict` writes it. "network" is "trunk", or "encoder" for an `Encoder`. "spot": False
+        configuration as `Config.to_dict` writes it. "network" is "backbone", or "encoder" for an `Encoder`. "spot": False
         leaves that signature out: there are no heads that were trained for it.
       formats: further ones beside the SavedModel, see `lts.export.formats`.
-      trunk: of the features; None: the network's own.
+      backbone: of the features; None: the network's own.
 
     Raises:
       OutputError: `output` exists and is not an export.
@@ -73,17 +73,17 @@ def export(
     export_formats.check(formats)
     files.check_replaceable(output, "saved_model.pb")
     archive = keras.export.ExportArchive()
-    trunk = trunk or getattr(network, "trunk", network)
-    archive.track(trunk)  # whose variables become `trainable_variables`
+    backbone = backbone or getattr(network, "backbone", network)
+    archive.track(backbone)  # whose variables become `trainable_variables`
     if description.get("spot", True):
-        known = {id(variable) for variable in trunk.variables}
+        known = {id(variable) for variable in backbone.variables}
         archive.add_variable_collection("spot_variables", [v for v in network.variables if id(v) not in known])
         archive.add_endpoint("spot", _spot(network, description["image_size"]))
     smallest = {layer.name: layer.smallest for layer in _geometry(description)}
-    for name, endpoint in _endpoints(getattr(trunk, "endpoints", trunk), smallest).items():
+    for name, endpoint in _endpoints(getattr(backbone, "endpoints", backbone), smallest).items():
         archive.add_endpoint(name, endpoint)
-    weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(trunk).items()}
-    with files.replacing(output) as beside:
+    weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
+    with files.atomic_write(output) as beside:
         archive.write_out(str(beside), verbose=False)
         files.write_json(beside / "config.json", description)
         np.savez(beside / WEIGHTS, **weights)
@@ -93,14 +93,14 @@ def export(
 
 def _geometry(description: dict[str, Any]) -> list[LayerGeometry]:
     """The layers of an export."""
-    return geometry(Config.from_dict(description["config"]), description.get("network", "trunk"))
+    return geometry(Config.from_dict(description["config"]), description.get("network", "backbone"))
 
 
-def _endpoints(trunk: Any, smallest: dict[str, int]) -> dict[str, Any]:
+def _endpoints(backbone: Any, smallest: dict[str, int]) -> dict[str, Any]:
     """The signatures of features by name: traced functions of images.
 
     Args:
-      trunk: (images in [-1, 1], training, last) to a dict of maps.
+      backbone: (images in [-1, 1], training, last) to a dict of maps.
       smallest: pixels a side that each layer needs, first layer first.
     """
     takes = {dtype: [tf.TensorSpec([None, None, None, 3], dtype, "images")] for dtype in (tf.uint8, tf.float32)}
@@ -109,7 +109,7 @@ def _endpoints(trunk: Any, smallest: dict[str, int]) -> dict[str, Any]:
     def features(images, names: Sequence[str], training: bool = False) -> dict:
         with tf.control_dependencies([_check_size(images, smallest[names[-1]])]):
             signed = tf.cast(images, tf.float32) / 127.5 - 1
-        maps = trunk(signed, training=training, last=names[-1])
+        maps = backbone(signed, training=training, last=names[-1])
         pooled = {f"{name}_pooled": tf.reduce_mean(maps[name], [1, 2]) for name in names}
         return {**{name: maps[name] for name in names}, **pooled}
 
@@ -231,7 +231,7 @@ class LoadedModel:
         return self.module.signatures["spot"](images=_checked(images, self.image_size))
 
     def keras_model(self, layer: str = "conv_5", dtype: str | None = None) -> FeatureExtractor:
-        """The trunk up to `layer` as a new Keras model with these weights, for fine-tuning with `fit`.
+        """The backbone up to `layer` as a new Keras model with these weights, for fine-tuning with `fit`.
 
         Args:
           layer: a name of `layers`.
@@ -242,10 +242,10 @@ class LoadedModel:
 
         Raises:
           InputError: another layer.
-          ExportError: an export of another network than a trunk, or weights that cannot be read.
+          ExportError: an export of another network than a backbone, or weights that cannot be read.
         """
-        if self.description.get("network", "trunk") != "trunk":
-            raise ExportError(f"{self.path} is an exported {self.description['network']}: only a trunk is rebuilt")
+        if self.description.get("network", "backbone") != "backbone":
+            raise ExportError(f"{self.path} is an exported {self.description['network']}: only a backbone is rebuilt")
         if layer not in self.layers:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         options = batch_norm_options(self.config.autoencoder)
@@ -253,7 +253,7 @@ class LoadedModel:
         model.build((None, self.image_size, self.image_size, 3))
         try:
             with np.load(self.path / WEIGHTS) as weights:
-                for path, variable in variables_by_path(model.trunk).items():
+                for path, variable in variables_by_path(model.backbone).items():
                     variable.assign(weights[path])
         except Exception as error:  # NumPy and zipfile raise nearly anything on a damaged file
             raise ExportError(

@@ -28,7 +28,7 @@ from lts.config import ImageConfig
 from lts.data import DataError
 from lts.export.saved_model import LoadedModel
 from lts.extraction import feature_files
-from lts.extraction.stream import Stream
+from lts.extraction.stream import ImageStream
 from lts.utils import files
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
@@ -67,7 +67,7 @@ class Result:
 
 def extract(
     model: LoadedModel,
-    stream: Stream,
+    stream: ImageStream,
     output: str | os.PathLike,
     layers: Sequence[str] = ("conv_5",),
     pool: str = "none",
@@ -143,7 +143,7 @@ def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: st
 
 
 def _request(
-    model: LoadedModel, stream: Stream, layers: Sequence[str], pool: str, dtype: str, image: ImageConfig
+    model: LoadedModel, stream: ImageStream, layers: Sequence[str], pool: str, dtype: str, image: ImageConfig
 ) -> dict[str, Any]:
     """All that decides the values: what goes on must agree in it."""
     return {
@@ -161,7 +161,7 @@ def _request(
     }
 
 
-def _facts(model: LoadedModel, stream: Stream, image: ImageConfig, broken: dict[str, str]) -> dict[str, Any]:
+def _facts(model: LoadedModel, stream: ImageStream, image: ImageConfig, broken: dict[str, str]) -> dict[str, Any]:
     """The rest of the metadata: what a reader wants to know of the file."""
     about = {key: value for key, value in model.description.items() if not isinstance(value, dict)}
     return {
@@ -247,7 +247,7 @@ class _Partial:
         for file in self._files.values():
             file.close()
 
-    def table(self, metadata: dict[str, Any], stream: Stream) -> feature_files.Table:
+    def table(self, metadata: dict[str, Any], stream: ImageStream) -> feature_files.Table:
         """Everything that goes into the output."""
         kept = [number for number in range(self.done) if number not in self.broken]
         return feature_files.Table(

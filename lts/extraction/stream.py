@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from lts.config import ImageConfig
 from lts.data.pipeline import test_view
-from lts.data.sources import Source, fingerprint_of, list_images, open_embedded
-from lts.data.store import BrokenImage, Listing, broken_error, decode_once, read_header
+from lts.data.sources import ImageDataset, fingerprint_of, list_images, open_synthetic
+from lts.data.store import BrokenImage, ImageIndex, broken_error, decode_once, read_header
 
 PREFETCH = 4  # batches that are made ahead
 
@@ -38,7 +38,7 @@ class Views:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stream:
+class ImageStream:
     """Images in a fixed order, with what is known about them before any is decoded.
 
     Attributes:
@@ -134,11 +134,11 @@ class Stream:
         return views.batch(batch_size).prefetch(PREFETCH)
 
 
-def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None = None) -> Stream:
+def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None = None) -> ImageStream:
     """Opens a set of images without reading one.
 
     Args:
-      dataset: "embedded" | "tfds:NAME" | "folder:PATH".
+      dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
       split: which images, as tfds writes it; None: all.
       data_dir: where TensorFlow Datasets keeps its sets; None: its own default.
 
@@ -149,15 +149,15 @@ def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None 
       DataError: no such dataset or split.
 
     Example:
-      >>> stream = open_stream("embedded", "test[:4]")
+      >>> stream = open_stream("synthetic", "test[:4]")
       >>> next(stream.views(ImageConfig(), batch_size=3)).images.shape
       (3, 96, 96, 3)
     """
-    if dataset == "embedded":
-        return _embedded_stream(open_embedded(split, "features"))
+    if dataset == "synthetic":
+        return _synthetic_stream(open_synthetic(split, "features"))
     listing, split = list_images(dataset, split, "features", data_dir)
     sizes = np.array([_file_size(path) for path in listing.items()] if listing.in_files else [], np.int64)
-    return Stream(
+    return ImageStream(
         name=dataset,
         split=split,
         names=listing.names,
@@ -178,10 +178,10 @@ def _file_size(path: str) -> int:
         return -1
 
 
-def _embedded_stream(source: Source) -> Stream:
-    """The embedded set, which is in memory as it is small."""
-    names = tuple(f"embedded {source.split}[{index}]" for index in range(source.num_examples))
-    return Stream(
+def _synthetic_stream(source: ImageDataset) -> ImageStream:
+    """The synthetic set, which is in memory as it is small."""
+    names = tuple(f"synthetic {source.split}[{index}]" for index in range(source.num_examples))
+    return ImageStream(
         name=source.name,
         split=source.split,
         names=names,
@@ -199,7 +199,7 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.io.decode_jpeg(encoded, channels=3), [None, None, 3])
 
 
-def _decode_slowly(listing: Listing, number: int) -> np.ndarray:
+def _decode_slowly(listing: ImageIndex, number: int) -> np.ndarray:
     """Image `number` as training's opening decodes it: uint8 [h, w, 3].
 
     Raises:

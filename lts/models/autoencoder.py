@@ -10,7 +10,7 @@ from lts.networks.autoencoder import Decoder, Encoder
 
 
 @keras.saving.register_keras_serializable("lts")
-class Autoencoder(base.SingleLoss):
+class Autoencoder(base.TrainableModel):
     """{E, D} and its loss: 30 * mean squared error + L2 (release).
 
     Args:
@@ -18,7 +18,7 @@ class Autoencoder(base.SingleLoss):
 
     Example:
       >>> model = Autoencoder(preset("tiny"))
-      >>> model.compile(optimizer=build_optimizer(config.stage_1, steps, 3e-3))
+      >>> model.compile(optimizer=build_optimizer(config.autoencoder_training, steps, 3e-3))
       >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
     """
 
@@ -33,7 +33,7 @@ class Autoencoder(base.SingleLoss):
     def build(self, input_shape):
         self.encoder.build(input_shape)
         grid = self.config.mask_grid
-        self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_widths[-1]))
+        self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_filters[-1]))
 
     def call(self, images, training=False):
         """Reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""

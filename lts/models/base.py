@@ -20,14 +20,14 @@ def checks(losses: dict):
     return [tf.debugging.check_numerics(value, f"loss term {name!r} is not finite") for name, value in terms.items()]
 
 
-def replica_share(loss):
+def scale_loss(loss):
     """A replica's share of the loss: Keras sums the gradients of all replicas."""
     context = tf.distribute.get_replica_context()
     return loss if context is None else loss / context.num_replicas_in_sync
 
 
 @contextlib.contextmanager
-def leaving_no_trace(model: keras.Model):
+def preserve_moving_statistics(model: keras.Model):
     """Puts the batch norm statistics back at the end of the block: for a pass in training mode that is not a step."""
     statistics = [v.value for v in model.variables if v.name in ("moving_mean", "moving_variance")]
     before = [tf.identity(variable) for variable in statistics]
@@ -36,7 +36,7 @@ def leaving_no_trace(model: keras.Model):
         variable.assign(value)
 
 
-def local_rows(draw, shape, axis: int = 0):
+def per_replica_random(draw, shape, axis: int = 0):
     """This replica's rows of random numbers drawn for the global batch.
 
     The numbers are then a function of the position in the global batch alone,
@@ -118,7 +118,7 @@ class RunningMeans(keras.metrics.Metric):
         return {name: means[name] for name in values}
 
 
-class SingleLoss(keras.Model):
+class TrainableModel(keras.Model):
     """A model with one loss and one optimizer: its steps, as Keras and `lts.training` call them.
 
     A subclass gives `compute_losses(batch, training=True)`, scalars by name with their sum "loss", and names them in
@@ -143,7 +143,7 @@ class SingleLoss(keras.Model):
         """(losses, raw gradients of a replica's share of the loss to the trainable variables)."""
         with tf.GradientTape() as tape:
             terms = self.compute_losses(batch)
-            share = replica_share(terms["loss"])
+            share = scale_loss(terms["loss"])
         return terms, tape.gradient(share, [v.value for v in self.trainable_variables])
 
     def train_step(self, batch):
@@ -161,6 +161,6 @@ class SingleLoss(keras.Model):
 
     def histograms(self, batch) -> dict:
         """Name to tensor: all weights that train, and their gradients on a batch."""
-        with leaving_no_trace(self):
+        with preserve_moving_statistics(self):
             _, gradients = self.gradients(batch)
         return with_gradients(self, self.trainable_variables, gradients)

@@ -1,4 +1,4 @@
-"""The discriminator's trunk as an ordinary classifier, of turned images or of labels: the method's rivals (ours)."""
+"""The discriminator's backbone as an ordinary classifier, of turned images or of labels: the method's rivals (ours)."""
 
 import keras
 import tensorflow as tf
@@ -7,14 +7,14 @@ from lts import losses
 from lts.config import Config
 from lts.models import base
 from lts.networks.autoencoder import batch_norm_options
-from lts.networks.discriminator import TrunkClassifier
+from lts.networks.discriminator import BackboneClassifier
 
 TURNS = 4  # by 0, 90, 180 and 270 degrees
 
 
 @keras.saving.register_keras_serializable("lts")
-class Classifier(base.SingleLoss):
-    """Softmax cross entropy + L2 on the trunk with a head, by default the discriminator's fc_1 and fc_2 (ours).
+class Classifier(base.TrainableModel):
+    """Softmax cross entropy + L2 on the backbone with a head, by default the discriminator's fc_1 and fc_2 (ours).
 
     With `turns` the task is rotation prediction: every image of a batch is shown
     in all four turns, and the class is the turn (Gidaris et al., 2018). An
@@ -24,12 +24,12 @@ class Classifier(base.SingleLoss):
       config: the run's configuration.
       classes: to tell apart.
       turns: learn the turn of images instead of labels.
-      head: of the network, see `TrunkClassifier`.
+      head: of the network, see `BackboneClassifier`.
       frozen: number of first convolutions that do not train.
 
     Example:
       >>> model = Classifier(preset("small"), classes=10)
-      >>> model.compile(optimizer=build_optimizer(config.stage_2, steps, 1e-3))
+      >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
       >>> model.fit(batches)  # images [B, H, W, 3] in [-1, 1] and int labels [B]; images alone with `turns`
     """
 
@@ -48,7 +48,7 @@ class Classifier(base.SingleLoss):
         super().__init__(name=name, **kwargs)
         self.config, self.classes, self.turns, self.head, self.frozen = config, classes, turns, head, frozen
         options = {"dtype": self.dtype_policy, **batch_norm_options(config.autoencoder)}
-        self.network = TrunkClassifier(
+        self.network = BackboneClassifier(
             config.discriminator, config.discriminator_grid, classes, head, frozen, **options
         )
 
@@ -79,15 +79,17 @@ class Classifier(base.SingleLoss):
         return {"loss": tf.add_n(list(terms.values())), **terms, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 
     def draw(self, count):
-        """Dropout [count, 1, 1, fc_width], 1 = kept, a function of (seed, step, position in the global batch).
+        """Dropout [count, 1, 1, fc_units], 1 = kept, a function of (seed, step, position in the global batch).
 
         None for a head without fc_1.
         """
         if self.head != "fc":
             return None
-        settings, disc = self.config.stage_2, self.config.discriminator
+        settings, disc = self.config.gan_training, self.config.discriminator
         seed = tf.stack([settings.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
-        numbers = base.local_rows(lambda shape: tf.random.stateless_uniform(shape, seed), [count, 1, 1, disc.fc_width])
+        numbers = base.per_replica_random(
+            lambda shape: tf.random.stateless_uniform(shape, seed), [count, 1, 1, disc.fc_units]
+        )
         return tf.cast(numbers < disc.dropout_keep, tf.float32)
 
     def pictures(self, batch) -> dict:
@@ -103,7 +105,7 @@ class Classifier(base.SingleLoss):
     def histograms(self, batch) -> dict:
         """Name to tensor: weights, their gradients on a batch, and activations in training mode."""
         images, _ = self.examples(batch)
-        with base.leaving_no_trace(self):
+        with base.preserve_moving_statistics(self):
             activations = self.network(images, training=True)
         return {**super().histograms(batch), **{f"activations/{name}": value for name, value in activations.items()}}
 

@@ -50,7 +50,7 @@ class DamageRepairGAN(keras.Model):
 
     def build(self, input_shape):
         grid = self.config.mask_grid
-        features = (None, grid, grid, self.config.autoencoder.encoder_widths[-1])
+        features = (None, grid, grid, self.config.autoencoder.encoder_filters[-1])
         self.encoder.build(input_shape)
         self.decoder.build(features)
         if self.repair:
@@ -81,16 +81,16 @@ class DamageRepairGAN(keras.Model):
           batch_size: of this replica.
 
         Returns:
-          keep [B, h, w, 1], 1 = kept, and dropout [2B, 1, 1, fc_width], 1 = kept.
+          keep [B, h, w, 1], 1 = kept, and dropout [2B, 1, 1, fc_units], 1 = kept.
         """
 
-        def uniform(purpose):
-            seed = tf.stack([self.config.stage_2.seed * 2 + purpose, tf.cast(step, tf.int32)])
+        def uniform(role):
+            seed = tf.stack([self.config.gan_training.seed * 2 + role, tf.cast(step, tf.int32)])
             return lambda shape: tf.random.stateless_uniform(shape, seed)
 
-        grid, units = self.config.mask_grid, self.config.discriminator.fc_width
-        cells = base.local_rows(uniform(0), [batch_size, grid, grid, 1])
-        hidden = base.local_rows(uniform(1), [2, batch_size, units], axis=1)
+        grid, units = self.config.mask_grid, self.config.discriminator.fc_units
+        cells = base.per_replica_random(uniform(0), [batch_size, grid, grid, 1])
+        hidden = base.per_replica_random(uniform(1), [2, batch_size, units], axis=1)
         dropout = tf.cast(hidden < self.config.discriminator.dropout_keep, tf.float32)
         return (
             draw_keep_mask(cells, self.config.damage.keep_probability),
@@ -115,11 +115,11 @@ class DamageRepairGAN(keras.Model):
         Args:
           images: [B, H, W, 3] in [-1, 1].
           keep: [B, h, w, 1], 1 = kept.
-          dropout: [2B, 1, 1, fc_width] or None.
+          dropout: [2B, 1, 1, fc_units] or None.
           training: batch norm mode of repair network and discriminator.
 
         Returns:
-          The discriminator's dict for [reconstructions; repaired images] (`real_images`: what stands first), and
+          The discriminator's dict for [reconstructions; repaired images] (`real_source`: what stands first), and
           `reconstruction` and `repaired` [B, H, W, 3].
         """
         features = tf.stop_gradient(self.encoder(images))
@@ -127,7 +127,7 @@ class DamageRepairGAN(keras.Model):
         repaired = self.repaired(features, keep, training)
         untouched = tf.cast(images, repaired.dtype)
         halves = tf.concat([reconstruction[::2], untouched[1::2]], 0)
-        real = {"reconstruction": reconstruction, "image": untouched, "half": halves}[self.config.loss.real_images]
+        real = {"reconstruction": reconstruction, "image": untouched, "mixed": halves}[self.config.loss.real_source]
         both = tf.concat([real, repaired], 0)
         out = self.discriminator(both, training=training, dropout=dropout)
         return {**out, "reconstruction": reconstruction, "repaired": repaired}
@@ -144,7 +144,7 @@ class DamageRepairGAN(keras.Model):
         count = base.replica_mean(tf.reduce_sum(pixels))  # of the global batch
         rebuilt = losses.masked_reconstruction(out["repaired"], images, pixels, config.reconstruction_weight, count)
         decay = losses.l2(self.decayed_weights(), config.weight_decay)
-        if config.generator_loss == "release":
+        if config.generator_loss == "confusion":
             swapped = (losses.real_or_fake(real, losses.FAKE) + losses.real_or_fake(fake, losses.REAL)) / 2
             fool, gen_total = swapped, right + mask + swapped + rebuilt + decay
         else:
@@ -169,7 +169,7 @@ class DamageRepairGAN(keras.Model):
         with tf.GradientTape(persistent=True) as tape:
             out = self.forward(images, keep, dropout)
             terms = self.compute_losses(images, keep, out)
-            disc_share, gen_share = (base.replica_share(terms[name]) for name in ("disc_total", "gen_total"))
+            disc_share, gen_share = (base.scale_loss(terms[name]) for name in ("disc_total", "gen_total"))
         d_gradients = tape.gradient(disc_share, [v.value for v in self.discriminator.trainable_variables])
         g_gradients = []
         if self.repair:
@@ -182,7 +182,7 @@ class DamageRepairGAN(keras.Model):
         return self.apply_step(images, keep, dropout)
 
     def apply_step(self, images, keep, dropout):
-        """`train_step` with the random numbers given: keep [B, h, w, 1] and dropout [2B, 1, 1, fc_width]."""
+        """`train_step` with the random numbers given: keep [B, h, w, 1] and dropout [2B, 1, 1, fc_units]."""
         terms, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
         values = base.replica_means({**terms, **_accuracies(out, keep)})
         with tf.control_dependencies([*base.checks(values), *d_gradients, *g_gradients]):
@@ -225,7 +225,7 @@ class DamageRepairGAN(keras.Model):
         The activations are the discriminator's on [reconstructions; repaired images], in training mode.
         """
         keep, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
-        with base.leaving_no_trace(self):
+        with base.preserve_moving_statistics(self):
             _, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
         players = [*self.discriminator.trainable_variables, *(self.repair.trainable_variables if self.repair else ())]
         activations = {name: value for name, value in out.items() if name not in ("reconstruction", "repaired")}

@@ -33,7 +33,7 @@ class Encoder(keras.Model):
             "activation": "leaky_relu",
             "dtype": self.dtype_policy,
         }
-        first, *others = config.encoder_widths
+        first, *others = config.encoder_filters
         self.blocks = [ConvBlock(first, 3, name="conv_0", **options)]
         for index, width in enumerate(others, 1):
             self.blocks.append(ConvBlock(width, config.encoder_kernel, 2, name=f"conv_{index}", **options))
@@ -48,7 +48,7 @@ class Encoder(keras.Model):
         return self._forward(images, training)[-1]
 
     def endpoints(self, images, training=False, last=None) -> dict:
-        """Activations of the layers by the names of the trunk's, conv_1 for the first, up to `last`: export alone."""
+        """Activations of the layers by the names of the backbone's, conv_1 for the first, up to `last`: export alone."""
         count = LAYERS.index(last) + 1 if last else len(self.blocks)
         return dict(zip(LAYERS, self._forward(images, training, count), strict=False))
 
@@ -70,7 +70,7 @@ class Encoder(keras.Model):
 class Decoder(keras.Model):
     """The decoder D: features to images (paper section 3; release).
 
-    Stages of bilinear x2 and 3x3 convolution (batch norm, leaky ReLU), then a
+    Pipeline of bilinear x2 and 3x3 convolution (batch norm, leaky ReLU), then a
     3x3 convolution with tanh. With the release's widths [8, 6, 6, 512] becomes
     [8, 96, 96, 3]. The stages are public, because the repair network works
     between them: `RepairNetwork` calls `stage(i, x)` and `output(x)`.
@@ -85,7 +85,7 @@ class Decoder(keras.Model):
         options = {**batch_norm_options(config), "dtype": self.dtype_policy}
         self.blocks = [
             ConvBlock(width, 3, norm="scale", activation="leaky_relu", name=f"deconv_{index}", **options)
-            for index, width in enumerate(config.decoder_widths)
+            for index, width in enumerate(config.decoder_filters)
         ]
         self.to_image = ConvBlock(3, 3, activation="tanh", name="to_image", **options)
 

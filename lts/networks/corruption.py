@@ -17,7 +17,7 @@ def draw_keep_mask(uniform, keep_probability: float):
 
 
 def damage_features(features, keep, fill: str = "average"):
-    """features * keep + (1 - keep) * local average: the paper's phi hat (section 3).
+    """Features * keep + (1 - keep) * local average: the paper's phi hat (section 3).
 
     The average is over the 3x3 cells of the undamaged features, at the border
     over those that exist; kept cells are not rescaled (release).

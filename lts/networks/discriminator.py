@@ -1,4 +1,4 @@
-"""The discriminator C: AlexNet trunk, mask head, real/fake head (paper section 3; release)."""
+"""The discriminator C: AlexNet backbone, mask head, real/fake head (paper section 3; release)."""
 
 import keras
 import numpy as np
@@ -16,14 +16,14 @@ LINEAR_HEAD = {"kernel_initializer": SMALL_NORMAL}  # of the transfer (release)
 
 
 @keras.saving.register_keras_serializable("lts")
-class Trunk(keras.Model):
+class AlexNet(keras.Model):
     """conv_1..conv_5 of AlexNet without the last pool (release): the features that are the product.
 
     With the release's widths an [8, 96, 96, 3] batch becomes conv_1
     [8, 24, 24, 96], conv_2 [8, 12, 12, 256] and conv_3..conv_5 [8, 6, 6, 384],
     [8, 6, 6, 384], [8, 6, 6, 256].
 
-    With `trunk_norm="lrn"` (release) conv_1..conv_4 have biases, local response
+    With `backbone_norm="lrn"` (release) conv_1..conv_4 have biases, local response
     norm stands behind the first two pools and conv_5 has batch norm without
     gamma. With "batch_norm" (ours) every convolution has batch norm with gamma
     and there is no local response norm.
@@ -39,8 +39,10 @@ class Trunk(keras.Model):
         self.config, self.last, self.batch_norm = config, last, batch_norm
         self.convs = []
         kernels = (config.conv_1_kernel, *KERNELS[1:])
-        for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
-            norm = "scale" if config.trunk_norm == "batch_norm" else "shift" if name == "conv_5" else None
+        for name, width, groups, kernel in zip(
+            LAYERS, config.backbone_filters, config.backbone_groups, kernels, strict=True
+        ):
+            norm = "scale" if config.backbone_norm == "batch_norm" else "shift" if name == "conv_5" else None
             options = {
                 "norm": norm,
                 "activation": "relu",
@@ -83,7 +85,7 @@ class Trunk(keras.Model):
                 break
             if name in POOLED:
                 x = max_pool(x, self.config.disc_padding)
-                if self.config.trunk_norm == "lrn":
+                if self.config.backbone_norm == "lrn":
                     x = local_response_norm(x)
         return endpoints
 
@@ -96,13 +98,13 @@ class Trunk(keras.Model):
 
 
 @keras.saving.register_keras_serializable("lts")
-class TrunkClassifier(keras.Model):
-    """The trunk with a head; by default AlexNet's: fc_1 over the whole grid, batch norm without gamma, dropout, fc_2.
+class BackboneClassifier(keras.Model):
+    """The backbone with a head; by default AlexNet's: fc_1 over the whole grid, batch norm without gamma, dropout, fc_2.
 
     With the release's widths [8, 96, 96, 3] images give fc_1 [8, 1, 1, 4096] and logits [8, classes].
 
     Args:
-      config: of trunk and head.
+      config: of backbone and head.
       grid: cells a side of conv_5 at the training size; fc_1's kernel.
       classes: number of logits.
       head: "fc": fc_1, dropout and fc_2; "linear": fc_2 alone, over the whole map of conv_5 (release: transfer);
@@ -131,11 +133,11 @@ class TrunkClassifier(keras.Model):
         self.config, self.grid, self.classes, self.batch_norm = config, grid, classes, batch_norm
         self.head, self.frozen = head, frozen
         norm = {"norm": "shift", "activation": "relu", **batch_norm}
-        self.trunk = Trunk(config, dtype=self.dtype_policy, **batch_norm)
+        self.backbone = AlexNet(config, dtype=self.dtype_policy, **batch_norm)
         self.fc_1 = None
         if head == "fc":
             self.fc_1 = ConvBlock(
-                config.fc_width, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **HEAD
+                config.fc_units, grid, padding="VALID", name="fc_1", dtype=self.dtype_policy, **norm, **HEAD
             )
         self._make_outputs()
 
@@ -145,13 +147,13 @@ class TrunkClassifier(keras.Model):
         self.fc_2 = ConvBlock(self.classes, kernel, padding="VALID", name="fc_2", dtype="float32", **options)
 
     def build(self, input_shape):
-        self.trunk.build(input_shape)
-        width = self.config.trunk_widths[-1]
+        self.backbone.build(input_shape)
+        width = self.config.backbone_filters[-1]
         if self.fc_1:
             self.fc_1.build((None, None, None, width))
-            width = self.config.fc_width
+            width = self.config.fc_units
         self.fc_2.build((None, None, None, width))
-        for conv in self.trunk.convs[: self.frozen]:
+        for conv in self.backbone.convs[: self.frozen]:
             conv.trainable = False  # after building: it must reach their variables
 
     def call(self, images, training=False, dropout=None):
@@ -160,7 +162,7 @@ class TrunkClassifier(keras.Model):
         Args:
           images: [B, H, W, 3] in [-1, 1].
           training: batch norm mode.
-          dropout: None, or a mask [B, 1, 1, fc_width] of fc_1's units, 1 = kept;
+          dropout: None, or a mask [B, 1, 1, fc_units] of fc_1's units, 1 = kept;
             kept units are divided by `dropout_keep`. It is drawn by the caller.
 
         Returns:
@@ -168,7 +170,7 @@ class TrunkClassifier(keras.Model):
           Images larger than the training size give `logits` as the mean over positions; for smaller ones conv_5 is
           padded with zeros, unless its mean is taken.
         """
-        out = self.trunk(images, training=training)
+        out = self.backbone(images, training=training)
         if self.head == "pooled":
             x = tf.reduce_mean(tf.cast(out["conv_5"], tf.float32), [1, 2], keepdims=True)
         else:
@@ -181,7 +183,7 @@ class TrunkClassifier(keras.Model):
 
     def first_kernels(self) -> np.ndarray:
         """Kernels [k, k, 3, n] of conv_1, for pictures; [k, k, 1, n] if it has 3 groups."""
-        conv_1 = self.trunk.convs[0]
+        conv_1 = self.backbone.convs[0]
         kernels = [keras.ops.convert_to_numpy(block.kernel) for block in getattr(conv_1, "blocks", [conv_1])]
         return np.concatenate(kernels, -1)
 
@@ -195,15 +197,15 @@ class TrunkClassifier(keras.Model):
 
 
 @keras.saving.register_keras_serializable("lts")
-class Discriminator(TrunkClassifier):
-    """The trunk with its two heads (paper section 3; release).
+class Discriminator(BackboneClassifier):
+    """The backbone with its two heads (paper section 3; release).
 
     The mask head predicts for each cell whether it was kept; the real/fake head
     is the classifier's, with the classes (fake, real). [8, 96, 96, 3] images give
     logits [8, 2] and mask logits [8, 6, 6].
 
     Args:
-      config: of trunk and heads.
+      config: of backbone and heads.
       grid: cells a side of conv_5 at the training size; fc_1's kernel.
       **batch_norm: the bn_... arguments of `ConvBlock`.
     """
@@ -217,7 +219,7 @@ class Discriminator(TrunkClassifier):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.mask_head.build((None, None, None, self.config.trunk_widths[-1]))
+        self.mask_head.build((None, None, None, self.config.backbone_filters[-1]))
 
     def call(self, images, training=False, dropout=None):
         """The classifier's dict, class 1 = real, with float32 `mask_logits` [B, h, w], positive = kept."""

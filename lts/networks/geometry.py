@@ -11,7 +11,7 @@ POOLED = ("conv_1", "conv_2")  # a 3x3 max-pool of stride 2 stands behind them (
 
 @dataclasses.dataclass(frozen=True)
 class LayerGeometry:
-    """Where a layer of the trunk looks, and how large it is.
+    """Where a layer of the backbone looks, and how large it is.
 
     Attributes:
       name: of the layer.
@@ -36,15 +36,17 @@ class LayerGeometry:
         return -(-size // self.stride) if self.padding == "SAME" else (size - self.smallest) // self.stride + 1
 
 
-def trunk_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
+def backbone_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
     """Conv_1 to conv_5: in the release conv_5 has stride 16 and sees 163 pixels, and all have 2,334,080 parameters."""
     layers, inputs, field, stride = [], 3, 1, config.conv_1_stride
     needed = 1  # cells along a side of conv_1's map that make one of this layer
     kernels = (config.conv_1_kernel, *KERNELS[1:])
-    for name, width, groups, kernel in zip(LAYERS, config.trunk_widths, config.trunk_groups, kernels, strict=True):
+    for name, width, groups, kernel in zip(
+        LAYERS, config.backbone_filters, config.backbone_groups, kernels, strict=True
+    ):
         field += (kernel - 1) * (1 if name == "conv_1" else stride)
         smallest = max(config.conv_1_kernel + (needed - 1) * config.conv_1_stride, stride)
-        vectors = 2 if config.trunk_norm == "batch_norm" else 1  # gamma and beta; or biases or beta
+        vectors = 2 if config.backbone_norm == "batch_norm" else 1  # gamma and beta; or biases or beta
         parameters = kernel * kernel * inputs // groups * width + vectors * width
         layers.append(LayerGeometry(name, width, stride, field, smallest, parameters, config.disc_padding))
         if name in POOLED:
@@ -56,9 +58,9 @@ def trunk_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
 
 
 def encoder_geometry(config: AutoencoderConfig) -> list[LayerGeometry]:
-    """The encoder's layers, named as the trunk's: in the release the fifth has stride 16 and sees 18 pixels."""
+    """The encoder's layers, named as the backbone's: in the release the fifth has stride 16 and sees 18 pixels."""
     layers, inputs, field, stride = [], 3, 1, 1
-    for index, (name, width) in enumerate(zip(LAYERS, config.encoder_widths, strict=False)):
+    for index, (name, width) in enumerate(zip(LAYERS, config.encoder_filters, strict=False)):
         kernel = config.encoder_kernel if index else 3
         field += (kernel - 1) * stride
         stride *= 2 if index else 1
@@ -68,6 +70,6 @@ def encoder_geometry(config: AutoencoderConfig) -> list[LayerGeometry]:
     return layers
 
 
-def geometry(config: Config, network: str = "trunk") -> list[LayerGeometry]:
-    """The layers of an exported network, "trunk" or "encoder"."""
-    return encoder_geometry(config.autoencoder) if network == "encoder" else trunk_geometry(config.discriminator)
+def geometry(config: Config, network: str = "backbone") -> list[LayerGeometry]:
+    """The layers of an exported network, "backbone" or "encoder"."""
+    return encoder_geometry(config.autoencoder) if network == "encoder" else backbone_geometry(config.discriminator)

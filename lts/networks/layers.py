@@ -283,7 +283,7 @@ class GroupedConvBlock(keras.layers.Layer):
 
 
 def local_response_norm(x, radius: int = 2, bias: float = 1.0, alpha: float = 2e-5, beta: float = 0.75):
-    """x / (bias + alpha * sum of x ** 2 over the `2 * radius + 1` nearest channels) ** beta (release, AlexNet).
+    """X / (bias + alpha * sum of x ** 2 over the `2 * radius + 1` nearest channels) ** beta (release, AlexNet).
 
     `alpha` is not divided by the window. The sum is a product with a banded
     matrix, which is faster than TensorFlow's own operation and its gradient.

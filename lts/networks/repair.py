@@ -56,7 +56,7 @@ class RepairNetwork(keras.Model):
     def __init__(self, config: AutoencoderConfig, name="repair", **kwargs):
         super().__init__(name=name, **kwargs)
         self.config = config
-        depths = (config.encoder_widths[-1], *config.decoder_widths)
+        depths = (config.encoder_filters[-1], *config.decoder_filters)
         self.repairs = [
             RepairLayer(depth, name=f"repair_{index}", dtype=self.dtype_policy, **batch_norm_options(config))
             for index, depth in enumerate(depths)

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from lts.config import Config, StageConfig
+from lts.config import Config, TrainingConfig
 from lts.release.checkpoint import AVERAGE, MOMENTS, POWERS, STEP, CheckpointError, ReleaseCheckpoint, release_variables
 from lts.release.import_report import Report, Taken
-from lts.training import workdir as runs
+from lts.training import run_dir
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.task import checkpoint_items
 from lts.training.train import SECTION, build_model
-from lts.training.workdir import Checkpoints, TrainingError
 from lts.utils import files
 
 NETWORKS = {"autoencoder": ("encoder", "decoder"), "gan": ("encoder", "decoder", "repair", "discriminator")}
@@ -54,16 +54,16 @@ def import_checkpoint(
         raise TrainingError(f"{output} exists: give another --output")
     stage = stage or _stage(source)
     section = SECTION[stage]
-    if not getattr(config, section).average_decay:  # a place for averages, whether or not training will go on with them
-        config = config.replace(section, average_decay=StageConfig().average_decay)
+    if not getattr(config, section).ema_decay:  # a place for averages, whether or not training will go on with them
+        config = config.replace(section, ema_decay=TrainingConfig().ema_decay)
     keras.utils.set_random_seed(getattr(config, section).seed)
     model = build_model(config, stage)
     report = _Transfer(model, source, stage, weights).run()
     imported = {"checkpoint": source.name, "weights": weights, "step": report.step, "averages": report.averaged}
     imported["release_step"] = int(source.read(STEP)) if STEP in source else None
     imported["missing"] = list(report.missing)
-    with files.replacing(output) as beside:
-        runs.write_record(beside, {"stage": stage, "config": config, "imported": imported})
+    with files.atomic_write(output) as beside:
+        run_dir.write_run_config(beside, {"stage": stage, "config": config, "imported": imported})
         Checkpoints(beside, checkpoint_items(model)).save(report.step)
     return report
 

@@ -9,12 +9,11 @@ from lts import data
 from lts.config import Config
 from lts.models.gan import DamageRepairGAN
 from lts.networks.corruption import draw_keep_mask
-from lts.training import imported
-from lts.training import workdir as runs
-from lts.training.workdir import TrainingError
+from lts.training import imported, run_dir
+from lts.training.run_dir import TrainingError
 
 
-class Damager:
+class Corruption:
     """Reconstructs, damages and repairs images with the newest checkpoint of a stage 2 run, in float32.
 
     Args:
@@ -32,7 +31,7 @@ class Damager:
     """
 
     def __init__(self, workdir: str | os.PathLike, keep_probability: float | None = None):
-        self.workdir, self.record = workdir, runs.read_record(workdir)
+        self.workdir, self.record = workdir, run_dir.read_run_config(workdir)
         if self.record["stage"] != "gan":
             raise TrainingError(f"{workdir} is a run of stage {self.record['stage']!r}: only train_gan repairs images")
         self.config: Config = self.record["config"]
@@ -43,7 +42,7 @@ class Damager:
         self._gan.build((None, size, size, 3))
         names = ("encoder", "decoder", "repair")
         networks = {name: net for name in names if (net := getattr(self._gan, name)) is not None}
-        self.step = runs.restore_networks(workdir, **networks)
+        self.step = run_dir.restore_networks(workdir, **networks)
         self.repairs = self._gan.repair is not None
         lacking = imported.untrained(workdir, self.step, *imported.FROZEN, *(("generator/",) if self.repairs else ()))
         if lacking:

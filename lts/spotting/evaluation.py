@@ -20,8 +20,8 @@ import numpy as np
 from lts import data
 from lts.spotting import evaluation_report
 from lts.spotting.curves import Counts, Ranking, intervals
-from lts.spotting.damage import Damager
-from lts.spotting.metadata import describe_model, describe_source, may_meet, versions
+from lts.spotting.damage import Corruption
+from lts.spotting.metadata import describe_model, describe_source, may_overlap, versions
 from lts.utils import files
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
@@ -44,7 +44,13 @@ class EvaluationError(UserError):
 
 
 def evaluate(
-    model, damager: Damager, source: data.Source, output: str | os.PathLike, *, seed: int = 1, resamples: int = 1000
+    model,
+    damager: Corruption,
+    source: data.ImageDataset,
+    output: str | os.PathLike,
+    *,
+    seed: int = 1,
+    resamples: int = 1000,
 ) -> dict[str, Any]:
     """Measures an export on images of `source` and writes the output folder, whole or not at all.
 
@@ -84,14 +90,14 @@ def evaluate(
         "versions": versions(),
         **_figures(found, seed, resamples),
     }
-    with files.replacing(output) as folder:
+    with files.atomic_write(output) as folder:
         folder.mkdir()
         evaluation_report.write(results, found, folder)
         files.write_json(folder / RESULTS, results)
     return results
 
 
-def _spot_all(model, damager: Damager, source: data.Source, seed: int) -> dict[str, Any]:
+def _spot_all(model, damager: Corruption, source: data.ImageDataset, seed: int) -> dict[str, Any]:
     """What the export says of every kind of image.
 
     Returns:
@@ -212,11 +218,11 @@ def _trained_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A configuration without what only exporting looks at."""
     if not isinstance(config, Mapping) or "discriminator" not in config:
         return None
-    trunk = {name: value for name, value in config["discriminator"].items() if name != "export_statistics"}
-    return {**config, "discriminator": trunk}
+    backbone = {name: value for name, value in config["discriminator"].items() if name != "recalibrate_batch_norm"}
+    return {**config, "discriminator": backbone}
 
 
-def _describe_run(model, damager: Damager, source: data.Source) -> dict[str, Any]:
+def _describe_run(model, damager: Corruption, source: data.ImageDataset) -> dict[str, Any]:
     """The run, whether the export is of it, and whether the images may be among its training images.
 
     An imported run that was never trained here names no training images: None, and nothing is known of them.
@@ -230,5 +236,5 @@ def _describe_run(model, damager: Damager, source: data.Source) -> dict[str, Any
         "dataset": dataset,
         "split": split,
         "exported_from_it": same and model.description.get("step") == damager.step,
-        "may_hold_the_images": dataset is not None and may_meet(dataset, split, source.name, source.split),
+        "may_hold_the_images": dataset is not None and may_overlap(dataset, split, source.name, source.split),
     }

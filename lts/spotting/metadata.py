@@ -18,7 +18,7 @@ def describe_model(model) -> dict[str, Any]:
     return {"path": str(model.path), "fingerprint": model.fingerprint, **known}
 
 
-def describe_source(source: data.Source) -> dict[str, Any]:
+def describe_source(source: data.ImageDataset) -> dict[str, Any]:
     """Where images come from and which were left out."""
     return {
         "dataset": source.name,
@@ -35,7 +35,7 @@ def versions() -> dict[str, str | None]:
     return {"lts": __version__, "commit": provenance.commit(), **libraries}
 
 
-def image_name(source: data.Source, index: int) -> str:
+def image_name(source: data.ImageDataset, index: int) -> str:
     """Name of an image; its number where the source has no names."""
     return shown(source.names[index]) if source.names else f"{index:06}"
 
@@ -45,13 +45,13 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def may_meet(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:
+def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:
     """Whether two selections may share images, as far as their names tell.
 
     Two different slices of one split are taken for disjoint.
 
     Example:
-      >>> may_meet("tfds:stl10", "unlabelled+train", "tfds:stl10", "test")
+      >>> may_overlap("tfds:stl10", "unlabelled+train", "tfds:stl10", "test")
       False
     """
     if _place(dataset) != _place(other_dataset):

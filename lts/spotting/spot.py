@@ -63,7 +63,7 @@ class Score:
 
 def spot_images(
     model,
-    source: data.Source,
+    source: data.ImageDataset,
     output: str | os.PathLike,
     *,
     image_size: int | None = None,
@@ -88,7 +88,7 @@ def spot_images(
     """
     view = _view(model, image_size, test_crop)
     files.check_replaceable(output, SCORES)
-    with files.replacing(output) as folder:
+    with files.atomic_write(output) as folder:
         (folder / "overlays").mkdir(parents=True)
         scores = sorted(_scan(model, source, view, folder), key=_rank)
         scores = [_rounded(score) for score in scores]
@@ -110,7 +110,7 @@ def _view(model, image_size: int | None, test_crop: float | None) -> ImageConfig
     return ImageConfig(image_size=size, test_crop=crop)
 
 
-def _scan(model, source: data.Source, view: ImageConfig, folder: pathlib.Path) -> Iterator[Score]:
+def _scan(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.Path) -> Iterator[Score]:
     """Scores in the order of the source; the overlays are written by threads beside the model."""
     with Progress("spotting", source.num_examples) as progress, concurrent.futures.ThreadPoolExecutor() as pool:
         index = 0
@@ -129,7 +129,7 @@ def _scan(model, source: data.Source, view: ImageConfig, folder: pathlib.Path) -
             progress.advance(len(cells))
 
 
-def _batches(source: data.Source, view: ImageConfig) -> tf.data.Dataset:
+def _batches(source: data.ImageDataset, view: ImageConfig) -> tf.data.Dataset:
     """What is looked at and what is shown of it: the one place where images are read.
 
     Returns:
@@ -166,7 +166,7 @@ def overlay_path(name: str) -> str:
 
 def _write_overlay(path: pathlib.Path, picture: np.ndarray, cells: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(overlay.beside(picture, cells)).save(path, quality=QUALITY)
+    Image.fromarray(overlay.side_by_side(picture, cells)).save(path, quality=QUALITY)
 
 
 def _rank(score: Score) -> tuple:
@@ -178,7 +178,7 @@ def _rounded(score: Score) -> Score:
     return dataclasses.replace(score, **numbers)
 
 
-def _facts(model, source: data.Source, view: ImageConfig) -> dict[str, Any]:
+def _facts(model, source: data.ImageDataset, view: ImageConfig) -> dict[str, Any]:
     """What the scores come from."""
     return {
         "model": describe_model(model),

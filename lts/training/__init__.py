@@ -1,27 +1,27 @@
 """Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
 
-from lts.config.options import Options
-from lts.models.base import SingleLoss
+from lts.config.options import MonitoringOptions
+from lts.models.base import TrainableModel
 from lts.training.export import export_random, export_run, load_classifier
 from lts.training.optimizers import ReleaseAdam, linear_decay
+from lts.training.run_dir import TrainingError, read_run_config
 from lts.training.strategy import build_strategy
 from lts.training.task import Result, Task, run
 from lts.training.train import train
-from lts.training.workdir import TrainingError, read_record
 
 __all__ = [
-    "Options",
+    "MonitoringOptions",
     "ReleaseAdam",
     "Result",
-    "SingleLoss",
     "Task",
+    "TrainableModel",
     "TrainingError",
     "build_strategy",
     "export_random",
     "export_run",
     "linear_decay",
     "load_classifier",
-    "read_record",
+    "read_run_config",
     "run",
     "train",
 ]

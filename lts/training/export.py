@@ -15,11 +15,10 @@ from lts.config import Config
 from lts.export import saved_model
 from lts.models.classifier import TURNS
 from lts.networks.autoencoder import Encoder, batch_norm_options
-from lts.networks.discriminator import Discriminator, TrunkClassifier
-from lts.training import imported
-from lts.training import workdir as runs
+from lts.networks.discriminator import BackboneClassifier, Discriminator
+from lts.training import imported, run_dir
+from lts.training.run_dir import TrainingError
 from lts.training.train import CLASSIFIERS, SECTION
-from lts.training.workdir import TrainingError
 from lts.utils import provenance
 
 STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches of photographs that batch norm statistics are measured on
@@ -30,45 +29,43 @@ def export_run(
     output: str | os.PathLike,
     weights: str = "raw",
     formats: Sequence[str] = (),
-    source: data.Source | None = None,
-    statistics: str | None = None,
+    source: data.ImageDataset | None = None,
+    recalibrate: bool | None = None,
 ) -> int:
     """Exports the features that a run has trained: of stage 2 the discriminator.
 
     Args:
       workdir: of the run; its newest whole checkpoint is taken. Of stage 1 the encoder is exported, of "rotation" and
-        "supervised" the trunk.
+        "supervised" the backbone.
       output: folder of the SavedModel.
-      weights: "raw", or "averaged": the moving average that the run kept of every weight (`average_decay`). Batch norm
+      weights: "raw", or "averaged": the moving average that the run kept of every weight (`ema_decay`). Batch norm
         statistics are those of the run either way.
       formats: beside the SavedModel, see `lts.export.formats`.
-      source: photographs for `export_statistics` of stage 2, where the configuration wants them measured; None: those
-        that the run was trained on.
-      statistics: another `export_statistics` than the run's.
+      source: photographs for `recalibrate_batch_norm` of stage 2; None: those that the run was trained on.
+      recalibrate: overrides `recalibrate_batch_norm` of the run.
 
     Returns:
       The step of the checkpoint.
 
     Raises:
       TrainingError: no run, no checkpoint, no averages in it, an imported run without trained features, or
-        `statistics` of photographs for another stage than "gan", or without photographs.
-      ConfigError: other `statistics` than there are.
+        `recalibrate` for another stage than "gan", or without photographs.
       DataError: the photographs cannot be opened.
     """
-    record = runs.read_record(workdir)
+    record = run_dir.read_run_config(workdir)
     config, stage = record["config"], record["stage"]
-    if statistics is not None:
-        config = config.replace(export_statistics=statistics)
-        if stage != "gan" and statistics == "photographs":
+    if recalibrate is not None:
+        config = config.replace(recalibrate_batch_norm=recalibrate)
+        if stage != "gan" and recalibrate:
             raise TrainingError(f"{workdir} is of stage {stage!r}: its statistics are those of photographs already")
     settings = getattr(config, SECTION[stage])
-    if weights == "averaged" and not settings.average_decay:
-        raise TrainingError(f"{workdir} kept no average of its weights (average_decay is 0): give --weights=raw")
+    if weights == "averaged" and not settings.ema_decay:
+        raise TrainingError(f"{workdir} kept no average of its weights (ema_decay is 0): give --weights=raw")
     network, name = _network(record)
-    step = runs.restore_networks(workdir, averaged=weights == "averaged", **{name: network})
+    step = run_dir.restore_networks(workdir, averaged=weights == "averaged", **{name: network})
     imported.check_features(workdir, step, weights)
     facts = {"stage": stage, "step": step, "seed": settings.seed, "spot": stage == "gan"}
-    facts |= {"network": "encoder" if stage == "autoencoder" else "trunk"}
+    facts |= {"network": "encoder" if stage == "autoencoder" else "backbone"}
     facts |= {key: record[key] for key in ("dataset", "split") if key in record}  # not there: imported, never trained
     facts |= {"fine_tuned_from": record["features"]} if record.get("features") else {}
     facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
@@ -76,19 +73,19 @@ def export_run(
     if "imported" in record:
         untrained = imported.untrained(workdir, step, "discriminator/")
         facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
-    trunk = None
-    if stage == "gan" and config.discriminator.export_statistics == "photographs":
+    backbone = None
+    if stage == "gan" and config.discriminator.recalibrate_batch_norm:
         if source is None and "dataset" not in record:
             raise TrainingError(f"{workdir} was imported without photographs to measure statistics on: give --dataset")
         source = source or data.open_source(record["dataset"], record["split"], skip_broken_images=True)  # as it was
-        trunk = _trunk_of_photographs(record, workdir, weights == "averaged", source)
+        backbone = _recalibrated_backbone(record, workdir, weights == "averaged", source)
         facts |= {"statistics": f"{source.name}, split {source.split}"}
-    saved_model.export(network, output, _description(config, "trained", facts), formats, trunk)
+    saved_model.export(network, output, _description(config, "trained", facts), formats, backbone)
     return step
 
 
 def export_random(
-    config: Config, source: data.Source, seed: int, output: str | os.PathLike, formats: Sequence[str] = ()
+    config: Config, source: data.ImageDataset, seed: int, output: str | os.PathLike, formats: Sequence[str] = ()
 ) -> None:
     """Exports an untrained discriminator, the baseline of every evaluation.
 
@@ -122,25 +119,25 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
     Raises:
       TrainingError: no such run, or no checkpoint.
     """
-    record = runs.read_record(workdir)
+    record = run_dir.read_run_config(workdir)
     if record["stage"] not in CLASSIFIERS:
         raise TrainingError(f"{workdir} is a run of stage {record['stage']!r}, not of a classifier")
     network, name = _network(record)
-    runs.restore_networks(workdir, **{name: network})
+    run_dir.restore_networks(workdir, **{name: network})
     return tf.function(lambda images: network(tf.cast(images, tf.float32) / 127.5 - 1)["logits"])
 
 
-def _trunk_of_photographs(
-    record: Mapping[str, Any], workdir: str | os.PathLike, averaged: bool, source: data.Source
+def _recalibrated_backbone(
+    record: Mapping[str, Any], workdir: str | os.PathLike, averaged: bool, source: data.ImageDataset
 ) -> keras.Model:
-    """The trunk of a run of stage 2 with statistics of photographs: one more, for `spot` keeps those of training."""
+    """The backbone of a run of stage 2 with statistics of photographs: one more, for `spot` keeps those of training."""
     discriminator, _ = _network(record)
-    runs.restore_networks(workdir, averaged=averaged, discriminator=discriminator)
-    _measure_statistics(discriminator, record["config"], source, record["config"].stage_2.seed)
-    return discriminator.trunk
+    run_dir.restore_networks(workdir, averaged=averaged, discriminator=discriminator)
+    _measure_statistics(discriminator, record["config"], source, record["config"].gan_training.seed)
+    return discriminator.backbone
 
 
-def _measure_statistics(discriminator: Discriminator, config: Config, source: data.Source, seed: int) -> None:
+def _measure_statistics(discriminator: Discriminator, config: Config, source: data.ImageDataset, seed: int) -> None:
     """Batch norm statistics of augmented photographs in the place of those that the discriminator has.
 
     In training it sees reconstructions and repaired images alone, whose statistics are others, the more so the deeper
@@ -163,7 +160,7 @@ def _network(record: Mapping[str, Any]) -> tuple[keras.Model, str]:
         network, name = Discriminator(config.discriminator, config.mask_grid, **options), "discriminator"
     else:
         classes, head = record.get("classes", TURNS), record.get("head", "fc")
-        network = TrunkClassifier(config.discriminator, config.discriminator_grid, classes, head, **options)
+        network = BackboneClassifier(config.discriminator, config.discriminator_grid, classes, head, **options)
         name = "network"
     network.build((None, config.image.image_size, config.image.image_size, 3))
     return network, name

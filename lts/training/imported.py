@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lts.training import workdir as runs
-from lts.training.workdir import TrainingError
+from lts.training import run_dir
+from lts.training.run_dir import TrainingError
 
 FROZEN = ("encoder/", "decoder/")  # what stage 2 takes over from stage 1, and never trains
 
@@ -20,7 +20,7 @@ def facts(workdir: str | pathlib.Path) -> dict[str, Any]:
     """What the record says of a run's import; empty for a run that was not imported, and where there is none."""
     if not (pathlib.Path(workdir) / "config.json").exists():
         return {}
-    return runs.read_record(workdir).get("imported", {})
+    return run_dir.read_run_config(workdir).get("imported", {})
 
 
 def first_step(workdir: str | pathlib.Path) -> int:
@@ -45,7 +45,7 @@ def untrained(workdir: str | pathlib.Path, step: int | None, *prefixes: str) -> 
 
 def check_whole(autoencoder: str | pathlib.Path) -> None:
     """Raises `TrainingError` if a run of stage 1 has layers that were never trained."""
-    lacking = untrained(autoencoder, runs.newest_step(autoencoder), *FROZEN)
+    lacking = untrained(autoencoder, run_dir.newest_step(autoencoder), *FROZEN)
     if lacking:
         raise TrainingError(
             f"{autoencoder} was imported from a checkpoint without {lacking[0]}: go on with train_autoencoder first"
@@ -57,7 +57,7 @@ def check_frozen(workdir: str | pathlib.Path, autoencoder: str | pathlib.Path | 
 
     They came with the checkpoint or, where it held none, are the autoencoder's.
     """
-    step = runs.newest_step(workdir)
+    step = run_dir.newest_step(workdir)
     if not facts(workdir) or step != first_step(workdir):
         return  # not imported, or settled by the training it has behind it
     lacking = untrained(workdir, step, *FROZEN)
@@ -65,7 +65,7 @@ def check_frozen(workdir: str | pathlib.Path, autoencoder: str | pathlib.Path | 
         raise TrainingError(f"{workdir} was imported from a checkpoint without {lacking[0]}: give --autoencoder=RUN")
     if lacking or autoencoder is None:
         return
-    (ours, _), (theirs, _) = runs.read_newest(workdir), runs.read_newest(autoencoder)
+    (ours, _), (theirs, _) = run_dir.read_newest(workdir), run_dir.read_newest(autoencoder)
     if any(not np.array_equal(ours[name], theirs.get(name)) for name in ours if name.startswith(FROZEN)):
         raise TrainingError(
             f"{workdir} was imported with an encoder and a decoder, and those of {autoencoder} are others: "

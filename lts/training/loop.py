@@ -10,10 +10,10 @@ from signal import SIGTERM
 import keras
 import tensorflow as tf
 
-from lts.config.options import Options
+from lts.config.options import MonitoringOptions
 from lts.training.monitor import Monitor
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.strategy import MachineLostError, Machines
-from lts.training.workdir import Checkpoints, TrainingError
 from lts.utils.signals import stop_on_signals
 
 SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
@@ -39,7 +39,7 @@ class Loop:
     checkpoints: Checkpoints
     monitor: Monitor | None
     samples: tf.Tensor
-    options: Options
+    options: MonitoringOptions
     profiling: bool = False
 
     def run(self, step: int, total: int, until: int | None = None) -> int | None:

@@ -115,7 +115,7 @@ class Monitor:
 
         Args:
           config: the run's.
-          stage: "stage_1" or "stage_2"; the other one is left out.
+          stage: "autoencoder_training" or "gan_training"; the other one is left out.
           **more: further columns, as dataset and split.
         """
         values, lines = {"preset": config.preset, "stage": stage, **more}, []

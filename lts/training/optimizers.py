@@ -5,16 +5,16 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from lts.config import StageConfig
+from lts.config import TrainingConfig
 
 
 class GlobalNorm:
     """Mixin of Keras optimizers: clips by the norm of the whole gradient, and keeps it in `gradient_norm` (ours).
 
-    `clip_norm` is the largest norm, over all variables, of a step's sum over replicas; 0 does not clip.
+    `summed_clipnorm` is the largest norm, over all variables, of a step's sum over replicas; 0 does not clip.
     """
 
-    clip_norm = 0.0
+    summed_clipnorm = 0.0
 
     def build(self, variables):
         if self.built:
@@ -29,8 +29,8 @@ class GlobalNorm:
         gradients, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)
         norm = tf.linalg.global_norm(gradients)
         self.gradient_norm.assign(norm)
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, norm)
+        if self.summed_clipnorm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.summed_clipnorm, norm)
         return list(zip(gradients, variables, strict=True))
 
 
@@ -41,15 +41,15 @@ class ReleaseAdam(GlobalNorm, keras.optimizers.Adam):
     Epsilon stands outside the bias correction ("epsilon hat"), as in Keras. Ours
     adds two things of the release: gradients of biases count
     `bias_gradient_factor` times, and a moving average of every weight, of its
-    value before the step, with decay min(average_decay, (1 + step) / (10 + step)).
+    value before the step, with decay min(ema_decay, (1 + step) / (10 + step)).
     The update is TensorFlow's fused operation, three times as fast as Keras' own.
 
     Clipping is `GlobalNorm`'s: Keras' own `global_clipnorm` clips every replica's share by itself.
 
     Args:
       bias_gradient_factor: multiplies gradients of variables named "bias" (not "beta"), after clipping.
-      average_decay: 0 keeps no average.
-      clip_norm: largest global norm of a step's gradient; 0 does not clip.
+      ema_decay: 0 keeps no average.
+      summed_clipnorm: largest global norm of a step's gradient; 0 does not clip.
       **kwargs: as for `keras.optimizers.Adam`.
     """
 
@@ -57,12 +57,16 @@ class ReleaseAdam(GlobalNorm, keras.optimizers.Adam):
         self,
         learning_rate,
         bias_gradient_factor: float = 2.0,
-        average_decay: float = 0.0,
-        clip_norm: float = 0.0,
+        ema_decay: float = 0.0,
+        summed_clipnorm: float = 0.0,
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self.bias_gradient_factor, self.average_decay, self.clip_norm = bias_gradient_factor, average_decay, clip_norm
+        self.bias_gradient_factor, self.ema_decay, self.summed_clipnorm = (
+            bias_gradient_factor,
+            ema_decay,
+            summed_clipnorm,
+        )
         self.averages = []
 
     def build(self, variables):
@@ -70,7 +74,7 @@ class ReleaseAdam(GlobalNorm, keras.optimizers.Adam):
             return
         super().build(variables)
         self._factors = [self.bias_gradient_factor if v.name == "bias" else 1.0 for v in variables]
-        if self.average_decay:
+        if self.ema_decay:
             self.averages = self.add_optimizer_variables(variables, "average")
             for average, variable in zip(self.averages, variables, strict=True):
                 average.assign(variable)
@@ -83,8 +87,8 @@ class ReleaseAdam(GlobalNorm, keras.optimizers.Adam):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value, tf.float32)
-        if self.average_decay:
-            decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
+        if self.ema_decay:
+            decay = tf.minimum(self.ema_decay, (1 + step) / (10 + step))
             average = self.averages[index].value
             tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=1 - decay, delta=average - variable)
         if self._factors[index] != 1.0:
@@ -103,25 +107,25 @@ class ReleaseAdam(GlobalNorm, keras.optimizers.Adam):
         )
 
     def get_config(self):
-        names = ("bias_gradient_factor", "average_decay", "clip_norm")
+        names = ("bias_gradient_factor", "ema_decay", "summed_clipnorm")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def linear_decay(learning_rate: float, steps: int, final_rate: float = 0.01, decay_fraction: float = 0.9):
-    """Keras schedule: linear to `final_rate` times `learning_rate` over `decay_fraction` of the steps (release)."""
+def linear_decay(learning_rate: float, steps: int, end_lr_fraction: float = 0.01, decay_fraction: float = 0.9):
+    """Keras schedule: linear to `end_lr_fraction` times `learning_rate` over `decay_fraction` of the steps (release)."""
     return keras.optimizers.schedules.PolynomialDecay(
-        learning_rate, decay_fraction * steps, end_learning_rate=final_rate * learning_rate
+        learning_rate, decay_fraction * steps, end_learning_rate=end_lr_fraction * learning_rate
     )
 
 
-def build_optimizer(stage: StageConfig, steps: int, learning_rate: float) -> ReleaseAdam:
+def build_optimizer(stage: TrainingConfig, steps: int, learning_rate: float) -> ReleaseAdam:
     """The optimizer of one player, with the stage's constants and a linear decay over `steps`."""
     return ReleaseAdam(
-        linear_decay(learning_rate, steps, stage.final_rate, stage.decay_fraction),
+        linear_decay(learning_rate, steps, stage.end_lr_fraction, stage.decay_fraction),
         beta_1=stage.beta_1,
         beta_2=stage.beta_2,
         epsilon=stage.epsilon,
         bias_gradient_factor=stage.bias_gradient_factor,
-        average_decay=stage.average_decay,
-        clip_norm=stage.clip_norm,
+        ema_decay=stage.ema_decay,
+        summed_clipnorm=stage.global_clipnorm,
     )

@@ -11,14 +11,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lts.config import ConfigError, StageConfig
-from lts.config.options import Options
-from lts.training import imported
-from lts.training import workdir as runs
+from lts.config import ConfigError, TrainingConfig
+from lts.config.options import MonitoringOptions
+from lts.training import imported, run_dir
 from lts.training.loop import Loop, steps_done
 from lts.training.monitor import Monitor, format_time
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.strategy import Machines, build_strategy
-from lts.training.workdir import Checkpoints, TrainingError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Task:
     Attributes:
       record: of WORKDIR/config.json: "stage" is its name, "config" a `Config`, "dataset" and "split" name the images,
         "data" is what may change between starts; with another value of anything else the run is another one.
-      section: of the configuration that holds batch size, seed and schedule, "stage_1" or "stage_2".
+      section: of the configuration that holds batch size, seed and schedule, "autoencoder_training" or "gan_training".
       steps: of the whole run.
       build: makes the model under the strategy, its optimizers built: a `keras.Model` with `train_step`, `means`
         (`RunningMeans`), `pictures`, `histograms` and `filters` as those of `lts.models` have them.
@@ -70,7 +69,7 @@ class Task:
         return self.record["stage"]
 
     @property
-    def settings(self) -> StageConfig:
+    def settings(self) -> TrainingConfig:
         """Batch size, seed and schedule."""
         return getattr(self.record["config"], self.section)
 
@@ -78,7 +77,7 @@ class Task:
 def run(
     task: Task,
     workdir: str | pathlib.Path,
-    options: Options = Options(),  # noqa: B008 (frozen)
+    options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
     """Trains, or goes on where it stopped.
@@ -104,7 +103,7 @@ def run(
     machines, total = Machines(strategy), task.steps
     with machines.noticing_lost(), strategy.scope():
         model = task.build()
-    with machines.noticing_lost(), runs.locked(workdir) if machines.chief else contextlib.nullcontext():
+    with machines.noticing_lost(), run_dir.locked(workdir) if machines.chief else contextlib.nullcontext():
         checkpoints = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints)
         task = _restore(task, model, checkpoints, machines, workdir, options)
         step = steps_done(model)
@@ -113,7 +112,7 @@ def run(
             return Result(step, total, time.monotonic() - began)
         signal = _train(make_loop(task, model, machines, checkpoints, options), step, task)
         if machines.chief:
-            runs.write_record(workdir, task.record)  # the data of the last checkpoint
+            run_dir.write_run_config(workdir, task.record)  # the data of the last checkpoint
     step, seconds = steps_done(model), time.monotonic() - began
     state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
     print(f"{task.stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
@@ -149,7 +148,9 @@ def _check_same(machines: Machines, what: str, text: str) -> None:
         raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
 
 
-def _restore(task: Task, model, checkpoints: Checkpoints, machines: Machines, workdir, options: Options) -> Task:
+def _restore(
+    task: Task, model, checkpoints: Checkpoints, machines: Machines, workdir, options: MonitoringOptions
+) -> Task:
     """Claims the workdir and brings the model to where the run stands, the same on all machines.
 
     A machine that did something else than the others would wait for them for ever.
@@ -159,7 +160,7 @@ def _restore(task: Task, model, checkpoints: Checkpoints, machines: Machines, wo
     """
     restored = False
     if machines.chief:
-        task = dataclasses.replace(task, record=runs.claim(workdir, task.record))
+        task = dataclasses.replace(task, record=run_dir.open_run(workdir, task.record))
         restored = checkpoints.restore()
     record = task.record
     _check_same(machines, "configuration", f"{record['stage']} {record['config'].to_json()}")  # waits for the chief
@@ -174,7 +175,9 @@ def _restore(task: Task, model, checkpoints: Checkpoints, machines: Machines, wo
     return task
 
 
-def make_loop(task: Task, model: keras.Model, machines: Machines, checkpoints: Checkpoints, options: Options) -> Loop:
+def make_loop(
+    task: Task, model: keras.Model, machines: Machines, checkpoints: Checkpoints, options: MonitoringOptions
+) -> Loop:
     """The loop that trains a model from the step it has reached."""
     step, strategy = steps_done(model), machines.strategy
     batches = strategy.distribute_datasets_from_function(lambda share: task.batches(share, step, task.steps - step))

@@ -6,27 +6,26 @@ import keras
 import tensorflow as tf
 
 from lts import data
-from lts.config import Config, StageConfig, differences
-from lts.config.options import Options
+from lts.config import Config, TrainingConfig, differences
+from lts.config.options import MonitoringOptions
 from lts.export.saved_model import LoadedModel
 from lts.models.autoencoder import Autoencoder
 from lts.models.classifier import TURNS, Classifier
 from lts.models.gan import DamageRepairGAN
 from lts.networks.variables import variables_by_path
-from lts.training import imported, task
-from lts.training import workdir as runs
+from lts.training import imported, run_dir, task
 from lts.training.loop import steps_done
 from lts.training.optimizers import build_optimizer
+from lts.training.run_dir import TrainingError
 from lts.training.task import Result, Task
-from lts.training.workdir import TrainingError
 from lts.utils import provenance
 
 PICTURES = 8  # images in the picture strip
 SECTION = {  # of the configuration, by stage
-    "autoencoder": "stage_1",
-    "gan": "stage_2",
-    "rotation": "stage_2",
-    "supervised": "stage_2",
+    "autoencoder": "autoencoder_training",
+    "gan": "gan_training",
+    "rotation": "gan_training",
+    "supervised": "gan_training",
 }
 CLASSIFIERS = ("rotation", "supervised")
 
@@ -34,27 +33,27 @@ CLASSIFIERS = ("rotation", "supervised")
 def train(
     config: Config,
     stage: str,
-    source: data.Source,
+    source: data.ImageDataset,
     workdir: str | pathlib.Path,
     *,
     autoencoder: str | pathlib.Path | None = None,
     features: LoadedModel | None = None,
     head: str = "fc",
     frozen: int = 0,
-    options: Options = Options(),  # noqa: B008 (frozen)
+    options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
     """Trains one stage, or goes on with it where it stopped.
 
     Args:
       config: the run's configuration.
-      stage: "autoencoder" (stage 1) or "gan" (stage 2); or, with the schedule of stage 2, the same trunk as a
+      stage: "autoencoder" (stage 1) or "gan" (stage 2); or, with the schedule of stage 2, the same backbone as a
         classifier: "rotation" (which way is up; no labels) or "supervised" (labels).
       source: the images.
       workdir: the run's folder; a run that is in it goes on. Several machines must all see it.
       autoencoder: stage 2 alone: workdir of stage 1.
-      features: classifiers alone: an export of the same trunk, with whose weights it begins; None: at random.
-      head: classifiers alone: "fc", "linear" or "pooled", see `TrunkClassifier`.
+      features: classifiers alone: an export of the same backbone, with whose weights it begins; None: at random.
+      head: classifiers alone: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: classifiers alone: number of first convolutions that do not train.
       options: intervals of monitoring and checkpoints.
       strategy: from `build_strategy`; None: as it builds for "auto".
@@ -67,7 +66,7 @@ def train(
       TrainingError: a workdir of another configuration or in use, an autoencoder or features that do not fit, images
         without labels for "supervised", a loss that is not finite, a machine that was lost; the last good checkpoint is
         left in place.
-      ExportError: features of another network than a trunk.
+      ExportError: features of another network than a backbone.
       DataError: an image that cannot be read any more.
     """
     if autoencoder is not None:
@@ -81,7 +80,7 @@ def train(
 def make_task(
     config: Config,
     stage: str,
-    source: data.Source,
+    source: data.ImageDataset,
     workdir,
     autoencoder=None,
     features: LoadedModel | None = None,
@@ -99,7 +98,7 @@ def make_task(
         record["classes"] = classes
     if stage in CLASSIFIERS:
         record |= {"head": head, "frozen": frozen, "features": features and features.fingerprint}
-    trunk = _trunk(config, features) if features else None
+    backbone = _backbone(config, features) if features else None
 
     def batches(share: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
         return data.training_batches(
@@ -116,10 +115,10 @@ def make_task(
     def start(model: keras.Model, restored: bool) -> None:
         unsettled = not restored or imported.untrained(workdir, steps_done(model), *imported.FROZEN)
         if unsettled and autoencoder is not None:
-            done = runs.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
+            done = run_dir.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
             print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
-        if trunk is not None and not restored:
-            _copy(trunk, model.network.trunk)
+        if backbone is not None and not restored:
+            _copy(backbone, model.network.backbone)
             print(f"{stage}: begins with the weights of {features.path}", flush=True)
 
     return Task(
@@ -134,7 +133,7 @@ def make_task(
     )
 
 
-def _total_steps(settings: StageConfig, source: data.Source) -> int:
+def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
     """Steps of the whole run; raises `TrainingError` when an epoch holds none."""
     total = settings.steps or source.num_examples // settings.batch_size * settings.epochs
     if total == 0:
@@ -145,7 +144,7 @@ def _total_steps(settings: StageConfig, source: data.Source) -> int:
     return total
 
 
-def _record(config: Config, stage: str, source: data.Source, autoencoder) -> dict:
+def _record(config: Config, stage: str, source: data.ImageDataset, autoencoder) -> dict:
     """What WORKDIR/config.json says of the run."""
     record = {"stage": stage, "dataset": source.name, "split": source.split, "config": config}
     record["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
@@ -155,7 +154,7 @@ def _record(config: Config, stage: str, source: data.Source, autoencoder) -> dic
     return record
 
 
-def _samples(config: Config, source: data.Source, labelled: bool):
+def _samples(config: Config, source: data.ImageDataset, labelled: bool):
     """Test views [PICTURES, size, size, 3] in [-1, 1] of the first images, with their labels if `labelled`."""
     views = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
     images = tf.cast(views, tf.float32) / 127.5 - 1
@@ -199,7 +198,7 @@ def build_model(
 
 def _check_autoencoder(config: Config, autoencoder) -> None:
     """Raises `TrainingError` unless `autoencoder` is a stage 1 run with the same networks and image size."""
-    record = runs.read_record(autoencoder)
+    record = run_dir.read_run_config(autoencoder)
     if record["stage"] != "autoencoder":
         raise TrainingError(f"{autoencoder} is a run of stage {record['stage']!r}, not of an autoencoder")
     decisive = ("image.image_size", "autoencoder.encoder_", "autoencoder.bn_epsilon")
@@ -209,14 +208,19 @@ def _check_autoencoder(config: Config, autoencoder) -> None:
     imported.check_whole(autoencoder)
 
 
-def _trunk(config: Config, features: LoadedModel) -> keras.Model:
-    """The trunk of an export; raises `TrainingError` unless it is the configuration's."""
-    trunk = features.keras_model().trunk
-    decisive = ("discriminator.trunk_", "discriminator.conv_1_", "discriminator.disc_padding", "autoencoder.bn_epsilon")
+def _backbone(config: Config, features: LoadedModel) -> keras.Model:
+    """The backbone of an export; raises `TrainingError` unless it is the configuration's."""
+    backbone = features.keras_model().backbone
+    decisive = (
+        "discriminator.backbone_",
+        "discriminator.conv_1_",
+        "discriminator.disc_padding",
+        "autoencoder.bn_epsilon",
+    )
     changed = [line for line in differences(features.config, config) if line.startswith(decisive)]
     if changed:
-        raise TrainingError(f"{features.path} has another trunk than the configuration ({'; '.join(changed)})")
-    return trunk
+        raise TrainingError(f"{features.path} has another backbone than the configuration ({'; '.join(changed)})")
+    return backbone
 
 
 def _copy(network: keras.Model, other: keras.Model) -> None:

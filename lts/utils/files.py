@@ -46,7 +46,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends well.
 
     What was at `path` before is gone then; when the block raises, it is untouched.
@@ -64,7 +64,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
-    """Refuses a folder that `replacing` would delete although it holds something else than an earlier output.
+    """Refuses a folder that `atomic_write` would delete although it holds something else than an earlier output.
 
     Args:
       folder: may be missing or empty.
@@ -113,13 +113,13 @@ def remove_folder(path: str | os.PathLike) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file, whole or not at all."""
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes a binary file, whole or not at all."""
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(content)
 
 

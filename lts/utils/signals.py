@@ -34,3 +34,17 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def reraise_signal(number: int | None) -> None:
+    """Ends the process by a signal that a training run caught and reported.
+
+    Args:
+      number: the signal; None does nothing.
+
+    Raises:
+      KeyboardInterrupt: the signal is ignored, for example SIGINT in a background job of a shell.
+    """
+    if number is not None:
+        signal.raise_signal(number)
+        raise KeyboardInterrupt

@@ -37,7 +37,7 @@ def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return blend(image, np.asarray(smooth))
 
 
-def beside(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def side_by_side(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """The image and its overlay in one picture: [H, W, 3] becomes [H, 2 * W + GAP, 3]."""
     gap = np.full([len(image), GAP, 3], 255, np.uint8)
     return np.concatenate([image, gap, overlay(image, cells)], axis=1)

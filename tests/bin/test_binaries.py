@@ -51,15 +51,15 @@ def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
     assert Image.open(gan / "pictures" / "latest.png").size == (6 * 18, 8 * 18)
     assert list((gan / "tensorboard").glob("events*"))
     assert list((gan / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
-    assert json.loads((gan / "config.json").read_text())["config"]["stage_2"]["steps"] == 4
+    assert json.loads((gan / "config.json").read_text())["config"]["gan_training"]["steps"] == 4
 
     again = run("lts.bin.train_gan", *flags, "--batch_size=4")
     assert again.returncode == 0
     assert "finished before" in again.stdout
 
-    done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}", "--dataset=embedded")
+    done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}", "--dataset=synthetic")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--dataset is for --export_statistics=photographs" in done.stderr  # not passed over in silence
+    assert "--dataset is for --recalibrate_batch_norm:" in done.stderr  # not passed over in silence
     assert not features.exists()
 
     done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}")
@@ -96,7 +96,7 @@ def test_averaged_weights_are_exported(photos, autoencoder, tmp_path):
     """--weights: the averages that the run kept, or a clear line where it kept none."""
     gan = tmp_path / "gan"
     flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=5")
-    done = run("lts.bin.train_gan", *flags, "--batch_size=4", "--average_decay=0.999", "--learning_rate=0.1")
+    done = run("lts.bin.train_gan", *flags, "--batch_size=4", "--ema_decay=0.999", "--learning_rate=0.1")
     assert done.returncode == 0, done.stderr
     exported = {}
     for weights in ("raw", "averaged"):
@@ -118,7 +118,7 @@ def test_averaged_weights_are_exported(photos, autoencoder, tmp_path):
 
     plain = tmp_path / "plain"
     flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={plain}", "--steps=2")
-    assert run("lts.bin.train_gan", *flags, "--batch_size=4", "--average_decay=0").returncode == 0
+    assert run("lts.bin.train_gan", *flags, "--batch_size=4", "--ema_decay=0").returncode == 0
     done = run("lts.bin.export_features", f"--workdir={plain}", f"--output={tmp_path / 'x'}", "--weights=averaged")
     assert done.returncode == 1
     assert "kept no average" in done.stderr
@@ -178,19 +178,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
 @pytest.mark.parametrize(
     ("module", "flags", "status", "words"),
     [
-        ("lts.bin.train_autoencoder", ("--dataset=embedded",), 2, "workdir"),
-        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--nonsense=1"), 2, "nonsense"),
+        ("lts.bin.train_autoencoder", ("--dataset=synthetic",), 2, "workdir"),
+        ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--nonsense=1"), 2, "nonsense"),
         (
             "lts.bin.train_autoencoder",
-            ("--dataset=embedded", "--workdir=x", "photos"),
+            ("--dataset=synthetic", "--workdir=x", "photos"),
             2,
             "unexpected argument 'photos'",
         ),
-        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--preset=big"), 2, "release, imagenet"),
-        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--image_size=100"), 2, "6.25x6.25"),
-        ("lts.bin.train_autoencoder", ("--dataset=embedded", "--workdir=x", "--steps=many"), 2, "steps='many'"),
+        ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--preset=big"), 2, "release, imagenet"),
+        ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--image_size=100"), 2, "6.25x6.25"),
+        ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--steps=many"), 2, "steps='many'"),
         ("lts.bin.train_autoencoder", ("--dataset=folder:/no/such", "--workdir=x"), 1, "/no/such"),
-        ("lts.bin.train_gan", ("--autoencoder=/no/such", "--dataset=embedded", "--workdir=x"), 1, "/no/such"),
+        ("lts.bin.train_gan", ("--autoencoder=/no/such", "--dataset=synthetic", "--workdir=x"), 1, "/no/such"),
         ("lts.bin.export_features", ("--output=x",), 2, "--workdir"),
         ("lts.bin.export_features", ("--output=x", "--workdir=/no/such"), 1, "/no/such"),
         ("lts.bin.export_features", ("--output=x", "--random_weights", "--preset=tiny"), 2, "--dataset"),
@@ -222,7 +222,7 @@ def test_a_workdir_that_cannot_be_written_is_one_line(photos, tmp_path):
         ("lts.bin.train_gan", ("--keep_probability", "a cell is KEPT with", "--repair_learning_rate", "--[no]repair")),
         ("experiments.linear_probe", ("--model", "--layers", "--epochs")),
         ("experiments.voc_detection", ("--dataset", "--proposals", "--positive_iou", "--test_split", "--baseline")),
-        ("experiments.compare", ("--budget_minutes", "--stage_1", "--keep_probability")),
+        ("experiments.compare", ("--budget_minutes", "--autoencoder_training", "--keep_probability")),
     ],
 )
 def test_help_lists_every_flag(binary, words):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.training.workdir import read_newest
+from lts.training.run_dir import read_newest
 from tests.fixtures import release
 from tests.fixtures.runs import make_photos, newest, run
 
@@ -24,13 +24,13 @@ def photos(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> pathlib.Path:
-    """Folder with checkpoints of tiny networks: autoencoder, gan, and trunk (the features alone)."""
+    """Folder with checkpoints of tiny networks: autoencoder, gan, and backbone (the features alone)."""
     folder = tmp_path_factory.mktemp("release")
     for stage in ("autoencoder", "gan"):
         release.save(tensors := release.tensors_of(release.trained(stage)), folder, stage)
     leaves = ("weights", "biases", "beta", "moving_mean", "moving_variance")  # without moments and averages
-    trunk = [name for name in tensors if name.startswith("discriminator/conv_") and name.endswith(leaves)]
-    release.save({name: tensors[name] for name in trunk}, folder, "trunk")
+    backbone = [name for name in tensors if name.startswith("discriminator/conv_") and name.endswith(leaves)]
+    release.save({name: tensors[name] for name in backbone}, folder, "backbone")
     return folder
 
 
@@ -61,7 +61,7 @@ def test_an_imported_autoencoder_trains_on_and_serves_stage_2(photos, checkpoint
     assert (record["imported"]["checkpoint"], record["dataset"]) == ("autoencoder", f"folder:{photos}")
     refused = run("lts.bin.train_autoencoder", *flags[:-2], f"--steps={STEP + 9}")
     assert refused.returncode == 1
-    assert f"stage_1.steps: {STEP + 3} -> {STEP + 9}" in refused.stderr
+    assert f"autoencoder_training.steps: {STEP + 3} -> {STEP + 9}" in refused.stderr
 
     gan = tmp_path / "gan"
     do("lts.bin.train_gan", f"--autoencoder={workdir}", data, f"--workdir={gan}", "--batch_size=4", "--steps=2")
@@ -94,10 +94,10 @@ def test_an_imported_whole_model_exports_and_trains_on(photos, checkpoints, tmp_
 @pytest.mark.slow
 def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoints, tmp_path):
     """The frozen networks of an import without them come from --autoencoder, once."""
-    trunk, autoencoder, data = tmp_path / "trunk", tmp_path / "ae", f"--dataset=folder:{photos}"
-    for name, output in (("trunk", trunk), ("autoencoder", autoencoder)):
+    backbone, autoencoder, data = tmp_path / "backbone", tmp_path / "ae", f"--dataset=folder:{photos}"
+    for name, output in (("backbone", backbone), ("autoencoder", autoencoder)):
         do(IMPORT, f"--checkpoint={checkpoints / name}", f"--output={output}", *NETWORKS)
-    flags = (data, f"--workdir={trunk}", "--batch_size=4")
+    flags = (data, f"--workdir={backbone}", "--batch_size=4")
     refused = run("lts.bin.train_gan", *flags, "--steps=2")
     assert refused.returncode == 1
     assert "give --autoencoder=RUN" in refused.stderr
@@ -106,8 +106,10 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
     out = do("lts.bin.train_gan", *given, "--steps=2")
     assert f"encoder and decoder of step {STEP} of {autoencoder}" in out
     assert "finished before" in do("lts.bin.train_gan", *given, "--steps=2")
-    assert read_newest(trunk)[1].name == "step_00000002"
-    np.testing.assert_array_equal(newest(trunk)["decoder/to_image/bias"], newest(autoencoder)["decoder/to_image/bias"])
+    assert read_newest(backbone)[1].name == "step_00000002"
+    np.testing.assert_array_equal(
+        newest(backbone)["decoder/to_image/bias"], newest(autoencoder)["decoder/to_image/bias"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,8 +120,12 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
         (("--checkpoint=gan", "--output=x", "--preset=big"), 2, "release, imagenet"),
         (("--checkpoint=nothing", "--output=x"), 1, "there is no TensorFlow checkpoint"),
         (("--checkpoint=gan", "--output=x"), 1, "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 32] in this"),
-        (("--checkpoint=trunk", "--output=x", "--weights=averaged", *NETWORKS), 1, "give --weights=raw"),
-        (("--checkpoint=trunk", "--output=x", "--stage=autoencoder", *NETWORKS), 1, "holds no variable of the release"),
+        (("--checkpoint=backbone", "--output=x", "--weights=averaged", *NETWORKS), 1, "give --weights=raw"),
+        (
+            ("--checkpoint=backbone", "--output=x", "--stage=autoencoder", *NETWORKS),
+            1,
+            "holds no variable of the release",
+        ),
     ],
 )
 def test_bad_input_is_one_line(checkpoints, tmp_path, flags, status, words):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lts.config import PRESETS, Config, ConfigError, ImageConfig, StageConfig, differences, fields_of, preset
+from lts.config import PRESETS, Config, ConfigError, ImageConfig, TrainingConfig, differences, fields_of, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -24,13 +24,13 @@ def test_release_constants():
     """The release's numbers."""
     config = preset("release")
     assert (config.image.image_size, config.mask_grid, config.autoencoder.num_strides) == (96, 6, 4)
-    assert config.autoencoder.decoder_widths == (256, 128, 64, 32)
+    assert config.autoencoder.decoder_filters == (256, 128, 64, 32)
     assert (config.damage.keep_probability, config.damage.damage_fill) == (0.3, "average")
     assert (config.loss.reconstruction_weight, config.loss.mask_weight, config.loss.weight_decay) == (30, 0.1, 5e-5)
-    assert (config.loss.generator_loss, config.loss.reconstruct) == ("release", "kept")
-    for stage in (config.stage_1, config.stage_2):
+    assert (config.loss.generator_loss, config.loss.reconstruct) == ("confusion", "kept")
+    for stage in (config.autoencoder_training, config.gan_training):
         assert (stage.beta_1, stage.beta_2, stage.epsilon, stage.learning_rate) == (0.5, 0.999, 1e-5, 3e-4)
-        assert (stage.batch_size, stage.epochs, stage.average_decay, stage.bias_gradient_factor) == (
+        assert (stage.batch_size, stage.epochs, stage.ema_decay, stage.bias_gradient_factor) == (
             256,
             500,
             0.9999,
@@ -73,8 +73,8 @@ def test_unknown_field_lists_the_known():
         ("flip", "yes"),
         ("flip", 1),
         ("precision", 16),
-        ("encoder_widths", "8,wide"),
-        ("encoder_widths", 8),
+        ("encoder_filters", "8,wide"),
+        ("encoder_filters", 8),
         ("crop_area", "0.3;1"),
     ],
 )
@@ -90,22 +90,22 @@ def test_values_of_a_wrong_type(field, value):
         ("keep_probability", 1.2),
         ("damage_fill", "mean"),
         ("dropout_keep", 0.0),
-        ("trunk_norm", "group"),
+        ("backbone_norm", "group"),
         ("disc_padding", "same"),
         ("generator_loss", "wasserstein"),
         ("reconstruct", "some"),
-        ("trunk_widths", (8, 8, 8)),
-        ("trunk_groups", (1, 2, 1, 5, 2)),
+        ("backbone_filters", (8, 8, 8)),
+        ("backbone_groups", (1, 2, 1, 5, 2)),
         ("weight_decay", -1.0),
         ("learning_rate", 0.0),
         ("beta_1", 1.0),
-        ("final_rate", 0.0),
+        ("end_lr_fraction", 0.0),
         ("precision", "float16"),
         ("batch_size", 0),
         ("seed", -1),
         ("crop_area", (0.5, 1.5)),
         ("crop_aspect", (1.3, 0.7)),
-        ("encoder_widths", (8,)),
+        ("encoder_filters", (8,)),
         ("image_size", 0),
     ],
 )
@@ -137,35 +137,38 @@ def test_padding_changes_the_grid():
 def test_text_of_flags():
     """Text that stays text, or true for every text."""
     config = preset(
-        "tiny", flip="False", steps="12", learning_rate="1e-3", encoder_widths="4,6,8,10", crop_area="0.5,1"
+        "tiny", flip="False", steps="12", learning_rate="1e-3", encoder_filters="4,6,8,10", crop_area="0.5,1"
     )
     assert config.image.flip is False
-    assert config.stage_1.steps == config.stage_2.steps == 12
-    assert config.stage_2.learning_rate == 1e-3
-    assert config.autoencoder.encoder_widths == (4, 6, 8, 10)
+    assert config.autoencoder_training.steps == config.gan_training.steps == 12
+    assert config.gan_training.learning_rate == 1e-3
+    assert config.autoencoder.encoder_filters == (4, 6, 8, 10)
     assert config.image.crop_area == (0.5, 1.0)
 
 
 def test_replace_of_one_stage():
     """An override that reaches both stages, or the stages' other fields."""
     before = preset("tiny")
-    after = before.replace("stage_2", steps=7)
-    assert (after.stage_1, after.stage_2.steps) == (before.stage_1, 7)
-    assert after.stage_2 == dataclasses.replace(before.stage_2, steps=7)
-    assert preset("tiny", "stage_1", steps=7).stage_2 == before.stage_2
+    after = before.replace("gan_training", steps=7)
+    assert (after.autoencoder_training, after.gan_training.steps) == (before.autoencoder_training, 7)
+    assert after.gan_training == dataclasses.replace(before.gan_training, steps=7)
+    assert preset("tiny", "autoencoder_training", steps=7).gan_training == before.gan_training
 
 
 def test_differences():
     """A difference that is not reported, or its sides exchanged."""
     before = preset("tiny")
     assert differences(before, before) == []
-    after = before.replace("stage_2", steps=7).replace(flip=False)
-    assert differences(before, after) == ["image.flip: True -> False", f"stage_2.steps: {before.stage_2.steps} -> 7"]
+    after = before.replace("gan_training", steps=7).replace(flip=False)
+    assert differences(before, after) == [
+        "image.flip: True -> False",
+        f"gan_training.steps: {before.gan_training.steps} -> 7",
+    ]
 
 
 def test_every_field_has_a_default_of_its_type():
     """A field that the casting does not know."""
-    for section, field in fields_of("image", "autoencoder", "damage", "discriminator", "loss", "stage_1"):
+    for section, field in fields_of("image", "autoencoder", "damage", "discriminator", "loss", "autoencoder_training"):
         kind = field.type if isinstance(field.type, type) else tuple
         assert isinstance(field.default, kind), f"{section}.{field.name}"
 
@@ -173,4 +176,4 @@ def test_every_field_has_a_default_of_its_type():
 def test_sections_by_themselves():
     """Defaults of the sections other than the release's."""
     assert Config().image == ImageConfig()
-    assert Config().stage_2 == StageConfig()
+    assert Config().gan_training == TrainingConfig()

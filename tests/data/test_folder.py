@@ -23,8 +23,8 @@ def one_line(caught) -> str:
 
 def test_split_class_image(tree):
     # wrong: classes numbered per split, so that train and test disagree
-    train = open_folder(tree, purpose="train")
-    test = open_folder(tree, purpose="test")
+    train = open_folder(tree, role="train")
+    test = open_folder(tree, role="test")
     assert (train.split, test.split) == ("train", "test")
     assert train.class_names == test.class_names == ("a", "b", "c")
     assert (train.num_examples, test.num_examples) == (8, 4)
@@ -57,13 +57,13 @@ def test_slices_hold_all_classes(tmp_path, save):
     for name in "ab":
         for index in range(10):
             save(f"train/{name}/{index}.png")
-    assert set(open_folder(tmp_path, "train[:50%]", purpose="train").labels) == {0, 1}
+    assert set(open_folder(tmp_path, "train[:50%]", role="train").labels) == {0, 1}
 
 
 def test_class_image(tmp_path, save):
     for name in ("dog/1.png", "cat/1.png", "cat/2.png"):
         save(name)
-    source = open_folder(tmp_path, "all", purpose="train")
+    source = open_folder(tmp_path, "all", role="train")
     assert source.class_names == ("cat", "dog")
     assert sorted(source.labels) == [0, 0, 1]
     assert open_folder(tmp_path, "all[:2]").num_examples == 2
@@ -152,7 +152,7 @@ def test_labels_follow_when_a_file_is_skipped(tmp_path, save):
     for name in "abc":
         save(f"train/{name}/1.png")
     (tmp_path / "train/b/1.png").write_bytes(b"")
-    source = open_folder(tmp_path, purpose="train", skip_broken_images=True)
+    source = open_folder(tmp_path, role="train", skip_broken_images=True)
     assert [source.class_names[label] for label in source.labels] == [name.split("/")[1] for name in source.names]
     assert source.class_names == ("a", "b", "c")
 
@@ -171,7 +171,7 @@ def test_skipped_files_are_listed(tmp_path, save, capsys):
 
 
 @pytest.mark.parametrize(
-    ("root", "split", "purpose", "message"),
+    ("root", "split", "role", "message"),
     [
         ("missing", None, "pretrain", "missing is not a folder"),
         ("empty", None, "pretrain", r"empty holds no images \(\.jpg"),
@@ -185,16 +185,16 @@ def test_skipped_files_are_listed(tmp_path, save, capsys):
         (".", "train[:0]", "train", "selects no images"),
     ],
 )
-def test_errors_are_one_clear_line(tree, root, split, purpose, message):
+def test_errors_are_one_clear_line(tree, root, split, role, message):
     pathlib.Path(tree, "empty").mkdir()
     with pytest.raises(DataError, match=message) as caught:
-        open_folder(os.path.join(tree, root), split, purpose=purpose)
+        open_folder(os.path.join(tree, root), split, role=role)
     one_line(caught)
 
 
 @pytest.mark.parametrize("dataset", ["stl10", "folder:", "tfds:", "zip:x", ""])
 def test_unknown_kind_of_dataset(dataset):
-    with pytest.raises(DataError, match="embedded, tfds:NAME or folder:PATH"):
+    with pytest.raises(DataError, match="synthetic, tfds:NAME or folder:PATH"):
         open_source(dataset)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from lts import data
 from lts.config import ImageConfig
 from lts.data import augment, pipeline
-from lts.data.sources import Source
+from lts.data.sources import ImageDataset
 from lts.data.store import array_store
 
 CONFIG = ImageConfig(image_size=16)
@@ -24,16 +24,16 @@ PLAIN = ImageConfig(
 )
 
 
-def source_of(images: np.ndarray) -> Source:
-    return Source("test", "all", array_store(images), len(images), None, (), (), (), "")
+def source_of(images: np.ndarray) -> ImageDataset:
+    return ImageDataset("test", "all", array_store(images), len(images), None, (), (), (), "")
 
 
-def numbered(count: int) -> Source:
+def numbered(count: int) -> ImageDataset:
     """Grey images 16x16 whose value is their number."""
     return source_of(np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], [count, 16, 16, 3]))
 
 
-def noise(count: int) -> Source:
+def noise(count: int) -> ImageDataset:
     return source_of(np.random.RandomState(0).randint(0, 256, [count, 20, 24, 3]).astype(np.uint8))
 
 

@@ -90,15 +90,13 @@ def open_set(name, data_dir, split=None, **options):
 
 def test_default_splits(data_dir):
     # wrong: pre-training on the labelled part of STL-10
-    splits = {
-        purpose: open_set("lts_toys", data_dir, purpose=purpose).split for purpose in ("pretrain", "train", "test")
-    }
+    splits = {role: open_set("lts_toys", data_dir, role=role).split for role in ("pretrain", "train", "test")}
     assert splits == {"pretrain": "unlabelled", "train": "train", "test": "test"}
 
 
 def test_images_and_labels(data_dir):
     # wrong: order of images and labels, height and width, label names
-    source = open_set("lts_toys", data_dir, purpose="train")
+    source = open_set("lts_toys", data_dir, role="train")
     assert source.num_examples == 9
     np.testing.assert_array_equal(source.labels, np.arange(9) % 3)
     assert source.class_names == ("x", "y", "z")
@@ -113,7 +111,7 @@ def test_unlabelled_images_have_no_labels(data_dir):
 
 
 def test_slices(data_dir):
-    source = open_set("lts_toys", data_dir, "train[6:]+test[:1]", purpose="train")
+    source = open_set("lts_toys", data_dir, "train[6:]+test[:1]", role="train")
     np.testing.assert_array_equal(source.labels, [0, 1, 2, 0])
     assert open_set("lts_toys", data_dir, "all[:50%]").num_examples == 9
 
@@ -143,7 +141,7 @@ def test_broken_images(data_dir):
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "purpose", "message"),
+    ("name", "split", "role", "message"),
     [
         ("stl11", None, "pretrain", r"tfds:stl11: no such set in TensorFlow Datasets; close names: stl10"),
         ("zzzzzzzzz", None, "pretrain", r"tfds:zzzzzzzzz: no such set in TensorFlow Datasets$"),
@@ -159,7 +157,7 @@ def test_broken_images(data_dir):
         ),
     ],
 )
-def test_errors_are_one_clear_line(data_dir, name, split, purpose, message):
+def test_errors_are_one_clear_line(data_dir, name, split, role, message):
     with pytest.raises(DataError, match=message) as caught:
-        open_set(name, data_dir, split, purpose=purpose)
+        open_set(name, data_dir, split, role=role)
     assert "\n" not in str(caught.value)

@@ -10,13 +10,13 @@ from tests.fixtures import probing
 
 @pytest.fixture
 def stand_in_world(monkeypatch):
-    """Loaded models by path and sources by purpose, in place of lts.export.saved_model and lts.data."""
+    """Loaded models by path and sources by role, in place of lts.export.saved_model and lts.data."""
     models = {f"runs/{name}": probing.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
     for name in ("a", "b"):
         models[f"runs/{name}"].description["weights"] = "random"
     sources = {"train": probing.source("train"), "test": probing.source("test", 10)}
     monkeypatch.setattr(saved_model, "load", models.__getitem__)
-    monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose], raising=False)
+    monkeypatch.setattr(data, "open_source", lambda dataset, split, role, **_: sources[role], raising=False)
     monkeypatch.setattr(data, "test_batches", probing.batches, raising=False)
     return {"models": models, "sources": sources}
 

@@ -1,4 +1,4 @@
-"""compare and ablate as processes: wrong usage, whole runs on the embedded set, SIGTERM and going on."""
+"""compare and ablate as processes: wrong usage, whole runs on the synthetic set, SIGTERM and going on."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ from PIL import Image
 from tests.fixtures import runs
 
 SMALL = (
-    *("--preset=tiny", "--batch_size=4", "--stage_1=batch_size=4", *runs.TINY),
-    *("--dataset=embedded", "--split=unlabelled[:40]", "--train_split=train[:60]"),
+    *("--preset=tiny", "--batch_size=4", "--autoencoder_training=batch_size=4", *runs.TINY),
+    *("--dataset=synthetic", "--split=unlabelled[:40]", "--train_split=train[:60]"),
 )
 BUDGET = ("--budget_minutes=0.1", "--autoencoder_share=0.5", "--calibration_seconds=0.2", "--calibration_rounds=2")
 PATIENCE = 15 * 60  # a busy machine takes many times as long
 COMPARE = (*SMALL, *BUDGET, "--test_split=test[:50]")
-ABLATE = (*SMALL, "--steps=2", "--stage_1=steps=2,batch_size=4", "--validation_split=train[60:110]")
+ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "--validation_split=train[60:110]")
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ ABLATE = (*SMALL, "--steps=2", "--stage_1=steps=2,batch_size=4", "--validation_s
         ("ablate", ("--validation_split=train+test[:9]",), "validation_split must hold no test images"),
         ("ablate", ("--variant=mine",), "field=value"),
         ("ablate", ("--variant=mine:width=3",), "unknown field 'width'"),
-        ("ablate", ("--stage_1=repair=false",), "no field 'repair'"),
+        ("ablate", ("--autoencoder_training=repair=false",), "no field 'repair'"),
         ("ablate", ("--keep_probability=3",), "keep_probability must be in [0, 1]"),
         ("compare", ("--budget_minutes=1", "--steps=9"), "steps follow from --budget_minutes"),
-        ("compare", ("--budget_minutes=1", "--stage_1=steps=9"), "steps follow from --budget_minutes"),
+        ("compare", ("--budget_minutes=1", "--autoencoder_training=steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must lie between 0 and 1"),
         ("compare", (), "budget_minutes"),
         ("compare", ("--budget_minutes=0",), "budget_minutes must be above 0"),
@@ -39,7 +39,7 @@ ABLATE = (*SMALL, "--steps=2", "--stage_1=steps=2,batch_size=4", "--validation_s
     ],
 )
 def test_wrong_usage_is_one_line_at_once(binary, flags, message, tmp_path):
-    given = ("--preset=tiny", "--dataset=embedded", f"--output={tmp_path / 'run'}", *flags)
+    given = ("--preset=tiny", "--dataset=synthetic", f"--output={tmp_path / 'run'}", *flags)
     done = runs.run(f"experiments.{binary}", *given)
     assert done.returncode == 2, done.stderr
     (complaint,) = done.stderr.splitlines()
@@ -108,7 +108,7 @@ def test_ablate_whole_stopped_and_extended(tmp_path):
         "mine": ["damage.keep_probability: 0.3 -> 0.5"],
     }
     assert results["dataset"]["test_split"] == "train[60:110]"
-    assert results["base"]["description"]["config"]["stage_2"]["batch_size"] == 4
+    assert results["base"]["description"]["config"]["gan_training"]["batch_size"] == 4
     own = json.loads((tmp_path / "run" / "encoder_3x3" / "autoencoder" / "config.json").read_text())
     assert own["config"]["autoencoder"]["encoder_kernel"] == 3
     again = runs.run("experiments.ablate", *given, timeout=PATIENCE)
@@ -136,7 +136,7 @@ def test_compare_whole_stopped_and_resumed(tmp_path):
     halves, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("halves", "whole"))
     assert without_times(halves) == without_times(whole)
     for place in ("random/1", *(f"{name}/features" for name in halves["rivals"])):
-        one, other = (np.load(tmp_path / run / place / "trunk.npz") for run in ("halves", "whole"))
+        one, other = (np.load(tmp_path / run / place / "backbone.npz") for run in ("halves", "whole"))
         assert sorted(one) == sorted(other)
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=f"{place}: {name}")

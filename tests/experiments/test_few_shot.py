@@ -88,7 +88,7 @@ def test_a_stopped_run_goes_on(stand_in_world, tmp_path, monkeypatch):
 
 def test_a_class_with_one_image_is_one_line(stand_in_world, tmp_path):
     train = stand_in_world["sources"]["train"]
-    stand_in_world["sources"]["train"] = probing.Source("train", train.images[:41], train.labels[:41])
+    stand_in_world["sources"]["train"] = probing.ImageDataset("train", train.images[:41], train.labels[:41])
     with pytest.raises(ProbeError, match="class 'red' has one training image"):
         probe_binaries.run(few_shot, tmp_path)
 

@@ -16,18 +16,18 @@ from experiments.reporting import tables
 from lts import data, training
 from lts.export.saved_model import ExportError
 from lts.networks.variables import variables_by_path
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.train import build_model
 from tests.fixtures import probe_binaries
 from tests.training.test_transfer import CONFIG, made_up_export
 
-SPLITS = ("--dataset=embedded", "--train_split=train[:40]", "--test_split=test[:30]")
+SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[:30]")
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two exports of the same trunk, the second with random weights."""
+    """Two exports of the same backbone, the second with random weights."""
     folder = tmp_path_factory.mktemp("models")
     for name, config in (("features", CONFIG), ("random", CONFIG.replace(seed=2))):
         made_up_export(folder / name, config)
@@ -48,12 +48,12 @@ def run(binary, models, output, *arguments):
 def trained(output, seed=1):
     """The weights of the run of `features` by name."""
     model = json.loads((output / "results.json").read_text())["model"]
-    return runs.read_newest(output / "training" / f"{model['fingerprint']}_{seed}")[0]
+    return run_dir.read_newest(output / "training" / f"{model['fingerprint']}_{seed}")[0]
 
 
 def moved(output, models) -> set[str]:
-    """Layers of the trunk that are not bit-identical to the export's."""
-    given = variables_by_path(lts.load(models / "features").keras_model().trunk)
+    """Layers of the backbone that are not bit-identical to the export's."""
+    given = variables_by_path(lts.load(models / "features").keras_model().backbone)
     values = trained(output)
     return {p.split("/")[0] for p, v in given.items() if not np.array_equal(values[f"network/trunk/{p}"], v)}
 
@@ -73,14 +73,14 @@ def test_whole_runs(head, train_layers, layers, models, tmp_path, capsys):
     folder = next((tmp_path / "training").iterdir())
     assert folder.name == f"{results['model']['fingerprint']}_1"
     assert list((folder / "tensorboard").iterdir())
-    classifier, test = training.load_classifier(folder), data.open_source("embedded", "test[:30]", progress=False)
+    classifier, test = training.load_classifier(folder), data.open_source("synthetic", "test[:30]", progress=False)
     views = next(iter(data.test_batches(test, CONFIG.image, batch_size=30)))
     right = np.argmax(classifier(views), 1) == test.labels
     assert record["accuracy"] == pytest.approx(right.mean())
     shown = capsys.readouterr().out
     assert f"{40 // 32} of 1 steps" in shown
     table = (tmp_path / "results.md").read_text()
-    assert "fine-tuning on embedded: 40 training, 30 test images, 10 classes" in table
+    assert "fine-tuning on synthetic: 40 training, 30 test images, 10 classes" in table
     assert {5: "all layers", 2: "the last 2 convolutions", 0: "the head alone"}[train_layers] in table
     assert table in shown
 
@@ -104,7 +104,7 @@ def test_several_seeds_and_a_baseline(models, tmp_path):
     table = tables.table([loaded])
     assert table[0] == ["", "fine-tuned"]
     assert [row[0].split(",")[0] for row in table[1:]] == ["random initialisation", "**ours", "difference (paired)"]
-    assert "finetune on embedded" in report.text([loaded], {})
+    assert "finetune on synthetic" in report.text([loaded], {})
 
 
 def test_from_scratch(models, tmp_path):
@@ -112,7 +112,7 @@ def test_from_scratch(models, tmp_path):
     results = run(supervised, models, tmp_path / "scratch", "--learning_rate=1e-12", "--head=linear")
     begun = run(finetune, models, tmp_path / "tuned", "--learning_rate=1e-12", "--head=linear")
     assert moved(tmp_path / "scratch", models) == {f"conv_{layer}" for layer in range(1, 6)}
-    given = variables_by_path(lts.load(models / "features").keras_model().trunk)
+    given = variables_by_path(lts.load(models / "features").keras_model().backbone)
     for path in ("conv_1/kernel", "conv_5/conv_1/kernel"):
         assert not np.allclose(trained(tmp_path / "scratch")[f"network/trunk/{path}"], given[path], atol=0.01)
         np.testing.assert_allclose(trained(tmp_path / "tuned")[f"network/trunk/{path}"], given[path], atol=1e-6)
@@ -145,12 +145,14 @@ def test_a_stopped_run_goes_on(models, tmp_path, monkeypatch):
     assert len(calls) == 1  # the baseline; the model is not tested again
     assert {**once, "seconds": 0} == {**twice, "seconds": 0}
     for folder in (tmp_path / "once" / "training").iterdir():
-        whole, halves = (runs.read_newest(tmp_path / name / "training" / folder.name)[0] for name in ("once", "twice"))
+        whole, halves = (
+            run_dir.read_newest(tmp_path / name / "training" / folder.name)[0] for name in ("once", "twice")
+        )
         for name, value in whole.items():
             np.testing.assert_array_equal(halves[name], value, err_msg=name)
     exported = lts.load(tmp_path / "made")
     assert exported.description["fine_tuned_from"] == once["model"]["fingerprint"]
-    kernel = exported.keras_model().trunk.convs[0].kernel
+    kernel = exported.keras_model().backbone.convs[0].kernel
     np.testing.assert_array_equal(kernel, trained(tmp_path / "twice")["network/trunk/conv_1/kernel"])
 
 
@@ -175,11 +177,11 @@ def test_another_protocol_in_the_same_output_is_refused(models, tmp_path):
 def test_baselines_are_trained_in_the_same_way(models):
     """A schedule, precision apart, that goes by how a model was pre-trained."""
     model = lts.load(models / "features")
-    model.config = model.config.replace(learning_rate=0.5, batch_size=7, steps=9, clip_norm=1.0, average_decay=0.9)
+    model.config = model.config.replace(learning_rate=0.5, batch_size=7, steps=9, global_clipnorm=1.0, ema_decay=0.9)
     config = finetuning.config_of(model, protocols.FINETUNE["release"], seed=5)
-    stage = config.stage_2
+    stage = config.gan_training
     assert (stage.learning_rate, stage.batch_size, stage.epochs, stage.steps, stage.seed) == (1e-3, 128, 400, 0, 5)
-    assert (stage.clip_norm, stage.average_decay, config.loss.weight_decay) == (0.0, 0.0, 5e-5)
+    assert (stage.global_clipnorm, stage.ema_decay, config.loss.weight_decay) == (0.0, 0.0, 5e-5)
     assert (config.image, config.discriminator) == (model.config.image, model.config.discriminator)
 
 
@@ -205,7 +207,7 @@ def test_errors_of_the_data_are_one_line(change, arguments, message, models, tmp
 
     def opened(*given, **options):
         source = whole(*given, **options)
-        if options["purpose"] == "train":
+        if options["role"] == "train":
             change(source)
         return source
 
@@ -216,10 +218,10 @@ def test_errors_of_the_data_are_one_line(change, arguments, message, models, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_baseline_without_a_trunk_is_refused_before_training(models, tmp_path):
+def test_a_baseline_without_a_backbone_is_refused_before_training(models, tmp_path):
     record = {"stage": "autoencoder", "config": CONFIG}
-    runs.write_record(tmp_path / "run", record)
-    runs.Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
+    run_dir.write_run_config(tmp_path / "run", record)
+    run_dir.Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "encoder")
     with pytest.raises(ExportError, match="exported encoder"):
         run(finetune, models, tmp_path / "output", f"--baseline={tmp_path / 'encoder'}")

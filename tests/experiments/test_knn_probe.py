@@ -84,7 +84,7 @@ def _no_labels(sources):
 
 
 def _one_image(sources):
-    sources["train"] = probing.Source("train", sources["train"].images[:41], sources["train"].labels[:41])
+    sources["train"] = probing.ImageDataset("train", sources["train"].images[:41], sources["train"].labels[:41])
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def _other_classes(sources):
 
 
 def _class_without_test_images(sources):
-    sources["test"] = probing.Source("test", sources["test"].images[:20], sources["test"].labels[:20])
+    sources["test"] = probing.ImageDataset("test", sources["test"].images[:20], sources["test"].labels[:20])
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_a_layer_that_is_not_there(world, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--dataset=embedded", "--output=nowhere"], 2, "--model"),
-        (["--model=x", "--dataset=embedded", "--output=nowhere", "--pool=median"], 2, "median"),
-        (["--model=x", "--dataset=embedded", "--output=nowhere", "--projector_images=-1"], 2, "projector_images"),
-        (["--model=x", "--dataset=embedded", "--output=nowhere", "stray"], 2, "stray"),
-        (["--model=nothing/here", "--dataset=embedded", "--output=nowhere"], 1, "nothing/here"),
+        (["--dataset=synthetic", "--output=nowhere"], 2, "--model"),
+        (["--model=x", "--dataset=synthetic", "--output=nowhere", "--pool=median"], 2, "median"),
+        (["--model=x", "--dataset=synthetic", "--output=nowhere", "--projector_images=-1"], 2, "projector_images"),
+        (["--model=x", "--dataset=synthetic", "--output=nowhere", "stray"], 2, "stray"),
+        (["--model=nothing/here", "--dataset=synthetic", "--output=nowhere"], 1, "nothing/here"),
     ],
 )
 def test_errors_of_the_command_are_one_line(arguments, status, message):

@@ -12,7 +12,7 @@ from lts.config import preset
 
 
 def _config(**overrides):
-    return preset("tiny", steps=2, batch_size=4, encoder_widths="4,4,8,8", fc_width=8, **overrides)
+    return preset("tiny", steps=2, batch_size=4, encoder_filters="4,4,8,8", fc_units=8, **overrides)
 
 
 @pytest.mark.parametrize(("argument", "precision"), [([], "float32"), (["--precision=bfloat16"], "bfloat16")])
@@ -24,7 +24,7 @@ def test_precision_reaches_both_stages(tmp_path, monkeypatch, argument, precisio
     values(["quickstart", *argument])
     quickstart.main(values)
     assert configs == [preset("tiny").replace(precision=precision)]
-    assert configs[0].stage_1.precision == configs[0].stage_2.precision == precision
+    assert configs[0].autoencoder_training.precision == configs[0].gan_training.precision == precision
 
 
 def test_a_wrong_precision_is_wrong_usage(tmp_path):

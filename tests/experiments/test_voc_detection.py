@@ -22,7 +22,7 @@ from experiments.voc.detection.selective_search import ProposalError
 from experiments.voc.detection.task import DetectionTask
 from experiments.voc.protocols import DetectionProtocol
 from lts.data import DataError
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.utils.errors import UserError
 from tests.fixtures import tiny_devkit
@@ -34,7 +34,7 @@ QUICK = (*SMALL, "--steps=4", "--resamples=20", "--precision=float32")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two exports of the same trunk, the second with random weights."""
+    """Two exports of the same backbone, the second with random weights."""
     folder = tmp_path_factory.mktemp("models")
     for name, config in (("features", CONFIG), ("random", CONFIG.replace(seed=2))):
         made_up_export(folder / name, config)
@@ -163,7 +163,7 @@ def test_a_stopped_run_goes_on(models, devkit, tmp_path, monkeypatch):
 
 def same_weights(first, second) -> None:
     (whole,), (halves,) = ([*(folder / "training").iterdir()] for folder in (first, second))
-    values, again = runs.read_newest(whole)[0], runs.read_newest(halves)[0]
+    values, again = run_dir.read_newest(whole)[0], run_dir.read_newest(halves)[0]
     assert values.keys() == again.keys()
     for name, value in values.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
@@ -208,9 +208,9 @@ def test_rescaled_before_training(models, devkit):
     layer, size = loaded.geometry["conv_5"], (task.protocol.test_side, task.protocol.longest)
     views = [scaled_view(task.train.read(number), *size, layer)[0] for number in range(8)]
     for rescaled, made in ((True, task), (False, task_on(devkit))):
-        trunk = made.model(loaded, 1, "float32").network.trunk
-        norm = trunk.convs[0].batch_norm
-        variance = moments(trunk, trunk.convs[0], views)[1] / (np.square(norm.gamma.numpy()) if norm else 1)
+        backbone = made.model(loaded, 1, "float32").network.backbone
+        norm = backbone.convs[0].batch_norm
+        variance = moments(backbone, backbone.convs[0], views)[1] / (np.square(norm.gamma.numpy()) if norm else 1)
         assert np.allclose(variance, 1, atol=0.01) == rescaled, variance
 
 
@@ -231,7 +231,7 @@ def test_boxes_are_in_pixels_of_the_image(models, devkit):
 def test_two_images_are_learnt(models, devkit, tmp_path):
     """Hypothesis: labels, boxes and scales of training and testing agree, so two images can be known by heart."""
     changes = {"steps": 400, "learning_rate": 3e-3, "dropout_keep": 1.0, "units": (64, 64), "weight_decay": 0.0}
-    changes |= {"sides": (48,), "regions": 32, "rescale": True}  # the made-up trunk's features are huge
+    changes |= {"sides": (48,), "regions": 32, "rescale": True}  # the made-up backbone's features are huge
     task = task_on(devkit, ("train[:2]", "train[:2]"), **changes)
     evaluation = task.evaluate(transfer.fit(task, lts.load(models / "features"), 1, tmp_path), "test")
     assert evaluation.value == 1

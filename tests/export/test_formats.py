@@ -26,8 +26,8 @@ def model(request, tmp_path_factory):
 
 
 def pictures(height, width):
-    """Images of the embedded set cut or repeated to a size, uint8 [3, height, width, 3]."""
-    source = data.open_source("embedded", "test[:3]", progress=False)
+    """Images of the synthetic set cut or repeated to a size, uint8 [3, height, width, 3]."""
+    source = data.open_source("synthetic", "test[:3]", progress=False)
     images = np.stack([source.read(index).numpy() for index in range(3)])
     return np.tile(images, (1, 2, 2, 1))[:, :height, :width]
 
@@ -78,8 +78,8 @@ def test_float16_is_smaller(model):
 def test_formats_without_heads(tmp_path):
     """An export without `spot` has no spot.onnx and one signature in TFLite."""
     discriminator, description = make("lrn")
-    saved_model.export(discriminator, tmp_path / "trunk", {**description, "spot": False}, ("tflite",))
-    interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "trunk" / "model.tflite"))
+    saved_model.export(discriminator, tmp_path / "backbone", {**description, "spot": False}, ("tflite",))
+    interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "backbone" / "model.tflite"))
     assert list(interpreter.get_signature_list()) == ["serving_default"]
 
 

@@ -34,7 +34,7 @@ def test_front_matter_and_citation():
     assert 'tf.saved_model.load("mine")' in text
 
 
-def test_where_a_fine_tuned_trunk_comes_from():
+def test_where_a_fine_tuned_backbone_comes_from():
     """A card that calls pre-trained weights trained on labels alone."""
     text = model_card.card(described(stage="supervised", fine_tuned_from="abcd", spot=False))
     assert "from an export with fingerprint abcd, fine-tuned on labels" in " ".join(text.split())
@@ -60,7 +60,7 @@ def test_facts_of_the_run():
 
 @pytest.mark.parametrize(("weights", "spot"), [("random", True), ("trained", False)])
 def test_what_must_not_be_claimed(weights, spot):
-    """Random weights are called so, and a trunk alone spots nothing."""
+    """Random weights are called so, and a backbone alone spots nothing."""
     text = model_card.card(described(weights=weights, spot=spot))
     assert ("never trained" in text) == (weights == "random")
     assert ("`spot`" in text) == spot

@@ -19,10 +19,10 @@ from lts.utils.files import OutputError
 SIGNATURES = ("serving_default", "conv_1", "conv_2", "conv_3", "conv_4", "conv_5", "spot", "train")
 
 
-def make(trunk_norm: str, **options):
+def make(backbone_norm: str, **options):
     """A small discriminator with batch norm statistics of its own, and its description."""
     keras.utils.set_random_seed(1)
-    config = preset("tiny", trunk_norm=trunk_norm, trunk_widths="8,8,8,8,8", fc_width=16, **options)
+    config = preset("tiny", backbone_norm=backbone_norm, backbone_filters="8,8,8,8,8", fc_units=16, **options)
     discriminator = Discriminator(config.discriminator, config.mask_grid)
     size = config.image.image_size
     discriminator.build((None, size, size, 3))
@@ -213,11 +213,11 @@ def test_training_endpoint(pair, tmp_path):
         loss = tf.reduce_sum(tf.square(module.train(images)["conv_5"]))
     gradients = tape.gradient(loss, module.trainable_variables)
     moved = {v.name for v in module.variables if np.abs(v.numpy() - before[v.name]).max() > 0}
-    statistics = [v.value for v in discriminator.trunk.non_trainable_variables]
+    statistics = [v.value for v in discriminator.backbone.non_trainable_variables]
     kept = [v.numpy() for v in statistics]
     with tf.GradientTape() as tape:
-        own = tf.reduce_sum(tf.square(discriminator.trunk(images / 127.5 - 1, training=True)["conv_5"]))
-    expected = tape.gradient(own, [v.value for v in discriminator.trunk.trainable_variables])
+        own = tf.reduce_sum(tf.square(discriminator.backbone(images / 127.5 - 1, training=True)["conv_5"]))
+    expected = tape.gradient(own, [v.value for v in discriminator.backbone.trainable_variables])
     for variable, value in zip(statistics, kept, strict=True):
         variable.assign(value)
     np.testing.assert_allclose(loss, own, rtol=1e-4)
@@ -229,14 +229,14 @@ def test_training_endpoint(pair, tmp_path):
 
 @pytest.mark.parametrize("layer", ["conv_2", "conv_5"])
 def test_keras_model(pair, layer, tmp_path):
-    """The rebuilt trunk computes the export's features, is saved and loaded, and ends with the layer asked for."""
+    """The rebuilt backbone computes the export's features, is saved and loaded, and ends with the layer asked for."""
     model, images = pair[1].keras_model(layer), _images(2, 48, 56)
     expected = pair[1].features(images, layer)
     np.testing.assert_allclose(model(images), expected, atol=1e-5 * np.max(expected))
     np.testing.assert_allclose(model(images.astype(np.float32)), expected, atol=1e-5 * np.max(expected))
-    assert len(model.trunk.convs) == int(layer[-1])
-    model.save(tmp_path / "trunk.keras")
-    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "trunk.keras")(images), model(images))
+    assert len(model.backbone.convs) == int(layer[-1])
+    model.save(tmp_path / "backbone.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "backbone.keras")(images), model(images))
 
 
 def test_keras_model_is_tuned_with_fit(pair):
@@ -244,30 +244,30 @@ def test_keras_model_is_tuned_with_fit(pair):
     images, labels = _images(16, 48, 48), np.arange(16) % 2
     images[labels == 1] //= 2
     before = pair[1].features(images[:2]).numpy()
-    trunk = pair[1].keras_model()
-    model = keras.Sequential([trunk, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
+    backbone = pair[1].keras_model()
+    model = keras.Sequential([backbone, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     values = {}
     for frozen in (True, False):
-        trunk.trainable = not frozen
+        backbone.trainable = not frozen
         model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
-        values["before"] = [keras.ops.convert_to_numpy(v) for v in trunk.variables]
+        values["before"] = [keras.ops.convert_to_numpy(v) for v in backbone.variables]
         history = model.fit(images, labels, batch_size=8, epochs=1 if frozen else 20, verbose=0).history
-        changed = [np.abs(v - old).max() > 0 for v, old in zip(trunk.variables, values["before"], strict=True)]
+        changed = [np.abs(v - old).max() > 0 for v, old in zip(backbone.variables, values["before"], strict=True)]
         assert any(changed) != frozen
     assert history["accuracy"][-1] > 0.9
     np.testing.assert_array_equal(pair[1].features(images[:2]), before)
 
 
 def test_export_without_heads(tmp_path):
-    """Of a trunk alone nothing is spotted, and it says so."""
+    """Of a backbone alone nothing is spotted, and it says so."""
     discriminator, description = make("lrn")
-    saved_model.export(discriminator, tmp_path / "trunk", {**description, "spot": False})
-    model = lts.load(tmp_path / "trunk")
+    saved_model.export(discriminator, tmp_path / "backbone", {**description, "spot": False})
+    model = lts.load(tmp_path / "backbone")
     assert "spot" not in model.module.signatures
     with pytest.raises(ExportError, match="had no heads"):
         model.spot(_images(1, 48, 48))
-    assert "`spot`" not in (tmp_path / "trunk" / "README.md").read_text()
+    assert "`spot`" not in (tmp_path / "backbone" / "README.md").read_text()
 
 
 def test_one_image_does_not_depend_on_its_batch(pair):
@@ -319,12 +319,12 @@ def test_an_export_of_an_older_version_is_refused(pair, tmp_path):
         lts.load(tmp_path / "old")
 
 
-def test_damaged_weights_of_a_trunk_are_named(pair, tmp_path):
+def test_damaged_weights_of_a_backbone_are_named(pair, tmp_path):
     """A half copied file: zipfile has an error of its own for it."""
     shutil.copytree(pair[1].path, tmp_path / "copy")
-    file = tmp_path / "copy" / "trunk.npz"
+    file = tmp_path / "copy" / "backbone.npz"
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(ExportError, match=r"copy/trunk\.npz cannot be read"):
+    with pytest.raises(ExportError, match=r"copy/backbone\.npz cannot be read"):
         lts.load(tmp_path / "copy").keras_model()
 
 

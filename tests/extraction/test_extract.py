@@ -151,9 +151,9 @@ def test_kinds_that_tensorflow_does_not_read_keep_their_place(tmp_path):
 
 
 def test_the_embedded_set(model, tmp_path):
-    extract(model, open_stream("embedded", "test[:5]+unlabelled[:2]"), tmp_path / "X.npz", pool="avg")
+    extract(model, open_stream("synthetic", "test[:5]+unlabelled[:2]"), tmp_path / "X.npz", pool="avg")
     names, features, labels, _ = read_npz(tmp_path / "X.npz", "conv_5")
-    assert names[6] == "embedded test[:5]+unlabelled[:2][6]"
+    assert names[6] == "synthetic test[:5]+unlabelled[:2][6]"
     assert features.shape == (7, 8)
     assert (labels >= 0).tolist() == [True] * 5 + [False] * 2
 

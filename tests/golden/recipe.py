@@ -71,7 +71,7 @@ ROUNDINGS = 16  # evaluations that may be tried until one falls on the release's
 
 
 def rounding(x: np.ndarray, number: int) -> np.ndarray:
-    """x as it is for number 0, else with noise in its last bits (1 to 25 units in the last place).
+    """X as it is for number 0, else with noise in its last bits (1 to 25 units in the last place).
 
     A unit whose value is of the size of a rounding error falls on one or the other side of its ReLU's kink by the order
     of a sum, and one such unit changes all gradients below it by 1e-3, relatively. The golden files hold one evaluation

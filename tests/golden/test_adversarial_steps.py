@@ -22,7 +22,7 @@ def base(golden_adv):
 @pytest.fixture(scope="module")
 def compiled(gan):
     """(model with its optimizers, apply_step as a tf.function), traced once."""
-    config = gan.config.stage_2
+    config = gan.config.gan_training
     rates = config.learning_rate, config.repair_learning_rate
     gan.compile(*(build_optimizer(config, STEPS, rate) for rate in rates))
     gan.optimizer.build(gan.discriminator.trainable_variables)
@@ -117,7 +117,7 @@ def test_batch_norm(golden_adv, steps):
 
 
 def test_momenta(golden_adv, steps):
-    """m = 0.5 * gradient * bias factor after one step: the factor falls on biases alone."""
+    """M = 0.5 * gradient * bias factor after one step: the factor falls on biases alone."""
     for name, (momentum, _) in steps.after(1).slots.items():
         golden_adv.check(f"after1/{name}/Adam", momentum, recipe.G6_GRADIENT)
 

@@ -59,7 +59,7 @@ def passes(golden, model):
 @pytest.fixture(scope="module")
 def compiled(model):
     """(model with its optimizer, train_step as a tf.function), traced once."""
-    model.compile(optimizer=build_optimizer(model.config.stage_1, STEPS, 3e-4))
+    model.compile(optimizer=build_optimizer(model.config.autoencoder_training, STEPS, 3e-4))
     model.optimizer.build(model.trainable_variables)
     return model, tf.function(model.train_step)
 

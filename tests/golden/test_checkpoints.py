@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from lts.release.checkpoint import release_variables
-from lts.training import workdir as runs
+from lts.training import run_dir
 from tests.fixtures.runs import newest, run
 from tests.golden import recipe
 
@@ -47,7 +47,7 @@ def test_autoencoder_is_taken_whole(autoencoder):
 
 def test_autoencoder_activations(autoencoder, expected, gan):
     """Features and reconstruction through the workdir that the binary wrote."""
-    assert runs.restore_networks(autoencoder[0], encoder=gan.encoder, decoder=gan.decoder) == 3
+    assert run_dir.restore_networks(autoencoder[0], encoder=gan.encoder, decoder=gan.decoder) == 3
     features = gan.encoder(tf.constant(recipe.images(11)))
     expected.check("enc", features, recipe.FORWARD_L2, recipe.FORWARD_MAX)
     expected.check("rec", gan.decoder(features), recipe.FORWARD_L2, recipe.FORWARD_MAX)
@@ -55,7 +55,7 @@ def test_autoencoder_activations(autoencoder, expected, gan):
 
 def test_autoencoder_variables(autoencoder, expected, gan):
     """Bit by bit, where the release's program noted them."""
-    runs.restore_networks(autoencoder[0], encoder=gan.encoder, decoder=gan.decoder)
+    run_dir.restore_networks(autoencoder[0], encoder=gan.encoder, decoder=gan.decoder)
     variables = release_variables(gan.encoder, gan.decoder)
     names = expected.under("var/")
     assert len(names) > 30
@@ -100,10 +100,10 @@ def test_discriminator_report(discriminator):
 
 
 def test_discriminator_activations(discriminator, golden, gan):
-    """G4 through the workdir that the binary wrote: trunk and mask head in inference."""
+    """G4 through the workdir that the binary wrote: backbone and mask head in inference."""
     for variable in gan.discriminator.variables:
         variable.assign(tf.zeros(variable.shape))
-    runs.restore_networks(discriminator[0], discriminator=gan.discriminator)
+    run_dir.restore_networks(discriminator[0], discriminator=gan.discriminator)
     out = gan.discriminator(recipe.images(int(golden["seed"])))
     for name in ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5"):
         golden.check(f"g4_infer_layers/{name}", out[name], recipe.FORWARD_L2, recipe.FORWARD_MAX)

@@ -1,4 +1,4 @@
-"""G3: repair network in the frozen decoder; G4, G5: discriminator; G8: the classifier on the trunk."""
+"""G3: repair network in the frozen decoder; G4, G5: discriminator; G8: the classifier on the backbone."""
 
 import pytest
 import tensorflow as tf
@@ -56,8 +56,8 @@ def test_layers(golden, discriminator_pass, name):
 
 
 def test_classifier(golden, networks):
-    """G8: the trunk's last layer under a linear map, as transfer learning uses it."""
-    features = networks.discriminator.trunk(recipe.images(int(golden["seed"])))["conv_5"]
+    """G8: the backbone's last layer under a linear map, as transfer learning uses it."""
+    features = networks.discriminator.backbone(recipe.images(int(golden["seed"])))["conv_5"]
     weights = recipe.recipe_array("fully_connected/fc1/weights", (6, 6, 256, 10))
     biases = recipe.recipe_array("fully_connected/fc1/biases", (10,))
     logits = tf.nn.conv2d(features, weights, 1, "VALID")[:, 0, 0] + biases

@@ -56,7 +56,7 @@ def test_everything_moves(turns, graph):
 @pytest.mark.parametrize(("head", "frozen"), [("linear", 2), ("pooled", 5), ("fc", 4)])
 def test_frozen_layers_do_not_move(head, frozen):
     """Weight decay or statistics that move a frozen layer; a head or a layer behind that stays."""
-    model = classifier(head=head, frozen=frozen, trunk_norm="batch_norm")
+    model = classifier(head=head, frozen=frozen, backbone_norm="batch_norm")
     before = snapshot(model)
     model.train_step(batch(turns=False))
     still = tuple(f"trunk/conv_{layer}/" for layer in range(1, frozen + 1))
@@ -86,7 +86,7 @@ def test_evaluation_moves_nothing():
 
 def test_draw():
     """Dropout is a function of seed and step, and keeps its share."""
-    model = classifier(fc_width=5000, dropout_keep=0.3)
+    model = classifier(fc_units=5000, dropout_keep=0.3)
     first = model.draw(8).numpy()
     np.testing.assert_array_equal(first, model.draw(8))
     assert set(np.unique(first)) == {0, 1}

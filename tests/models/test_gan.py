@@ -18,11 +18,11 @@ def random_inputs(batch: int = 4):
 @pytest.mark.parametrize(
     ("graph", "repair", "generator_loss"),
     [
-        (False, True, "release"),
-        (True, True, "release"),
-        (False, False, "release"),
-        (False, True, "paper"),
-        (False, False, "paper"),
+        (False, True, "confusion"),
+        (True, True, "confusion"),
+        (False, False, "confusion"),
+        (False, True, "non_saturating"),
+        (False, False, "non_saturating"),
     ],
 )
 def test_what_moves(graph, repair, generator_loss):
@@ -76,7 +76,7 @@ def gradient_of_repair(**overrides) -> np.ndarray:
 def test_generator_losses_differ():
     """A switch without an effect (REFERENCE trap 3)."""
     release = gradient_of_repair(reconstruction_weight=0.0)
-    paper = gradient_of_repair(reconstruction_weight=0.0, generator_loss="paper")
+    paper = gradient_of_repair(reconstruction_weight=0.0, generator_loss="non_saturating")
     cosine = release @ paper / np.linalg.norm(release) / np.linalg.norm(paper)
     assert cosine < 0.9
     assert np.linalg.norm(paper) > 0
@@ -84,15 +84,17 @@ def test_generator_losses_differ():
 
 def test_paper_loss_leaves_the_mask_head_alone():
     """The paper's generator is not paid for the discriminator's mask prediction; the release's is."""
-    light, heavy = (gradient_of_repair(generator_loss="paper", mask_weight=w) for w in (0.1, 10.0))
+    light, heavy = (gradient_of_repair(generator_loss="non_saturating", mask_weight=w) for w in (0.1, 10.0))
     np.testing.assert_array_equal(light, heavy)
-    light, heavy = (gradient_of_repair(generator_loss="release", mask_weight=w) for w in (0.1, 10.0))
+    light, heavy = (gradient_of_repair(generator_loss="confusion", mask_weight=w) for w in (0.1, 10.0))
     assert not np.allclose(light, heavy, rtol=0.1)
 
 
 def test_generator_terms_do_not_reach_the_discriminator():
     """A discriminator that minimises the reconstruction, or the swapped labels."""
-    gradients = [gan(**options).gradients(*random_inputs())[2] for options in ({}, {"generator_loss": "paper"})]
+    gradients = [
+        gan(**options).gradients(*random_inputs())[2] for options in ({}, {"generator_loss": "non_saturating"})
+    ]
     for release, paper in zip(*gradients, strict=True):
         np.testing.assert_array_equal(release, paper)
     other = gan(reconstruction_weight=300.0).gradients(*random_inputs())[2]
@@ -102,14 +104,14 @@ def test_generator_terms_do_not_reach_the_discriminator():
 
 def test_losses_are_sums_of_their_terms():
     """A term left out of a total, or counted twice."""
-    for generator_loss in ("release", "paper"):
+    for generator_loss in ("confusion", "non_saturating"):
         model = gan(generator_loss=generator_loss)
         inputs, keep, dropout = random_inputs()
         terms = model.compute_losses(inputs, keep, model.forward(inputs, keep, dropout))
         parts = {name: float(value) for name, value in terms.items()}
         disc = parts["real_or_fake"] + parts["mask"] + parts["l2"]
         own = parts["generator"] + parts["masked_reconstruction"]
-        gen = own + (disc if generator_loss == "release" else parts["l2"])
+        gen = own + (disc if generator_loss == "confusion" else parts["l2"])
         np.testing.assert_allclose([parts["disc_total"], parts["gen_total"]], [disc, gen], rtol=1e-5)
 
 
@@ -126,14 +128,14 @@ def test_pixels_with_a_reconstruction_loss(reconstruct, pixels):
     np.testing.assert_allclose(loss, 30 * chosen.mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("real_images", ["reconstruction", "image", "half"])
-def test_what_is_shown_as_real(real_images):
+@pytest.mark.parametrize("real_source", ["reconstruction", "image", "mixed"])
+def test_what_is_shown_as_real(real_source):
     """The discriminator's first half sees the reconstructions, the images as they are, or half of each."""
-    model = gan(real_images=real_images)
+    model = gan(real_source=real_source)
     keep = tf.ones([4, 4, 4, 1])
     out = model.forward(images(), keep, training=False)
     halves = tf.concat([out["reconstruction"][::2], images()[1::2]], 0)
-    shown = {"reconstruction": out["reconstruction"], "image": images(), "half": halves}[real_images]
+    shown = {"reconstruction": out["reconstruction"], "image": images(), "mixed": halves}[real_source]
     alone = model.discriminator(shown, training=False)
     np.testing.assert_allclose(out["logits"][:4], alone["logits"], rtol=1e-5, atol=1e-6)
     assert not np.allclose(out["reconstruction"], images(), atol=1e-2)
@@ -169,7 +171,7 @@ def test_draw_is_a_function_of_seed_and_step():
 
 def test_draw_probabilities():
     """0.3 as the probability to drop, dropout the wrong way round."""
-    model = gan(fc_width=64, dropout_keep=0.8)
+    model = gan(fc_units=64, dropout_keep=0.8)
     keep, dropout = model.draw(0, 2000)
     np.testing.assert_allclose(np.mean(keep), 0.3, atol=0.011)  # 4 sd of 32,000 cells
     np.testing.assert_allclose(np.mean(dropout), 0.8, atol=0.004)

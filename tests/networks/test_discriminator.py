@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.networks.autoencoder import Decoder, Encoder
-from lts.networks.discriminator import Discriminator, Trunk, TrunkClassifier
-from lts.networks.geometry import LAYERS, trunk_geometry
+from lts.networks.discriminator import AlexNet, BackboneClassifier, Discriminator
+from lts.networks.geometry import LAYERS, backbone_geometry
 from lts.networks.repair import RepairNetwork
 from tests.fixtures import oracles
 
-TINY = preset("tiny", trunk_norm="lrn").discriminator
+TINY = preset("tiny", backbone_norm="lrn").discriminator
 RELEASE = preset("release")
 
 
@@ -28,7 +28,7 @@ def images(batch: int = 2, size: int = 48) -> tf.Tensor:
         (Encoder(RELEASE.autoencoder), (None, 96, 96, 3), 699_168),
         (Decoder(RELEASE.autoencoder), (None, 6, 6, 512), 1_568_547),
         (RepairNetwork(RELEASE.autoencoder), (None, 6, 6, 512), 6_297_216),
-        (Trunk(RELEASE.discriminator), (None, 96, 96, 3), 2_334_080),
+        (AlexNet(RELEASE.discriminator), (None, 96, 96, 3), 2_334_080),
         (Discriminator(RELEASE.discriminator), (None, 96, 96, 3), 40_097_411),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -39,9 +39,9 @@ def test_parameter_counts_of_the_release(network, shape, count):
     assert sum(int(np.prod(variable.shape)) for variable in network.trainable_variables) == count
 
 
-def test_docstring_shapes_of_the_trunk():
+def test_docstring_shapes_of_the_backbone():
     """The shapes that the docstring walks through."""
-    endpoints = Trunk(RELEASE.discriminator)(images(1, 96))
+    endpoints = AlexNet(RELEASE.discriminator)(images(1, 96))
     sizes = {name: tuple(value.shape[1:]) for name, value in endpoints.items()}
     assert sizes == {
         "conv_1": (24, 24, 96),
@@ -53,16 +53,16 @@ def test_docstring_shapes_of_the_trunk():
 
 
 @pytest.mark.parametrize("last", ["conv_1", "conv_3"])
-def test_trunk_stops_at_a_layer(last):
+def test_backbone_stops_at_a_layer(last):
     """Layers above that are still run."""
-    assert list(Trunk(TINY)(images(), last=last))[-1] == last
+    assert list(AlexNet(TINY)(images(), last=last))[-1] == last
 
 
 def test_first_layers_against_oracle():
     """The input's scale and mean, padding of conv_1 and pool_1, LRN before instead of after the pool (trap 9)."""
-    trunk = Trunk(TINY)
-    endpoints = trunk(images())
-    conv_1, conv_2 = trunk.convs[:2]
+    backbone = AlexNet(TINY)
+    endpoints = backbone(images())
+    conv_1, conv_2 = backbone.convs[:2]
     scaled = (np.asarray(images(), np.float64) + 1) * 127.5 - np.array([123.68, 116.78, 103.94])
     first = np.maximum(oracles.conv2d(scaled, conv_1.kernel.numpy(), 2) + 0.1, 0)
     np.testing.assert_allclose(endpoints["conv_1"], first, rtol=1e-4, atol=1e-3)
@@ -74,7 +74,7 @@ def test_first_layers_against_oracle():
 
 
 def test_batch_norms_of_the_release():
-    """A gamma in the discriminator (BUILD_NOTES trap 7), LRN's trunk with more batch norms than conv_5's."""
+    """A gamma in the discriminator (BUILD_NOTES trap 7), LRN's backbone with more batch norms than conv_5's."""
     network = Discriminator(TINY)
     network.build((None, 48, 48, 3))
     assert not [v.path for v in network.variables if v.name == "gamma"]
@@ -93,7 +93,7 @@ def test_dropout():
     """Kept units that are not divided by 0.5, dropped ones that pass, a mask applied to the returned fc_1."""
     network = Discriminator(TINY)
     plain = network(images())
-    mask = np.random.RandomState(1).uniform(size=(2, 1, 1, TINY.fc_width)) < 0.5
+    mask = np.random.RandomState(1).uniform(size=(2, 1, 1, TINY.fc_units)) < 0.5
     dropped = network(images(), dropout=mask.astype(np.float32))
     np.testing.assert_array_equal(plain["fc_1"], dropped["fc_1"])
     hidden = plain["fc_1"].numpy().astype(np.float64) * mask / 0.5
@@ -105,7 +105,7 @@ def test_dropout():
 @pytest.mark.parametrize("head", ["linear", "pooled"])
 def test_linear_heads_against_oracle(head, size):
     """Cells in another order, a sum in the place of a mean, fc_1 that is built all the same."""
-    network = TrunkClassifier(TINY, classes=5, head=head)
+    network = BackboneClassifier(TINY, classes=5, head=head)
     out = network(images(2, size))
     kernel, maps = network.fc_2.kernel.numpy().astype(np.float64), out["conv_5"].numpy().astype(np.float64)
     assert "fc_1" not in out
@@ -124,19 +124,19 @@ def test_linear_heads_against_oracle(head, size):
 @pytest.mark.parametrize("frozen", range(6))
 def test_frozen_layers(frozen):
     """Statistics or weights of a frozen layer that train, those of a layer behind it that do not."""
-    network = TrunkClassifier(preset("tiny").discriminator, frozen=frozen)
+    network = BackboneClassifier(preset("tiny").discriminator, frozen=frozen)
     network.build((None, 48, 48, 3))
     before = {variable.path: variable.numpy() for variable in network.variables}
     network(images(), training=True)
-    moved = {v.path.split("/")[2] for v in network.trunk.variables if not np.array_equal(v, before[v.path])}
-    trained = {v.path.split("/")[2] for v in network.trunk.trainable_variables}
+    moved = {v.path.split("/")[2] for v in network.backbone.variables if not np.array_equal(v, before[v.path])}
+    trained = {v.path.split("/")[2] for v in network.backbone.trainable_variables}
     assert moved == trained == set(LAYERS[frozen:])
 
 
 @pytest.mark.parametrize("wrong", [{"head": "fc_3"}, {"frozen": 6}, {"frozen": -1}], ids=str)
 def test_a_head_that_cannot_be(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        TrunkClassifier(TINY, **wrong)
+        BackboneClassifier(TINY, **wrong)
 
 
 def test_mask_head_against_oracle():
@@ -158,32 +158,32 @@ def test_larger_images():
 @pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
 def test_geometry(padding, norm):
     """Cells, smallest sizes, parameters and receptive fields are those of the network itself."""
-    config = dataclasses.replace(TINY, disc_padding=padding, trunk_norm=norm)
-    trunk = Trunk(config)
-    trunk.build((None, 64, 64, 3))
-    for layer, conv in zip(trunk_geometry(config), trunk.convs, strict=True):
+    config = dataclasses.replace(TINY, disc_padding=padding, backbone_norm=norm)
+    backbone = AlexNet(config)
+    backbone.build((None, 64, 64, 3))
+    for layer, conv in zip(backbone_geometry(config), backbone.convs, strict=True):
         for size in {layer.smallest, layer.smallest + 1, 50, 63, 64}:
-            cells = trunk(tf.zeros([1, size, size, 3]), last=layer.name)[layer.name].shape[1]
+            cells = backbone(tf.zeros([1, size, size, 3]), last=layer.name)[layer.name].shape[1]
             assert cells == layer.cells(size)
         assert layer.parameters == sum(int(tf.size(v)) for v in conv.trainable_variables)
         if padding == "VALID":
             too_small = tf.zeros([1, layer.smallest - 1, layer.smallest - 1, 3])
             with pytest.raises((ValueError, tf.errors.OpError)):
-                trunk(too_small, last=layer.name)
+                backbone(too_small, last=layer.name)
 
 
 def test_receptive_field():
     """Hypothesis: moving pixels outside the field of the middle cell never moves it; inside, at its edge, it does."""
-    config = dataclasses.replace(TINY, trunk_norm="batch_norm")
-    trunk, size = Trunk(config), 192
-    trunk.build((None, size, size, 3))
-    for variable in trunk.trainable_variables:
+    config = dataclasses.replace(TINY, backbone_norm="batch_norm")
+    backbone, size = AlexNet(config), 192
+    backbone.build((None, size, size, 3))
+    for variable in backbone.trainable_variables:
         variable.assign(tf.abs(variable))  # no ReLU that hides an edge
-    layers = trunk_geometry(config)
+    layers = backbone_geometry(config)
     image = tf.Variable(tf.random.stateless_uniform([1, size, size, 3], [1, 2]))
     for layer in layers:
         with tf.GradientTape() as tape:
-            maps = trunk(image, last=layer.name)[layer.name]
+            maps = backbone(image, last=layer.name)[layer.name]
             middle = tf.reduce_sum(maps[:, maps.shape[1] // 2, maps.shape[2] // 2])
         seen = np.flatnonzero(np.abs(tape.gradient(middle, image)).sum((0, 2, 3)))
         assert seen[-1] - seen[0] + 1 <= layer.receptive_field

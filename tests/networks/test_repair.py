@@ -8,7 +8,7 @@ from lts.networks.autoencoder import Decoder
 from lts.networks.repair import RepairLayer, RepairNetwork
 from tests.fixtures import oracles
 
-CONFIG = AutoencoderConfig(encoder_widths=(4, 6, 8))
+CONFIG = AutoencoderConfig(encoder_filters=(4, 6, 8))
 
 
 def inputs(seed: int = 0):

@@ -30,7 +30,7 @@ def test_names(ours, theirs):
 
 def test_every_variable_has_a_name_of_its_own():
     """Two variables under one name, or one that the map forgets."""
-    model = DamageRepairGAN(preset("tiny", encoder_widths="4,6,8,10", trunk_norm="lrn"))
+    model = DamageRepairGAN(preset("tiny", encoder_filters="4,6,8,10", backbone_norm="lrn"))
     model.build((None, 48, 48, 3))
     networks = model.encoder, model.decoder, model.repair, model.discriminator
     names = release_variables(*networks, num_strides=3)

@@ -8,12 +8,11 @@ import tensorflow as tf
 
 from lts.release.checkpoint import CheckpointError
 from lts.release.importing import import_checkpoint
-from lts.training import export_run, imported
-from lts.training import workdir as runs
+from lts.training import export_run, imported, run_dir
 from lts.training.loop import steps_done
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.task import checkpoint_items
 from lts.training.train import build_model
-from lts.training.workdir import Checkpoints, TrainingError
 from tests.fixtures import release
 from tests.fixtures.release import STEP, save, tensors_of, tiny, trained, variables_of
 
@@ -56,9 +55,9 @@ def test_everything_is_taken(tensors, tmp_path, stage):
     assert ours.keys() == tensors[stage].keys()
     for name, value in tensors[stage].items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
-    record = runs.read_record(tmp_path / "run")
+    record = run_dir.read_run_config(tmp_path / "run")
     assert (record["stage"], record["imported"]["missing"]) == (stage, [])
-    assert runs.newest_step(tmp_path / "run") == record["imported"]["release_step"] == STEP
+    assert run_dir.newest_step(tmp_path / "run") == record["imported"]["release_step"] == STEP
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -95,18 +94,18 @@ def test_frozen_networks_are_never_averaged(tensors, tmp_path):
     assert odd.keys() < report.left_over.keys()
 
 
-def test_a_trunk_by_itself(tensors, tmp_path):
+def test_a_backbone_by_itself(tensors, tmp_path):
     """What is missing is named and is what the seed makes of it; the features export, with what they lack."""
-    trunk = part(without_state(tensors["gan"]), "discriminator/conv_", "discriminator/drop_pred")
-    report = import_checkpoint(tiny(), save(trunk, tmp_path), tmp_path / "run")
-    assert report.taken.keys() == trunk.keys()
+    backbone = part(without_state(tensors["gan"]), "discriminator/conv_", "discriminator/drop_pred")
+    report = import_checkpoint(tiny(), save(backbone, tmp_path), tmp_path / "run")
+    assert report.taken.keys() == backbone.keys()
     assert (report.stage, report.step) == ("gan", 0)
     other = tmp_path / "other"
-    import_checkpoint(tiny(), save(trunk, tmp_path), other)
+    import_checkpoint(tiny(), save(backbone, tmp_path), other)
     both = [restored(workdir, "gan") for workdir in (tmp_path / "run", other)]
     for name, variable in variables_of(both[0]).items():
-        assert (name in trunk) != (name in report.missing)
-        wanted = trunk[name] if name in trunk else variables_of(both[1])[name].numpy()
+        assert (name in backbone) != (name in report.missing)
+        wanted = backbone[name] if name in backbone else variables_of(both[1])[name].numpy()
         np.testing.assert_array_equal(variable.numpy(), wanted, err_msg=name)
     for variable, first, second, average in both[0].optimizer.slots():
         assert not first.numpy().any()
@@ -246,24 +245,24 @@ def test_the_first_training_settles_what_the_checkpoint_does_not(tensors, tmp_pa
     import_checkpoint(tiny(), save(tensors["autoencoder"], tmp_path), workdir)
     record = {"stage": "autoencoder", "dataset": "folder:a", "split": None, "data": {"images": 3}}
     with pytest.raises(TrainingError, match=r"autoencoder\.bn_epsilon"):
-        runs.claim(workdir, record | {"config": tiny(bn_epsilon=0.1)})
+        run_dir.open_run(workdir, record | {"config": tiny(bn_epsilon=0.1)})
     with pytest.raises(TrainingError, match="stage: autoencoder -> gan"):
-        runs.claim(workdir, record | {"config": tiny(), "stage": "gan"})
-    assert "dataset" not in runs.read_record(workdir)
-    config = tiny(learning_rate=0.5, average_decay=0.0, weight_decay=0.1)
-    assert runs.claim(workdir, record | {"config": config})["imported"]["step"] == STEP
-    assert runs.read_record(workdir)["imported"]["step"] == STEP
-    runs.claim(workdir, record | {"config": config})
+        run_dir.open_run(workdir, record | {"config": tiny(), "stage": "gan"})
+    assert "dataset" not in run_dir.read_run_config(workdir)
+    config = tiny(learning_rate=0.5, ema_decay=0.0, weight_decay=0.1)
+    assert run_dir.open_run(workdir, record | {"config": config})["imported"]["step"] == STEP
+    assert run_dir.read_run_config(workdir)["imported"]["step"] == STEP
+    run_dir.open_run(workdir, record | {"config": config})
     for other in ({"config": tiny(learning_rate=0.4)}, {"config": config, "dataset": "folder:b"}):
         with pytest.raises(TrainingError, match="holds a run of another configuration"):
-            runs.claim(workdir, record | other)
+            run_dir.open_run(workdir, record | other)
 
 
 def test_stage_2_has_one_encoder_and_decoder(tensors, tmp_path):
     """An import without them needs an autoencoder; one with them takes no other."""
     for name, some in (
         ("whole", tensors["gan"]),
-        ("trunk", part(tensors["gan"], "discriminator/conv_")),
+        ("backbone", part(tensors["gan"], "discriminator/conv_")),
         ("same", part(without_state(tensors["gan"]), "encoder/", "decoder/")),
         ("other", tensors["autoencoder"] | {"encoder/conv_0/BatchNorm/beta": np.ones(4, np.float32)}),
         ("half", part(tensors["autoencoder"], "encoder/")),
@@ -271,12 +270,12 @@ def test_stage_2_has_one_encoder_and_decoder(tensors, tmp_path):
         import_checkpoint(tiny(), save(some, tmp_path / "release", name), tmp_path / name)
     imported.check_frozen(tmp_path / "whole", None)
     imported.check_frozen(tmp_path / "whole", tmp_path / "same")
-    imported.check_frozen(tmp_path / "trunk", tmp_path / "other")
+    imported.check_frozen(tmp_path / "backbone", tmp_path / "other")
     imported.check_frozen(tmp_path / "new", None)
     with pytest.raises(TrainingError, match="other are others: leave out --autoencoder"):
         imported.check_frozen(tmp_path / "whole", tmp_path / "other")
     with pytest.raises(TrainingError, match=r"without encoder/conv_0/weights: give --autoencoder=RUN"):
-        imported.check_frozen(tmp_path / "trunk", None)
+        imported.check_frozen(tmp_path / "backbone", None)
     imported.check_whole(tmp_path / "other")
     with pytest.raises(TrainingError, match=r"without decoder/deconv_0/weights: go on with train_autoencoder first"):
         imported.check_whole(tmp_path / "half")

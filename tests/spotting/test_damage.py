@@ -6,9 +6,8 @@ import tensorflow as tf
 
 from lts import data
 from lts.config import ConfigError
-from lts.spotting import Damager
-from lts.training import TrainingError
-from lts.training import workdir as runs
+from lts.spotting import Corruption
+from lts.training import TrainingError, run_dir
 from lts.training.train import build_model
 from tests.fixtures.spotting import write_run
 
@@ -18,26 +17,26 @@ def views(count: int) -> np.ndarray:
 
 
 def test_masks_depend_on_seed_and_place_alone(world):
-    damager = Damager(world.gan)
+    damager = Corruption(world.gan)
     masks = damager.keep(3, 0, 400)
     np.testing.assert_array_equal(masks[7:9], damager.keep(3, 7, 2))
     assert (masks != damager.keep(4, 0, 400)).any()
     assert masks.mean() == pytest.approx(0.3, abs=0.03)
     assert set(np.unique(masks)) == {0, 1}
-    assert Damager(world.gan, 0.9).keep(3, 0, 400).mean() == pytest.approx(0.9, abs=0.03)
+    assert Corruption(world.gan, 0.9).keep(3, 0, 400).mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_where_all_is_kept_nothing_is_damaged(world):
-    made = Damager(world.gan)(views(2), np.ones([2, 2, 2, 1], np.float32))
+    made = Corruption(world.gan)(views(2), np.ones([2, 2, 2, 1], np.float32))
     np.testing.assert_array_equal(made["damaged"], made["reconstruction"])
     assert all(images.dtype == tf.uint8 and images.shape == [2, 16, 16, 3] for images in made.values())
 
 
 def test_the_images_are_those_of_the_run(world):
     """As its own picture strip makes them, rounded to bytes."""
-    damager = Damager(world.gan)
+    damager = Corruption(world.gan)
     model = build_model(damager.config, "gan")
-    runs.restore_networks(world.gan, encoder=model.encoder, decoder=model.decoder, repair=model.repair)
+    run_dir.restore_networks(world.gan, encoder=model.encoder, decoder=model.decoder, repair=model.repair)
     keep, _ = model.draw(0, 3)
     expected = model.pictures(tf.cast(views(3), tf.float32) / 127.5 - 1)
     made = damager(views(3), keep.numpy())
@@ -48,18 +47,18 @@ def test_the_images_are_those_of_the_run(world):
 
 
 def test_a_run_without_repair_has_damage_alone(tmp_path):
-    damager = Damager(write_run(tmp_path / "gan", "gan", repair="false"))
+    damager = Corruption(write_run(tmp_path / "gan", "gan", repair="false"))
     assert damager(views(1), damager.keep(1, 0, 1)).keys() == {"reconstruction", "repaired"}
 
 
 def test_what_cannot_damage_is_one_line(world, tmp_path):
     with pytest.raises(TrainingError, match="stage 'autoencoder': only train_gan repairs"):
-        Damager(world.autoencoder)
+        Corruption(world.autoencoder)
     with pytest.raises(TrainingError, match="holds no run"):
-        Damager(tmp_path)
+        Corruption(tmp_path)
     (tmp_path / "gan").mkdir()
     (tmp_path / "gan" / "config.json").write_text((world.gan / "config.json").read_text())
     with pytest.raises(TrainingError, match="no checkpoint yet"):
-        Damager(tmp_path / "gan")
+        Corruption(tmp_path / "gan")
     with pytest.raises(ConfigError, match="keep_probability"):
-        Damager(world.gan, 1.5)
+        Corruption(world.gan, 1.5)

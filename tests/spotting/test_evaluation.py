@@ -12,8 +12,8 @@ from PIL import Image
 from lts import config as configs
 from lts import data
 from lts.export import saved_model
-from lts.spotting import Damager, evaluate, evaluation, summary
-from lts.spotting.metadata import may_meet
+from lts.spotting import Corruption, evaluate, evaluation, summary
+from lts.spotting.metadata import may_overlap
 from lts.utils import files
 from tests.fixtures.spotting import FIELDS, BrightModel, write_run
 
@@ -25,7 +25,7 @@ class PaintingDamager:
 
     def __init__(self, keep_probability=0.3):
         self.config = configs.preset("tiny").replace(**FIELDS, keep_probability=keep_probability)
-        self.record = {"stage": "gan", "dataset": "embedded", "split": "unlabelled", "config": self.config}
+        self.record = {"stage": "gan", "dataset": "synthetic", "split": "unlabelled", "config": self.config}
 
     def keep(self, seed, first, count):
         """Of any number of cells, at least one is dropped and one is kept."""
@@ -42,7 +42,7 @@ class PaintingDamager:
 
 @pytest.fixture(scope="module")
 def source():
-    return data.open_source("embedded", "test[:70]", progress=False)
+    return data.open_source("synthetic", "test[:70]", progress=False)
 
 
 def run(source, output, model=None, damager=None, **options):
@@ -88,7 +88,7 @@ def test_a_model_that_guesses(source, tmp_path):
 
 
 def test_the_same_figures_twice_whatever_the_batch(world, source, tmp_path, monkeypatch):
-    model, damager = saved_model.load(world.features), Damager(world.gan)
+    model, damager = saved_model.load(world.features), Corruption(world.gan)
     first = run(source, tmp_path / "1", model, damager)
     monkeypatch.setattr(evaluation, "BATCH_SIZE", 64)
     assert run(source, tmp_path / "2", model, damager) == first
@@ -113,7 +113,7 @@ class _Page(html.parser.HTMLParser):
 
 
 def test_what_it_leaves(world, source, tmp_path):
-    results = run(source, tmp_path / "out", saved_model.load(world.features), Damager(world.gan))
+    results = run(source, tmp_path / "out", saved_model.load(world.features), Corruption(world.gan))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("evaluation.json", "evaluation.md", "evaluation.html", "curves.png", "examples.png")
     }
@@ -121,7 +121,7 @@ def test_what_it_leaves(world, source, tmp_path):
     markdown = (tmp_path / "out" / "evaluation.md").read_text()
     assert summary(results) in markdown
     page = _Page((tmp_path / "out" / "evaluation.html").read_text()).text
-    for words in (f"{results['pairs'][0]['auroc']:.3f}", "average precision", "0.5", "70 images of embedded"):
+    for words in (f"{results['pairs'][0]['auroc']:.3f}", "average precision", "0.5", "70 images of synthetic"):
         assert words in markdown
         assert words in page
     for name in ("curves.png", "examples.png"):
@@ -131,7 +131,7 @@ def test_what_it_leaves(world, source, tmp_path):
 
 def test_what_does_not_go_together_is_one_line(world, source, tmp_path):
     model = saved_model.load(world.features)
-    larger = Damager(write_run(tmp_path / "larger", "gan", image_size="32"))
+    larger = Corruption(write_run(tmp_path / "larger", "gan", image_size="32"))
     with pytest.raises(evaluation.EvaluationError, match=r"16 pixels.* at 32"):
         run(source, tmp_path / "out", model, larger)
     with pytest.raises(evaluation.EvaluationError, match=r"\[2, 2\] cells .* \[4, 4\]"):
@@ -167,17 +167,17 @@ def test_images_of_the_training_are_told(world, source, tmp_path):
     ],
 )
 def test_which_splits_may_share_images(split, other, meet):
-    assert may_meet("tfds:x", split, "tfds:x", other) == meet
-    assert may_meet("folder:a/../x", split, "folder:x", other) == meet
-    assert not may_meet("folder:x", split, "folder:y", other)
+    assert may_overlap("tfds:x", split, "tfds:x", other) == meet
+    assert may_overlap("folder:a/../x", split, "folder:x", other) == meet
+    assert not may_overlap("folder:x", split, "folder:y", other)
 
 
 @pytest.mark.parametrize(
     ("section", "changed", "exported"),
     [
         ({}, {"step": 99}, False),
-        ({"export_statistics": "photographs"}, {}, True),
-        ({"fc_width": 9}, {}, False),
+        ({"recalibrate_batch_norm": True}, {}, True),
+        ({"fc_units": 9}, {}, False),
     ],
 )
 def test_whose_export_it_is(world, source, tmp_path, section, changed, exported):
@@ -189,4 +189,4 @@ def test_whose_export_it_is(world, source, tmp_path, section, changed, exported)
         **{name: getattr(model, name) for name in ("path", "fingerprint", "image_size", "test_crop", "spot")},
         description={**model.description, "config": config, **changed},
     )
-    assert run(source, tmp_path / "out", stranger, Damager(world.gan))["run"]["exported_from_it"] == exported
+    assert run(source, tmp_path / "out", stranger, Corruption(world.gan))["run"]["exported_from_it"] == exported

@@ -168,16 +168,16 @@ def test_what_fails_leaves_nothing(done, tmp_path, monkeypatch):
 
 
 def test_an_export_without_heads_is_one_line(world, tmp_path):
-    """Features alone, as of a checkpoint that holds the trunk and nothing else."""
+    """Features alone, as of a checkpoint that holds the backbone and nothing else."""
     config = Config.from_dict(json.loads((world.features / "config.json").read_text())["config"])
     discriminator = Discriminator(config.discriminator, config.mask_grid)
     discriminator.build((None, 16, 16, 3))
     description = {"image_size": 16, "test_crop": 0.85, "spot": False, "config": config.to_dict()}
-    saved_model.export(discriminator, tmp_path / "trunk", description)
+    saved_model.export(discriminator, tmp_path / "backbone", description)
     source = data.open_source(f"folder:{world.photos}", progress=False)
     with pytest.raises(saved_model.ExportError, match="features alone"):
-        spot.spot_images(saved_model.load(tmp_path / "trunk"), source, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["trunk"]
+        spot.spot_images(saved_model.load(tmp_path / "backbone"), source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone"]
 
 
 def test_names_that_no_file_system_takes_longer():
@@ -188,6 +188,6 @@ def test_names_that_no_file_system_takes_longer():
 
 
 def test_a_set_without_names_is_numbered(tmp_path):
-    source = data.open_source("embedded", "test[:3]", progress=False)
+    source = data.open_source("synthetic", "test[:3]", progress=False)
     scores = spot.spot_images(BrightModel(), source, tmp_path / "out")
     assert sorted(score.image for score in scores) == ["000000", "000001", "000002"]

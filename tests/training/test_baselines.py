@@ -10,20 +10,20 @@ import lts
 from lts import data, training
 from lts.config import preset
 from lts.networks.variables import variables_by_path
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.loop import Loop
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.train import build_model
-from lts.training.workdir import Checkpoints, TrainingError
 
 CONFIG = preset(
-    "tiny", image_size="16", encoder_widths="4,8,8,8", conv_1_kernel="3", trunk_widths="4,8,8,8,8", fc_width="8"
+    "tiny", image_size="16", encoder_filters="4,8,8,8", conv_1_kernel="3", backbone_filters="4,8,8,8,8", fc_units="8"
 ).replace(batch_size=8, steps=6)
-QUIET = training.Options(histogram_steps=0)
+QUIET = training.MonitoringOptions(histogram_steps=0)
 
 
 @pytest.fixture(scope="module")
 def source():
-    return data.open_source("embedded", "train[:40]", progress=False)
+    return data.open_source("synthetic", "train[:40]", progress=False)
 
 
 @pytest.mark.parametrize("stage", ["rotation", "supervised"])
@@ -43,7 +43,7 @@ def test_a_stopped_run_ends_with_the_same_bits(stage, source, tmp_path, monkeypa
     assert (result.step, result.signal) == (3, signal.SIGTERM)
     result = training.train(CONFIG, stage, source, tmp_path / "halves", options=QUIET)
     assert (result.step, result.signal) == (6, None)
-    whole, halves = (runs.read_newest(tmp_path / name)[0] for name in ("whole", "halves"))
+    whole, halves = (run_dir.read_newest(tmp_path / name)[0] for name in ("whole", "halves"))
     assert whole.keys() == halves.keys()
     for name in whole:
         np.testing.assert_array_equal(whole[name], halves[name], err_msg=name)
@@ -59,20 +59,20 @@ def test_export(stage, tmp_path):
         noise = np.random.default_rng(index).uniform(0, 0.2, variable.shape)
         variable.assign_add(noise)
     Checkpoints(tmp_path / "run", items).save(5)
-    record = {"stage": stage, "config": CONFIG, "dataset": "embedded", "split": "train", "classes": 10}
-    runs.write_record(tmp_path / "run", record)
+    record = {"stage": stage, "config": CONFIG, "dataset": "synthetic", "split": "train", "classes": 10}
+    run_dir.write_run_config(tmp_path / "run", record)
     assert training.export_run(tmp_path / "run", tmp_path / "features") == 5
     loaded = lts.load(tmp_path / "features")
     assert loaded.layers == ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")[: 4 if stage == "autoencoder" else 5]
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
     signed = tf.cast(images, tf.float32) / 127.5 - 1
-    expected = network.endpoints(signed) if stage == "autoencoder" else network.trunk(signed)
+    expected = network.endpoints(signed) if stage == "autoencoder" else network.backbone(signed)
     for layer, values in loaded(images).items():
         if layer in expected:
             np.testing.assert_allclose(values, expected[layer], atol=1e-6 * np.max(expected[layer]))
             np.testing.assert_array_equal(loaded.features(images, layer), values)
     assert "spot" not in loaded.module.signatures
-    variables = variables_by_path(network if stage == "autoencoder" else network.trunk).values()
+    variables = variables_by_path(network if stage == "autoencoder" else network.backbone).values()
     assert len(loaded.module.trainable_variables) == sum(v.trainable for v in variables)
     card = (tmp_path / "features" / "README.md").read_text()
     assert "never raw photographs" not in card
@@ -80,9 +80,9 @@ def test_export(stage, tmp_path):
     assert f'signatures["{loaded.layers[-1]}"]' in card
 
 
-def test_an_encoder_is_no_trunk(tmp_path):
+def test_an_encoder_is_no_backbone(tmp_path):
     """One line, where Keras would fail on weights that are not there."""
-    runs.write_record(tmp_path / "run", {"stage": "autoencoder", "config": CONFIG})
+    run_dir.write_run_config(tmp_path / "run", {"stage": "autoencoder", "config": CONFIG})
     Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "features")
     with pytest.raises(lts.export.saved_model.ExportError, match="exported encoder"):
@@ -90,7 +90,7 @@ def test_an_encoder_is_no_trunk(tmp_path):
 
 
 def test_labels_are_needed(tmp_path):
-    source = data.open_source("embedded", "unlabelled[:20]", progress=False)
+    source = data.open_source("synthetic", "unlabelled[:20]", progress=False)
     with pytest.raises(TrainingError, match="no labels"):
         training.train(CONFIG, "supervised", source, tmp_path, options=QUIET)
 
@@ -99,36 +99,36 @@ def test_statistics_of_photographs(source, tmp_path):
     """Statistics that training left, weights that moved, a `spot` that is no longer the trained one."""
     model = build_model(CONFIG, "gan")
     Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(3)
-    runs.write_record(
-        tmp_path / "run", {"stage": "gan", "config": CONFIG, "dataset": "embedded", "split": "train[:40]"}
+    run_dir.write_run_config(
+        tmp_path / "run", {"stage": "gan", "config": CONFIG, "dataset": "synthetic", "split": "train[:40]"}
     )
-    for statistics in ("training", "photographs"):
-        training.export_run(tmp_path / "run", tmp_path / statistics, statistics=statistics)
+    for name, recalibrate in (("training", False), ("photographs", True)):
+        training.export_run(tmp_path / "run", tmp_path / name, recalibrate=recalibrate)
     trained, measured = (lts.load(tmp_path / name) for name in ("training", "photographs"))
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
     for name, value in trained.spot(images).items():
         np.testing.assert_allclose(measured.spot(images)[name], value, atol=1e-6)
-    mine, theirs = (np.load(tmp_path / name / "trunk.npz") for name in ("training", "photographs"))
+    mine, theirs = (np.load(tmp_path / name / "backbone.npz") for name in ("training", "photographs"))
     moved = {name for name in mine if not np.array_equal(mine[name], theirs[name])}
     assert moved == {name for name in mine if "moving" in name}
-    first = model.discriminator.trunk.convs[0]
+    first = model.discriminator.backbone.convs[0]
     batches = data.training_batches(source, CONFIG.image, batch_size=64, seed=1, steps=200)
     signed = np.concatenate(list(batches.as_numpy_iterator()))
     inputs = signed * 127.5 + 127.5 - np.array([123.68, 116.78, 103.94])
     kernel = first.kernel.numpy()
     strided = tf.nn.conv2d(inputs.astype(np.float32), kernel, first.stride, CONFIG.discriminator.disc_padding).numpy()
     np.testing.assert_allclose(theirs["conv_1/batch_norm/moving_mean"], strided.mean((0, 1, 2)), rtol=0.05, atol=0.5)
-    assert measured.description["statistics"] == "embedded, split train[:40]"
-    assert measured.description["config"]["discriminator"]["export_statistics"] == "photographs"
+    assert measured.description["statistics"] == "synthetic, split train[:40]"
+    assert measured.description["config"]["discriminator"]["recalibrate_batch_norm"] is True
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "rotation", "supervised"])
 def test_statistics_of_photographs_are_stage_2s(stage, tmp_path):
     """A wish that is passed over in silence."""
-    record = {"stage": stage, "config": CONFIG, "dataset": "embedded", "split": "train", "classes": 10}
-    runs.write_record(tmp_path / "run", record)
+    record = {"stage": stage, "config": CONFIG, "dataset": "synthetic", "split": "train", "classes": 10}
+    run_dir.write_run_config(tmp_path / "run", record)
     with pytest.raises(TrainingError, match=f"stage '{stage}': its statistics are those of photographs already"):
-        training.export_run(tmp_path / "run", tmp_path / "features", statistics="photographs")
+        training.export_run(tmp_path / "run", tmp_path / "features", recalibrate=True)
     assert not (tmp_path / "features").exists()
 
 
@@ -137,6 +137,6 @@ def test_statistics_need_photographs(tmp_path):
     model = build_model(CONFIG, "gan")
     Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(0)
     imported = {"checkpoint": "model.ckpt-4", "step": 0, "missing": [], "averages": True}
-    runs.write_record(tmp_path / "run", {"stage": "gan", "config": CONFIG, "imported": imported})
+    run_dir.write_run_config(tmp_path / "run", {"stage": "gan", "config": CONFIG, "imported": imported})
     with pytest.raises(TrainingError, match=r"without photographs .* give --dataset"):
-        training.export_run(tmp_path / "run", tmp_path / "features", statistics="photographs")
+        training.export_run(tmp_path / "run", tmp_path / "features", recalibrate=True)

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from lts.config import preset
-from lts.training import workdir as runs_folder
+from lts.training import run_dir
 from lts.training.loop import steps_done
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.task import checkpoint_items
 from lts.training.train import build_model
-from lts.training.workdir import Checkpoints, TrainingError
 from tests.fixtures import runs
 
 MODULE = "lts.bin.train_autoencoder"
@@ -27,7 +27,7 @@ MODULE = "lts.bin.train_autoencoder"
 
 def small_model():
     """A stage 1 model whose checkpoint is some 100 kB."""
-    config = preset("tiny", steps=2, batch_size=4, image_size=16, encoder_widths="4,8,8,8", conv_1_kernel=3)
+    config = preset("tiny", steps=2, batch_size=4, image_size=16, encoder_filters="4,8,8,8", conv_1_kernel=3)
     return build_model(config, "autoencoder", 2)
 
 
@@ -105,7 +105,7 @@ def test_no_whole_checkpoint_left_is_an_error(two_checkpoints, damage):
         Checkpoints(workdir, checkpoint_items(model)).restore()
     np.testing.assert_array_equal(value(model), before)
     with pytest.raises(TrainingError, match="no whole checkpoint is left"):
-        runs_folder.restore_networks(workdir, encoder=model.encoder)
+        run_dir.restore_networks(workdir, encoder=model.encoder)
 
 
 def test_checkpoints_that_are_gone_are_an_error(two_checkpoints):
@@ -123,7 +123,7 @@ def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
     """A checksum that does not cover names, shapes or the end of the file."""
     workdir, _ = two_checkpoints
     folder = workdir / "checkpoints" / "step_00000002"
-    whole, rng = runs_folder.read_checkpoint(folder), random.Random(0)
+    whole, rng = run_dir.read_checkpoint(folder), random.Random(0)
     noticed = 0
     for name in ("weights.index", "weights.data-00000-of-00001"):
         content = (folder / name).read_bytes()
@@ -132,7 +132,7 @@ def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
             changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
             (folder / name).write_bytes(changed)
             try:
-                values = runs_folder.read_checkpoint(folder)
+                values = run_dir.read_checkpoint(folder)
             except TrainingError:
                 noticed += 1
                 continue
@@ -182,8 +182,8 @@ def test_what_a_killed_writer_left_is_removed(two_checkpoints):
     partial.mkdir()
     (partial / "weights").write_text("half")
     config = preset("tiny")
-    runs_folder.files.write_json(workdir / "config.json", {"stage": "autoencoder", "config": config.to_dict()})
-    runs_folder.claim(workdir, {"stage": "autoencoder", "config": config})
+    run_dir.files.write_json(workdir / "config.json", {"stage": "autoencoder", "config": config.to_dict()})
+    run_dir.open_run(workdir, {"stage": "autoencoder", "config": config})
     assert not partial.exists()
     assert Checkpoints(workdir, checkpoint_items(model)).restore()
     assert steps_done(model) == 0
@@ -235,7 +235,7 @@ def test_a_full_disk_stops_the_run_with_one_line(photos, stopped, tmp_path):
 
 def test_two_processes_in_one_workdir(photos, stopped):
     """Both would write checkpoints of one number."""
-    with runs_folder.locked(stopped):
+    with run_dir.locked(stopped):
         done = runs.run(MODULE, *flags(photos), f"--workdir={stopped}")
     assert done.returncode == 1
     assert f"in use by process {os.getpid()} on" in done.stderr
@@ -244,7 +244,7 @@ def test_two_processes_in_one_workdir(photos, stopped):
 
 def test_a_lock_that_a_dead_process_left_does_not_hold(stopped):
     (stopped / "lock").write_text("process 1 on elsewhere\n")
-    with runs_folder.locked(stopped):
+    with run_dir.locked(stopped):
         assert str(os.getpid()) in (stopped / "lock").read_text()
 
 
@@ -307,7 +307,7 @@ def test_replicas_that_do_not_divide_the_batch(photos, tmp_path):
         ("--replicas=0", "auto or a positive number"),
         ("--profile_steps=5", "profile_steps must be two steps"),
         ("--batch_norm=both", "global | per_replica"),
-        ("--clip_norm=-1", "at least 0"),
+        ("--global_clipnorm=-1", "at least 0"),
     ],
 )
 def test_wrong_flags(photos, tmp_path, flag, words):

@@ -127,7 +127,7 @@ def test_pictures(monitor):
     np.testing.assert_allclose(picture[34:66, :32] / 127.5 - 1, columns["image"][1], atol=1 / 127)
 
 
-@pytest.mark.parametrize("stage", ["stage_1", "stage_2"])
+@pytest.mark.parametrize("stage", ["autoencoder_training", "gan_training"])
 def test_hparams_hold_every_field(monitor, stage):
     """A flag that the table of runs cannot show; two runs that fall into one row."""
     config = preset("small", keep_probability=0.7, seed=5)
@@ -173,7 +173,7 @@ def test_the_graph_has_a_node_for_each_network(monitor, model, nodes):
 def test_a_resumed_run_has_no_step_twice(tmp_path):
     """Points after the checkpoint shown twice, or those before it lost; torn ends of a killed process."""
     first = Monitor(tmp_path, "gan", 0, 100, 32)
-    first.configuration(preset("small"), "stage_2")
+    first.configuration(preset("small"), "gan_training")
     for step in (20, 40, 60):
         first.log(step, {"mask": float(step)})
         first.histograms(step, {"weights/a": np.ones(step)})
@@ -199,7 +199,7 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     """Its first attempt shown beside the second."""
     for value in (1.0, 2.0):
         monitor = Monitor(tmp_path, "gan", 0, 100, 32)
-        monitor.configuration(preset("small"), "stage_2")
+        monitor.configuration(preset("small"), "gan_training")
         monitor.log(20, {"mask": value})
         monitor.close()
     assert tensors(monitor, "loss/mask") == {20: 2.0}
@@ -211,7 +211,7 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
 @pytest.mark.parametrize("build", [autoencoder, gan])
 def test_histograms_leave_the_model_as_it_was(build, graph):
     """A pass in training mode that moves batch norm statistics, a gradient that is applied, a tensor without a name."""
-    model = build(average_decay=0.9)
+    model = build(ema_decay=0.9)
     model.train_step(images())
     items = {name: variables_by_path(item) for name, item in checkpoint_items(model).items()}
     before = {(name, path): v.numpy() for name, held in items.items() for path, v in held.items()}

@@ -28,7 +28,7 @@ def gradients(step: int) -> list:
 
 def optimizer(**options) -> ReleaseAdam:
     """With the release's constants."""
-    return ReleaseAdam(RATE, **{"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-5, "average_decay": 0.9999, **options})
+    return ReleaseAdam(RATE, **{"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-5, "ema_decay": 0.9999, **options})
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
@@ -83,7 +83,7 @@ def test_average_starts_at_the_weights_and_warms_up():
 
 def test_no_average():
     """Memory for averages that nobody asked for."""
-    ours, names = optimizer(average_decay=0.0), variables()
+    ours, names = optimizer(ema_decay=0.0), variables()
     ours.build(list(names.values()))
     assert not ours.averages
     assert not [variable.path for variable in ours.variables if "average" in variable.path]
@@ -100,7 +100,7 @@ def test_linear_decay(step, factor):
 def test_rate_is_that_before_the_step():
     """The step after increment in the schedule."""
     ours, names = optimizer(), variables()
-    ours.learning_rate = linear_decay(RATE, 10, final_rate=0.01, decay_fraction=0.9)
+    ours.learning_rate = linear_decay(RATE, 10, end_lr_fraction=0.01, decay_fraction=0.9)
     assert float(ours.learning_rate) == pytest.approx(RATE)
     ours.apply(gradients(0), list(names.values()))
     assert float(ours.learning_rate) == pytest.approx(RATE * (1 - 0.99 / 9))
@@ -108,16 +108,16 @@ def test_rate_is_that_before_the_step():
 
 def test_built_from_the_configuration():
     """A constant of the stage that is not handed on."""
-    stage = preset("tiny", beta_1=0.4, beta_2=0.99, epsilon=1e-4, bias_gradient_factor=3.0, average_decay=0.9).stage_2
+    stage = preset("tiny", beta_1=0.4, beta_2=0.99, epsilon=1e-4, bias_gradient_factor=3.0, ema_decay=0.9).gan_training
     ours = build_optimizer(stage, 100, 1e-2)
     assert (ours.beta_1, ours.beta_2, ours.epsilon) == (0.4, 0.99, 1e-4)
-    assert (ours.bias_gradient_factor, ours.average_decay) == (3.0, 0.9)
+    assert (ours.bias_gradient_factor, ours.ema_decay) == (3.0, 0.9)
     assert float(ours.learning_rate) == pytest.approx(1e-2)
 
 
 def test_config_round_trip():
     """An argument that the config forgets."""
-    ours = build_optimizer(preset("release").stage_1, 100, RATE)
+    ours = build_optimizer(preset("release").autoencoder_training, 100, RATE)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(ours))
     assert type(again) is ReleaseAdam
     assert again.get_config() == ours.get_config()
@@ -125,7 +125,7 @@ def test_config_round_trip():
 
 def test_clipping_by_the_global_norm():
     """Every tensor clipped by its own norm; the factor on biases counted into the norm; a small gradient enlarged."""
-    ours, names = optimizer(clip_norm=0.5), variables()
+    ours, names = optimizer(summed_clipnorm=0.5), variables()
     given = gradients(0)
     norm = np.sqrt(sum(np.sum(g**2) for g in given))
     assert norm > 0.5
@@ -134,7 +134,7 @@ def test_clipping_by_the_global_norm():
     for momentum, gradient, factor in zip(ours._momentums, given, (1, 2, 1), strict=True):
         np.testing.assert_allclose(momentum.numpy(), 0.5 * factor * gradient * 0.5 / norm, rtol=1e-5)
     small = [g / (10 * norm) for g in given]
-    ours, names = optimizer(clip_norm=0.5), variables()
+    ours, names = optimizer(summed_clipnorm=0.5), variables()
     ours.apply([tf.constant(g) for g in small], list(names.values()))
     assert float(ours.gradient_norm) == pytest.approx(0.1, rel=1e-5)
     np.testing.assert_allclose(ours._momentums[0].numpy(), 0.5 * small[0], rtol=1e-5)

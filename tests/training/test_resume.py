@@ -19,7 +19,7 @@ def photos(tmp_path_factory):
 def flags(photos, stage: str, steps: int, autoencoder=None) -> tuple:
     """Of every run here, without the workdir."""
     own = (f"--autoencoder={autoencoder}",) if stage == "gan" else runs.BASE
-    every = (*own, f"--dataset=folder:{photos}", f"--steps={steps}", "--batch_size=4", "--average_decay=0.9")
+    every = (*own, f"--dataset=folder:{photos}", f"--steps={steps}", "--batch_size=4", "--ema_decay=0.9")
     return (*every, f"--log_steps={LOG_STEPS}", f"--picture_steps={steps // 4}", f"--histogram_steps={steps // 3}")
 
 

@@ -11,20 +11,20 @@ from lts import data, training
 from lts.config import preset
 from lts.export import saved_model
 from lts.networks.variables import variables_by_path
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.loop import Loop
+from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.train import build_model, make_task
-from lts.training.workdir import Checkpoints, TrainingError
 
 CONFIG = preset(
-    "tiny", image_size="16", encoder_widths="4,8,8,8", conv_1_kernel="3", trunk_widths="4,8,8,8,8", fc_width="8"
+    "tiny", image_size="16", encoder_filters="4,8,8,8", conv_1_kernel="3", backbone_filters="4,8,8,8,8", fc_units="8"
 ).replace(batch_size=8, steps=4)
-QUIET = training.Options(histogram_steps=0)
+QUIET = training.MonitoringOptions(histogram_steps=0)
 
 
 @pytest.fixture(scope="module")
 def source():
-    return data.open_source("embedded", "train[:40]", progress=False)
+    return data.open_source("synthetic", "train[:40]", progress=False)
 
 
 def made_up_export(folder, config=CONFIG):
@@ -46,7 +46,7 @@ def features(tmp_path_factory):
 
 def given(features) -> dict:
     """The export's own weights and statistics by name."""
-    return {path: variable.numpy() for path, variable in variables_by_path(features.keras_model().trunk).items()}
+    return {path: variable.numpy() for path, variable in variables_by_path(features.keras_model().backbone).items()}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -58,12 +58,12 @@ def test_it_begins_with_the_features(features, source, tmp_path, precision):
     signed = task.samples[0]
     images = tf.cast(tf.round((signed + 1) * 127.5), tf.uint8)
     wanted = features.features(images)
-    assert not np.allclose(model.network.trunk(signed)["conv_5"], wanted, atol=0.1 * np.max(wanted))
+    assert not np.allclose(model.network.backbone(signed)["conv_5"], wanted, atol=0.1 * np.max(wanted))
     task.start(model, restored=False)
-    for path, variable in variables_by_path(model.network.trunk).items():
+    for path, variable in variables_by_path(model.network.backbone).items():
         np.testing.assert_array_equal(variable, given(features)[path], err_msg=path)
     if precision == "float32":
-        np.testing.assert_allclose(model.network.trunk(signed)["conv_5"], wanted, atol=1e-5 * np.max(wanted))
+        np.testing.assert_allclose(model.network.backbone(signed)["conv_5"], wanted, atol=1e-5 * np.max(wanted))
 
 
 def test_a_restored_run_does_not_begin_again(features, source, tmp_path):
@@ -93,7 +93,7 @@ def test_a_stopped_run_ends_with_the_same_bits(head, frozen, features, source, t
     assert result.signal == signal.SIGTERM
     assert 0 < result.step < 4
     training.train(CONFIG, "supervised", source, tmp_path / "halves", **options)
-    whole, halves = (runs.read_newest(tmp_path / name)[0] for name in ("whole", "halves"))
+    whole, halves = (run_dir.read_newest(tmp_path / name)[0] for name in ("whole", "halves"))
     assert whole.keys() == halves.keys()
     for name in whole:
         np.testing.assert_array_equal(whole[name], halves[name], err_msg=name)
@@ -106,7 +106,7 @@ def test_a_stopped_run_ends_with_the_same_bits(head, frozen, features, source, t
 def test_another_beginning_is_refused(features, source, tmp_path):
     """A run that would go on as something else than it was."""
     training.train(CONFIG, "supervised", source, tmp_path, features=features, head="linear", frozen=5, options=QUIET)
-    record = training.read_record(tmp_path)
+    record = training.read_run_config(tmp_path)
     assert (record["head"], record["frozen"], record["features"]) == ("linear", 5, features.fingerprint)
     others = {"features": None, "head": "pooled", "frozen": 4}
     for name, other in others.items():
@@ -115,18 +115,20 @@ def test_another_beginning_is_refused(features, source, tmp_path):
             training.train(CONFIG, "supervised", source, tmp_path, options=QUIET, **options)
 
 
-def test_features_of_another_trunk(features, source, tmp_path):
+def test_features_of_another_backbone(features, source, tmp_path):
     """One line that names the fields; what only the head or the images decide may differ."""
-    other = CONFIG.replace(conv_1_kernel=5, trunk_norm="lrn")
-    with pytest.raises(TrainingError, match=r"another trunk .*conv_1_kernel: 3 -> 5.*trunk_norm: batch_norm -> lrn"):
+    other = CONFIG.replace(conv_1_kernel=5, backbone_norm="lrn")
+    with pytest.raises(
+        TrainingError, match=r"another backbone .*conv_1_kernel: 3 -> 5.*backbone_norm: batch_norm -> lrn"
+    ):
         training.train(other, "supervised", source, tmp_path, features=features, options=QUIET)
     assert not (tmp_path / "config.json").exists()
-    other = CONFIG.replace(image_size=32, fc_width=4, steps=1)
+    other = CONFIG.replace(image_size=32, fc_units=4, steps=1)
     assert training.train(other, "supervised", source, tmp_path, features=features, options=QUIET).step == 1
 
 
 def test_features_of_an_encoder(source, tmp_path):
-    runs.write_record(tmp_path / "run", {"stage": "autoencoder", "config": CONFIG})
+    run_dir.write_run_config(tmp_path / "run", {"stage": "autoencoder", "config": CONFIG})
     Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "encoder")
     with pytest.raises(saved_model.ExportError, match="exported encoder"):
@@ -138,7 +140,7 @@ def test_a_trained_classifier_and_its_export(head, features, source, tmp_path):
     """Logits in bfloat16, of another scale of images, or with batch statistics; a head that the export trips over."""
     config = CONFIG.replace(precision="bfloat16")
     training.train(config, "supervised", source, tmp_path / "run", features=features, head=head, options=QUIET)
-    values = runs.read_newest(tmp_path / "run")[0]
+    values = run_dir.read_newest(tmp_path / "run")[0]
     model = build_model(CONFIG, "supervised", classes=10, head=head)
     for path, variable in variables_by_path(model.network).items():
         variable.assign(values[f"network/{path}"])
@@ -150,11 +152,11 @@ def test_a_trained_classifier_and_its_export(head, features, source, tmp_path):
     assert training.export_run(tmp_path / "run", tmp_path / "export") == 4
     exported = lts.load(tmp_path / "export")
     assert exported.description["fine_tuned_from"] == features.fingerprint
-    maps = model.network.trunk(images / np.float32(127.5) - 1)["conv_5"]
+    maps = model.network.backbone(images / np.float32(127.5) - 1)["conv_5"]
     np.testing.assert_allclose(exported.features(images), maps, atol=1e-4 * np.max(maps))
 
 
 def test_a_run_without_classifier(tmp_path):
-    runs.write_record(tmp_path, {"stage": "gan", "config": CONFIG})
+    run_dir.write_run_config(tmp_path, {"stage": "gan", "config": CONFIG})
     with pytest.raises(TrainingError, match="'gan', not of a classifier"):
         training.load_classifier(tmp_path)

@@ -44,7 +44,7 @@ def test_a_map_is_stretched_over_an_image_of_any_proportions():
 
 def test_image_and_overlay_stand_side_by_side():
     image = np.random.default_rng(0).integers(0, 256, (8, 10, 3)).astype(np.uint8)
-    both = overlay.beside(image, np.full([2, 2], 0.5))
+    both = overlay.side_by_side(image, np.full([2, 2], 0.5))
     assert both.shape == (8, 20 + overlay.GAP, 3)
     np.testing.assert_array_equal(both[:, :10], image)
     assert (both[:, 10 : 10 + overlay.GAP] == 255).all()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from experiments.voc.data.dataset import VocSet, open_voc
 from lts.data.sources import fingerprint_of
-from lts.data.store import FileStore, Listing, MemoryStore, aligned_empty, broken_error, free_memory, open_store
+from lts.data.store import FileStore, ImageIndex, MemoryStore, aligned_empty, broken_error, free_memory, open_store
 from lts.utils.errors import first_line
 
 
@@ -69,7 +69,7 @@ def open_images(
       DataError: as `open_voc` raises it, and an image that cannot be decoded.
     """
     opened = open_voc(dataset, split, task, skip_broken_images=skip_broken_images, progress=progress, **options)
-    listing = Listing(
+    listing = ImageIndex(
         names=opened.paths,
         labels=None,
         class_names=opened.class_names,

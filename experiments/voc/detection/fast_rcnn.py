@@ -1,4 +1,4 @@
-"""Fast R-CNN (Girshick 2015): the head on a trunk's feature map, its losses, and what it finds in an image."""
+"""Fast R-CNN (Girshick 2015): the head on a backbone's feature map, its losses, and what it finds in an image."""
 
 from collections.abc import Callable
 
@@ -88,7 +88,7 @@ def classification_loss(logits: tf.Tensor, classes: tf.Tensor, weights: tf.Tenso
 
 
 def smooth_l1(x: tf.Tensor) -> tf.Tensor:
-    """x ** 2 / 2 where |x| < 1, else |x| - 1/2 (Girshick 2015, equation 3)."""
+    """X ** 2 / 2 where |x| < 1, else |x| - 1/2 (Girshick 2015, equation 3)."""
     size = tf.abs(x)
     return tf.where(size < 1, tf.square(x) / 2, size - 0.5)
 

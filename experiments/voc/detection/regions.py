@@ -27,7 +27,7 @@ def scale_to(height: tf.Tensor, width: tf.Tensor, side: tf.Tensor, longest: int)
 def scaled_view(image: tf.Tensor, side: tf.Tensor, longest: int, layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """An image at another scale (Girshick 2015), padded with grey at the bottom and right.
 
-    The sides become multiples of the trunk's stride: for others TensorFlow's "SAME" padding puts the cells elsewhere.
+    The sides become multiples of the backbone's stride: for others TensorFlow's "SAME" padding puts the cells elsewhere.
 
     Args:
       image: uint8 [h, w, 3].

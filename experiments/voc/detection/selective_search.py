@@ -1,6 +1,6 @@
 """Selective search on one image, and what a worker process of it does. Imports no TensorFlow: workers start quickly.
 
-Source: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; the implementation is OpenCV's.
+ImageDataset: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; the implementation is OpenCV's.
 """
 
 import multiprocessing
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lts.utils.errors import UserError, first_line
-from lts.utils.files import replacing
+from lts.utils.files import atomic_write
 
 MODES = ("fast", "quality")  # of the paper and of OpenCV: 8 and 80 hierarchies of regions
 LONG_SIDE = 500  # pixels: larger images are searched at this size, that of VOC's (R-CNN searched at a width of 500)
@@ -104,5 +104,5 @@ def search_file(path: str, target: str, mode: str) -> None:
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise ProposalError(f"{path} cannot be searched for objects ({first_line(error)})") from None
     boxes = search(pixels, mode)
-    with replacing(target) as beside, beside.open("wb") as file:
+    with atomic_write(target) as beside, beside.open("wb") as file:
         np.savez_compressed(file, boxes=boxes)

@@ -1,4 +1,4 @@
-"""Detection as one of the three VOC tasks: Fast R-CNN on the trunk of an export."""
+"""Detection as one of the three VOC tasks: Fast R-CNN on the backbone of an export."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from experiments.voc.detection.regions import Candidates, scaled_view, training_
 from experiments.voc.detection.rescaling import rescale
 from experiments.voc.protocols import DetectionProtocol
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
-from experiments.voc.upsampling import cells, trunk_layers
+from experiments.voc.upsampling import backbone_layers, cells
 from lts.config import DiscriminatorConfig
 from lts.export.saved_model import LoadedModel
 
@@ -29,7 +29,7 @@ RED, GREEN = (1.0, -1.0, -1.0, 1.0), (-1.0, 1.0, -1.0, 1.0)
 
 
 class DetectionModel(TransferModel):
-    """Fast R-CNN (Girshick 2015) on a trunk; batches are images [B, H, W, 3] and their `boxes.Regions` [B, R, ...]."""
+    """Fast R-CNN (Girshick 2015) on a backbone; batches are images [B, H, W, 3] and their `boxes.Regions` [B, R, ...]."""
 
     METRICS = ("loss", "classification", "boxes", "l2", "objects", "gradient_norm")
 
@@ -73,7 +73,7 @@ def first_cell(config: DiscriminatorConfig, stride: int) -> float:
 
     In the release 14.5: the "SAME" padding of the pools adds nothing at the top and left.
     """
-    return float(cells(stride, trunk_layers(config)).first) + 0.5  # of a pixel, to its middle
+    return float(cells(stride, backbone_layers(config)).first) + 0.5  # of a pixel, to its middle
 
 
 def _outlined(images: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor, colour: tuple[float, ...]) -> tf.Tensor:
@@ -107,7 +107,7 @@ class DetectionTask(VocTask):
         super().__init__(train, test, protocol)
         self.train_proposals, self.test_proposals = train_proposals, test_proposals
         self._candidates = Candidates(train.set, train_proposals)
-        self._rescaled: dict[str, list[np.ndarray]] = {}  # a trunk's weights by the export's fingerprint
+        self._rescaled: dict[str, list[np.ndarray]] = {}  # a backbone's weights by the export's fingerprint
 
     @property
     def beside(self) -> dict[str, Any]:
@@ -118,24 +118,24 @@ class DetectionTask(VocTask):
         return {"proposals": digest.hexdigest()[:16]}
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> DetectionModel:
-        """With the trunk rescaled on training images first, where the protocol says so."""
+        """With the backbone rescaled on training images first, where the protocol says so."""
         model = DetectionModel(loaded, len(self.class_names), self.protocol, seed, precision)
         if self.protocol.rescale:
-            for variable, value in zip(model.network.trunk.variables, self._weights(loaded), strict=True):
+            for variable, value in zip(model.network.backbone.variables, self._weights(loaded), strict=True):
                 variable.assign(value)
         return model
 
     def _weights(self, loaded: LoadedModel) -> list[np.ndarray]:
-        """A rescaled trunk's weights, made once."""
+        """A rescaled backbone's weights, made once."""
         if loaded.fingerprint not in self._rescaled:
-            trunk, layer = loaded.keras_model(dtype="float32").trunk, loaded.geometry[LAYER]
+            backbone, layer = loaded.keras_model(dtype="float32").backbone, loaded.geometry[LAYER]
             count = min(RESCALE_IMAGES, self.train.set.num_examples)
             numbers = np.linspace(0, self.train.set.num_examples - 1, count).astype(int)
             side, longest = self.protocol.test_side, self.protocol.longest
             views = (scaled_view(self.train.read(number), side, longest, layer)[0] for number in numbers)
-            rescale(trunk, list(views))
-            print(f"{loaded.path}: trunk rescaled on {count} training images", flush=True)
-            self._rescaled[loaded.fingerprint] = [variable.numpy() for variable in trunk.variables]
+            rescale(backbone, list(views))
+            print(f"{loaded.path}: backbone rescaled on {count} training images", flush=True)
+            self._rescaled[loaded.fingerprint] = [variable.numpy() for variable in backbone.variables]
         return self._rescaled[loaded.fingerprint]
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:

@@ -13,7 +13,7 @@ from lts.utils.errors import UserError
 from tests.fixtures import probing
 
 STAGE_1 = preset("small")
-BASE = STAGE_1.replace("stage_2", steps=1000)
+BASE = STAGE_1.replace("gan_training", steps=1000)
 CHANGES = {
     "keep_0.1": "damage.keep_probability: 0.3 -> 0.1",
     "keep_0.5": "damage.keep_probability: 0.3 -> 0.5",
@@ -22,10 +22,10 @@ CHANGES = {
     "no_mask_head": "loss.mask_weight: 0.1 -> 0.0",
     "no_repair": "damage.repair: True -> False",
     "zero_fill": "damage.damage_fill: average -> zero",
-    "release_loss": "loss.generator_loss: paper -> release",
+    "release_loss": "loss.generator_loss: non_saturating -> confusion",
     "reconstruct_all": "loss.reconstruct: kept -> all",
     "reconstruct_dropped": "loss.reconstruct: kept -> dropped",
-    "real_images": "loss.real_images: reconstruction -> image",
+    "real_source": "loss.real_source: reconstruction -> image",
     "encoder_3x3": "autoencoder.encoder_kernel: 2 -> 3",
 }
 
@@ -42,11 +42,11 @@ def test_every_ablation_changes_what_its_name_says_alone():
 
 
 def test_a_variant_has_an_autoencoder_of_its_own_only_where_stage_1_differs():
-    chosen = {one.name: one for one in choose(wide={"stage_1.steps": "9"}, late={"learning_rate": "0.1"})}
+    chosen = {one.name: one for one in choose(wide={"autoencoder_training.steps": "9"}, late={"learning_rate": "0.1"})}
     assert [name for name, one in chosen.items() if one.autoencoder] == ["encoder_3x3", "wide"]
     assert differences(STAGE_1, chosen["encoder_3x3"].autoencoder) == [CHANGES["encoder_3x3"]]
-    assert differences(STAGE_1, chosen["wide"].autoencoder) == ["stage_1.steps: 16000 -> 9"]
-    assert differences(BASE, chosen["late"].config) == ["stage_2.learning_rate: 0.001 -> 0.1"]
+    assert differences(STAGE_1, chosen["wide"].autoencoder) == ["autoencoder_training.steps: 16000 -> 9"]
+    assert differences(BASE, chosen["late"].config) == ["gan_training.learning_rate: 0.001 -> 0.1"]
 
 
 def test_some_can_be_picked_and_the_base_is_among_them():
@@ -56,9 +56,9 @@ def test_some_can_be_picked_and_the_base_is_among_them():
 
 
 def test_what_the_base_has_is_left_out_or_refused_by_name(capsys):
-    base = BASE.replace(generator_loss="release")
+    base = BASE.replace(generator_loss="confusion")
     assert "release_loss" not in [one.name for one in choose(base=base)]
-    assert "release_loss (generator_loss=release) is left out" in capsys.readouterr().out
+    assert "release_loss (generator_loss=confusion) is left out" in capsys.readouterr().out
     with pytest.raises(VariantError, match=r"release_loss .* is the base"):
         choose("release_loss", base=base)
     with pytest.raises(VariantError, match=r"mine .* is the base"):
@@ -70,7 +70,7 @@ def test_what_the_base_has_is_left_out_or_refused_by_name(capsys):
     [
         ({"mine": {"keep": "1"}}, "unknown field 'keep'"),
         ({"mine": {"keep_probability": "2"}}, "keep_probability must be"),
-        ({"mine": {"stage_1.repair": "false"}}, r"stage_1\.repair is no field of a stage"),
+        ({"mine": {"autoencoder_training.repair": "false"}}, r"autoencoder_training\.repair is no field of a stage"),
     ],
 )
 def test_fields_that_cannot_be(own, message):
@@ -87,7 +87,11 @@ def test_an_unknown_name_is_said_with_the_known_ones():
     ("text", "name", "fields"),
     [
         ("a:keep_probability=0.4", "a", {"keep_probability": "0.4"}),
-        ("a:encoder_widths=8,16,stage_1.steps=5", "a", {"encoder_widths": "8,16", "stage_1.steps": "5"}),
+        (
+            "a:encoder_filters=8,16,autoencoder_training.steps=5",
+            "a",
+            {"encoder_filters": "8,16", "autoencoder_training.steps": "5"},
+        ),
     ],
 )
 def test_variants_of_the_command_line(text, name, fields):
@@ -139,7 +143,7 @@ def test_trainings_lie_where_they_are_expected_and_are_not_repeated(world, tmp_p
     ablations.pretrain(choose("no_repair", "zero_fill"), STAGE_1, source, tmp_path)
     assert [call[0] for call in world[count:]] == ["gan", "export"]
     with pytest.raises(UserError, match="holds another run"):
-        ablations.pretrain(choose(base=STAGE_1.replace("stage_2", steps=7)), STAGE_1, source, tmp_path)
+        ablations.pretrain(choose(base=STAGE_1.replace("gan_training", steps=7)), STAGE_1, source, tmp_path)
 
 
 def test_differences_are_paired_with_the_base(world, tmp_path):

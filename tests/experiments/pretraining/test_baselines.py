@@ -7,7 +7,7 @@ import pytest
 
 from experiments.pretraining import baselines, timing
 from experiments.pretraining.baselines import Images, PlanError, Request
-from experiments.pretraining.pipeline import Stages
+from experiments.pretraining.pipeline import Pipeline
 from experiments.probing.protocols import Protocol
 from lts.config import differences, preset
 from lts.export import saved_model
@@ -73,7 +73,7 @@ def measured(monkeypatch):
 
 
 def plan(output, request=REQUEST):
-    stages = Stages(output / "stages.json", BASE)
+    stages = Pipeline(output / "stages.json", BASE)
     return baselines.plan(request, BASE, images(), output, stages, 3, 15.0)
 
 
@@ -171,7 +171,7 @@ def world(monkeypatch):
 
 
 def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
-    made, stages = plan(tmp_path), Stages(tmp_path / "stages.json", BASE)
+    made, stages = plan(tmp_path), Pipeline(tmp_path / "stages.json", BASE)
     baselines.pretrain(made, BASE, images(), tmp_path, stages)
     assert [call for call in world if len(call) == 2] == [
         *((seed, tmp_path / "random" / str(seed)) for seed in (1, 2, 3)),
@@ -189,22 +189,26 @@ def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
         "ours/gan": ("gan", "pretrain", {"autoencoder": tmp_path / "ours" / "autoencoder"}),
     }
     changed = {name: differences(BASE, config) for name, (config, *_) in trained.items()}
-    both = ["stage_1.steps: 16000 -> 600", "stage_2.steps: 9000 -> 450"]
-    beta = "stage_2.beta_1: 0.5 -> 0.9"
+    both = ["autoencoder_training.steps: 16000 -> 600", "gan_training.steps: 9000 -> 450"]
+    beta = "gan_training.beta_1: 0.5 -> 0.9"
     assert changed == {
-        "autoencoder/autoencoder": ["stage_1.steps: 16000 -> 2400"],
-        "rotation/rotation": ["stage_2.steps: 9000 -> 1200", beta],
-        "supervised/supervised": ["stage_2.steps: 9000 -> 3000", "stage_2.learning_rate: 0.001 -> 0.002", beta],
+        "autoencoder/autoencoder": ["autoencoder_training.steps: 16000 -> 2400"],
+        "rotation/rotation": ["gan_training.steps: 9000 -> 1200", beta],
+        "supervised/supervised": [
+            "gan_training.steps: 9000 -> 3000",
+            "gan_training.learning_rate: 0.001 -> 0.002",
+            beta,
+        ],
         "ours/autoencoder": both,
         "ours/gan": both,
     }
     count = len(world)
-    baselines.pretrain(made, BASE, images(), tmp_path, Stages(tmp_path / "stages.json", BASE))
+    baselines.pretrain(made, BASE, images(), tmp_path, Pipeline(tmp_path / "stages.json", BASE))
     assert len(world) == count
 
 
 def test_results_by_hand(measured, world, tmp_path):
-    made, stages = plan(tmp_path), Stages(tmp_path / "stages.json", BASE)
+    made, stages = plan(tmp_path), Pipeline(tmp_path / "stages.json", BASE)
     baselines.pretrain(made, BASE, images(), tmp_path, stages)
     results = baselines.probe(made, images(), Protocol(dimensions=30), tmp_path, stages)
     assert results["layers"] == ["conv_1", "conv_2"]

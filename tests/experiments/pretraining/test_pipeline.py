@@ -1,12 +1,13 @@
-"""Stages of a run: done once, timed over all starts, never mixed with another run's."""
+"""Pipeline of a run: done once, timed over all starts, never mixed with another run's."""
 
 import signal
 
 import pytest
 
-from experiments.pretraining.pipeline import Stages, stop_again
+from experiments.pretraining.pipeline import Pipeline
 from lts.config import preset
 from lts.utils.errors import UserError
+from lts.utils.signals import reraise_signal
 
 
 def test_stages_run_once_and_add_up_their_time(tmp_path, capsys):
@@ -16,12 +17,12 @@ def test_stages_run_once_and_add_up_their_time(tmp_path, capsys):
         calls.append("stopped")
         raise KeyboardInterrupt
 
-    stages = Stages(path, preset("tiny"))
+    stages = Pipeline(path, preset("tiny"))
     stages.run("one", lambda: calls.append("one"))
     with pytest.raises(KeyboardInterrupt):
         stages.run("two", stopped)
     first = stages.seconds["two"]
-    again = Stages(path, preset("tiny"))
+    again = Pipeline(path, preset("tiny"))
     again.run("one", lambda: calls.append("one again"))
     again.run("two", lambda: calls.append("two"))
     assert calls == ["one", "stopped", "two"]
@@ -31,17 +32,17 @@ def test_stages_run_once_and_add_up_their_time(tmp_path, capsys):
 
 
 def test_a_run_of_another_configuration_is_refused(tmp_path):
-    Stages(tmp_path / "stages.json", preset("tiny")).run("one", lambda: None)
+    Pipeline(tmp_path / "stages.json", preset("tiny")).run("one", lambda: None)
     with pytest.raises(UserError, match="learning_rate"):
-        Stages(tmp_path / "stages.json", preset("tiny", learning_rate=0.5))
+        Pipeline(tmp_path / "stages.json", preset("tiny", learning_rate=0.5))
 
 
 def test_other_data_are_refused(tmp_path):
     path = tmp_path / "stages.json"
-    Stages(path, preset("tiny"), {"dataset": "folder:a", "split": "train"}).run("one", lambda: None)
-    assert Stages(path, preset("tiny"), {"dataset": "folder:a", "split": "train"}).done("one")
+    Pipeline(path, preset("tiny"), {"dataset": "folder:a", "split": "train"}).run("one", lambda: None)
+    assert Pipeline(path, preset("tiny"), {"dataset": "folder:a", "split": "train"}).done("one")
     with pytest.raises(UserError, match="split: train -> all"):
-        Stages(path, preset("tiny"), {"dataset": "folder:a", "split": "all"})
+        Pipeline(path, preset("tiny"), {"dataset": "folder:a", "split": "all"})
 
 
 def test_a_caught_signal_comes_again():
@@ -49,10 +50,10 @@ def test_a_caught_signal_comes_again():
     caught = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
     try:
-        stop_again(None)
+        reraise_signal(None)
         assert not caught
         with pytest.raises(KeyboardInterrupt):
-            stop_again(signal.SIGTERM)
+            reraise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert caught == [signal.SIGTERM]

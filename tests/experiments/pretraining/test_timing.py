@@ -30,7 +30,12 @@ def test_turns_are_interleaved():
 def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkeypatch):
     """The whole loop of a training, which goes on from turn to turn."""
     config = preset(
-        "tiny", image_size="16", encoder_widths="4,8,8,8", conv_1_kernel="3", trunk_widths="4,8,8,8,8", fc_width="8"
+        "tiny",
+        image_size="16",
+        encoder_filters="4,8,8,8",
+        conv_1_kernel="3",
+        backbone_filters="4,8,8,8,8",
+        fc_units="8",
     ).replace(batch_size=4)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     order, whole_advance, whole_turns = [], timing.advance, timing.in_turns
@@ -45,7 +50,7 @@ def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkey
 
     monkeypatch.setattr(timing, "advance", advance)
     monkeypatch.setattr(timing, "in_turns", in_turns)
-    source = data.open_source("embedded", "train[:40]", progress=False)
+    source = data.open_source("synthetic", "train[:40]", progress=False)
     (turns,) = timing.time_loops({"supervised": (config, "supervised", source)}, 2, 0.0).values()
     assert order == [20, "turns", 40, 60]
     assert [steps for steps, _ in turns] == [20, 20]

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 from experiments.probing import datasets
 from experiments.probing.features import ProbeError
 from lts import data
-from lts.data import embedded
+from lts.data import synthetic
 
 TFDS = [name for name in datasets.DECLARED if name.startswith("tfds:")]
 
@@ -21,15 +21,15 @@ def test_declarations_are_those_of_the_builders(name, tmp_path):
 
 
 def test_the_embedded_set_is_as_declared():
-    declared = datasets.DECLARED["embedded"]
-    assert declared.splits == embedded.SPLITS
-    assert declared.classes == len(embedded.CLASS_NAMES)
-    assert datasets.open_labelled("embedded", "test[:20]", purpose="test", progress=False).num_examples == 20
+    declared = datasets.DECLARED["synthetic"]
+    assert declared.splits == synthetic.SPLITS
+    assert declared.classes == len(synthetic.CLASS_NAMES)
+    assert datasets.open_labelled("synthetic", "test[:20]", role="test", progress=False).num_examples == 20
 
 
 @pytest.mark.parametrize("name", TFDS)
 def test_mocked_sets_pass_and_others_do_not(name, tmp_path):
-    """tfds' stand-in data have the features of the set, with 10 images whatever the split."""
+    """Tfds' stand-in data have the features of the set, with 10 images whatever the split."""
     with tfds.testing.mock_data(num_examples=10):
         builder = tfds.builder(name.removeprefix("tfds:"), data_dir=tmp_path)
         for example in builder.as_dataset(split="train").take(3):
@@ -80,12 +80,12 @@ def test_a_split_without_labels_is_refused_before_it_is_read(split):
 def test_the_test_images_of_sets_with_secret_test_labels_are_the_validation_split(monkeypatch):
     asked = []
     monkeypatch.setattr(data, "open_source", lambda name, split, **_: asked.append(split) or _Opened())
-    for purpose in ("train", "test"):
+    for role in ("train", "test"):
         with pytest.raises(ProbeError):  # it is no ImageNet
-            datasets.open_labelled("tfds:imagenet2012", purpose=purpose)
+            datasets.open_labelled("tfds:imagenet2012", role=role)
     assert asked == ["train", "validation"]
 
 
 def test_folders_are_opened_as_they_are(monkeypatch):
     monkeypatch.setattr(data, "open_source", lambda *_, **__: _Opened(images=3, classes=2))
-    assert datasets.open_labelled("folder:photos", purpose="test").num_examples == 3
+    assert datasets.open_labelled("folder:photos", role="test").num_examples == 3

@@ -60,7 +60,7 @@ def test_points_labels_and_thumbnails_are_those_of_the_images(tmp_path, images):
 
 
 def test_images_of_a_real_source_are_test_views_halved(tmp_path):
-    source = data.open_source("embedded", "test[:20]", purpose="test", progress=False)
+    source = data.open_source("synthetic", "test[:20]", role="test", progress=False)
     model = probing.Model("runs/features")
     model.image_size = 64
     projector.write(model, ["conv_1"], source, tmp_path, images=12)

@@ -1,4 +1,4 @@
-"""Heads against NumPy: pooling, logits, updates, schedules; the frozen trunk and its trap."""
+"""Heads against NumPy: pooling, logits, updates, schedules; the frozen backbone and its trap."""
 
 import dataclasses
 
@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from experiments.probing.features import ProbeError
-from experiments.probing.protocols import ALEXNET, ONLINE
-from experiments.probing.sgd_heads import Head, OnlineProbe, build_optimizer
+from experiments.probing.protocols import ALEXNET, SGD
+from experiments.probing.sgd_heads import Head, SgdProbe, build_optimizer
 from lts.config import preset
 from lts.export import saved_model
 from lts.networks.geometry import geometry
@@ -16,7 +16,7 @@ from lts.networks.geometry import geometry
 CLASSES, BATCH = 4, 6
 
 
-class Trunk:
+class AlexNet:
     """Two layers: the pixels, and their channels mixed at half size."""
 
     path = "stand-in"
@@ -35,7 +35,7 @@ def batch(seed: int = 0):
 
 
 def inputs(images) -> dict[str, np.ndarray]:
-    """The pooled features of `Trunk` in NumPy, 2 x 2 cells of conv_1 and all of conv_2."""
+    """The pooled features of `AlexNet` in NumPy, 2 x 2 cells of conv_1 and all of conv_2."""
     pixels = (images.numpy().astype(np.float64) + 1) / 2
     blocks = pixels.reshape(BATCH, 2, 2, 2, 2, 3)
     mixed = blocks.mean(axis=(2, 4)) @ [[1.0, 2.0], [0.5, -1.0], [-1.0, 0.0]]
@@ -43,13 +43,13 @@ def inputs(images) -> dict[str, np.ndarray]:
 
 
 def protocol(name: str, **changes):
-    """A protocol small enough for `Trunk`."""
-    return dataclasses.replace(ONLINE[name], layers=(), dimensions=12, pool="max", windows=(), **changes)
+    """A protocol small enough for `AlexNet`."""
+    return dataclasses.replace(SGD[name], layers=(), dimensions=12, pool="max", windows=(), **changes)
 
 
-def make(how, steps: int = 40) -> OnlineProbe:
-    """A probe on `Trunk` whose heads have large weights and biases."""
-    probe = OnlineProbe(Trunk(), ("conv_1", "conv_2"), CLASSES, how, steps, 4)
+def make(how, steps: int = 40) -> SgdProbe:
+    """A probe on `AlexNet` whose heads have large weights and biases."""
+    probe = SgdProbe(AlexNet(), ("conv_1", "conv_2"), CLASSES, how, steps, 4)
     generator = np.random.default_rng(1)
     for variable in probe.trainable_variables:
         variable.assign(generator.normal(0, 0.3, variable.shape))
@@ -69,7 +69,7 @@ def weights(probe) -> dict[str, list[np.ndarray]]:
     return {head.name: [v.numpy().astype(np.float64) for v in (head.kernel, head.bias)] for head in probe.network.heads}
 
 
-@pytest.mark.parametrize("name", ["imagenet", "lci"])
+@pytest.mark.parametrize("name", ["rotnet", "lci"])
 def test_two_steps_of_nesterov_momentum_with_weight_decay(name):
     """Also across a drop of the rate, with batch norm over the pooled maps and its moving averages."""
     how = protocol(name, weight_decay=0.05, learning_rate=0.5)
@@ -100,7 +100,7 @@ def test_two_steps_of_nesterov_momentum_with_weight_decay(name):
 
 
 def test_a_step_of_the_releases_adam_counts_biases_twice():
-    how = protocol("stl10_release", trunk_training=False)
+    how = protocol("stl10_release", backbone_training=False)
     probe = make(how)
     before, (images, labels) = weights(probe), batch()
     probe.train_step((images, labels))
@@ -117,7 +117,7 @@ def test_a_step_of_the_releases_adam_counts_biases_twice():
 
 
 def test_losses_are_those_of_numpy_and_the_loss_is_their_sum():
-    how = protocol("imagenet", norm_decay=None, weight_decay=0.05)
+    how = protocol("rotnet", norm_decay=None, weight_decay=0.05)
     probe, (images, labels) = make(how), batch()
     losses = {name: float(value) for name, value in probe.compute_losses((probe.maps(images), labels)).items()}
     decay = 0.0
@@ -145,7 +145,7 @@ def test_scores_are_the_mean_of_the_views_probabilities():
 
 
 def test_the_rate_falls_at_the_beginning_of_the_epochs_5_15_25_35_of_40():
-    schedule = build_optimizer(ONLINE["imagenet"], 40 * 7)._learning_rate
+    schedule = build_optimizer(SGD["rotnet"], 40 * 7)._learning_rate
     found = {epoch: [float(schedule(7 * epoch - 1)), float(schedule(7 * epoch))] for epoch in (5, 15, 25, 35)}
     wanted = {5: [0.1, 0.01], 15: [0.01, 0.002], 25: [0.002, 0.0004], 35: [0.0004, 0.00008]}
     assert {epoch: pytest.approx(pair) for epoch, pair in wanted.items()} == found
@@ -154,13 +154,13 @@ def test_the_rate_falls_at_the_beginning_of_the_epochs_5_15_25_35_of_40():
 
 
 def test_the_rate_of_lci_falls_at_8_40_70_90_percent_of_the_steps():
-    schedule = build_optimizer(ONLINE["lci"], 1000)._learning_rate
+    schedule = build_optimizer(SGD["lci"], 1000)._learning_rate
     falls = [step for step in range(1000) if float(schedule(step)) != float(schedule(max(0, step - 1)))]
     assert falls == [80, 400, 700, 900]
 
 
 def test_the_releases_rate_decays_linearly_to_a_hundredth():
-    schedule = build_optimizer(ONLINE["stl10_release"], 1000)._learning_rate
+    schedule = build_optimizer(SGD["stl10_release"], 1000)._learning_rate
     found = [float(schedule(step)) for step in (0, 450, 900, 999)]
     np.testing.assert_allclose(found, [1e-3, 1e-3 * 0.505, 1e-5, 1e-5], rtol=1e-5)
 
@@ -168,19 +168,19 @@ def test_the_releases_rate_decays_linearly_to_a_hundredth():
 @pytest.mark.parametrize(
     ("name", "padding", "size", "dimensions"),
     [
-        ("imagenet", "VALID", 227, [9600, 9216, 9600, 9600, 9216]),
-        ("imagenet", "SAME", 227, [9600, 9216, 9600, 9600, 9216]),
+        ("rotnet", "VALID", 227, [9600, 9216, 9600, 9600, 9216]),
+        ("rotnet", "SAME", 227, [9600, 9216, 9600, 9600, 9216]),
         ("lci", "VALID", 227, [9600, 9216, 9600, 9600, 9216]),
         ("lci", "SAME", 227, [9600, 7 * 7 * 256, 9600, 9600, 7 * 7 * 256]),  # larger maps: 29 and 15 cells
         ("stl10_release", "SAME", 96, [24 * 24 * 96, 12 * 12 * 256, 6 * 6 * 384, 6 * 6 * 384, 6 * 6 * 256]),
     ],
 )
 def test_dimensions_of_alexnet(name, padding, size, dimensions):
-    fits = {"SAME": {}, "VALID": {"image_size": 64, "encoder_widths": "8,8,8,8,8,8"}}[padding]
-    layers = geometry(preset("release", disc_padding=padding, **fits), "trunk")
+    fits = {"SAME": {}, "VALID": {"image_size": 64, "encoder_filters": "8,8,8,8,8,8"}}[padding]
+    layers = geometry(preset("release", disc_padding=padding, **fits), "backbone")
     found = []
     for layer in layers:
-        head = Head(2, ONLINE[name], layer.name)
+        head = Head(2, SGD[name], layer.name)
         head.build((None, layer.cells(size), layer.cells(size), layer.channels))
         found.append(head.dimensions)
         assert head.kernel.shape == (head.dimensions, 2)
@@ -189,40 +189,40 @@ def test_dimensions_of_alexnet(name, padding, size, dimensions):
 
 def test_windows_average_what_they_cover():
     """SAME divides by the cells inside the map."""
-    head = Head(2, dataclasses.replace(ONLINE["lci"], windows=(("conv_1", 2, "SAME"),)), "conv_1")
+    head = Head(2, dataclasses.replace(SGD["lci"], windows=(("conv_1", 2, "SAME"),)), "conv_1")
     maps = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
     np.testing.assert_allclose(head.pool(maps)[0, ..., 0], [[2, 3.5], [6.5, 8]])
 
 
 @pytest.mark.parametrize(
-    ("name", "deviation"), [("imagenet", 0.04472), ("lci", 0.8796 * (2.6 / 9216) ** 0.5), ("stl10_release", 0.0044)]
+    ("name", "deviation"), [("rotnet", 0.04472), ("lci", 0.8796 * (2.6 / 9216) ** 0.5), ("stl10_release", 0.0044)]
 )
 def test_initialisers(name, deviation):
     """Of a truncated normal what remains of its deviation: 0.8796 of it."""
-    head = Head(20, ONLINE[name], "conv_5")
+    head = Head(20, SGD[name], "conv_5")
     head.build((None, 6, 6, 256) if name == "stl10_release" else (None, 13, 13, 256))
     kernel = head.kernel.numpy()
     assert kernel.std() == pytest.approx(deviation, rel=0.01)
     assert abs(kernel.mean()) < 0.01 * deviation
-    if name != "imagenet":
+    if name != "rotnet":
         assert np.abs(kernel).max() <= 2.001 * deviation / 0.8796
     assert not head.bias.numpy().any()
 
 
 def test_a_layer_without_a_window_and_a_map_smaller_than_its_window():
     with pytest.raises(ProbeError, match=f"no pooling for layer 'conv_0'; it has some for {', '.join(ALEXNET)}"):
-        Head(2, ONLINE["lci"], "conv_0")
+        Head(2, SGD["lci"], "conv_0")
     with pytest.raises(ProbeError, match=r"conv_2 has 3 x 3 cells, fewer than the 4 x 4 .* larger --image_size"):
-        Head(2, ONLINE["lci"], "conv_2").build((None, 3, 3, 8))
+        Head(2, SGD["lci"], "conv_2").build((None, 3, 3, 8))
 
 
-def _on_export(path, name: str) -> OnlineProbe:
-    how = dataclasses.replace(ONLINE[name], learning_rate=0.1, layers=())
-    return OnlineProbe(saved_model.load(path), ("conv_4", "conv_5"), 3, how, 10, 64)
+def _on_export(path, name: str) -> SgdProbe:
+    how = dataclasses.replace(SGD[name], learning_rate=0.1, layers=())
+    return SgdProbe(saved_model.load(path), ("conv_4", "conv_5"), 3, how, 10, 64)
 
 
 def _values(probe) -> dict[str, np.ndarray]:
-    return {variable.name: variable.numpy() for variable in probe.trunk.module.signatures["train"].variables}
+    return {variable.name: variable.numpy() for variable in probe.backbone.module.signatures["train"].variables}
 
 
 def _photos(seed: int = 0):
@@ -230,8 +230,8 @@ def _photos(seed: int = 0):
     return tf.constant(images), tf.constant([0, 1, 2, 0], tf.int32)
 
 
-def test_training_heads_leaves_every_bit_of_the_trunk(tiny_export):
-    probe = _on_export(tiny_export, "imagenet")
+def test_training_heads_leaves_every_bit_of_the_backbone(tiny_export):
+    probe = _on_export(tiny_export, "rotnet")
     before, head = _values(probe), probe.network.heads[0].kernel.numpy()
     tf.function(probe.train_step)(_photos())
     after = _values(probe)
@@ -269,7 +269,7 @@ def test_the_trap_batch_statistics_normalise_and_moving_averages_move_but_no_wei
     assert all(np.array_equal(before[name], after[name]) for name in before if name not in changed)
 
 
-def test_the_trunk_gets_its_moving_averages_back_from_a_checkpoint(tiny_export):
+def test_the_backbone_gets_its_moving_averages_back_from_a_checkpoint(tiny_export):
     trained, fresh = (_on_export(tiny_export, "stl10_release") for _ in range(2))
     trained.train_step(_photos())
     for mine, theirs in zip(fresh.network.variables, trained.network.variables, strict=True):

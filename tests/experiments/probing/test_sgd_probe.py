@@ -1,4 +1,4 @@
-"""The protocols whose heads are trained over augmented images: whole runs, resume, the frozen trunk, errors."""
+"""The protocols whose heads are trained over augmented images: whole runs, resume, the frozen backbone, errors."""
 
 import json
 import signal
@@ -15,12 +15,12 @@ from experiments import linear_probe
 from experiments.probing import run as probe_run
 from experiments.probing import sgd_probe
 from experiments.probing.features import ProbeError
-from experiments.probing.protocols import ONLINE, Protocol
+from experiments.probing.protocols import SGD, Protocol
 from experiments.reporting import probe as probe_report
 from experiments.reporting import results as result_files
 from lts import data
 from lts.bin.common import UsageError
-from lts.data.sources import Source
+from lts.data.sources import ImageDataset
 from lts.data.store import array_store
 from lts.export import saved_model
 from tests.fixtures import probe_binaries, probing, runs
@@ -29,13 +29,13 @@ CLASSES = ("blue", "green", "red")
 TINY = ("--epochs=4", "--training_batch_size=10", "--image_size=64", "--projector_images=0")
 
 
-def source(split: str, per_class: int = 20, **changes) -> Source:
+def source(split: str, per_class: int = 20, **changes) -> ImageDataset:
     """Images whose colour is their class, as a real source."""
     drawn = probing.source(split, per_class)
     images, labels = drawn.images.repeat(4, axis=1).repeat(4, axis=2), drawn.labels  # 64 x 64
     given = {"labels": labels, "class_names": CLASSES, "name": "colours", "names": (), "broken": (), **changes}
     store = array_store(images)
-    return Source(split=split, store=store, num_examples=len(images), fingerprint=drawn.fingerprint, **given)
+    return ImageDataset(split=split, store=store, num_examples=len(images), fingerprint=drawn.fingerprint, **given)
 
 
 def run(export, output, *arguments: str) -> dict:
@@ -49,13 +49,13 @@ def run(export, output, *arguments: str) -> dict:
 
 @pytest.fixture
 def colours(monkeypatch):
-    """Sources by purpose, in place of `lts.data.open_source`."""
+    """Sources by role, in place of `lts.data.open_source`."""
     sources = {"train": source("train"), "test": source("test", 10)}
-    monkeypatch.setattr(data, "open_source", lambda dataset, split, purpose, **_: sources[purpose])
+    monkeypatch.setattr(data, "open_source", lambda dataset, split, role, **_: sources[role])
     return sources
 
 
-@pytest.mark.parametrize("name", list(ONLINE))
+@pytest.mark.parametrize("name", list(SGD))
 def test_a_protocol_runs_whole(name, tiny_export, colours, tmp_path):
     results = run(tiny_export, tmp_path, f"--protocol={name}", f"--baseline={tiny_export}")
     layers = ["conv_5"] if name == "stl10_release" else ["conv_1", "conv_2", "conv_3", "conv_4", "conv_5"]
@@ -97,12 +97,12 @@ def _probe(export, layers, name, tmp_path, **changes):
     return sgd_probe.fit(model, layers, train, protocol, tmp_path / "training")
 
 
-@pytest.mark.parametrize("name", ["imagenet", "stl10_release"])
-def test_after_training_the_trunk_is_what_it_was_but_for_the_trap(name, tiny_export, tmp_path):
+@pytest.mark.parametrize("name", ["rotnet", "stl10_release"])
+def test_after_training_the_backbone_is_what_it_was_but_for_the_trap(name, tiny_export, tmp_path):
     probe = _probe(tiny_export, ["conv_5"], name, tmp_path)
     fresh = saved_model.load(tiny_export)  # its variables live as long as it does
     before = {v.name: v.numpy() for v in fresh.module.signatures["train"].variables}
-    for variable in probe.trunk.module.signatures["train"].variables:
+    for variable in probe.backbone.module.signatures["train"].variables:
         moves = name == "stl10_release" and not variable.trainable
         assert np.array_equal(variable.numpy(), before[variable.name]) != moves, variable.name
 
@@ -111,7 +111,7 @@ def test_stopped_between_steps_it_goes_on_bit_by_bit(tiny_export, tmp_path):
     """In one process: the statistics of the trap, the optimizer and the order of images come back."""
     whole = _probe(tiny_export, ["conv_5"], "stl10_release", tmp_path / "whole", epochs=12)
 
-    class Stops(sgd_probe.OnlineProbe):
+    class Stops(sgd_probe.SgdProbe):
         def maps(self, images):
             tf.py_function(lambda step: signal.raise_signal(signal.SIGTERM) if step == 9 else None, [self.step], [])
             return super().maps(images)
@@ -122,12 +122,12 @@ def test_stopped_between_steps_it_goes_on_bit_by_bit(tiny_export, tmp_path):
 
     caught = []
     before = signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))
-    ours = sgd_probe.OnlineProbe
+    ours = sgd_probe.SgdProbe
     try:
-        sgd_probe.OnlineProbe = Stops
+        sgd_probe.SgdProbe = Stops
         _probe(tiny_export, ["conv_5"], "stl10_release", tmp_path / "parts", epochs=12)
     finally:
-        sgd_probe.OnlineProbe = ours
+        sgd_probe.SgdProbe = ours
         signal.signal(signal.SIGTERM, before)
     assert caught == [signal.SIGTERM]
     stopped = [path.name for path in (tmp_path / "parts" / "training" / "checkpoints").glob("step_*")]
@@ -142,7 +142,7 @@ def test_stopped_between_steps_it_goes_on_bit_by_bit(tiny_export, tmp_path):
 
 @pytest.mark.slow
 def test_terminated_and_started_again_the_binary_ends_with_the_same_results(tiny_export, tmp_path):
-    given = ["--protocol=imagenet", "--layers=conv_4,conv_5", *TINY[1:], "--epochs=30"]  # 300 steps
+    given = ["--protocol=rotnet", "--layers=conv_4,conv_5", *TINY[1:], "--epochs=30"]  # 300 steps
     once = probe_binaries.process("linear_probe", tiny_export, f"--output={tmp_path / 'once'}", *given)
     assert once.returncode == 0, once.stderr
     twice = [f"--model={tiny_export}", *probe_binaries.SPLITS, f"--output={tmp_path / 'twice'}", *given]
@@ -174,11 +174,11 @@ def test_the_large_sets_go_the_same_way_on_stand_ins(dataset, classes, shape, ti
     """One image a class, as many classes as declared; slices, because whole splits are held to their sizes."""
     asked = []
 
-    def opened(name, split, purpose, **_):
+    def opened(name, split, role, **_):
         asked.append((name, split))
         images = np.random.default_rng(0).integers(0, 256, (classes, 1, 1, 3), np.uint8)
         images = np.broadcast_to(images, (classes, *shape, 3))
-        return Source(
+        return ImageDataset(
             name=name,
             split=split,
             store=array_store(images),
@@ -192,7 +192,7 @@ def test_the_large_sets_go_the_same_way_on_stand_ins(dataset, classes, shape, ti
 
     monkeypatch.setattr(data, "open_source", opened)
     splits = [f"--train_split=train[:{classes}]", f"--test_split=validation[:{classes}]"]
-    given = ["--protocol=imagenet", f"--dataset=tfds:{dataset}", "--layers=conv_5", "--epochs=1", *splits]
+    given = ["--protocol=rotnet", f"--dataset=tfds:{dataset}", "--layers=conv_5", "--epochs=1", *splits]
     results = run(tiny_export, tmp_path, *given)
     assert asked == [(f"tfds:{dataset}", f"train[:{classes}]"), (f"tfds:{dataset}", f"validation[:{classes}]")]
     assert len(results["dataset"]["classes"]) == classes
@@ -203,8 +203,8 @@ def test_the_large_sets_go_the_same_way_on_stand_ins(dataset, classes, shape, ti
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--protocol=fast", "--epochs=3"], "--epochs does not apply to --protocol=fast"),
-        (["--protocol=imagenet", "--classifier=ridge"], "--classifier does not apply to --protocol=imagenet"),
+        (["--protocol=logistic", "--epochs=3"], "--epochs does not apply to --protocol=logistic"),
+        (["--protocol=rotnet", "--classifier=ridge"], "--classifier does not apply to --protocol=rotnet"),
         (["--protocol=lci", "--dimensions=500"], "--dimensions does not apply to --protocol=lci"),
         (["--protocol=stl10_release", "--pool=max"], "--pool does not apply to --protocol=stl10_release"),
     ],
@@ -224,8 +224,8 @@ def test_a_protocol_keeps_its_name_unless_its_numbers_are_changed():
         values(["linear_probe", "--model=x", "--dataset=x", "--output=x", *arguments])
         return linear_probe.choose(values).name
 
-    assert name("--protocol=imagenet", "--seed=7", "--epochs=40", "--batch_size=5") == "imagenet"
-    assert name("--protocol=imagenet", "--image_size=64") == "imagenet --image_size=64"
+    assert name("--protocol=rotnet", "--seed=7", "--epochs=40", "--batch_size=5") == "rotnet"
+    assert name("--protocol=rotnet", "--image_size=64") == "imagenet --image_size=64"
     assert name("--protocol=ridge", "--dimensions=50") == "ridge"
 
 
@@ -254,15 +254,15 @@ def _few(sources):
 def test_errors_are_one_line(change, arguments, message, tiny_export, colours, tmp_path):
     colours.update(change(colours))
     with pytest.raises(ProbeError, match=message) as error:
-        run(tiny_export, tmp_path, "--protocol=imagenet", *arguments)
+        run(tiny_export, tmp_path, "--protocol=rotnet", *arguments)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_refused_flag_is_one_line_of_the_binary():
-    command = [sys.executable, "-m", "experiments.linear_probe", "--model=x", "--dataset=embedded", "--output=nowhere"]
+    command = [sys.executable, "-m", "experiments.linear_probe", "--model=x", "--dataset=synthetic", "--output=nowhere"]
     done = subprocess.run([*command, "--epochs=3"], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (2, "linear_probe: --epochs does not apply to --protocol=fast\n")
+    assert (done.returncode, done.stderr) == (2, "linear_probe: --epochs does not apply to --protocol=logistic\n")
 
 
 def test_what_a_stopped_run_has_yielded_is_not_done_again(colours, tmp_path):

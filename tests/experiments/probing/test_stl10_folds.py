@@ -29,7 +29,7 @@ def prepared(tmp_path, monkeypatch):
 
 
 def test_rows_are_the_official_images_though_tfds_shuffles(prepared):
-    train = data.open_source("tfds:stl10", "train", purpose="train", data_dir=prepared, progress=False)
+    train = data.open_source("tfds:stl10", "train", role="train", data_dir=prepared, progress=False)
     colours = np.array([int(train.read(row)[0, 0, 0]) for row in range(COUNT)])
     assert (colours != np.arange(COUNT)).any()  # else there is nothing to undo
     official = [np.arange(10), np.array([29, 3, 11])]
@@ -107,6 +107,6 @@ def test_the_binary(stand_in_world, tmp_path, monkeypatch):
     assert shown in (tmp_path / "out" / "results.md").read_text()
 
 
-@pytest.mark.parametrize("flags", [["--protocol=stl10_folds"], ["--protocol=fast", "--folds=x"]])
+@pytest.mark.parametrize("flags", [["--protocol=stl10_folds"], ["--protocol=logistic", "--folds=x"]])
 def test_folds_and_protocol_go_together(flags):
     probe_binaries.check_complaint("linear_probe", "nothing/here", flags, 2, "--folds=fold_indices.txt")

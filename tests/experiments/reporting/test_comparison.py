@@ -49,7 +49,7 @@ def model(*accuracies, **more):
 def ablations():
     variants = {
         "keep_0.5": (["damage.keep_probability: 0.3 -> 0.5"], (0.05, -0.0004)),
-        "mine": (["loss.mask_weight: 0.1 -> 0.0", "stage_2.learning_rate: 0.001 -> 0.0003"], (-0.031, 0.021)),
+        "mine": (["loss.mask_weight: 0.1 -> 0.0", "gan_training.learning_rate: 0.001 -> 0.0003"], (-0.031, 0.021)),
     }
     return {
         "kind": "ablate",

@@ -24,7 +24,7 @@ from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION, ProtocolErro
 from lts.data import DataError
 from lts.export.saved_model import ExportError
 from lts.networks.variables import variables_by_path
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.utils.files import OutputError
 from tests.fixtures import tiny_devkit, tiny_models
@@ -47,12 +47,12 @@ def root(tmp_path_factory):
 
 
 def weights(folder):
-    return runs.read_newest(folder)[0]
+    return run_dir.read_newest(folder)[0]
 
 
 def moved(folder, loaded) -> tuple[set[str], set[str]]:
-    """Layers of the trunk that are not bit-identical to the export's, and of them those whose statistics are not."""
-    given, values = variables_by_path(loaded.keras_model().trunk), weights(folder)
+    """Layers of the backbone that are not bit-identical to the export's, and of them those whose statistics are not."""
+    given, values = variables_by_path(loaded.keras_model().backbone), weights(folder)
     found = [p for p, v in given.items() if not np.array_equal(values[f"network/features/trunk/{p}"], v)]
     return {p.split("/")[0] for p in found}, {p.split("/")[0] for p in found if "moving" in p}
 
@@ -275,7 +275,7 @@ def test_what_monitoring_shows(kind, models, root):
 
 def test_sgd_is_caffes():
     """Momentum, biases at twice the rate, clipping by the norm before that, the rate's steps."""
-    protocol = dataclasses.replace(CLASSIFICATION["voc2007"], rate_steps=1, learning_rate=0.1, clip_norm=5.0)
+    protocol = dataclasses.replace(CLASSIFICATION["voc2007"], rate_steps=1, learning_rate=0.1, global_clipnorm=5.0)
     optimizer = transfer.build_optimizer(protocol, None)
     kernel, bias = (keras.Variable([value], name=name) for value, name in ((1.0, "kernel"), (2.0, "bias")))
     optimizer.build([kernel, bias])
@@ -331,7 +331,7 @@ def test_an_image_that_is_too_small_is_named(root, models):
 
 
 def test_test_images_are_not_trained_on(root):
-    """trainval holds val: a figure of it would say nothing."""
+    """Trainval holds val: a figure of it would say nothing."""
     train, test = (opened(root, "classification", split) for split in ("trainval", "val"))
     with pytest.raises(transfer.TransferError, match=r"'trainval' and 'val' of .* share 4, as 'val_0'"):
         voc_run.check(classification.Classification(train, test, CLASSIFICATION["small"]))
@@ -367,7 +367,7 @@ def test_values_that_cannot_be(binary, arguments, message):
     assert error.value.exit_status == 2
 
 
-def test_a_model_without_a_trunk_is_named_before_images_are_read(models, tmp_path):
+def test_a_model_without_a_backbone_is_named_before_images_are_read(models, tmp_path):
     """Selective search takes hours before training would find out."""
     encoder = tmp_path / "encoder"
     shutil.copytree(models / "features", encoder)

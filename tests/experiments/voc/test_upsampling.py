@@ -24,7 +24,7 @@ def centre_by_convolution(side, layers):
 def test_centres_are_those_of_the_layers(side, padding, name):
     """Away from the edges, where padding is no part of a mean."""
     config = preset(name).discriminator
-    first, *pools = upsampling.trunk_layers(config)
+    first, *pools = upsampling.backbone_layers(config)
     layers = [Layer(each.kernel, each.stride, padding) for each in (first, *pools)]
     for depth in range(1, len(layers) + 1):
         found = upsampling.cells(side, layers[:depth])
@@ -36,11 +36,11 @@ def test_centres_are_those_of_the_layers(side, padding, name):
 
 def test_centres_by_hand():
     """Kernel 7 of stride 2 on 64 pixels, padded by 2 above: the first cell is centred on pixel 1; see the module."""
-    trunk = upsampling.trunk_layers(preset("small").discriminator)
-    assert [float(upsampling.cells(64, trunk[:n]).first) for n in range(4)] == [0, 1, 3, 7]
-    pool = upsampling.cells(64, [*trunk, Layer(3, 2)])
+    backbone = upsampling.backbone_layers(preset("small").discriminator)
+    assert [float(upsampling.cells(64, backbone[:n]).first) for n in range(4)] == [0, 1, 3, 7]
+    pool = upsampling.cells(64, [*backbone, Layer(3, 2)])
     assert (float(pool.first), pool.stride, int(pool.count)) == (15, 16, 4)
-    assert float(upsampling.cells(64, [*trunk, Layer(3, 2), Layer(6, 1)]).first) == 15 + 16 * 0.5  # an even kernel
+    assert float(upsampling.cells(64, [*backbone, Layer(3, 2), Layer(6, 1)]).first) == 15 + 16 * 0.5  # an even kernel
 
 
 def test_interpolation_is_numpys():

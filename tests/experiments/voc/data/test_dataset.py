@@ -263,7 +263,7 @@ ASKED_WRONGLY = [
     ({"split": "train[8:]"}, "selects no images"),
     ({"split": "train[x:]"}, "cannot be split"),
     ({"task": "depth"}, r"task must be classification \| detection \| segmentation. Received: task='depth'"),
-    ({"dataset": "embedded"}, "dataset must be folder:PATH or tfds:voc/YEAR. Received: dataset='embedded'"),
+    ({"dataset": "synthetic"}, "dataset must be folder:PATH or tfds:voc/YEAR. Received: dataset='synthetic'"),
     ({"dataset": "folder:nowhere"}, "folder:nowhere is not a folder"),
     ({"dataset": "tfds:voc/2012", "task": "segmentation"}, "tfds:voc/2012 has no masks: .*folder:PATH"),
 ]

@@ -137,18 +137,18 @@ def test_proposals_in_chunks(count):
 def test_first_cell(padding, kernel, monkeypatch):
     """Hypothesis: with means for maxima and no activation, a cell's gradient balances at its place in the image."""
     monkeypatch.setattr(discriminator, "max_pool", lambda x, padding: tf.nn.avg_pool2d(x, 3, 2, padding))
-    changes = {"trunk_norm": "batch_norm", "disc_padding": padding, "conv_1_kernel": kernel}
+    changes = {"backbone_norm": "batch_norm", "disc_padding": padding, "conv_1_kernel": kernel}
     config = dataclasses.replace(preset("tiny").discriminator, **changes)
-    trunk, stride = discriminator.Trunk(config), 4 * config.conv_1_stride
+    backbone, stride = discriminator.AlexNet(config), 4 * config.conv_1_stride
     size = 16 * stride
-    trunk.build((None, size, size, 3))
-    for conv in trunk.convs:
+    backbone.build((None, size, size, 3))
+    for conv in backbone.convs:
         for block in getattr(conv, "blocks", [conv]):
             block.activation = "linear"
             block.kernel.assign(tf.ones_like(block.kernel))
     image, row, column = tf.Variable(tf.zeros([1, size, size, 3])), 7, 6
     with tf.GradientTape() as tape:
-        cell = tf.reduce_sum(trunk(image)["conv_5"][0, row, column])
+        cell = tf.reduce_sum(backbone(image)["conv_5"][0, row, column])
     seen = tape.gradient(cell, image).numpy().sum((0, 3))
     for axis, index in ((1, row), (0, column)):
         centre = seen.sum(axis) @ (np.arange(size) + 0.5) / seen.sum()

@@ -6,15 +6,15 @@ import tensorflow as tf
 
 from experiments.voc.detection.rescaling import moments, rescale
 from lts.config import preset
-from lts.networks.discriminator import Trunk
+from lts.networks.discriminator import AlexNet
 from lts.networks.variables import variables_by_path
 
-WIDTHS = {"trunk_widths": "4,8,8,8,8", "conv_1_kernel": "5"}
+WIDTHS = {"backbone_filters": "4,8,8,8,8", "conv_1_kernel": "5"}
 
 
-def trunk(norm: str) -> Trunk:
+def backbone(norm: str) -> AlexNet:
     """With noise on every weight and statistic, and layers of very unlike magnitude."""
-    made = Trunk(preset("tiny", trunk_norm=norm, **WIDTHS).discriminator)
+    made = AlexNet(preset("tiny", backbone_norm=norm, **WIDTHS).discriminator)
     made.build((None, 32, 32, 3))
     for index, (path, variable) in enumerate(variables_by_path(made).items()):
         random = np.random.default_rng(index)
@@ -34,7 +34,7 @@ def images(count: int = 6) -> list[tf.Tensor]:
 @pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
 def test_every_channel_has_variance_one(norm):
     """wrong: one layer's statistics taken before the layers below it were rescaled, groups exchanged"""
-    made, shown = trunk(norm), images()
+    made, shown = backbone(norm), images()
     before = {path: variable.numpy() for path, variable in variables_by_path(made).items()}
     unlike = [moments(made, conv, shown)[1] for conv in made.convs]
     assert max(values.max() for values in unlike) > 100 * min(values.max() for values in unlike)
@@ -60,8 +60,8 @@ def test_every_channel_has_variance_one(norm):
 
 
 def test_it_changes_nothing_twice():
-    """Hypothesis: a trunk that is rescaled is left as it is."""
-    made, shown = trunk("lrn"), images()
+    """Hypothesis: a backbone that is rescaled is left as it is."""
+    made, shown = backbone("lrn"), images()
     rescale(made, shown)
     once = made(shown[0][None])["conv_5"].numpy()
     rescale(made, shown)
@@ -71,7 +71,7 @@ def test_it_changes_nothing_twice():
 @pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
 def test_silent_channels_stay(norm):
     """A kernel of zeros has no variance to divide by."""
-    made = trunk(norm)
+    made = backbone(norm)
     block = made.convs[2]
     block.kernel.assign(tf.concat([tf.zeros_like(block.kernel[..., :1]), block.kernel[..., 1:]], -1))
     before = {path: variable.numpy() for path, variable in variables_by_path(block).items()}

@@ -1,4 +1,4 @@
-"""The embedded set: deterministic, and its classes differ in the arrangement of parts alone."""
+"""The synthetic set: deterministic, and its classes differ in the arrangement of parts alone."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lts.data import DataError, open_source
-from lts.data.embedded import CLASS_NAMES, SPLITS, render
+from lts.data.synthetic import CLASS_NAMES, SPLITS, render
 
 CHANCE = 1 / len(CLASS_NAMES)
 
@@ -75,24 +75,24 @@ def test_no_image_appears_twice():
 
 def test_splits_and_labels():
     assert set(SPLITS) == {"unlabelled", "train", "test"}
-    source = open_source("embedded", "unlabelled[:20]", progress=False)
+    source = open_source("synthetic", "unlabelled[:20]", progress=False)
     assert (source.num_examples, source.labels, source.class_names) == (20, None, ())
-    source = open_source("embedded", "train[:10]+test[:10]", purpose="train", progress=False)
+    source = open_source("synthetic", "train[:10]+test[:10]", role="train", progress=False)
     np.testing.assert_array_equal(source.labels, np.tile(np.arange(10), 2))
     assert source.class_names == CLASS_NAMES
     np.testing.assert_array_equal(source.read(13), render("test", [3])[0][0])
 
 
 def test_fingerprint_names_the_selection():
-    first, second = (open_source("embedded", split, progress=False).fingerprint for split in ("test[:2]", "test[1:3]"))
+    first, second = (open_source("synthetic", split, progress=False).fingerprint for split in ("test[:2]", "test[1:3]"))
     assert first != second
 
 
 @pytest.mark.parametrize(
-    ("split", "purpose", "message"),
+    ("split", "role", "message"),
     [("validation", "pretrain", "no split 'validation'"), ("unlabelled[:5]", "train", "no labels for split")],
 )
-def test_errors_are_one_clear_line(split, purpose, message):
+def test_errors_are_one_clear_line(split, role, message):
     with pytest.raises(DataError, match=message) as caught:
-        open_source("embedded", split, purpose=purpose)
+        open_source("synthetic", split, role=role)
     assert "\n" not in str(caught.value)

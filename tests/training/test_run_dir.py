@@ -8,17 +8,17 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.networks.variables import variables_by_path
-from lts.training import workdir as runs
+from lts.training import run_dir
 from lts.training.loop import steps_done
+from lts.training.run_dir import Checkpoints, TrainingError, read_checkpoint
 from lts.training.task import checkpoint_items
 from lts.training.train import _check_autoencoder, build_model
-from lts.training.workdir import Checkpoints, TrainingError, read_checkpoint
 from lts.utils import files
 
 
 def _config(**overrides):
     return preset(
-        "tiny", steps=2, batch_size=4, encoder_widths="4,4,8,8", trunk_widths="4,8,8,8,8", fc_width=8, **overrides
+        "tiny", steps=2, batch_size=4, encoder_filters="4,4,8,8", backbone_filters="4,8,8,8,8", fc_units=8, **overrides
     )
 
 
@@ -45,10 +45,10 @@ def test_a_checkpoint_holds_every_variable(tmp_path, stage):
 @pytest.mark.parametrize("stage", ["autoencoder", "gan"])
 def test_save_and_restore_is_exact(tmp_path, stage):
     """Weights, batch norm statistics, both optimizers' slots and the step come back bit by bit."""
-    model = build_model(_config(average_decay=0.9), stage, 2)
+    model = build_model(_config(ema_decay=0.9), stage, 2)
     model.train_step(tf.random.stateless_uniform([4, 48, 48, 3], [1, 2], -1, 1))
     Checkpoints(tmp_path, checkpoint_items(model)).save(1)
-    other = build_model(_config(average_decay=0.9), stage, 2)
+    other = build_model(_config(ema_decay=0.9), stage, 2)
     before = _values(other)
     assert Checkpoints(tmp_path, checkpoint_items(other)).restore()
     assert steps_done(other) == 1
@@ -65,7 +65,7 @@ def test_single_networks_come_out_of_a_run(tmp_path):
     Checkpoints(tmp_path, checkpoint_items(source)).save(7)
     model = build_model(_config(), "gan", 2)
     before = [v.numpy() for v in model.repair.variables]
-    assert runs.restore_networks(tmp_path, encoder=model.encoder, decoder=model.decoder) == 7
+    assert run_dir.restore_networks(tmp_path, encoder=model.encoder, decoder=model.decoder) == 7
     for ours, theirs in ((model.encoder, source.encoder), (model.decoder, source.decoder)):
         for one, two in zip(ours.variables, theirs.variables, strict=True):
             np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
@@ -76,11 +76,11 @@ def test_single_networks_come_out_of_a_run(tmp_path):
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
     """A missing or misshapen variable must not leave random weights behind."""
     Checkpoints(tmp_path, checkpoint_items(build_model(_config(), "autoencoder", 2))).save(0)
-    wider = build_model(_config().replace(encoder_widths="8,8,8,8"), "autoencoder", 2)
+    wider = build_model(_config().replace(encoder_filters="8,8,8,8"), "autoencoder", 2)
     with pytest.raises(TrainingError, match="cannot be restored"):
         Checkpoints(tmp_path, checkpoint_items(wider)).restore()
     with pytest.raises(TrainingError, match="does not hold"):
-        runs.restore_networks(tmp_path, discriminator=build_model(_config(), "gan", 2).discriminator)
+        run_dir.restore_networks(tmp_path, discriminator=build_model(_config(), "gan", 2).discriminator)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
@@ -97,24 +97,28 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 def test_a_workdir_belongs_to_one_configuration(tmp_path):
     """The message names every field that differs, and the data may change with a note alone."""
     record = {"stage": "autoencoder", "config": _config(), "data": {"images": 3}}
-    runs.claim(tmp_path, record)
-    runs.claim(tmp_path, {**record, "data": {"images": 4}})
+    run_dir.open_run(tmp_path, record)
+    run_dir.open_run(tmp_path, {**record, "data": {"images": 4}})
     other = _config(learning_rate=0.5, keep_probability=0.7)
     with pytest.raises(TrainingError) as caught:
-        runs.claim(tmp_path, {**record, "stage": "gan", "config": other})
-    for words in ("stage_1.learning_rate: 0.003 -> 0.5", "damage.keep_probability: 0.3 -> 0.7", "autoencoder -> gan"):
+        run_dir.open_run(tmp_path, {**record, "stage": "gan", "config": other})
+    for words in (
+        "autoencoder_training.learning_rate: 0.003 -> 0.5",
+        "damage.keep_probability: 0.3 -> 0.7",
+        "autoencoder -> gan",
+    ):
         assert words in str(caught.value)
 
 
 def test_a_damaged_record_is_one_clear_line(tmp_path):
     (tmp_path / "config.json").write_text('{"stage": "gan", "config": {"image": {"size": 3}}}')
     with pytest.raises(TrainingError, match=r"unknown field image\.'size'"):
-        runs.read_record(tmp_path)
+        run_dir.read_run_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read"):
-        runs.read_record(tmp_path)
+        run_dir.read_run_config(tmp_path)
     with pytest.raises(TrainingError, match="holds no run"):
-        runs.read_record(tmp_path / "nothing")
+        run_dir.read_run_config(tmp_path / "nothing")
 
 
 def test_files_are_whole_or_absent(tmp_path):
@@ -123,7 +127,7 @@ def test_files_are_whole_or_absent(tmp_path):
     files.write_json(path, {"one": 1})
 
     def dying():
-        with files.replacing(path) as beside:
+        with files.atomic_write(path) as beside:
             beside.write_text("half")
             raise RuntimeError("dead")
 
@@ -133,10 +137,10 @@ def test_files_are_whole_or_absent(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
 
 
-@pytest.mark.parametrize("change", [{"encoder_widths": "4,4,8,16"}, {"bn_epsilon": 0.01}])
+@pytest.mark.parametrize("change", [{"encoder_filters": "4,4,8,16"}, {"bn_epsilon": 0.01}])
 def test_an_autoencoder_of_another_configuration_is_refused(tmp_path, change):
     """Frozen networks read with other constants decode something else, without a word."""
-    runs.claim(tmp_path, {"stage": "autoencoder", "config": _config()})
+    run_dir.open_run(tmp_path, {"stage": "autoencoder", "config": _config()})
     with pytest.raises(TrainingError, match=next(iter(change))):
         _check_autoencoder(_config().replace(**change), tmp_path)
     _check_autoencoder(_config(learning_rate=0.5), tmp_path)
@@ -146,7 +150,7 @@ def test_another_entry_of_a_record_is_named(tmp_path):
     """Of a dictionary with twenty entries the one that differs, and none of the others."""
     protocol = {"steps": 3, "frozen": 0, "scales": [1.0, 1.6]}
     record = {"stage": "voc_classification", "config": _config(), "protocol": protocol}
-    runs.claim(tmp_path, record)
-    runs.claim(tmp_path, record)
+    run_dir.open_run(tmp_path, record)
+    run_dir.open_run(tmp_path, record)
     with pytest.raises(TrainingError, match=r"another configuration \(protocol\.frozen: 0 -> 2\):"):
-        runs.claim(tmp_path, record | {"protocol": {**protocol, "frozen": 2}})
+        run_dir.open_run(tmp_path, record | {"protocol": {**protocol, "frozen": 2}})

@@ -52,7 +52,7 @@ def locked(workdir: str | pathlib.Path) -> Iterator[None]:
         raise TrainingError(f"{workdir} is in use by {holder}: stop it, or give another --workdir") from None
 
 
-def read_record(workdir: str | pathlib.Path) -> dict[str, Any]:
+def read_run_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     """The record of a run, with "config" as a `Config`.
 
     Raises:
@@ -68,7 +68,7 @@ def read_record(workdir: str | pathlib.Path) -> dict[str, Any]:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
 
 
-def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
+def open_run(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     """Writes the record of a new run, or holds the record of an old one against it.
 
     An imported run that was never trained has networks and nothing else: its
@@ -92,9 +92,9 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
     if not path.exists():
         if (workdir / "checkpoints").exists():
             raise TrainingError(f"{workdir} has checkpoints but no {path.name}: not a run that can go on")
-        write_record(workdir, record)
+        write_run_config(workdir, record)
         return record
-    old = read_record(workdir)
+    old = read_run_config(workdir)
     never_trained = "imported" in old and "dataset" not in old
     changed = differences(old["config"], record["config"])
     if never_trained:
@@ -110,7 +110,7 @@ def claim(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]
     if "imported" in old:
         record = {**old, **record}
     if never_trained:
-        write_record(workdir, record)
+        write_run_config(workdir, record)
     elif old.get("data") != record.get("data"):
         warn(f"the data changed since the checkpoint: {old.get('data')} -> {record.get('data')}")
     return record
@@ -125,7 +125,7 @@ def _differences(name: str, old: Any, new: Any) -> list[str]:
     return [f"{name}: {old} -> {new}"]
 
 
-def write_record(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
+def write_run_config(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
     """Writes the record of a run; "config" in it is a `Config`."""
     files.write_json(pathlib.Path(workdir) / "config.json", {**record, "config": record["config"].to_dict()})
 
@@ -186,7 +186,7 @@ class Checkpoints:
             if tensor.dtype.is_floating and not np.isfinite(tensor.numpy()).all():
                 raise TrainingError(f"{name} is not finite at step {step}: no checkpoint was written")
         try:
-            with files.replacing(path) as beside:
+            with files.atomic_write(path) as beside:
                 beside.mkdir()
                 prefix, names = str(beside / "weights"), list(tensors)
                 tf.raw_ops.SaveV2(
@@ -218,7 +218,7 @@ def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **n
     """
     variables = _named(networks)
     if averaged:
-        stage = read_record(workdir)["stage"]  # the name of the model, with which the slots' names begin
+        stage = read_run_config(workdir)["stage"]  # the name of the model, with which the slots' names begin
         variables = {
             f"optimizer/{stage}_{name.replace('/', '_')}_average" if v.trainable else name: v
             for name, v in variables.items()
