@@ -11,6 +11,7 @@ POOLS = ("average", "max")
 class Protocol:
     """Linear probes: how features are pooled, which classifier reads them, how sure its accuracy is."""
 
+    KIND: ClassVar[str] = "linear_probe"  # of the results file
     classifier: str = "ridge"  # ridge | logistic
     pool: str = "average"  # average | max
     dimensions: int = 9000  # values a layer is pooled to, about
@@ -44,6 +45,7 @@ class SgdProtocol:
     A field that is None does not apply to the protocol.
     """
 
+    KIND: ClassVar[str] = "sgd_probe"  # of the results file
     LEAST_IMAGES: ClassVar[int] = 1  # training images of a class: none are held out
 
     name: str
@@ -148,6 +150,7 @@ LINEAR = {**EXTRACTED, **SGD}  # by the value of --protocol of linear_probe
 class KnnProtocol:
     """Nearest neighbours by cosine similarity: nothing is fitted but k."""
 
+    KIND: ClassVar[str] = "knn_probe"  # of the results file
     neighbours: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)  # values of k to choose from
     pool: str = "average"
     dimensions: int = 9000
@@ -162,6 +165,7 @@ class KnnProtocol:
 class FewShotProtocol:
     """Linear classifiers from a share of the labels, drawn several times."""
 
+    KIND: ClassVar[str] = "few_shot"  # of the results file
     shares: tuple[float, ...] = (1.0, 5.0, 10.0)  # percent of the training images of each class
     draws: int = 5
     classifier: str = "ridge"
@@ -182,6 +186,7 @@ class FinetuneProtocol:
     are ours, for a few thousand images on a CPU.
     """
 
+    KIND: ClassVar[str] = "finetune"  # of the results file
     head: str = "fc"  # fc: as the discriminator's, with dropout | linear: of conv_5's map | pooled: linear of its mean
     train_layers: int = 5  # this many of the last convolutions are trained, those before them are frozen
     pretrained: bool = True  # False: begins at random weights: the upper reference

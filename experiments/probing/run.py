@@ -87,7 +87,7 @@ def run(
       columns: names of what `probe_model` gives, where they are no layers.
 
     Returns:
-      What `results.json` holds: "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
+      What `results.json` holds: "kind"; "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
       "baselines" (path, fingerprint, description, and by layer the record); with baselines also "baseline_mean" and
       "difference" (paired) by layer; "seconds". Accuracies are fractions.
 
@@ -108,6 +108,7 @@ def run(
     everything = [_probe_missing(candidate, layers, partial, probe) for candidate in (model, *baselines)]
     records = [{layer: done["record"] for layer, done in found.items()} for found in everything]
     return {
+        "kind": protocol.KIND,
         "protocol": dataclasses.asdict(protocol),
         "dataset": _describe_data(train, test),
         "layers": layers,

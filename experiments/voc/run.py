@@ -74,6 +74,7 @@ def run(
     ]
     described[0] |= _difference(found, task.protocol)
     return {
+        "kind": "voc",
         "task": task.name,
         "measure": task.measure,
         "protocol": protocol,

@@ -78,6 +78,7 @@ def evaluate(
     files.check_replaceable(output, RESULTS)
     found = _spot_all(model, damager, source, seed)
     results = {
+        "kind": "spotting",
         "model": describe_model(model),
         "run": _describe_run(model, damager, source),
         "images": describe_source(source),
