@@ -76,6 +76,8 @@ class SgdProtocol:
 class SgdProtocol(SgdProtocol):
     """With Nesterov momentum and a rate that falls in steps."""
 
+    optimizer: ClassVar[str] = "sgd"  # with `nesterov`: as `lts.training.optimizers.build_optimizer` reads it
+    nesterov: ClassVar[bool] = True
     momentum: float = 0.9
     drops: tuple[float, ...] = ()  # fractions of the steps from which on the next rate counts
     rates: tuple[float, ...] = (1.0, 0.1, 0.02, 0.004, 0.0008)  # times `learning_rate`
@@ -85,6 +87,7 @@ class SgdProtocol(SgdProtocol):
 class AdamProtocol(SgdProtocol):
     """With the release's Adam and its linear decay."""
 
+    optimizer: ClassVar[str] = "adam"
     beta_1: float = 0.5
     beta_2: float = 0.999
     epsilon: float = 1e-5

@@ -11,10 +11,10 @@ import keras
 import tensorflow as tf
 
 from experiments.probing.features import ProbeError, pooled_cells
-from experiments.probing.optimizers import MomentumSGD
 from experiments.probing.protocols import AdamProtocol, SgdProtocol
 from lts import data, training
 from lts.export.pooling import adaptive_pool
+from lts.training.optimizers import build_optimizer
 
 POOLS = {"average": tf.nn.avg_pool2d, "max": tf.nn.max_pool2d}
 HE = 2.6  # 1.3 * 2: TensorFlow 1's variance scaling of a truncated normal
@@ -145,7 +145,7 @@ class SgdProbe(training.TrainableModel):
         self.network = Heads(layers, classes, protocol)
         maps = self._inference(tf.zeros([1, image_size, image_size, 3]))
         self.network.build({layer: values.shape for layer, values in maps.items()}, self.moving)
-        self.compile(build_optimizer(protocol, steps))
+        self.compile(build_optimizer(protocol, steps, learning_rate(protocol, steps)))
         self.optimizer.build(self.trainable_variables)
         self.built = True
 
@@ -227,21 +227,10 @@ class SgdProbe(training.TrainableModel):
         return {**weights, **{f"logits/{layer}": values for layer, values in logits.items()}}
 
 
-def build_optimizer(protocol: SgdProtocol, steps: int) -> keras.optimizers.Optimizer:
-    """The protocol's optimizer over `steps` steps.
-
-    Keras' velocity holds the rate, PyTorch's (RotNet) and TensorFlow 1's (LCI) do not: they differ for the few steps
-    after a drop of the rate.
-    """
+def learning_rate(protocol: SgdProtocol, steps: int):
+    """Return the rate as `build_optimizer` takes it: a schedule, or the first rate of a linear decay."""
     if isinstance(protocol, AdamProtocol):
-        return training.ReleaseAdam(
-            training.linear_decay(protocol.learning_rate, steps, protocol.end_lr_fraction, protocol.decay_fraction),
-            beta_1=protocol.beta_1,
-            beta_2=protocol.beta_2,
-            epsilon=protocol.epsilon,
-            bias_gradient_factor=protocol.bias_gradient_factor,
-        )
+        return protocol.learning_rate
     rates = [rate * protocol.learning_rate for rate in protocol.rates]
     last_steps = [int(drop * steps) - 1 for drop in protocol.drops]  # at which the rate before still counts
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(last_steps, rates)
-    return MomentumSGD(schedule, momentum=protocol.momentum, nesterov=True)
+    return keras.optimizers.schedules.PiecewiseConstantDecay(last_steps, rates)

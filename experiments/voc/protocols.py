@@ -60,6 +60,7 @@ class VocProtocol:
     bootstrap_seed: int = setting(1, "of the bootstrap (ours)")
     name: str = setting("small", "of the protocol; 'custom' with other values than the named one has")
 
+    bias_gradient_factor: ClassVar[float] = 2.0  # of sgd: biases learn at twice the rate (Fast R-CNN; FCN)
     STATISTICS: ClassVar[tuple[str, ...]] = ("seeds", "resamples", "confidence", "bootstrap_seed")
     AFTERWARDS: ClassVar[tuple[str, ...]] = ()  # what training does not see, beside those
 

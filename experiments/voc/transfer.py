@@ -10,18 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from experiments.probing.optimizers import MomentumSGD
 from experiments.voc.data.images import Images
 from experiments.voc.protocols import VocProtocol
 from lts import data, training
 from lts.config import Config, TrainingConfig
 from lts.export.saved_model import LoadedModel
-from lts.training import optimizers, run_dir
+from lts.training import run_dir
+from lts.training.optimizers import build_optimizer
 from lts.utils import provenance
 from lts.utils.errors import UserError
 from lts.utils.signals import reraise_signal
 
-BIAS_RATE = 2.0  # of sgd (Fast R-CNN; FCN)
 PICTURES = 6  # rows of TensorBoard's picture strip
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -207,7 +206,7 @@ def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
         batch_size=protocol.batch_size,
         steps=protocol.steps,
         learning_rate=protocol.learning_rate,
-        summed_clipnorm=protocol.global_clipnorm,
+        global_clipnorm=protocol.global_clipnorm,
         precision=protocol.precision or loaded.config.gan_training.precision,
         seed=seed,
         ema_decay=0.0,
@@ -216,21 +215,14 @@ def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
     return dataclasses.replace(loaded.config, loss=loss, gan_training=schedule)
 
 
-def build_optimizer(protocol: VocProtocol, settings: TrainingConfig) -> keras.optimizers.Optimizer:
-    """The protocol's optimizer, not built yet.
-
-    Args:
-      protocol: says which, and how its rate falls.
-      settings: the run's schedule; of "adam" also its other constants.
-    """
+def learning_rate(protocol: VocProtocol):
+    """Return the rate as `build_optimizer` takes it: a schedule, or the first rate of a linear decay."""
     if protocol.optimizer == "adam":
-        return optimizers.build_optimizer(settings, protocol.steps, protocol.learning_rate)
-    rate = protocol.learning_rate
-    if protocol.rate_steps:
-        rate = keras.optimizers.schedules.ExponentialDecay(
-            rate, protocol.rate_steps, protocol.rate_factor, staircase=True
-        )
-    return MomentumSGD(rate, BIAS_RATE, protocol.global_clipnorm, momentum=protocol.momentum)
+        return protocol.learning_rate
+    # Without rate_steps the rate is constant: it "falls" to 1 times itself.
+    interval = protocol.rate_steps or protocol.steps
+    factor = protocol.rate_factor if protocol.rate_steps else 1.0
+    return keras.optimizers.schedules.ExponentialDecay(protocol.learning_rate, interval, factor, staircase=True)
 
 
 def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
@@ -253,7 +245,8 @@ def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
 
     def build() -> TransferModel:
         model = task.model(loaded, seed, config.gan_training.precision)
-        model.compile(build_optimizer(protocol, config.gan_training))
+        constants = config.gan_training if protocol.optimizer == "adam" else protocol
+        model.compile(build_optimizer(constants, protocol.steps, learning_rate(protocol)))
         model.optimizer.build(model.trainable_variables)
         return model
 

@@ -1,12 +1,14 @@
 """The release's Adam against NumPy, its averages, its learning rate."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from lts.config import preset
-from lts.training.optimizers import ReleaseAdam, build_optimizer, linear_decay
+from lts.training.optimizers import MomentumSGD, ReleaseAdam, build_optimizer, linear_decay
 from tests.fixtures import oracles
 
 RATE = 3e-4
@@ -115,12 +117,39 @@ def test_built_from_the_configuration():
     assert float(ours.learning_rate) == pytest.approx(1e-2)
 
 
-def test_config_round_trip():
-    """An argument that the config forgets."""
-    ours = build_optimizer(preset("release").autoencoder_training, 100, RATE)
-    again = keras.optimizers.deserialize(keras.optimizers.serialize(ours))
-    assert type(again) is ReleaseAdam
-    assert again.get_config() == ours.get_config()
+def test_sgd_is_built_from_a_protocol():
+    """Fails if a constant of a protocol does not reach `MomentumSGD`."""
+    protocol = types.SimpleNamespace(
+        optimizer="sgd", momentum=0.8, nesterov=True, bias_gradient_factor=2.0, global_clipnorm=3.0
+    )
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([10], [0.1, 0.01])
+    sgd = build_optimizer(protocol, 100, schedule)
+    assert isinstance(sgd, MomentumSGD)
+    assert (sgd.momentum, sgd.nesterov, sgd.bias_gradient_factor, sgd.summed_clipnorm) == (0.8, True, 2.0, 3.0)
+    assert float(sgd.learning_rate) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("optimizer_class", [ReleaseAdam, MomentumSGD])
+def test_config_round_trip(optimizer_class):
+    """Fails if `get_config` forgets an argument."""
+    built = optimizer_class(RATE, bias_gradient_factor=3.0, summed_clipnorm=0.5)
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(built))
+    assert type(copy) is optimizer_class
+    assert copy.get_config() == built.get_config()
+    assert (copy.bias_gradient_factor, copy.summed_clipnorm) == (3.0, 0.5)
+
+
+def test_keras_still_has_the_method_that_clipping_overrides():
+    """Fails if a Keras release drops the private method behind `ClippedOptimizer`: nothing would be clipped."""
+    name = "_all_reduce_sum_gradients"
+    message = f"Keras {keras.__version__} has no Optimizer.{name}: ClippedOptimizer must override what replaces it"
+    assert callable(getattr(keras.optimizers.Optimizer, name, None)), message
+    calls = []
+    sgd = MomentumSGD(RATE)
+    reduce = sgd._all_reduce_sum_gradients
+    sgd._all_reduce_sum_gradients = lambda pairs: calls.append(name) or reduce(pairs)
+    sgd.apply([tf.constant([1.0])], [keras.Variable([1.0])])
+    assert calls == [name], f"Keras {keras.__version__} no longer calls Optimizer.{name} in apply(): nothing is clipped"
 
 
 def test_clipping_by_the_global_norm():

@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from experiments.probing.features import ProbeError
 from experiments.probing.protocols import ALEXNET, SGD
-from experiments.probing.sgd_heads import Head, SgdProbe, build_optimizer
+from experiments.probing.sgd_heads import Head, SgdProbe, learning_rate
 from lts.config import preset
 from lts.export import saved_model
 from lts.networks.geometry import geometry
+from lts.training.optimizers import build_optimizer
 
 CLASSES, BATCH = 4, 6
 
@@ -145,7 +146,7 @@ def test_scores_are_the_mean_of_the_views_probabilities():
 
 
 def test_the_rate_falls_at_the_beginning_of_the_epochs_5_15_25_35_of_40():
-    schedule = build_optimizer(SGD["rotnet"], 40 * 7)._learning_rate
+    schedule = learning_rate(SGD["rotnet"], 40 * 7)
     found = {epoch: [float(schedule(7 * epoch - 1)), float(schedule(7 * epoch))] for epoch in (5, 15, 25, 35)}
     wanted = {5: [0.1, 0.01], 15: [0.01, 0.002], 25: [0.002, 0.0004], 35: [0.0004, 0.00008]}
     assert {epoch: pytest.approx(pair) for epoch, pair in wanted.items()} == found
@@ -154,13 +155,14 @@ def test_the_rate_falls_at_the_beginning_of_the_epochs_5_15_25_35_of_40():
 
 
 def test_the_rate_of_lci_falls_at_8_40_70_90_percent_of_the_steps():
-    schedule = build_optimizer(SGD["lci"], 1000)._learning_rate
+    schedule = learning_rate(SGD["lci"], 1000)
     falls = [step for step in range(1000) if float(schedule(step)) != float(schedule(max(0, step - 1)))]
     assert falls == [80, 400, 700, 900]
 
 
 def test_the_releases_rate_decays_linearly_to_a_hundredth():
-    schedule = build_optimizer(SGD["stl10_release"], 1000)._learning_rate
+    protocol = SGD["stl10_release"]
+    schedule = build_optimizer(protocol, 1000, learning_rate(protocol, 1000))._learning_rate
     found = [float(schedule(step)) for step in (0, 450, 900, 999)]
     np.testing.assert_allclose(found, [1e-3, 1e-3 * 0.505, 1e-5, 1e-5], rtol=1e-5)
 

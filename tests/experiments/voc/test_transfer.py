@@ -26,6 +26,7 @@ from lts.export.saved_model import ExportError
 from lts.networks.variables import variables_by_path
 from lts.training import run_dir
 from lts.training.loop import Loop
+from lts.training.optimizers import build_optimizer
 from lts.utils.files import OutputError
 from tests.fixtures import tiny_devkit, tiny_models
 
@@ -276,7 +277,7 @@ def test_what_monitoring_shows(kind, models, root):
 def test_sgd_is_caffes():
     """Momentum, biases at twice the rate, clipping by the norm before that, the rate's steps."""
     protocol = dataclasses.replace(CLASSIFICATION["voc2007"], rate_steps=1, learning_rate=0.1, global_clipnorm=5.0)
-    optimizer = transfer.build_optimizer(protocol, None)
+    optimizer = build_optimizer(protocol, protocol.steps, transfer.learning_rate(protocol))
     kernel, bias = (keras.Variable([value], name=name) for value, name in ((1.0, "kernel"), (2.0, "bias")))
     optimizer.build([kernel, bias])
     for _ in range(2):
