@@ -14,10 +14,10 @@ from tensorboard.plugins.projector import ProjectorConfig, visualize_embeddings
 
 from experiments.probing import features
 from experiments.probing.features import ProbeError
-from experiments.reporting import figures
 from lts import data
 from lts.config import ImageConfig
 from lts.utils import files
+from lts.visualization.montage import montage
 
 FOLDER = "tensorboard"
 THUMBNAIL = 32  # pixels a side
@@ -105,7 +105,7 @@ def sprite(tiles: np.ndarray) -> np.ndarray:
     """
     side = int(np.ceil(np.sqrt(len(tiles))))
     padded = np.pad(tiles, ((0, side * side - len(tiles)), (0, 0), (0, 0), (0, 0)))
-    return figures.montage(padded, side, gap=0)
+    return montage(padded, side)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,34 +8,7 @@ from matplotlib.figure import Figure
 from lts.visualization.html import Report
 from lts.visualization.overlay import blend
 
-__all__ = ["Report", "artifact_figure", "artifact_overlay", "curves_figure", "filter_montage", "montage"]
-
-
-def montage(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Images in rows: uint8 [N, H, W, 3] becomes one uint8 picture with white gaps, the last row filled with white."""
-    count, height, width, _ = images.shape
-    rows = -(-count // columns)
-    cells = np.full([rows * columns, height + gap, width + gap, 3], 255, np.uint8)
-    cells[:count, :height, :width] = images
-    cells = cells.reshape(rows, columns, height + gap, width + gap, 3).swapaxes(1, 2)
-    picture = cells.reshape(rows * (height + gap), columns * (width + gap), 3)
-    return picture[: len(picture) - gap, : picture.shape[1] - gap]
-
-
-def filter_montage(kernel: np.ndarray, columns: int = 12) -> np.ndarray:
-    """First-layer filters as pictures, each stretched to its own range around grey.
-
-    Args:
-      kernel: float [k, k, 3, n].
-      columns: filters in a row.
-
-    Returns:
-      uint8 [rows * (k + 1) - 1, columns * (k + 1) - 1, 3]: a weight of 0 is grey.
-    """
-    filters = np.moveaxis(np.asarray(kernel, np.float32), -1, 0)
-    largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
-    scaled = 0.5 + 0.5 * filters / np.maximum(largest, 1e-12)
-    return montage((255 * scaled).round().astype(np.uint8), columns)
+__all__ = ["Report", "artifact_figure", "artifact_overlay", "curves_figure"]
 
 
 def artifact_overlay(images: np.ndarray, dropped: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from lts.config import Config, ImageConfig
 from lts.export import saved_model
 from lts.training import run_dir
 from lts.training.train import build_model
+from lts.visualization.montage import filter_montage, montage
 
 HELD_OUT = 6  # images in the picture strip and the artifact maps
 PER_CLASS = 10  # images of each class that are shown
@@ -56,7 +57,7 @@ def write(
     _images(report, config.image, sources["train"])
     _held_out(report, config, sources["test"], output)
     report.heading("First-layer filters")
-    report.picture(figures.filter_montage(first_kernel(output / "features")), "conv_1; a weight of 0 is grey", scale=6)
+    report.picture(filter_montage(first_kernel(output / "features")), "conv_1; each filter has its own range", scale=6)
     for stage, name in (("autoencoder", "Training the autoencoder"), ("gan", "Training repair and discriminator")):
         report.heading(name)
         report.picture(figures.curves_figure(*_curves(output / stage, CURVES[stage])), "over the training steps")
@@ -111,7 +112,7 @@ def _images(report: figures.Report, image: ImageConfig, source) -> None:
     rows = np.concatenate([np.flatnonzero(source.labels == k)[:PER_CLASS] for k in range(len(source.class_names))])
     report.heading("The images")
     report.picture(
-        figures.montage(_test_views(source, image)[rows], PER_CLASS),
+        montage(_test_views(source, image)[rows], PER_CLASS, gap=1),
         f"Training images; a row each: {', '.join(source.class_names)}",
         scale=2,
     )

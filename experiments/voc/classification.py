@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.voc import crops, metrics
-from experiments.voc.drawing import draw_scores, enlarge, montage
+from experiments.voc.drawing import GAP, draw_scores, enlarge
 from experiments.voc.protocols import ClassificationProtocol, ProtocolError
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
 from lts.config import discriminator_grid
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
+from lts.visualization.montage import montage
 
 TEST_BATCH = 8  # images of ten crops; speed alone
 
@@ -174,11 +175,12 @@ class Classification(VocTask):
         """Test images beside the probabilities of their classes."""
         scores = 1 / (1 + np.exp(-self.scores(model, numbers, "pictures")))
         labels = self.test.set.image_labels()
-        rows = []
+        panels = []
         for number, probabilities in zip(numbers, scores, strict=True):
             image = enlarge(self.test.read(number).numpy())
-            rows.append([image, draw_scores(probabilities, labels[number], self.class_names, image.shape[0])])
-        return montage(rows, ["image", "filled: there (grey: difficult); bar: predicted probability"])
+            panels += [image, draw_scores(probabilities, labels[number], self.class_names, image.shape[0])]
+        titles = ("image", "filled: there (grey: difficult); bar: predicted probability")
+        return montage(panels, len(titles), GAP, titles)
 
 
 def _known(values: np.ndarray) -> list[float | None]:

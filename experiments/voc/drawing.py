@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 LONG_SIDE = 480  # pixels: smaller images are enlarged to it, so that lines and letters have room
 FONT = 14  # pixels
 MARGIN = 3  # pixels around letters
-GAP = 6  # white pixels between panels
+GAP = 6  # white pixels between the panels of a montage
 OPACITY = 0.55  # of mask colours
 IGNORED = 255
 BRIGHTEST = 255 * 0.6  # letters are black on lighter colours, white on darker ones
@@ -147,33 +147,6 @@ def draw_scores(
         draw.text((FONT + 3 * MARGIN, y - 1), f"{class_names[index]} {scores[index]:.2f}", "black", font=_font())
         right = bar + round(float(scores[index]) * (width - bar - MARGIN))
         draw.rectangle((bar, y, right, y + FONT), fill="green" if labels[index] == 1 else "darkgrey")
-    return np.array(canvas)
-
-
-def montage(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = ()) -> np.ndarray:
-    """Pictures in rows and columns on white, for instance image | truth | prediction.
-
-    Args:
-      rows: uint8 [h, w, 3] each, of any sizes.
-      titles: what stands over the columns.
-
-    Returns:
-      uint8 [h, w, 3].
-    """
-    columns = max(len(row) for row in rows)
-    widths = [max(row[place].shape[1] for row in rows if place < len(row)) for place in range(columns)]
-    heights = [max(picture.shape[0] for picture in row) for row in rows]
-    top = FONT + 4 * MARGIN if titles else 0
-    size = (sum(widths) + GAP * (columns - 1), top + sum(heights) + GAP * (len(rows) - 1))
-    canvas = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(canvas)
-    lefts = np.cumsum([0, *(width + GAP for width in widths)])
-    tops = top + np.cumsum([0, *(height + GAP for height in heights)])
-    for left, title in zip(lefts, titles, strict=False):
-        draw.text((int(left) + MARGIN, 2 * MARGIN), title, "black", font=_font())
-    for row, y in zip(rows, tops, strict=False):
-        for picture, x in zip(row, lefts, strict=False):
-            canvas.paste(Image.fromarray(picture), (int(x), int(y)))
     return np.array(canvas)
 
 

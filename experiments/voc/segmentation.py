@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from experiments.voc import crops, metrics, upsampling
 from experiments.voc.data.images import open_masks
-from experiments.voc.drawing import OPACITY, draw_mask, enlarge, montage, voc_palette
+from experiments.voc.drawing import GAP, OPACITY, draw_mask, enlarge, voc_palette
 from experiments.voc.protocols import ProtocolError, SegmentationProtocol
 from experiments.voc.transfer import Evaluation, TransferError, TransferModel, VocTask
 from lts.config import DiscriminatorConfig, discriminator_grid
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
+from lts.visualization.montage import montage
 
 
 class FCNHead(keras.Model):
@@ -192,10 +193,11 @@ class Segmentation(VocTask):
 
     def draw(self, model: SegmentationModel, numbers: Sequence[int]) -> np.ndarray:
         """Test images, and under their true and their predicted mask."""
-        rows = []
+        panels = []
         for number in numbers:
             image = self.test.read(number)
             masks = (self.test.set.read_mask(number), model.predict_one(image).numpy())
             drawn = [draw_mask(image.numpy(), mask, self.class_names) for mask in masks]
-            rows.append([enlarge(image.numpy()), *drawn])
-        return montage(rows, ["image", "truth", "prediction"])
+            panels += [enlarge(image.numpy()), *drawn]
+        titles = ("image", "truth", "prediction")
+        return montage(panels, len(titles), GAP, titles)

@@ -13,17 +13,11 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from lts.utils.errors import UserError
+from lts.utils.errors import FormatError
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
 ONNX_OPSET = 17
 SIGNATURES = {"serving_default": "features.onnx", "spot": "spot.onnx"}
-
-
-class FormatError(UserError):
-    """A format that is not known or that cannot be made here."""
-
-    exit_status = 2
 
 
 def check(formats: Iterable[str]) -> None:

@@ -21,19 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from lts.utils.errors import UserError
+from lts.utils.errors import FormatError, UserError
 
 PIECE_BYTES = 16_000_000  # read and written at a time
 
 
 class FeatureFileError(UserError):
     """A file of features that cannot be written as asked, or cannot be read."""
-
-
-class FormatError(FeatureFileError):
-    """A format that there is not, or not on this machine."""
-
-    exit_status = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,14 +8,14 @@ import re
 import sys
 import time
 
-import numpy as np
 import tensorflow as tf
 import tqdm
 from tensorboard.plugins.hparams import api as hparams
 
 from lts.config import SECTIONS, Config, fields_of
+from lts.data import as_bytes
 from lts.utils import files
-from lts.visualization.montage import weights_montage
+from lts.visualization.montage import filter_montage, montage
 
 SHOWN = 7  # numbers on a progress line
 HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger ones are sampled: TensorBoard needs 240 bytes an entry
@@ -43,23 +43,6 @@ def histogram_sample(values):
         return flat
     stride = -(-flat.shape[0] // HISTOGRAM_ENTRIES) | 1  # odd: an even one would leave out most channels of a kernel
     return tf.concat([flat[::stride], [tf.reduce_min(flat), tf.reduce_max(flat)]], 0)
-
-
-def picture_strip(columns: dict) -> np.ndarray:
-    """One picture with an image a row and a kind a column.
-
-    Args:
-      columns: name to [B, H, W, 1 or 3] in [-1, 1].
-
-    Returns:
-      uint8 [B * (H + 2), kinds * (W + 2), 3], white lines between.
-    """
-    kinds = []
-    for images in columns.values():
-        pixels = np.clip((np.asarray(images, np.float32) + 1) * 127.5, 0, 255).round().astype(np.uint8)
-        pixels = np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
-        kinds.append(np.pad(pixels, ((0, 0), (0, 2), (0, 2), (0, 0)), constant_values=255))
-    return np.concatenate([np.concatenate(row, 1) for row in zip(*kinds, strict=True)], 0)
 
 
 class Monitor:
@@ -165,8 +148,17 @@ class Monitor:
         self.restart_clock(step)
 
     def pictures(self, step: int, columns: dict) -> None:
-        """The picture strip: to TensorBoard, and pictures/latest.png."""
-        strip = picture_strip(columns)
+        """Write the picture strip to TensorBoard and to pictures/latest.png.
+
+        Args:
+          step: step of the run.
+          columns: name to images [B, H, W, 1 or 3] in [-1, 1]; each name becomes a column, each image a row.
+        """
+        kinds = [as_bytes(tf.cast(images, tf.float32)).numpy() for images in columns.values()]
+        tiles = []
+        for row in zip(*kinds, strict=True):
+            tiles.extend(row)
+        strip = montage(tiles, len(columns), gap=2)
         with self.writer.as_default(step=step):
             tf.summary.image(f"pictures/{' | '.join(columns)}", strip[None])
         files.write_bytes(self.workdir / "pictures" / "latest.png", tf.io.encode_png(strip).numpy())
@@ -179,9 +171,7 @@ class Monitor:
 
     def filters(self, step: int, kernel) -> None:
         """A layer's kernels [k, k, 3, n] side by side, each scaled to its own range (release)."""
-        kernel = np.asarray(kernel, np.float32)
-        rows = max(r for r in range(1, kernel.shape[-1] + 1) if kernel.shape[-1] % r == 0 and r * r <= kernel.shape[-1])
-        picture = weights_montage(kernel, rows, kernel.shape[-1] // rows)
+        picture = filter_montage(kernel)[None]
         with self.writer.as_default(step=step):
             tf.summary.image("pictures/first kernels", picture.repeat(ENLARGED, 1).repeat(ENLARGED, 2))
 

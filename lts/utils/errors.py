@@ -21,6 +21,12 @@ class ConfigError(UserError):
     exit_status = 2
 
 
+class FormatError(UserError):
+    """A file or export format that is unknown or whose package is missing."""
+
+    exit_status = 2
+
+
 def first_line(error: Exception) -> str:
     """Why a library failed, in one line, without TensorFlow's names of operations; its type where it says nothing."""
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)

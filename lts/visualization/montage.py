@@ -1,57 +1,84 @@
-"""Pictures for people: many images in one, and the first layer's kernels in one. Pure NumPy."""
+"""Montages of images and of first-layer kernels.
+
+Both functions return uint8 pictures or pictures of the input's dtype; nothing here depends on TensorFlow.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TITLE_FONT = 14  # pixels
+TITLE_MARGIN = 6  # pixels around titles
 
 
-def montage(images, rows: int, columns: int) -> np.ndarray:
-    """Images side by side, row by row (release).
+def montage(images: Sequence[np.ndarray], columns: int, gap: int = 0, titles: Sequence[str] = ()) -> np.ndarray:
+    """Return images side by side, row by row.
 
-    Six [4, 5, 3] images in 2 rows and 3 columns become [1, 8, 15, 3]; image 3 begins the second row.
+    Bit-identical to the release's montage when `gap` is 0 and all images have one size.
 
-    Args:
-      images: [N, h, w, c]; the first `rows * columns` are shown.
-      rows: images from top to bottom.
-      columns: images from left to right.
-
-    Returns:
-      [1, rows * h, columns * w, c], dtype of `images`.
-
-    Raises:
-      ValueError: fewer images than places.
-    """
-    images = np.asarray(images)
-    number, height, width, channels = images.shape
-    if number < rows * columns:
-        raise ValueError(f"images must be at least rows * columns = {rows * columns}. Received: {number} images")
-    grid = images[: rows * columns].reshape(rows, columns, height, width, channels)
-    return grid.transpose(0, 2, 1, 3, 4).reshape(1, rows * height, columns * width, channels)
-
-
-def weights_montage(weights, rows: int, columns: int, pad: int = 1) -> np.ndarray:
-    """Kernels side by side as bytes, each scaled to its own range, on white (release).
-
-    Six 3x3 kernels of 3 channels in 2 rows and 3 columns, with a frame of 1, become [1, 10, 15, 3]. The order is
-    column by column: kernel 1 stands below kernel 0.
+    Shapes: six images [4, 5, 3] in 3 columns give [8, 15, 3]; image 3 begins the second row.
 
     Args:
-      weights: [k, k, c, n] with n = rows * columns; c = 1 or 3 to be seen.
-      rows: kernels from top to bottom.
-      columns: kernels from left to right.
-      pad: white pixels on each side of every kernel.
+      images: pictures [h, w, 1 or 3] of any sizes. Places that are not covered stay white.
+      columns: number of images per row; the last row may hold fewer.
+      gap: white pixels between neighbours.
+      titles: text above the columns; requires uint8 images.
 
     Returns:
-      uint8 [1, rows * (k + 2 * pad), columns * (k + 2 * pad), c].
-
-    Raises:
-      ValueError: a number of kernels that is not `rows * columns`.
+      [H, W, c] in the dtype of the images.
     """
-    weights = np.asarray(weights, np.float32)
-    number = weights.shape[-1]
-    if number != rows * columns:
-        raise ValueError(f"weights must hold rows * columns = {rows * columns} kernels. Received: {number} kernels")
-    least, most = (extreme(weights, axis=(0, 1, 2), keepdims=True) for extreme in (np.min, np.max))
-    span = np.where(most > least, most - least, np.float32(1))  # a constant kernel becomes black
-    scaled = (weights - least) / span * np.float32(255.5)  # rounded down: the release's conversion to bytes
-    framed = np.pad(scaled.astype(np.uint8), ((pad, pad), (pad, pad), (0, 0), (0, 0)), constant_values=255)
-    by_row = framed.transpose(3, 0, 1, 2).reshape(columns, rows, *framed.shape[:3]).swapaxes(0, 1)
-    return montage(by_row.reshape(number, *framed.shape[:3]), rows, columns)
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    heights = [max(image.shape[0] for image in row) for row in rows]
+    widths = [max(image.shape[1] for image in images[column::columns]) for column in range(min(columns, len(images)))]
+    header = TITLE_FONT + 2 * TITLE_MARGIN if titles else 0
+    tops = header + np.cumsum([0, *heights]) + gap * np.arange(len(heights) + 1)
+    lefts = np.cumsum([0, *widths]) + gap * np.arange(len(widths) + 1)
+    channels = max(image.shape[2] for image in images)
+    canvas = np.full([tops[-1] - gap, lefts[-1] - gap, channels], 255, images[0].dtype)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        window = canvas[tops[row] : tops[row] + image.shape[0], lefts[column] : lefts[column] + image.shape[1]]
+        window[:] = image  # one channel broadcasts to three
+    if titles:
+        _draw_titles(canvas[:header], titles, lefts)
+    return canvas
+
+
+def filter_montage(kernel: np.ndarray, pad: int = 1) -> np.ndarray:
+    """Return first-layer filters in the most square grid (release).
+
+    Each filter is scaled to its own range: its smallest weight is black and its largest weight is white. The order is
+    column by column: filter 1 stands below filter 0. A frame of `pad` white pixels surrounds every filter.
+
+    Shapes: six 3x3 filters [3, 3, 3, 6] give two rows and three columns, [10, 15, 3].
+
+    Args:
+      kernel: weights [k, k, 1 or 3, n].
+      pad: width of the frame in pixels.
+
+    Returns:
+      uint8 [rows * (k + 2 * pad), columns * (k + 2 * pad), 1 or 3], with rows <= columns.
+    """
+    filters = np.moveaxis(np.asarray(kernel, np.float32), -1, 0)
+    smallest = filters.min(axis=(1, 2, 3), keepdims=True)
+    largest = filters.max(axis=(1, 2, 3), keepdims=True)
+    span = np.where(largest > smallest, largest - smallest, np.float32(1))  # a constant filter becomes black
+    # The release converts by truncation, so 255.5 instead of rounding 255.
+    scaled = ((filters - smallest) / span * np.float32(255.5)).astype(np.uint8)
+    framed = np.pad(scaled, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=255)
+
+    count = len(framed)
+    rows = max(rows for rows in range(1, count + 1) if count % rows == 0 and rows * rows <= count)
+    order = np.arange(count).reshape(-1, rows).T.reshape(-1)  # column by column
+    return montage(framed[order], count // rows)
+
+
+def _draw_titles(header: np.ndarray, titles: Sequence[str], lefts: np.ndarray) -> None:
+    """Write one title per column into the header, in place."""
+    picture = Image.fromarray(header)
+    draw = ImageDraw.Draw(picture)
+    for title, left in zip(titles, lefts[: len(titles)], strict=True):
+        position = (int(left) + TITLE_MARGIN // 2, TITLE_MARGIN)
+        draw.text(position, title, "black", font=ImageFont.load_default(TITLE_FONT))
+    header[:] = np.asarray(picture)

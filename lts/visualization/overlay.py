@@ -4,6 +4,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from lts.visualization.montage import montage
+
 COLOURS = "inferno"  # perceptually uniform: dark for 0, bright for 1, also without colour vision
 STRENGTH = 0.65  # opacity where the map is 1; where it is 0 the image is left as it is
 TABLE = (255 * matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256))[:, :3]).round().astype(np.uint8)
@@ -39,8 +41,7 @@ def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 def side_by_side(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """The image and its overlay in one picture: [H, W, 3] becomes [H, 2 * W + GAP, 3]."""
-    gap = np.full([len(image), GAP, 3], 255, np.uint8)
-    return np.concatenate([image, gap, overlay(image, cells)], axis=1)
+    return montage([image, overlay(image, cells)], columns=2, gap=GAP)
 
 
 def css_gradient(stops: int = 17) -> str:

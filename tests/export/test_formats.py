@@ -8,7 +8,7 @@ import lts
 from lts import data
 from lts.export import formats as export_formats
 from lts.export import saved_model
-from lts.export.formats import FormatError
+from lts.utils.errors import FormatError
 from tests.export.test_saved_model import make
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")

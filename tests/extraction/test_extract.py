@@ -17,8 +17,9 @@ from lts.export import saved_model
 from lts.extraction import extract as extraction
 from lts.extraction import feature_files
 from lts.extraction.extract import ExtractionError, extract
-from lts.extraction.feature_files import FeatureFileError, FormatError
+from lts.extraction.feature_files import FeatureFileError
 from lts.extraction.stream import open_stream
+from lts.utils.errors import FormatError
 from tests.export.test_saved_model import make
 
 IMAGE = ImageConfig(image_size=48, test_crop=0.85)

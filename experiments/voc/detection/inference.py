@@ -14,6 +14,7 @@ from experiments.voc.detection.regions import scale_to, scaled_view
 from experiments.voc.metrics import Detections
 from experiments.voc.protocols import DetectionProtocol
 from lts.utils.progress import Progress
+from lts.visualization.montage import montage
 
 SHOWN_SCORE = 0.3  # least score of a detection in the pictures
 TITLES = ("what is there", f"what was found, score at least {SHOWN_SCORE:g}")
@@ -68,14 +69,12 @@ def picture(images: Images, numbers: Sequence[int], found: Sequence[Detections])
     Returns:
       uint8 [h, w, 3].
     """
-    rows, names = [], images.set.class_names
+    panels, names = [], images.set.class_names
     for number, each in zip(numbers, found, strict=True):
         pixels, truth = images.read(number).numpy(), images.set.objects[number]
         good = each.scores >= SHOWN_SCORE
-        rows.append(
-            [
-                drawing.draw_boxes(pixels, truth.boxes, truth.labels, names, difficult=truth.difficult),
-                drawing.draw_boxes(pixels, each.boxes[good], each.labels[good], names, each.scores[good]),
-            ]
-        )
-    return drawing.montage(rows, TITLES)
+        panels += [
+            drawing.draw_boxes(pixels, truth.boxes, truth.labels, names, difficult=truth.difficult),
+            drawing.draw_boxes(pixels, each.boxes[good], each.labels[good], names, each.scores[good]),
+        ]
+    return montage(panels, len(TITLES), drawing.GAP, TITLES)

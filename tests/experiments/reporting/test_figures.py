@@ -66,24 +66,6 @@ def test_page_needs_no_other_file(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
 
 
-def test_montage_fills_the_last_row_with_white():
-    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones([1, 2, 2, 3], np.uint8)
-    picture = figures.montage(images, columns=2)
-    assert picture.shape == (5, 5, 3)
-    np.testing.assert_array_equal(picture[0, :, 0], [0, 0, 255, 1, 1])
-    np.testing.assert_array_equal(picture[3, :, 0], [2, 2, 255, 255, 255])
-
-
-def test_filters_are_stretched_around_grey():
-    kernel = np.zeros([2, 2, 3, 3])
-    kernel[0, 0, 0, 0], kernel[1, 1, 2, 1] = 5, -0.01
-    picture = figures.filter_montage(kernel, columns=3)
-    assert picture.shape == (2, 8, 3)
-    assert picture[0, 0].tolist() == [255, 128, 128]
-    assert picture[1, 4].tolist() == [128, 128, 0]
-    assert (picture[:, 6:] == 128).all()
-
-
 def test_overlay_leaves_kept_cells_alone():
     images = np.full([1, 4, 4, 3], 100, np.uint8)
     dropped = np.array([[[0.0, 1.0], [0.0, 0.0]]])

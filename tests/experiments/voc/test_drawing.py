@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.voc import drawing
-from experiments.voc.drawing import OPACITY, draw_boxes, draw_mask, enlarge, montage, voc_palette
+from experiments.voc.drawing import OPACITY, draw_boxes, draw_mask, enlarge, voc_palette
 
 NAMES = ("bird", "cat")
 GREY = np.full([60, 90, 3], 100, np.uint8)
@@ -120,17 +120,3 @@ def test_the_legend_names_the_classes_in_the_picture():
     many = [f"a class with a long name {index}" for index in range(12)]
     tall = draw_mask(GREY, np.arange(60 * 90).reshape(60, 90) % 12, many, long_side=180)
     assert len(tall) - 120 > 5 * len(legend)  # as many lines as they need
-
-
-def test_a_montage_keeps_every_picture_whole():
-    first, second, third = (np.full([h, w, 3], value, np.uint8) for h, w, value in ((10, 20, 1), (30, 5, 2), (7, 9, 3)))
-    picture = montage([[first, second], [third]])
-    gap = drawing.GAP
-    assert picture.shape == (30 + gap + 7, 20 + gap + 5, 3)
-    np.testing.assert_array_equal(picture[:10, :20], first)
-    np.testing.assert_array_equal(picture[:30, 20 + gap :], second)
-    np.testing.assert_array_equal(picture[30 + gap :, :9], third)
-    assert (picture == 255).all(axis=2).sum() == picture[..., 0].size - 200 - 150 - 63
-    titled = montage([[first, second], [third]], ["a", "b"])
-    np.testing.assert_array_equal(titled[-len(picture) :], picture)
-    assert (titled[: -len(picture)] < 128).any()
