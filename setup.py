@@ -28,6 +28,7 @@ setup(
         "pillow>=11,<14",
         "psutil>=6,<8",
         "scikit-learn>=1.6,<2",
+        "scipy>=1.14,<2",
         "threadpoolctl>=3.5,<4",
         "tqdm>=4.66,<5",
     ],

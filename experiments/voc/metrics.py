@@ -1,15 +1,18 @@
 """Average precision, detection matching and intersection over union by the rules of PASCAL VOC. Pure NumPy.
 
 Every figure can be taken again with other weights of the images, so that one bootstrap over images serves all three
-tasks: `bootstrap` with `AveragePrecision.weighted`, or with `class_iou` of the weighted sum of confusion matrices.
+tasks: `lts.utils.statistics.bootstrap` with `AveragePrecision.weighted`, or with `class_iou` of the weighted sum of
+confusion matrices, `lambda times: class_iou(np.tensordot(times, confusions, 1))`.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from lts.utils.ranking import Ranking
 
 RULES = ("11-point", "area")
 HIT, ALARM, IGNORED = 1, 0, -1  # what becomes of a detection
@@ -43,105 +46,6 @@ class Truths(NamedTuple):
     difficult: np.ndarray
 
 
-def interpolated(hits: np.ndarray, found: np.ndarray, positives: float, rule: str) -> float:
-    """Average precision of one curve of precision over recall (VOC development kit).
-
-    Precision at recall r is the greatest precision at any threshold whose recall is at least r, 0 where there is none.
-    "11-point" (VOC 2007 to 2009) is its mean over r = 0, 0.1, ..., 1; "area" (since VOC 2010) is its integral over r
-    from 0 to 1.
-
-    Args:
-      hits: [thresholds]: positives with at least that score, from the highest threshold to the lowest. With whole
-        numbers the comparison with 0.1, 0.2, ... is exact.
-      found: [thresholds]: all entries with at least that score.
-      positives: that there are.
-      rule: one of `RULES`.
-
-    Returns:
-      In [0, 1]; nan without positives.
-
-    Raises:
-      ValueError: another rule.
-    """
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}. Received: {rule!r}")
-    if not positives:
-        return float("nan")
-    precision = hits / np.maximum(found, 1e-300)
-    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    if rule == "11-point":
-        return float(np.mean(envelope[np.searchsorted(10 * hits, np.arange(11) * positives)]))
-    return float(np.sum(envelope[:-1] * np.diff(hits, prepend=0)) / positives)
-
-
-class Ranking:
-    """The entries of one class from the highest score to the lowest, to be counted again and again.
-
-    Entries of equal score enter together, since no threshold parts them: their order decides nothing, and the same
-    score for everything gives the base rate. (The development kit takes them one by one, in the order of its file.)
-
-    Args:
-      scores: float [entries].
-      positive: bool [entries].
-      images: int [entries]: the image of each, from 0; None: each its own, in their order.
-      positives: int [images]: positives that each image holds, also those that no entry stands for; None: those of
-        the entries.
-
-    Raises:
-      ValueError: a score that is not a number.
-    """
-
-    def __init__(
-        self,
-        scores: np.ndarray,
-        positive: np.ndarray,
-        images: np.ndarray | None = None,
-        positives: np.ndarray | None = None,
-    ):
-        scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
-        if np.isnan(scores).any():
-            raise ValueError(f"scores must be numbers. Received: {np.isnan(scores).sum()} nan of {len(scores)}")
-        images = np.arange(len(scores)) if images is None else np.asarray(images, np.int64)
-        order = np.argsort(-scores, kind="stable")
-        ranked = scores[order]
-        self._last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])  # of each equal score
-        self._images, self._hit = images[order], positive[order].astype(np.float64)
-        self.positives = np.bincount(images, positive) if positives is None else np.asarray(positives)
-        self.thresholds = ranked[self._last]
-
-    def counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, float]:
-        """Hits and entries found by threshold, and all positives; `weights` [images] say how often each counts."""
-        weights = np.ones(len(self.positives)) if weights is None else weights
-        entries = weights[self._images].astype(np.float64)
-        hits, found = np.cumsum(entries * self._hit)[self._last], np.cumsum(entries)[self._last]
-        return hits, found, float(weights @ self.positives)
-
-    def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Precision and recall by threshold, not interpolated: [thresholds] each; recall is nan without positives."""
-        hits, found, positives = self.counts()
-        return hits / found, hits / (positives or np.nan)
-
-    def average_precision(self, rule: str, weights: np.ndarray | None = None) -> float:
-        """`interpolated` of the weighted counts."""
-        return interpolated(*self.counts(weights), rule)
-
-
-def average_precision(scores: np.ndarray, positive: np.ndarray, rule: str, ignored: np.ndarray | None = None) -> float:
-    """Average precision of one ranking; ties as in `Ranking`.
-
-    Args:
-      scores: float [entries].
-      positive: bool [entries].
-      rule: "11-point" or "area", see `interpolated`.
-      ignored: bool [entries]: which to leave out ("difficult"), as if they were not there; None: none.
-
-    Returns:
-      In [0, 1]; nan without positives.
-    """
-    kept = slice(None) if ignored is None else ~np.asarray(ignored, bool)
-    return Ranking(np.asarray(scores)[kept], np.asarray(positive)[kept]).average_precision(rule)
-
-
 @dataclasses.dataclass(frozen=True)
 class AveragePrecision:
     """Average precision of several classes over the same images.
@@ -156,7 +60,7 @@ class AveragePrecision:
 
     def weighted(self, weights: np.ndarray | None = None) -> np.ndarray:
         """Float [classes], with each image counted so often; nan where no positive is left."""
-        return np.array([ranking.average_precision(self.rule, weights) for ranking in self.rankings])
+        return np.array([ranking.counts(weights).average_precision(self.rule) for ranking in self.rankings])
 
     @functools.cached_property
     def per_class(self) -> np.ndarray:
@@ -349,49 +253,3 @@ def class_mean(values: np.ndarray) -> np.ndarray:
     there = ~np.isnan(values)
     count = there.sum(axis=-1)
     return np.where(count, np.where(there, values, 0).sum(axis=-1) / np.maximum(count, 1), np.nan)
-
-
-def bootstrap(
-    figures: Callable[[np.ndarray], np.ndarray], images: int, *, resamples: int = 1000, seed: int = 1
-) -> np.ndarray:
-    """Figures of resampled test images: as many as there are, drawn with replacement.
-
-    Two models on the same images with the same seed see the same resamples, so the interval of their difference is
-    that of the differences, resample by resample.
-
-    Args:
-      figures: maps int [images], how often each was drawn, to float [classes]: `AveragePrecision.weighted`, or
-        `lambda times: class_iou(np.tensordot(times, confusions, 1))` for int [images, classes, classes].
-      images: how many there are.
-      resamples: how many to draw.
-      seed: of the drawing.
-
-    Returns:
-      float [resamples, classes]; its `class_mean` is [resamples].
-    """
-    random = np.random.default_rng(seed)
-    draws = (np.bincount(random.integers(images, size=images), minlength=images) for _ in range(resamples))
-    return np.stack([figures(times) for times in draws])
-
-
-def interval(values: np.ndarray, estimate: np.ndarray | float, confidence: float = 0.95) -> np.ndarray:
-    """Percentile interval over resamples, moved so that their mean is the estimate.
-
-    A resample holds images several times over, which the interpolated precision takes for runs of luck: its average
-    precision is too high, near chance by more than a standard error. Moved, intervals of 95 % held the truth in 93 to
-    97 % of simulated test sets of 400 images; as they were in 59 to 93 %.
-
-    Args:
-      values: float [resamples, ...]: one figure or several. Resamples in which a figure is nan (none of its positives
-        was drawn) are left out of its interval.
-      estimate: float [...]: the figures of the test images themselves.
-      confidence: share inside.
-
-    Returns:
-      float [..., 2]: low and high; nan where all resamples are.
-    """
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    columns = np.reshape(values, [len(values), -1]).T
-    known = [column[~np.isnan(column)] for column in columns]
-    found = [np.quantile(each, ends) - each.mean() if len(each) else (np.nan, np.nan) for each in known]
-    return np.reshape(found, [*np.shape(values)[1:], 2]) + np.asarray(estimate)[..., None]

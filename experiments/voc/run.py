@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments.probing import linear
 from experiments.probing.run import PARTIAL, Partial
 from experiments.voc import metrics, transfer
 from experiments.voc.transfer import TransferError, VocTask
 from lts import training
 from lts.export.saved_model import LoadedModel
-from lts.utils import files
+from lts.utils import files, statistics
 
 TRAINING = "training"  # folder of the runs, below the output
 DRAWN = 6  # test images in the pictures
@@ -135,11 +134,11 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
     if math.isnan(evaluation.value):
         raise TransferError(f"{task.test.set.name}, split {task.test.set.split!r}: no class can be measured on it")
     protocol, names = task.protocol, task.class_names
-    resampled = metrics.bootstrap(
+    resampled = statistics.bootstrap(
         evaluation.weighted, task.test.set.num_examples, resamples=protocol.resamples, seed=protocol.bootstrap_seed
     )
     means = metrics.class_mean(resampled)
-    ends = clip01(metrics.interval(resampled, evaluation.per_class, protocol.confidence))  # [classes, 2]
+    ends = clip01(statistics.percentile_interval(resampled, protocol.confidence, evaluation.per_class))  # [classes, 2]
     return {
         "seed": seed,
         "value": evaluation.value,
@@ -147,7 +146,7 @@ def _measured(task: VocTask, evaluation: transfer.Evaluation, seed: int) -> dict
         "per_class_interval": {
             name: None if np.isnan(pair).any() else pair.tolist() for name, pair in zip(names, ends, strict=True)
         },
-        "interval": clip01(metrics.interval(means, evaluation.value, protocol.confidence)).tolist(),
+        "interval": clip01(statistics.percentile_interval(means, protocol.confidence, evaluation.value)).tolist(),
         **evaluation.figures,
         "resampled": means.tolist(),
     }
@@ -188,9 +187,9 @@ def _mean(columns: Sequence[Sequence[Mapping[str, Any]]], protocol, minus: Seque
     means = {key: averaged(columns, key) - (averaged(minus, key) if minus else 0.0) for key in keys}
     value = float(np.mean(means["value"]))
     if single:
-        interval = metrics.interval(means["resampled"][0], value, protocol.confidence)
+        interval = statistics.percentile_interval(means["resampled"][0], protocol.confidence, value)
     else:
-        interval = np.array(linear.draws_interval(means["value"], protocol))
+        interval = np.array(statistics.student_interval(means["value"], protocol.confidence))
     return {"value": value, "interval": (interval if minus else clip01(interval)).tolist()}
 
 

@@ -12,19 +12,19 @@ OUTPUT/curves.png, OUTPUT/examples.png
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lts import data
 from lts.spotting import evaluation_report
-from lts.spotting.curves import Counts, Ranking, intervals
-from lts.spotting.damage import Corruption
+from lts.spotting.corruption import Corruption
 from lts.spotting.metadata import describe_model, describe_source, may_overlap, versions
-from lts.utils import files
+from lts.utils import files, statistics
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
+from lts.utils.ranking import Counts, Ranking
 
 BATCH_SIZE = 64
 EXAMPLES = 8  # images that are shown
@@ -32,9 +32,9 @@ CONFIDENCE = 0.95
 THRESHOLD = 0.5  # the one that the export's probabilities suggest
 POINTS = 200  # of a curve in evaluation.json
 CELL_FIGURES = {
-    "average_precision": lambda counts: counts.average_precision,
+    "average_precision": lambda counts: counts.average_precision(),
     "auroc": lambda counts: counts.auroc,
-    "iou": lambda counts: counts.iou_at(THRESHOLD),
+    "iou": lambda counts: counts.at(THRESHOLD, counts.iou()),
 }
 RESULTS = "evaluation.json"  # by which an earlier output is known
 
@@ -167,45 +167,60 @@ def _pair(probability: dict[str, np.ndarray], untouched: str, changed: str, opti
     """How well the probability tells two kinds of images apart; the same images are drawn of both."""
     scores = np.concatenate([probability[untouched], probability[changed]])
     count = len(scores) // 2
-    ranking = Ranking(scores, np.arange(2 * count) >= count)
+    ranking = Ranking(scores, np.arange(2 * count) >= count, np.tile(np.arange(count), 2))
     counts = ranking.counts()
-    images = np.tile(np.arange(count), 2)
     alarms, hits = counts.roc()
     return {
         "untouched": untouched,
         "changed": changed,
         "auroc": counts.auroc,
-        "interval": intervals(ranking, images, {"auroc": lambda counts: counts.auroc}, **options)["auroc"],
+        "interval": _intervals(ranking, {"auroc": lambda counts: counts.auroc}, **options)["auroc"],
         "curve": _thinned(false_positive_rate=alarms, true_positive_rate=hits),
     }
 
 
 def _mask_map(cells: np.ndarray, dropped: np.ndarray, options: dict) -> dict[str, Any]:
     """How well the map says which cells were dropped; cells [..., N, h, w] of an image N are drawn together."""
-    ranking = Ranking(cells, dropped)
+    images = np.broadcast_to(np.arange(np.shape(cells)[-3])[:, None, None], np.shape(cells))
+    ranking = Ranking(cells, dropped, images)
     counts = ranking.counts()
-    images = np.broadcast_to(np.arange(cells.shape[-3])[:, None, None], cells.shape)
     precision, recall = counts.precision_recall()
     iou = counts.iou()
     best = int(iou.argmax())
 
-    ends = intervals(ranking, images, CELL_FIGURES, **options)
+    ends = _intervals(ranking, CELL_FIGURES, **options)
     figures = {name: {"value": of(counts), "interval": ends[name]} for name, of in CELL_FIGURES.items()}
     return {
         "base_rate": counts.base_rate,
         **figures,
         "iou": {"threshold": THRESHOLD, **figures["iou"]},
         "best_iou": {"threshold": float(counts.thresholds[best]), "value": float(iou[best])},
-        "precision_at_threshold": _at(precision, counts),
-        "recall_at_threshold": _at(recall, counts),
+        "precision_at_threshold": counts.at(THRESHOLD, precision),
+        "recall_at_threshold": counts.at(THRESHOLD, recall),
         "curve": _thinned(recall=recall, precision=precision, threshold=counts.thresholds, iou=iou),
     }
 
 
-def _at(values: np.ndarray, counts: Counts) -> float:
-    """The value at THRESHOLD; 0 where nothing reaches it."""
-    index = counts.at(THRESHOLD)
-    return 0.0 if index < 0 else float(values[index])
+def _intervals(
+    ranking: Ranking,
+    figures: Mapping[str, Callable[[Counts], float]],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Return the bootstrap interval over images of each figure by name."""
+
+    def figures_of(times: np.ndarray) -> np.ndarray:
+        counts = ranking.counts(times)
+        # A resample of positives or negatives alone has no figures and is skipped.
+        if not (counts.positives and counts.negatives):
+            return np.full(len(figures), np.nan)
+        return np.array([figure(counts) for figure in figures.values()])
+
+    resampled = statistics.bootstrap(figures_of, len(ranking.positives), resamples=resamples, seed=seed)
+    intervals = statistics.percentile_interval(resampled, confidence)
+    return dict(zip(figures, intervals.tolist(), strict=True))
 
 
 def _thinned(**columns: np.ndarray) -> dict[str, list[float]]:

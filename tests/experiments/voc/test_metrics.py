@@ -7,11 +7,8 @@ from experiments.voc.metrics import (
     ALARM,
     HIT,
     IGNORED,
-    RULES,
     Detections,
-    Ranking,
     Truths,
-    average_precision,
     box_iou,
     class_iou,
     classification_ap,
@@ -25,90 +22,6 @@ from tests.fixtures.scenes import random_detections
 NAN = float("nan")
 
 
-# Average precision
-
-
-def test_average_precision_by_hand():
-    """Hits at ranks 1, 3 and 5: precision 1 at recall 1/3, 2/3 at 2/3, 3/5 at 1."""
-    scores, positive = [0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1]
-    assert average_precision(scores, positive, "area") == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
-    # Recall 0 to 0.3: 1 (4 points); 0.4 to 0.6: 2/3 (3 points); 0.7 to 1: 3/5 (4 points).
-    assert average_precision(scores, positive, "11-point") == pytest.approx((4 * 1 + 3 * 2 / 3 + 4 * 3 / 5) / 11)
-
-
-def test_positives_without_entry_are_missed():
-    """Four positives, three found: recall ends at 3/4."""
-    ranking = Ranking([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1], np.zeros(5, int), [4])
-    assert ranking.average_precision("area") == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
-    # Recall 0 to 0.2: 1; 0.3 to 0.5: 2/3; 0.6 and 0.7: 3/5; 0.8 to 1: 0.
-    assert ranking.average_precision("11-point") == pytest.approx((3 * 1 + 3 * 2 / 3 + 2 * 3 / 5) / 11)
-    precision, recall = ranking.curve()
-    np.testing.assert_allclose(precision, [1, 1 / 2, 2 / 3, 2 / 4, 3 / 5])
-    np.testing.assert_allclose(recall, [1 / 4, 1 / 4, 2 / 4, 2 / 4, 3 / 4])
-
-
-def test_precision_is_interpolated():
-    """A miss before two hits: precision 0, 1/2, 2/3; from recall 0 on the greatest is 2/3."""
-    for rule in RULES:
-        assert average_precision([3, 2, 1], [0, 1, 1], rule) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize("found", range(11))
-def test_recall_steps_are_exact(found):
-    """With k of ten positives found recall reaches 0, 0.1, ..., k/10 to the digit: k + 1 points of precision 1."""
-    ranking = Ranking(np.arange(found), np.ones(found), np.zeros(found, int), [10])
-    assert ranking.average_precision("11-point") == pytest.approx((found + 1) / 11 if found else 0)
-    assert ranking.average_precision("area") == pytest.approx(found / 10)
-
-
-def test_equal_scores_enter_together():
-    for positive in ([1, 0, 0, 0], [0, 0, 0, 1]):
-        for rule in RULES:
-            assert average_precision(np.full(4, 0.5), positive, rule) == 1 / 4
-    # Threshold 0.9: 1 of 2; 0.5: 2 of 4.
-    assert average_precision([0.9, 0.9, 0.5, 0.5], [1, 0, 0, 1], "area") == 1 / 2
-
-
-def test_ignored_entries_are_not_there():
-    scores, positive, ignored = np.array([0.9, 0.8, 0.7, 0.6]), np.array([1, 1, 0, 1]), np.array([0, 1, 0, 0], bool)
-    for rule in RULES:
-        expected = average_precision([0.9, 0.7, 0.6], [1, 0, 1], rule)
-        assert average_precision(scores, positive, rule, ignored) == expected
-    assert expected == pytest.approx((1 + 2 / 3) / 2)
-
-
-def test_without_positives_there_is_no_average_precision():
-    assert np.isnan(average_precision([0.1, 0.2], [0, 0], "area"))
-    assert np.isnan(average_precision([], [], "11-point"))
-
-
-def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"11-point.*Received: '101-point'"):
-        average_precision([1], [1], "101-point")
-    with pytest.raises(ValueError, match="Received: 1 nan of 2"):
-        average_precision([1, NAN], [1, 0], "area")
-    with pytest.raises(ValueError, match="1, 0 or -1"):
-        classification_ap(np.zeros([1, 2]), [[2, 0]], "area")
-    with pytest.raises(ValueError, match=r"\(1, 2\) and \(2, 1\)"):
-        classification_ap(np.zeros([1, 2]), np.zeros([2, 1]), "area")
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_average_precision_of_any_ranking(seed):
-    """Order and scale of the scores decide nothing; a perfect ranking has 1; more hits above never harm."""
-    random = np.random.default_rng(seed)
-    scores, positive = random.normal(size=40).round(seed % 3), random.random(40) < 0.3
-    positive[0] = True
-    shuffled = random.permutation(40)
-    for rule in RULES:
-        value = average_precision(scores, positive, rule)
-        assert 0 < value <= 1
-        assert average_precision(scores[shuffled], positive[shuffled], rule) == value
-        assert average_precision(np.exp(3 * scores), positive, rule) == value
-        assert average_precision(positive + 0.1 * np.tanh(scores), positive, rule) == 1
-        assert average_precision(scores + 0.5 * positive, positive, rule) >= value
-
-
 # Classification
 
 
@@ -120,6 +33,14 @@ def test_classification_by_hand():
     np.testing.assert_allclose(result.per_class, [(1 + 2 / 3) / 2, 1 / 2, NAN])
     assert result.mean == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert result.images == 3
+
+
+def test_invalid_labels():
+    """Fails if labels other than 1, 0 and -1 or of another shape are accepted."""
+    with pytest.raises(ValueError, match="1, 0 or -1"):
+        classification_ap(np.zeros([1, 2]), [[2, 0]], "area")
+    with pytest.raises(ValueError, match=r"\(1, 2\) and \(2, 1\)"):
+        classification_ap(np.zeros([1, 2]), np.zeros([2, 1]), "area")
 
 
 # Detection
@@ -217,7 +138,7 @@ def test_detection_by_hand():
     # Class 0: recall 0 to 0.3: 1 (4 points); 0.4 to 0.6: 2/3 (3 points); 0.7 to 1: 0.
     np.testing.assert_allclose(points.per_class, [(4 + 2) / 11, 1 / 2, NAN])
     assert area.mean == pytest.approx((5 / 9 + 1 / 2) / 2)
-    precision, recall = area.rankings[0].curve()
+    precision, recall = area.rankings[0].counts().precision_recall()
     np.testing.assert_allclose(area.rankings[0].thresholds, [0.9, 0.8, 0.7, 0.5])
     np.testing.assert_allclose(precision, [1, 1 / 2, 2 / 3, 2 / 4])
     np.testing.assert_allclose(recall, [1 / 3, 1 / 3, 2 / 3, 2 / 3])
@@ -226,7 +147,7 @@ def test_detection_by_hand():
 def test_detection_of_nothing():
     result = detection_ap([found(), found()], [there((BOX, 0)), there()], 2, "11-point")
     np.testing.assert_allclose(result.per_class, [0, NAN])
-    precision, recall = result.rankings[1].curve()
+    precision, recall = result.rankings[1].counts().precision_recall()
     assert len(precision) == len(recall) == 0
 
 

@@ -3,7 +3,7 @@
 None of them has all of VOC's rules. pycocotools (COCO) lets a detection take another box than the one it overlaps most,
 so it is compared where true boxes do not overlap: there at most one of them can reach an IoU of 0.5. mapcalc has VOC's
 matching and boxes in inclusive pixels (with + 1), but one image, no difficult boxes and no sorting; images are laid
-beside each other for it. scikit-learn's curves part at distinct scores, as ours do, so it is compared with ties.
+beside each other for it.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ from experiments.voc.metrics import (
     RULES,
     Detections,
     Truths,
-    average_precision,
     box_iou,
     classification_ap,
     confusion_matrix,
@@ -150,21 +149,6 @@ def test_classification_as_pycocotools(rule):
         truths.append(Truths(np.tile(whole, [len(there), 1]), there, row[there] < 0))
     result = classification_ap(scores, labels, rule)
     np.testing.assert_allclose(result.per_class, coco_ap(detections, truths, 3, rule), atol=1e-9)
-
-
-@pytest.mark.parametrize("digits", [1, 2, 9])
-def test_average_precision_as_scikit_learns_curve(digits):
-    """With ties; its curve ends with precision 1 at recall 0, a point that no threshold has."""
-    random = np.random.default_rng(digits)
-    positive = random.random(300) < 0.2
-    scores = np.round(random.normal(size=300) + positive, digits)
-    precision, recall, _ = sklearn_metrics.precision_recall_curve(positive, scores)
-    precision, recall = precision[:-1], recall[:-1]
-    points = [max(precision[recall >= step / 10 - 1e-9]) for step in range(11)]
-    steps = [max(precision[recall >= (step + 0.5) / positive.sum()]) for step in range(positive.sum())]
-    assert average_precision(scores, positive, "11-point") == pytest.approx(np.mean(points))
-    assert average_precision(scores, positive, "area") == pytest.approx(np.mean(steps))
-    assert average_precision(scores, positive, "area") > sklearn_metrics.average_precision_score(positive, scores)
 
 
 @pytest.mark.parametrize("seed", range(4))
