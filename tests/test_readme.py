@@ -19,7 +19,7 @@ from lts.config import ImageConfig
 from lts.export import saved_model
 from lts.extraction import extract as extraction
 from lts.extraction.stream import open_stream
-from tests.export.test_saved_model import make
+from tests.fixtures.exports import small_discriminator
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 RECIPES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     """A folder with all that the recipes name: runs/features, PHOTOS, and LABELLED with two classes."""
     folder = tmp_path_factory.mktemp("recipes")
     keras.utils.set_random_seed(1)
-    discriminator, description = make("batch_norm", image_size="64")
+    discriminator, description = small_discriminator("batch_norm", image_size="64")
     saved_model.export(discriminator, folder / "runs" / "features", description)
     random = np.random.default_rng(0)
     for name in ("cats", "dogs"):

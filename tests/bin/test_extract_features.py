@@ -14,8 +14,8 @@ import pytest
 
 from lts import data
 from lts.export import saved_model
-from tests.export.test_saved_model import make
 from tests.extraction.test_extract import break_photo, save_photo
+from tests.fixtures.exports import small_discriminator
 from tests.fixtures.runs import run, start
 
 MODULE = "lts.bin.extract_features"
@@ -24,7 +24,7 @@ MODULE = "lts.bin.extract_features"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> pathlib.Path:
     """A small export of random weights."""
-    discriminator, description = make("batch_norm")
+    discriminator, description = small_discriminator("batch_norm")
     path = tmp_path_factory.mktemp("export") / "features"
     saved_model.export(discriminator, path, description)
     return path

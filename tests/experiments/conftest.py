@@ -4,8 +4,8 @@ import pytest
 
 from lts import data
 from lts.export import saved_model
-from tests.export.test_saved_model import make
 from tests.fixtures import probing
+from tests.fixtures.exports import small_discriminator
 
 
 @pytest.fixture
@@ -25,6 +25,6 @@ def stand_in_world(monkeypatch):
 def tiny_export(tmp_path_factory):
     """A SavedModel with random weights, 64 pixels a side."""
     folder = tmp_path_factory.mktemp("export") / "features"
-    discriminator, description = make("batch_norm", image_size="64")
+    discriminator, description = small_discriminator("batch_norm", image_size="64")
     saved_model.export(discriminator, folder, description)
     return folder

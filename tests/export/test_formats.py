@@ -9,7 +9,7 @@ from lts import data
 from lts.export import formats as export_formats
 from lts.export import saved_model
 from lts.utils.errors import FormatError
-from tests.export.test_saved_model import make
+from tests.fixtures.exports import small_discriminator
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
@@ -19,7 +19,7 @@ FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
 def model(request, tmp_path_factory):
     """A loaded export with all formats beside it."""
     pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
-    discriminator, description = make(request.param)
+    discriminator, description = small_discriminator(request.param)
     path = tmp_path_factory.mktemp("export") / "features"
     saved_model.export(discriminator, path, description, FORMATS)
     return lts.load(path)
@@ -77,14 +77,14 @@ def test_float16_is_smaller(model):
 
 def test_formats_without_heads(tmp_path):
     """An export without `spot` has no spot.onnx and one signature in TFLite."""
-    discriminator, description = make("lrn")
+    discriminator, description = small_discriminator("lrn")
     saved_model.export(discriminator, tmp_path / "backbone", {**description, "spot": False}, ("tflite",))
     interpreter = tf.lite.Interpreter(model_path=str(tmp_path / "backbone" / "model.tflite"))
     assert list(interpreter.get_signature_list()) == ["serving_default"]
 
 
 def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    discriminator, description = make("lrn")
+    discriminator, description = small_discriminator("lrn")
     with pytest.raises(FormatError, match="Received: 'coreml'"):
         saved_model.export(discriminator, tmp_path / "model", description, ("coreml",))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -10,31 +10,18 @@ import pytest
 import tensorflow as tf
 
 import lts
-from lts.config import preset
 from lts.export import saved_model
 from lts.export.saved_model import ExportError, InputError
-from lts.networks.discriminator import Discriminator
 from lts.utils.files import OutputError
+from tests.fixtures.exports import small_discriminator
 
 SIGNATURES = ("serving_default", "conv_1", "conv_2", "conv_3", "conv_4", "conv_5", "spot", "train")
-
-
-def make(backbone_norm: str, **options):
-    """A small discriminator with batch norm statistics of its own, and its description."""
-    keras.utils.set_random_seed(1)
-    config = preset("tiny", backbone_norm=backbone_norm, backbone_filters="8,8,8,8,8", fc_units=16, **options)
-    discriminator = Discriminator(config.discriminator, config.mask_grid)
-    size = config.image.image_size
-    discriminator.build((None, size, size, 3))
-    for variable in discriminator.non_trainable_variables:
-        variable.assign(variable + np.random.default_rng(2).uniform(0, 0.5, variable.shape))
-    return discriminator, {"image_size": size, "test_crop": 0.85, "weights": "random", "config": config.to_dict()}
 
 
 @pytest.fixture(scope="module", params=["lrn", "batch_norm"])
 def pair(request, tmp_path_factory):
     """A discriminator and its loaded export."""
-    discriminator, description = make(request.param)
+    discriminator, description = small_discriminator(request.param)
     path = tmp_path_factory.mktemp("export") / "features"
     saved_model.export(discriminator, path, description)
     return discriminator, lts.load(path)
@@ -261,7 +248,7 @@ def test_keras_model_is_tuned_with_fit(pair):
 
 def test_export_without_heads(tmp_path):
     """Of a backbone alone nothing is spotted, and it says so."""
-    discriminator, description = make("lrn")
+    discriminator, description = small_discriminator("lrn")
     saved_model.export(discriminator, tmp_path / "backbone", {**description, "spot": False})
     model = lts.load(tmp_path / "backbone")
     assert "spot" not in model.module.signatures

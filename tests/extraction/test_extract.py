@@ -20,7 +20,7 @@ from lts.extraction.extract import ExtractionError, extract
 from lts.extraction.feature_files import FeatureFileError
 from lts.extraction.stream import open_stream
 from lts.utils.errors import FormatError
-from tests.export.test_saved_model import make
+from tests.fixtures.exports import small_discriminator
 
 IMAGE = ImageConfig(image_size=48, test_crop=0.85)
 
@@ -28,7 +28,7 @@ IMAGE = ImageConfig(image_size=48, test_crop=0.85)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A small export of random weights."""
-    discriminator, description = make("batch_norm")
+    discriminator, description = small_discriminator("batch_norm")
     path = tmp_path_factory.mktemp("export") / "features"
     saved_model.export(discriminator, path, description)
     return lts.load(path)
