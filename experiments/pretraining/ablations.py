@@ -28,7 +28,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "encoder_3x3": {"encoder_kernel": 3},
 }
 EARLY = "autoencoder_training."  # what a field's name begins with that is stage 1's
-OWN = ("image.image_size", "autoencoder.", EARLY)  # a variant that differs here has an autoencoder of its own
 
 
 class VariantError(UserError):
@@ -78,7 +77,8 @@ def variant(name: str, overrides: Mapping[str, Any], base: Config, autoencoder_t
     if not_of_stages:
         raise ConfigError(f"{EARLY}{not_of_stages[0]} is no field of a stage: write it without {EARLY!r}")
     config = base.replace("gan_training", **late).replace("autoencoder_training", **early)
-    own = any(line.startswith(OWN) for line in differences(base, config))
+    same_schedule = config.autoencoder_training == base.autoencoder_training
+    own = not same_schedule or bool(differences(base, config, "autoencoder"))
     return Variant(
         name,
         overrides,

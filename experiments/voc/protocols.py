@@ -8,7 +8,7 @@ et al. 2012, (release) the authors' code of this method, (ours) chosen here. Its
 import dataclasses
 from typing import Any, ClassVar
 
-from lts.config import setting
+from lts.config.fields import field
 from lts.utils.errors import UserError
 
 CHOICES = {
@@ -34,31 +34,31 @@ class VocProtocol:
     Raises `ProtocolError` when a value cannot be.
     """
 
-    steps: int = setting(1500, "training steps (ours)")
-    batch_size: int = setting(16, "images in one step (ours)")
-    optimizer: str = setting(
+    steps: int = field(1500, "training steps (ours)")
+    batch_size: int = field(16, "images in one step (ours)")
+    optimizer: str = field(
         "adam", "adam: the project's, linear decay to 1 % (ours) | sgd: momentum, biases at twice the rate (Fast R-CNN)"
     )
-    learning_rate: float = setting(1e-3, "first rate (ours)")
-    momentum: float = setting(0.9, "of sgd (Fast R-CNN; FCN)")
-    rate_steps: int = setting(0, "of sgd: steps after which the rate falls, again and again; 0: never (ours)")
-    rate_factor: float = setting(0.1, "of sgd: what it falls to (Fast R-CNN)")
-    global_clipnorm: float = setting(0.0, "largest global norm of a step's gradient; 0: not clipped (ours)")
-    weight_decay: float = setting(5e-5, "L2 on all kernels that learn (release)")
-    frozen: int = setting(0, "so many first convolutions stay as they are (ours)")
-    batch_norm: str = setting(
+    learning_rate: float = field(1e-3, "first rate (ours)")
+    momentum: float = field(0.9, "of sgd (Fast R-CNN; FCN)")
+    rate_steps: int = field(0, "of sgd: steps after which the rate falls, again and again; 0: never (ours)")
+    rate_factor: float = field(0.1, "of sgd: what it falls to (Fast R-CNN)")
+    global_clipnorm: float = field(0.0, "largest global norm of a step's gradient; 0: not clipped (ours)")
+    weight_decay: float = field(5e-5, "L2 on all kernels that learn (release)")
+    frozen: int = field(0, "so many first convolutions stay as they are (ours)")
+    batch_norm: str = field(
         "inference", "of convolutions that learn: inference: the export's statistics | batch: those of the batch (ours)"
     )
-    precision: str | None = setting(
+    precision: str | None = field(
         None, "of the backbone's activations: float32 | bfloat16; None: as the model was trained (ours)"
     )
-    seeds: tuple[int, ...] = setting(
+    seeds: tuple[int, ...] = field(
         (1,), "of head, order, augmentation and dropout; the mean over them is reported (ours)"
     )
-    resamples: int = setting(1000, "of the bootstrap over test images (ours)")
-    confidence: float = setting(0.95, "of the intervals (ours)")
-    bootstrap_seed: int = setting(1, "of the bootstrap (ours)")
-    name: str = setting("small", "of the protocol; 'custom' with other values than the named one has")
+    resamples: int = field(1000, "of the bootstrap over test images (ours)")
+    confidence: float = field(0.95, "of the intervals (ours)")
+    bootstrap_seed: int = field(1, "of the bootstrap (ours)")
+    name: str = field("small", "of the protocol; 'custom' with other values than the named one has")
 
     bias_gradient_factor: ClassVar[float] = 2.0  # of sgd: biases learn at twice the rate (Fast R-CNN; FCN)
     STATISTICS: ClassVar[tuple[str, ...]] = ("seeds", "resamples", "confidence", "bootstrap_seed")
@@ -89,11 +89,11 @@ class ClassificationProtocol(VocProtocol):
     class. The loss is the sigmoid cross entropy, summed over classes, mean over images (Kraehenbuehl et al. 2016).
     """
 
-    crop: int = setting(0, "pixels a side of what the network sees; 0: as the backbone was trained (ours)")
-    scales: tuple[float, ...] = setting((1.0, 1.6), "shorter side of training images in crops, drawn uniformly (ours)")
-    test_scale: float = setting(1.125, "shorter side of test images in crops: 256 / 227, about (AlexNet)")
-    dropout_keep: float = setting(0.5, "of fc_1 and fc_2 (AlexNet)")
-    rule: str = setting("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
+    crop: int = field(0, "pixels a side of what the network sees; 0: as the backbone was trained (ours)")
+    scales: tuple[float, ...] = field((1.0, 1.6), "shorter side of training images in crops, drawn uniformly (ours)")
+    test_scale: float = field(1.125, "shorter side of test images in crops: 256 / 227, about (AlexNet)")
+    dropout_keep: float = field(0.5, "of fc_1 and fc_2 (AlexNet)")
+    rule: str = field("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
 
     AFTERWARDS: ClassVar[tuple[str, ...]] = ("test_scale", "rule")
 
@@ -107,12 +107,12 @@ class SegmentationProtocol(VocProtocol):
     of the batch that have a label.
     """
 
-    batch_size: int = setting(8, "images in one step (ours)")
-    crop: int = setting(160, "pixels a side of training crops; what lies outside of the image is ignored (ours)")
-    scales: tuple[float, ...] = setting((0.75, 1.5), "of training images, drawn log-uniformly (ours)")
-    form: str = setting("16s", "32s: scores of pool_5 | 16s: and of conv_5 (FCN)")
-    fc_kernel: int = setting(3, "of fc_1, cells of pool_5 (ours; FCN-AlexNet's 6 come with a trained classifier)")
-    dropout_keep: float = setting(0.5, "of fc_1 and fc_2 (FCN)")
+    batch_size: int = field(8, "images in one step (ours)")
+    crop: int = field(160, "pixels a side of training crops; what lies outside of the image is ignored (ours)")
+    scales: tuple[float, ...] = field((0.75, 1.5), "of training images, drawn log-uniformly (ours)")
+    form: str = field("16s", "32s: scores of pool_5 | 16s: and of conv_5 (FCN)")
+    fc_kernel: int = field(3, "of fc_1, cells of pool_5 (ours; FCN-AlexNet's 6 come with a trained classifier)")
+    dropout_keep: float = field(0.5, "of fc_1 and fc_2 (FCN)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,22 +123,22 @@ class DetectionProtocol(VocProtocol):
     for batches of two images have none of their own.
     """
 
-    batch_size: int = setting(2, "images in one step (Fast R-CNN)")
-    regions: int = setting(128, "regions in one step, of all its images (Fast R-CNN)")
-    positive_share: float = setting(0.25, "most objects among the regions (Fast R-CNN)")
-    positive_iou: float = setting(0.5, "least overlap of a region and its object (Fast R-CNN)")
-    negative_iou: float = setting(0.1, "least overlap of a hard negative; easy ones fill up (Fast R-CNN)")
-    sides: tuple[int, ...] = setting((128, 160, 192), "pixels of the shorter side, one drawn for each image (ours)")
-    longest: int = setting(320, "pixels that the longer side has at most (ours)")
-    test_side: int = setting(160, "pixels of the shorter side of test images (ours)")
-    cells: int = setting(6, "a side of a pooled region: AlexNet's pool_5 (Fast R-CNN)")
-    units: tuple[int, ...] = setting((512, 512), "of the fully connected layers (ours)")
-    dropout_keep: float = setting(0.5, "of the fully connected layers (AlexNet)")
-    rescale: bool = setting(False, "rescale the backbone on training images first (Kraehenbuehl et al. 2016)")
-    threshold: float = setting(0.001, "least score of a detection (ours)")
-    suppression: float = setting(0.3, "overlap above which the weaker detection of a class goes (Fast R-CNN)")
-    detections: int = setting(100, "most of an image (ours)")
-    rule: str = setting("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
+    batch_size: int = field(2, "images in one step (Fast R-CNN)")
+    regions: int = field(128, "regions in one step, of all its images (Fast R-CNN)")
+    positive_share: float = field(0.25, "most objects among the regions (Fast R-CNN)")
+    positive_iou: float = field(0.5, "least overlap of a region and its object (Fast R-CNN)")
+    negative_iou: float = field(0.1, "least overlap of a hard negative; easy ones fill up (Fast R-CNN)")
+    sides: tuple[int, ...] = field((128, 160, 192), "pixels of the shorter side, one drawn for each image (ours)")
+    longest: int = field(320, "pixels that the longer side has at most (ours)")
+    test_side: int = field(160, "pixels of the shorter side of test images (ours)")
+    cells: int = field(6, "a side of a pooled region: AlexNet's pool_5 (Fast R-CNN)")
+    units: tuple[int, ...] = field((512, 512), "of the fully connected layers (ours)")
+    dropout_keep: float = field(0.5, "of the fully connected layers (AlexNet)")
+    rescale: bool = field(False, "rescale the backbone on training images first (Kraehenbuehl et al. 2016)")
+    threshold: float = field(0.001, "least score of a detection (ours)")
+    suppression: float = field(0.3, "overlap above which the weaker detection of a class goes (Fast R-CNN)")
+    detections: int = field(100, "most of an image (ours)")
+    rule: str = field("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
 
     AFTERWARDS: ClassVar[tuple[str, ...]] = ("test_side", "threshold", "suppression", "detections", "rule")
 

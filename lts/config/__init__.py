@@ -1,13 +1,14 @@
 """Configuration of a run: dataclasses, presets, checks. Imports no TensorFlow."""
 
+from lts.config.presets import PRESETS, preset
 from lts.config.schema import (
     HEADS,
-    PRESETS,
+    NETWORK_SECTIONS,
+    NETWORKS,
     SECTIONS,
     STAGES,
     AutoencoderConfig,
     Config,
-    ConfigError,
     DamageConfig,
     DiscriminatorConfig,
     ImageConfig,
@@ -17,12 +18,13 @@ from lts.config.schema import (
     discriminator_grid,
     field_names,
     fields_of,
-    preset,
-    setting,
 )
+from lts.utils.errors import ConfigError
 
 __all__ = [
     "HEADS",
+    "NETWORKS",
+    "NETWORK_SECTIONS",
     "PRESETS",
     "SECTIONS",
     "STAGES",
@@ -39,5 +41,4 @@ __all__ = [
     "field_names",
     "fields_of",
     "preset",
-    "setting",
 ]

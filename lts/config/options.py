@@ -1,25 +1,39 @@
-"""What a run does beside training: a leaf without TensorFlow, so that binaries take their flags from it."""
+"""What a run does besides training: monitoring and checkpoints."""
 
 import dataclasses
 
-from lts.config.schema import setting
+from lts.config.fields import check_fields, field
 
 
 @dataclasses.dataclass(frozen=True)
 class MonitoringOptions:
-    """Intervals of monitoring and checkpoints; nothing of it changes a weight."""
+    """Intervals of monitoring and checkpoints.
 
-    log_steps: int = setting(50, "steps between two lines of scalars")
-    picture_steps: int = setting(500, "steps between two picture strips")
-    histogram_steps: int = setting(2000, "steps between two sets of histograms; 0: none")
-    profile_steps: tuple[int, int] | None = setting(None, "first and last step to profile, as 100,110, for TensorBoard")
-    checkpoint_minutes: float = setting(10.0, "minutes between two checkpoints; one is written at the end in any case")
-    keep_checkpoints: int = setting(3, "checkpoints that are kept")
+    No option changes a weight. `ConfigError` is raised for a value outside of its bounds.
+    """
+
+    log_steps: int = field(50, "steps between two lines of scalars", minimum=1)
+    picture_steps: int = field(500, "steps between two picture strips", minimum=1)
+    histogram_steps: int = field(2000, "steps between two sets of histograms; 0: none", minimum=0)
+    profile_steps: tuple[int, int] | None = field(
+        None, "first and last step to profile for TensorBoard, such as 100,110", length=2, minimum=1, ascending=True
+    )
+    checkpoint_minutes: float = field(10.0, "minutes between two checkpoints; the end writes one too", minimum=0)
+    keep_checkpoints: int = field(3, "checkpoints to keep", minimum=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def steps_to_next(self, step: int) -> int:
-        """Steps from `step` to the next at which something is due."""
-        due = [n - step % n for n in (self.log_steps, self.picture_steps, self.histogram_steps) if n]
+        """Return the number of steps until monitoring is due again.
+
+        Args:
+          step: steps done so far.
+        """
+        intervals = (self.log_steps, self.picture_steps, self.histogram_steps)
+        due = [interval - step % interval for interval in intervals if interval]
         if self.profile_steps:
             first, last = self.profile_steps
+            # The profiler starts before `first` and stops after `last`.
             due += [edge - step for edge in (first - 1, last) if edge > step]
         return min(due)

@@ -1,9 +1,9 @@
-"""Every number of a run: frozen dataclasses, named presets, JSON in and out.
+"""Every number of a run: frozen dataclasses, JSON in and out.
 
-Constants are tagged by where they come from: (paper) the CVPR 2018 paper,
-(release) the authors' public TensorFlow 1 code, (ours) chosen in this project.
-The defaults of the dataclasses are the release's.
+Each help text is tagged with the source of the value: (paper) the CVPR 2018 paper, (release) the authors' public
+TensorFlow 1 code, (ours) chosen in this project. The defaults are those of the release.
 
+    >>> from lts.config.presets import preset
     >>> config = preset("small", seed=7, backbone_norm="lrn")
     >>> Config.from_json(config.to_json()) == config
     True
@@ -15,48 +15,93 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lts.config import checks
+from lts.config.fields import cast, check_fields, field
 from lts.utils.errors import ConfigError
 
-
-def setting(default: Any, help: str) -> Any:
-    """A field with its default and a line of documentation, which becomes the help of its flag."""
-    return dataclasses.field(default=default, metadata={"help": help})
+# What a field may define, for `differences`:
+#   autoencoder         what the trained encoder and decoder depend on
+#   frozen_autoencoder  what the encoder and decoder compute once they are trained
+#   backbone            what conv_1 to conv_5 of the discriminator compute
+#   discriminator       the heads of the discriminator, and how its training keeps statistics
+NETWORKS = ("autoencoder", "backbone", "discriminator")
+AUTOENCODER = ("autoencoder", "frozen_autoencoder")
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig:
-    """Size of the images and how a training image is cut out of a stored one (release: STL-10)."""
+    """Image size and augmentation of training images.
 
-    image_size: int = setting(96, "pixels a side (release)")
-    crop_area: tuple[float, ...] = setting((0.333, 1.0), "random crop, fraction of the image's area (release)")
-    crop_aspect: tuple[float, ...] = setting((0.75, 1.33), "width / height of the random crop (release)")
-    bicubic_probability: float = setting(0.5, "legacy bicubic instead of legacy bilinear resize (release)")
-    flip: bool = setting(True, "mirror left-right with probability 1/2 (release)")
-    brightness: float = setting(32 / 255, "largest shift, image in [0, 1] (release)")
-    saturation: tuple[float, ...] = setting((0.5, 1.5), "factor, drawn uniformly (release)")
-    test_crop: float = setting(0.85, "central crop of a test image, fraction of each side (release)")
+    The defaults are those of the release for STL-10.
+    """
+
+    image_size: int = field(96, "pixels per side (release)", above=0, defines=AUTOENCODER)
+    crop_area: tuple[float, ...] = field(
+        (0.333, 1.0),
+        "random crop, fraction of the image's area (release)",
+        above=0,
+        maximum=1,
+        length=2,
+        ascending=True,
+    )
+    crop_aspect: tuple[float, ...] = field(
+        (0.75, 1.33), "width / height of the random crop (release)", above=0, length=2, ascending=True
+    )
+    bicubic_probability: float = field(
+        0.5, "probability of a bicubic instead of a bilinear resize, both legacy (release)", minimum=0, maximum=1
+    )
+    flip: bool = field(True, "mirror left-right with probability 1/2 (release)")
+    brightness: float = field(32 / 255, "largest shift, for images in [0, 1] (release)", minimum=0, below=1)
+    saturation: tuple[float, ...] = field(
+        (0.5, 1.5), "range of the factor, drawn uniformly (release)", above=0, length=2, ascending=True
+    )
+    test_crop: float = field(0.85, "central crop of a test image, fraction of each side (release)", above=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
     """The autoencoder {E, D} (paper section 3; release)."""
 
-    encoder_filters: tuple[int, ...] = setting(
-        (32, 64, 128, 256, 512), "a stride-1 layer, then stride-2 ones (release)"
+    encoder_filters: tuple[int, ...] = field(
+        (32, 64, 128, 256, 512),
+        "filters of a stride-1 layer, then of the stride-2 layers (release)",
+        above=0,
+        min_length=2,
+        defines=AUTOENCODER,
     )
-    encoder_kernel: int = setting(2, "kernel of the stride-2 layers: 2 keeps features local (release)")
-    bn_decay: float = setting(0.975, "of every batch norm, all networks (release)")
-    bn_epsilon: float = setting(1e-3, "of every batch norm, all networks (release)")
-    batch_norm: str = setting("global", "statistics under several replicas: global (ours) | per_replica (release)")
+    encoder_kernel: int = field(
+        2,
+        "kernel of the stride-2 layers; 2 keeps features local (release)",
+        minimum=1,
+        defines=AUTOENCODER,
+        ablation=True,
+    )
+    bn_decay: float = field(
+        0.975, "decay of every batch norm, all networks (release)", above=0, below=1, defines=["autoencoder"]
+    )
+    bn_epsilon: float = field(
+        1e-3, "epsilon of every batch norm, all networks (release)", above=0, defines=[*AUTOENCODER, "backbone"]
+    )
+    batch_norm: str = field(
+        "global",
+        "statistics under several replicas: global (ours) | per_replica (release)",
+        choices=["global", "per_replica"],
+        defines=["autoencoder"],
+    )
 
     @property
     def num_strides(self) -> int:
-        """Number of stride-2 layers; a cell of the feature map stands for 2**num_strides pixels."""
+        """Number of stride-2 layers.
+
+        A cell of the feature map stands for `2 ** num_strides` pixels.
+        """
         return len(self.encoder_filters) - 1
 
     @property
     def decoder_filters(self) -> tuple[int, ...]:
-        """Widths of the decoder's upsampling layers: the encoder's, mirrored (release)."""
+        """Filters of the decoder's upsampling layers.
+
+        They mirror the encoder's (release).
+        """
         return tuple(reversed(self.encoder_filters[:-1]))
 
 
@@ -64,25 +109,48 @@ class AutoencoderConfig:
 class DamageConfig:
     """Damage of the feature map and its repair (paper section 3, Omega; release)."""
 
-    keep_probability: float = setting(0.3, "a cell is KEPT with this probability (release)")
-    damage_fill: str = setting("average", "dropped cells become: average (3x3, release) | zero (ours)")
-    repair: bool = setting(True, "False: damaged features are decoded as they are (ours, ablation)")
+    keep_probability: float = field(0.3, "probability that a cell is KEPT (release)", minimum=0, maximum=1)
+    damage_fill: str = field(
+        "average",
+        "dropped cells become: average (3x3, release) | zero (ours)",
+        choices=["average", "zero"],
+        ablation=True,
+    )
+    repair: bool = field(True, "repair damaged features before decoding (release)", ablation=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminator: AlexNet backbone, mask head, real/fake head (paper section 3; release)."""
+    """AlexNet backbone with mask head and real/fake head (paper section 3; release)."""
 
-    backbone_filters: tuple[int, ...] = setting((96, 256, 384, 384, 256), "conv_1..conv_5 (release)")
-    backbone_groups: tuple[int, ...] = setting((1, 2, 1, 2, 2), "of conv_1..conv_5 (release)")
-    conv_1_kernel: int = setting(11, "kernel of conv_1 (release)")
-    conv_1_stride: int = setting(4, "stride of conv_1 (release)")
-    disc_padding: str = setting("SAME", "of conv_1, pool_1, pool_2: SAME (release) | VALID")
-    backbone_norm: str = setting("lrn", "lrn (release) | batch_norm after every backbone convolution (ours)")
-    fc_units: int = setting(4096, "units of fc_1 (release)")
-    dropout_keep: float = setting(0.5, "of fc_1 (release)")
-    recalibrate_batch_norm: bool = setting(
-        False, "estimate the batch norm statistics of exported features on photographs (ours); release: training's"
+    backbone_filters: tuple[int, ...] = field(
+        (96, 256, 384, 384, 256), "filters of conv_1 to conv_5 (release)", above=0, length=5, defines=["backbone"]
+    )
+    backbone_groups: tuple[int, ...] = field(
+        (1, 2, 1, 2, 2), "groups of conv_1 to conv_5 (release)", above=0, length=5, defines=["backbone"]
+    )
+    conv_1_kernel: int = field(11, "kernel of conv_1 (release)", minimum=1, defines=["backbone"])
+    conv_1_stride: int = field(4, "stride of conv_1 (release)", minimum=1, defines=["backbone"])
+    disc_padding: str = field(
+        "SAME",
+        "padding of conv_1, pool_1, pool_2: SAME (release) | VALID",
+        choices=["SAME", "VALID"],
+        defines=["backbone"],
+    )
+    backbone_norm: str = field(
+        "lrn",
+        "lrn (release) | batch_norm after every backbone convolution (ours)",
+        choices=["lrn", "batch_norm"],
+        defines=["backbone"],
+    )
+    fc_units: int = field(4096, "units of fc_1 (release)", minimum=1, defines=["discriminator"])
+    dropout_keep: float = field(
+        0.5, "probability that fc_1 keeps a unit (release)", above=0, maximum=1, defines=["discriminator"]
+    )
+    recalibrate_batch_norm: bool = field(
+        False,
+        "estimate the batch norm statistics of exported features on photographs (ours)",
+        defines=["discriminator"],
     )
 
 
@@ -90,44 +158,61 @@ class DiscriminatorConfig:
 class LossConfig:
     """Weights and forms of the losses (paper section 3; release)."""
 
-    reconstruction_weight: float = setting(30.0, "both stages (release)")
-    mask_weight: float = setting(0.1, "of the mask head's cross entropy (release)")
-    weight_decay: float = setting(5e-5, "L2: weight_decay * sum(w ** 2) / 2 (release)")
-    generator_loss: str = setting(
+    reconstruction_weight: float = field(30.0, "weight of the reconstruction, both stages (release)", minimum=0)
+    mask_weight: float = field(0.1, "weight of the mask head's cross entropy (release)", minimum=0)
+    weight_decay: float = field(5e-5, "L2: weight_decay * sum(w ** 2) / 2 (release)", minimum=0)
+    generator_loss: str = field(
         "confusion",
         "confusion: swapped labels on both halves plus the discriminator's terms (release) | "
         "non_saturating: repaired images labelled real (paper)",
+        choices=["confusion", "non_saturating"],
     )
-    real_source: str = setting(
+    real_source: str = field(
         "reconstruction",
-        "what the discriminator sees as real: reconstruction (release) | image | half of each: mixed (ours)",
+        "images that the discriminator sees as real: reconstruction (release) | image | mixed, half of each (ours)",
+        choices=["reconstruction", "image", "mixed"],
+        ablation=True,
     )
-    reconstruct: str = setting("kept", "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped")
+    reconstruct: str = field(
+        "kept",
+        "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped",
+        choices=["kept", "all", "dropped"],
+        ablation=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """Schedule and optimizer of one stage of training (release)."""
 
-    batch_size: int = setting(256, "images a step, over all GPUs: the release ran 128 on each of 2 (release)")
-    epochs: int = setting(500, "passes over the images, where steps is 0 (release)")
-    steps: int = setting(0, "training steps; 0: floor(images / batch_size) * epochs (ours)")
-    learning_rate: float = setting(3e-4, "stage 1: autoencoder; stage 2: discriminator (release)")
-    repair_learning_rate: float = setting(3e-4, "stage 2 alone: repair network (release: the same Adam)")
-    end_lr_fraction: float = setting(0.01, "last learning rate as a fraction of the first (release)")
-    decay_fraction: float = setting(0.9, "linear decay over this part of the steps (release)")
-    beta_1: float = setting(0.5, "of Adam (release)")
-    beta_2: float = setting(0.999, "of Adam (release)")
-    epsilon: float = setting(1e-5, "of Adam, outside the bias correction: epsilon hat (release)")
-    bias_gradient_factor: float = setting(2.0, "gradients of biases count this often (release)")
-    global_clipnorm: float = setting(
-        0.0, "largest global norm of a player's gradient; 0: not clipped, as the release (ours)"
+    batch_size: int = field(256, "images per step over all GPUs; the release ran 128 on each of 2 (release)", minimum=1)
+    epochs: int = field(500, "passes over the images, used where steps is 0 (release)", minimum=1)
+    steps: int = field(0, "training steps; 0: floor(images / batch_size) * epochs (ours)", minimum=0)
+    learning_rate: float = field(3e-4, "stage 1: autoencoder; stage 2: discriminator (release)", above=0)
+    repair_learning_rate: float = field(3e-4, "stage 2 only: repair network (release: the same Adam)", above=0)
+    end_lr_fraction: float = field(0.01, "last learning rate as a fraction of the first (release)", above=0, maximum=1)
+    decay_fraction: float = field(0.9, "fraction of the steps with linear decay (release)", above=0, maximum=1)
+    beta_1: float = field(0.5, "beta_1 of Adam (release)", minimum=0, below=1)
+    beta_2: float = field(0.999, "beta_2 of Adam (release)", minimum=0, below=1)
+    epsilon: float = field(1e-5, "epsilon of Adam, outside the bias correction: epsilon hat (release)", above=0)
+    bias_gradient_factor: float = field(2.0, "factor on the gradients of biases (release)", above=0)
+    global_clipnorm: float = field(
+        0.0, "largest global norm of a player's gradient; 0: not clipped, as in the release (ours)", minimum=0
     )
-    ema_decay: float = setting(
-        0.9999, "decay of the weights' moving average, for export --weights=averaged; 0: none (release)"
+    ema_decay: float = field(
+        0.9999,
+        "decay of the weights' moving average, for export --weights=averaged; 0: none (release)",
+        minimum=0,
+        below=1,
     )
-    precision: str = setting("float32", "of activations: float32 (release) | bfloat16 (ours); weights stay float32")
-    seed: int = setting(1, "(ours) every random number is a function of (seed, step, position in the batch)")
+    precision: str = field(
+        "float32",
+        "precision of activations: float32 (release) | bfloat16 (ours); weights stay float32",
+        choices=["float32", "bfloat16"],
+    )
+    seed: int = field(
+        1, "every random number is a function of (seed, step, position in the batch) (ours)", minimum=0, below=2**30
+    )
 
 
 SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss")
@@ -137,10 +222,9 @@ HEADS = ("fc", "linear", "pooled")  # of a classifier on the backbone, see `Back
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole run: what the networks are, what the losses are, how the two stages train.
+    """Configuration of a whole run: images, networks, losses, both stages.
 
-    Raises `ConfigError` when a value, or the fit of image size, mask grid and
-    discriminator grid, is wrong.
+    `ConfigError` is raised for a value outside of its bounds, and where the grids of mask and discriminator differ.
     """
 
     preset: str = "release"
@@ -153,64 +237,58 @@ class Config:
     gan_training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        for name in SECTIONS + STAGES:
+            check_fields(getattr(self, name))
+        checks.check_groups(self.discriminator)
+        checks.check_grids(self)
 
     @property
     def mask_grid(self) -> int:
-        """Cells a side of the encoder's feature map, and so of the keep mask."""
+        """Cells per side of the encoder's feature map and of the keep mask."""
         return self.image.image_size // 2**self.autoencoder.num_strides
 
     @property
     def discriminator_grid(self) -> int:
-        """Cells a side of conv_3..conv_5 and of the mask head."""
+        """Cells per side of conv_3 to conv_5 and of the mask head."""
         return discriminator_grid(self.image.image_size, self.discriminator)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain dict, ready for JSON."""
+        """Return nested plain dicts, ready for JSON."""
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        """The configuration as indented JSON text."""
+        """Return the configuration as indented JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """Inverse of `to_dict`.
+        """Build a configuration from what `to_dict` returned.
 
         Raises:
-          ConfigError: a section or field that is not known, or a value that is not valid.
+          ConfigError: an unknown section or field, or an invalid value.
         """
         sections: dict[str, Any] = {}
-        known = {field.name: field for field in dataclasses.fields(cls)}
+        types = {section.name: section.type for section in dataclasses.fields(cls)}
         for name, value in values.items():
-            if name not in known:
-                raise ConfigError(f"unknown section {name!r}; known: {', '.join(known)}")
-            if name == "preset":
-                sections[name] = value
-                continue
-            section = known[name].type
-            fields = {field.name: field for field in dataclasses.fields(section)}
-            for key in value:
-                if key not in fields:
-                    raise ConfigError(f"unknown field {name}.{key!r}; known: {', '.join(fields)}")
-            sections[name] = section(**{key: _cast(fields[key], value[key]) for key in value})
+            if name not in types:
+                raise ConfigError(f"unknown section. Received: {name!r}. Known: {', '.join(types)}.")
+            sections[name] = value if name == "preset" else _section(name, types[name], value)
         return cls(**sections)
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """Inverse of `to_json`; raises `ConfigError` as `from_dict` does."""
+        """Build a configuration from what `to_json` returned; see `from_dict`."""
         return cls.from_dict(json.loads(text))
 
     def replace(self, stage: str | None = None, **overrides: Any) -> "Config":
-        """A copy with single fields changed, named without their section.
+        """Return a copy with single fields changed.
 
         Args:
-          stage: "autoencoder_training" or "gan_training": where fields of `TrainingConfig` go; None
-            changes them in both stages.
-          **overrides: field name to value, text as from a flag or already typed.
+          stage: "autoencoder_training" or "gan_training": where fields of `TrainingConfig` are changed. None: in both.
+          **overrides: field name, without its section, to value: the text of a flag or a typed value.
 
         Raises:
-          ConfigError: a field that is not known, or a value that is not valid.
+          ConfigError: an unknown field or an invalid value.
 
         Example:
           >>> preset("tiny").replace("gan_training", steps=10).gan_training.steps
@@ -222,132 +300,73 @@ class Config:
             if not owners and key in values["autoencoder_training"]:
                 owners = [stage] if stage else list(STAGES)
             if not owners:
-                raise ConfigError(f"unknown field {key!r}; known: {', '.join(sorted(field_names()))}")
+                known = ", ".join(sorted(field_names()))
+                raise ConfigError(f"unknown field. Received: {key!r}. Known: {known}.")
             for owner in owners:
                 values[owner][key] = value
         return Config.from_dict({"preset": self.preset, **values})
 
 
+def _section(name: str, section: type, values: Mapping[str, Any]) -> Any:
+    """Build one section of `Config`, its values cast to the types of its fields."""
+    known = {section_field.name: section_field for section_field in dataclasses.fields(section)}
+    arguments = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"unknown field. Received: {name}.{key!r}. Known: {', '.join(known)}.")
+        arguments[key] = cast(known[key], value)
+    return section(**arguments)
+
+
 def fields_of(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
-    """(section, field) of every field of the named sections of `Config`, in their order."""
-    types = {field.name: field.type for field in dataclasses.fields(Config)}
+    """Yield (section, field) for every field of the named sections of `Config`."""
+    types = {section.name: section.type for section in dataclasses.fields(Config)}
     for section in sections:
-        for field in dataclasses.fields(types[section]):
-            yield section, field
+        for section_field in dataclasses.fields(types[section]):
+            yield section, section_field
 
 
 def field_names() -> set[str]:
-    """Names of all fields that `Config.replace` takes."""
-    return {field.name for _, field in fields_of(*SECTIONS, "autoencoder_training")}
+    """Return the names of all fields that `Config.replace` takes."""
+    return {section_field.name for _, section_field in fields_of(*SECTIONS, "autoencoder_training")}
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """'section.field: old -> new' for every field in which two configurations differ."""
+def differences(old: Config, new: Config, *networks: str) -> list[str]:
+    """List the fields in which two configurations differ.
+
+    Args:
+      old: a configuration.
+      new: another one.
+      *networks: only fields that define one of these, such as "backbone"; see the top of this file. None: all fields.
+
+    Returns:
+      A line "section.field: old -> new" for each field.
+    """
     lines = []
-    for section, field in fields_of(*SECTIONS, *STAGES):
-        before, after = (getattr(getattr(config, section), field.name) for config in (old, new))
+    for section, section_field in fields_of(*SECTIONS, *STAGES):
+        name = section_field.name
+        if networks and not set(networks) & set(section_field.metadata["defines"]):
+            continue
+        before = getattr(getattr(old, section), name)
+        after = getattr(getattr(new, section), name)
         if before != after:
-            lines.append(f"{section}.{field.name}: {before} -> {after}")
+            lines.append(f"{section}.{name}: {before} -> {after}")
     return lines
 
 
 def discriminator_grid(image_size: int, discriminator: DiscriminatorConfig) -> int:
-    """Cells a side of conv_5 for a square image: one strided convolution, two pools of 3 with stride 2."""
-    size = image_size
-    for kernel, stride in ((discriminator.conv_1_kernel, discriminator.conv_1_stride), (3, 2), (3, 2)):
-        size = -(-size // stride) if discriminator.disc_padding == "SAME" else (size - kernel) // stride + 1
-    return size
+    """Return the cells per side of conv_5 for a square image.
 
-
-def _cast(field: dataclasses.Field, value: Any) -> Any:
-    """`value` (typed, text of a flag, or from JSON) as the field's type."""
-    kind = field.type
-    try:
-        if kind is bool:
-            if isinstance(value, str):
-                return {"true": True, "false": False}[value.lower()]
-            if not isinstance(value, bool):
-                raise ValueError
-            return value
-        if kind is int:
-            if isinstance(value, bool) or int(value) != float(value):
-                raise ValueError
-            return int(value)
-        if kind is float:
-            return float(value)
-        if kind is str:
-            if not isinstance(value, str):
-                raise ValueError
-            return value
-        element = int if kind == tuple[int, ...] else float
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(element(part) for part in parts)
-    except (ValueError, KeyError, TypeError):
-        wanted = getattr(kind, "__name__", str(kind)) if not str(kind).startswith("tuple") else "a comma-separated list"
-        raise ConfigError(f"{field.name} must be {wanted}. Received: {field.name}={value!r}") from None
-
-
-def _presets() -> dict[str, Config]:
-    release = Config()
-    small_stage = TrainingConfig(batch_size=32, ema_decay=0.0, precision="bfloat16")  # (ours)
-    return {
-        "release": release,
-        # ImageNet photographs at 128x128. The paper's ImageNet size, depth and schedule are not known: all of
-        # image_size, batch_size and epochs are (ours), everything else is the release's.
-        "imagenet": Config(
-            preset="imagenet",
-            image=ImageConfig(image_size=128),  # (ours)
-            autoencoder_training=TrainingConfig(batch_size=256, epochs=40),  # (ours)
-            gan_training=TrainingConfig(batch_size=256, epochs=40),  # (ours)
-        ),
-        # Natural photographs at 64x64 on one CPU: the whole chain below one hour on two cores for about
-        # 10,000 images. Everything here is (ours).
-        "small": Config(
-            preset="small",
-            image=ImageConfig(image_size=64),
-            autoencoder=AutoencoderConfig(encoder_filters=(16, 32, 64, 128)),
-            discriminator=DiscriminatorConfig(
-                backbone_filters=(48, 128, 192, 192, 128),
-                conv_1_kernel=7,
-                conv_1_stride=2,
-                backbone_norm="batch_norm",
-                fc_units=512,
-                recalibrate_batch_norm=True,
-            ),
-            loss=LossConfig(generator_loss="non_saturating"),
-            autoencoder_training=dataclasses.replace(small_stage, batch_size=16, steps=16000, learning_rate=3e-3),
-            gan_training=dataclasses.replace(small_stage, steps=9000, learning_rate=1e-3, repair_learning_rate=3e-4),
-        ),
-        # The synthetic set at 48x48, for the quickstart and the tests. Everything here is (ours).
-        "tiny": Config(
-            preset="tiny",
-            image=ImageConfig(image_size=48),
-            autoencoder=AutoencoderConfig(encoder_filters=(8, 16, 32, 64)),
-            discriminator=DiscriminatorConfig(
-                backbone_filters=(24, 64, 96, 96, 64),
-                conv_1_kernel=7,
-                conv_1_stride=2,
-                backbone_norm="batch_norm",
-                fc_units=256,
-            ),
-            loss=LossConfig(generator_loss="non_saturating"),
-            autoencoder_training=TrainingConfig(batch_size=32, steps=1500, learning_rate=3e-3, ema_decay=0.0),
-            gan_training=TrainingConfig(
-                batch_size=32, steps=2000, learning_rate=1e-3, repair_learning_rate=3e-4, ema_decay=0.0
-            ),
-        ),
-    }
-
-
-PRESETS: Mapping[str, Config] = _presets()
-
-
-def preset(name: str, stage: str | None = None, **overrides: Any) -> Config:
-    """The named preset, with single fields changed as `Config.replace` does.
-
-    Raises:
-      ConfigError: an unknown preset or field (the message lists the known ones), or a value that is not valid.
+    conv_1 and two 3x3 pools of stride 2 shrink the image: 96 pixels give 6 cells in the release.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name].replace(stage, **overrides)
+    cells = image_size
+    for kernel, stride in ((discriminator.conv_1_kernel, discriminator.conv_1_stride), (3, 2), (3, 2)):
+        if discriminator.disc_padding == "SAME":
+            cells = -(-cells // stride)
+        else:
+            cells = (cells - kernel) // stride + 1
+    return cells
+
+
+# Sections with a field that defines a network.
+NETWORK_SECTIONS = tuple(dict.fromkeys(section for section, field in fields_of(*SECTIONS) if field.metadata["defines"]))

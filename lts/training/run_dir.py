@@ -22,12 +22,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts.config import Config, differences
+from lts.config import NETWORKS, Config, differences
 from lts.networks.variables import variables_by_path
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
-
-NETWORKS = ("image.image_size", "autoencoder.", "discriminator.")  # of the configuration: what networks there are
 
 
 class TrainingError(UserError):
@@ -96,9 +94,8 @@ def open_run(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, A
         return record
     old = read_run_config(workdir)
     never_trained = "imported" in old and "dataset" not in old
-    changed = differences(old["config"], record["config"])
-    if never_trained:
-        changed = [line for line in changed if line.startswith(NETWORKS)]
+    networks = NETWORKS if never_trained else ()
+    changed = differences(old["config"], record["config"], *networks)
     held = record.keys() & old.keys() if never_trained else record.keys()
     for key in held - {"config", "data", "hardware", "commit"}:
         changed += _differences(key, old.get(key), record[key])

@@ -201,8 +201,7 @@ def _check_autoencoder(config: Config, autoencoder) -> None:
     record = run_dir.read_run_config(autoencoder)
     if record["stage"] != "autoencoder":
         raise TrainingError(f"{autoencoder} is a run of stage {record['stage']!r}, not of an autoencoder")
-    decisive = ("image.image_size", "autoencoder.encoder_", "autoencoder.bn_epsilon")
-    changed = [line for line in differences(record["config"], config) if line.startswith(decisive)]
+    changed = differences(record["config"], config, "frozen_autoencoder")
     if changed:
         raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
     imported.check_whole(autoencoder)
@@ -211,13 +210,7 @@ def _check_autoencoder(config: Config, autoencoder) -> None:
 def _backbone(config: Config, features: LoadedModel) -> keras.Model:
     """The backbone of an export; raises `TrainingError` unless it is the configuration's."""
     backbone = features.keras_model().backbone
-    decisive = (
-        "discriminator.backbone_",
-        "discriminator.conv_1_",
-        "discriminator.disc_padding",
-        "autoencoder.bn_epsilon",
-    )
-    changed = [line for line in differences(features.config, config) if line.startswith(decisive)]
+    changed = differences(features.config, config, "backbone")
     if changed:
         raise TrainingError(f"{features.path} has another backbone than the configuration ({'; '.join(changed)})")
     return backbone

@@ -54,11 +54,11 @@ def test_unknown_preset_lists_the_known():
 
 def test_unknown_field_lists_the_known():
     """An override that is dropped in silence."""
-    with pytest.raises(ConfigError, match=r"'learning_rat'.*known: .*learning_rate"):
+    with pytest.raises(ConfigError, match=r"'learning_rat'.*Known: .*learning_rate"):
         preset("tiny", learning_rat=1.0)
-    with pytest.raises(ConfigError, match=r"image\.'size'; known: image_size"):
+    with pytest.raises(ConfigError, match=r"image\.'size'. Known: image_size"):
         Config.from_dict({"image": {"size": 96}})
-    with pytest.raises(ConfigError, match=r"'images'; known: preset, image"):
+    with pytest.raises(ConfigError, match=r"'images'. Known: preset, image"):
         Config.from_dict({"images": {}})
 
 

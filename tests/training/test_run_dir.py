@@ -112,7 +112,7 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path):
 
 def test_a_damaged_record_is_one_clear_line(tmp_path):
     (tmp_path / "config.json").write_text('{"stage": "gan", "config": {"image": {"size": 3}}}')
-    with pytest.raises(TrainingError, match=r"unknown field image\.'size'"):
+    with pytest.raises(TrainingError, match=r"unknown field. Received: image\.'size'"):
         run_dir.read_run_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read"):

@@ -68,7 +68,7 @@ def test_what_the_base_has_is_left_out_or_refused_by_name(capsys):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"mine": {"keep": "1"}}, "unknown field 'keep'"),
+        ({"mine": {"keep": "1"}}, "unknown field. Received: 'keep'"),
         ({"mine": {"keep_probability": "2"}}, "keep_probability must be"),
         ({"mine": {"autoencoder_training.repair": "false"}}, r"autoencoder_training\.repair is no field of a stage"),
     ],
