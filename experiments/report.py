@@ -1,14 +1,15 @@
-"""Tables from results files, beside the published figures (experiments/results/published.json).
+"""Make Markdown tables from results files and published figures.
 
     python -m experiments.report RESULTS...
-    python -m experiments.report RESULTS... --readme=README.md
+    python -m experiments.report RESULTS... --pages=experiments/results/README.md,README.md
 
-RESULTS are results.json of the probes, of `experiments.compare`, `ablate` and the VOC tasks, and evaluation.json of
-`lts.bin.spot_artifacts --evaluate`, by any name. The first prints every table that they give; the second puts them into
-a Markdown file, between `<!-- table: NAME FILES -->` and `<!-- end -->`. NAME is probe, few_shot, spotting, compare,
-ablate, voc or a published table (imagenet, voc, stl10); FILES are names of results files without `.json`, by default
-all of that kind. A table of compare or ablate holds one file; voc with FILES is a table of theirs, without FILES it is
-the published one.
+The first command prints the table of every results file, then the published tables. The second command fills the
+tables of Markdown pages. RESULTS are results.json of the programs in experiments/ and evaluation.json of
+`lts.bin.spot_artifacts --evaluate`, by any name.
+
+A page marks a table with `<!-- table: TYPE FILES -->` and `<!-- end -->`. TYPE is a name in
+experiments/reporting/tables.py, for example probe, with FILES the names of results files without `.json`. Or TYPE is a
+table of published figures (imagenet, pascal_voc, stl10), without FILES.
 """
 
 import pathlib
@@ -18,11 +19,13 @@ from typing import Any
 
 from absl import flags
 
+from experiments.reporting import published as published_tables
 from experiments.reporting import results as result_files
 from experiments.reporting import tables
-from experiments.reporting.results import KINDS, ReportError, Results
+from experiments.reporting.results import ReportError, Results
 from lts.bin import common
 from lts.utils import files
+from lts.utils.markdown import table as markdown_table
 
 FLAGS = flags.FLAGS
 OPENING = "<!-- table: "
@@ -30,95 +33,105 @@ TABLE = re.compile(rf"({OPENING}([^\n]*?) -->\n)((?:(?!<!--).)*?)(<!-- end -->)"
 
 
 def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
-    """Every table of the results, then the published ones, each under a title, as Markdown.
+    """Return every table under a title, as Markdown.
 
     Args:
       results: from `result_files.load`.
-      published: from `result_files.published`.
+      published: from `result_files.published`; these tables come last.
     """
     parts = []
     for group in tables.groups(results):
-        parts += [f"{tables.title(group)}:", tables.markdown(tables.table(group))]
+        parts.append(f"{tables.title(group)}:")
+        parts.append(markdown_table(tables.table(group)))
     for figures in published.values():
-        rows = tables.published_table(figures, results)
-        parts += [f"{figures['title']} (source: {figures['source']}):", tables.markdown(rows)]
+        parts.append(f"{figures['title']} (source: {figures['source']}):")
+        parts.append(markdown_table(published_tables.published_table(figures, results)))
     return "\n\n".join(parts) + "\n"
 
 
-def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) -> str:
-    """A page with its tables made anew from the results; everything outside of the marks stays as it is.
+def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """Return a page with new tables, and the names of the results in them.
+
+    Everything outside of the marks stays as it is. A page need not hold all results.
 
     Args:
       page: Markdown with marks.
-      results: from `result_files.load`, each for at least one table.
+      results: from `result_files.load`.
       published: from `result_files.published`.
 
-    Returns:
-      The page.
-
     Raises:
-      ReportError: a mark that is not closed or not known, results that are missing, or in no table.
+      ReportError: a mark is not closed or not known, or its results are missing.
     """
     shown = set()
 
     def replace(match: re.Match) -> str:
         opening, mark, _, closing = match.groups()
-        rows, chosen = _marked_table(mark.split(), results, published)
-        shown.update(each.name for each in chosen)
-        return f"{opening}\n{tables.markdown(rows)}\n\n{closing}"
+        rows, chosen = _marked_table(mark, results, published)
+        shown.update(result.name for result in chosen)
+        return f"{opening}\n{markdown_table(rows)}\n\n{closing}"
 
-    filled, count = TABLE.subn(replace, page)
-    begun = page.count(OPENING)
-    if not count or count != begun:
-        raise ReportError(f"of {begun} tables that begin with '{OPENING}NAME -->' {count} end with '<!-- end -->'")
-    left = [each.name for each in results if each.name not in shown]
-    if left:
-        raise ReportError(f"no table holds {', '.join(left)}: name them in a mark, as '{OPENING}probe {left[0]} -->'")
-    return filled
+    filled, closed = TABLE.subn(replace, page)
+    opened = page.count(OPENING)
+    if not closed or closed != opened:
+        raise ReportError(
+            f"a page needs tables from '{OPENING}TYPE FILES -->' to '<!-- end -->'. "
+            f"Received: {opened} begin, {closed} of them end"
+        )
+    return filled, shown
 
 
 def _marked_table(
-    mark: Sequence[str], results: Sequence[Results], published: Mapping[str, Any]
+    mark: str, results: Sequence[Results], published: Mapping[str, Any]
 ) -> tuple[tables.Rows, list[Results]]:
-    """The table that a mark asks for, and the results in it."""
-    kind, *names = mark or [""]
-    if kind in published and not names:
-        chosen = [each for each in results if tables.matches_protocol(each, published[kind])]
-        return tables.published_table(published[kind], chosen), chosen
-    if kind not in KINDS:
-        known = ", ".join((*KINDS, *published))
-        raise ReportError(f"there is no table '{' '.join(mark)}'; known: {known} (published ones take no files)")
-    by_name = {each.name: each for each in results if each.kind == kind}
-    missing = [name for name in names if name not in by_name]
+    """Return the table of a mark, and the results in it."""
+    name, *files_in_table = mark.split() or [""]
+    if name in published and not files_in_table:
+        chosen = [result for result in results if published_tables.matches_protocol(result, published[name])]
+        return published_tables.published_table(published[name], chosen), chosen
+    if name not in tables.TABLES or not files_in_table:
+        known = f"{', '.join(tables.TABLES)} with the names of files; {', '.join(published)} without"
+        raise ReportError(f"a page asks for an unknown table. Received: {mark!r}. Known: {known}")
+    by_name = {result.name: result for result in results if tables.table_type(result) == name}
+    missing = [file for file in files_in_table if file not in by_name]
     if missing:
-        raise ReportError(f"table '{' '.join(mark)}' needs {missing[0]}.json, of kind {kind}: give that file too")
-    if not by_name:
-        raise ReportError(f"table '{kind}' needs results of its kind: give a file")
-    chosen = [by_name[name] for name in names or by_name]
+        raise ReportError(f"table {mark!r} needs {missing[0]}.json with results for a {name} table. Give that file too.")
+    chosen = [by_name[file] for file in files_in_table]
     return tables.table(chosen), chosen
 
 
 def main(paths: Sequence[str]) -> None:
-    """Files to tables."""
+    """Print the tables, or fill the pages of --pages."""
     if not paths:
-        raise common.UsageError("give results files: python -m experiments.report RESULTS...")
+        raise common.UsageError("results files are missing. Run python -m experiments.report RESULTS...")
     results = [result_files.load(path) for path in paths if pathlib.Path(path).name != result_files.PUBLISHED.name]
-    twice = [each.name for index, each in enumerate(results) if each.name in [other.name for other in results[:index]]]
-    if twice and FLAGS.readme is not None:
-        raise common.UsageError(f"two results files are named {twice[0]}.json: a mark could mean either")
-    if FLAGS.readme is None:
-        print(text(results, result_files.published()), end="")
+    published = result_files.published()
+    if not FLAGS.pages:
+        print(text(results, published), end="")
         return
-    page = pathlib.Path(FLAGS.readme).read_text(encoding="utf-8")
-    filled = fill(page, results, result_files.published())
-    if filled != page:
-        files.write_text(FLAGS.readme, filled)
-    print(f"{FLAGS.readme}: {len(TABLE.findall(page))} tables, {'as they were' if filled == page else 'written anew'}")
+    names = [result.name for result in results]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise common.UsageError(f"names of results files must differ. Received: {repeated[0]}.json twice")
+    filled_pages = {}
+    shown = set()
+    for path in FLAGS.pages:
+        page = pathlib.Path(path).read_text(encoding="utf-8")
+        filled, in_page = fill(page, results, published)
+        shown |= in_page
+        filled_pages[path] = (page, filled)
+    # Write only after every page was filled without an error.
+    for path, (page, filled) in filled_pages.items():
+        if filled != page:
+            files.write_text(path, filled)
+        print(f"{path}: {len(TABLE.findall(page))} tables, {'unchanged' if filled == page else 'updated'}")
+    unused = [name for name in names if name not in shown]
+    if unused:
+        print(f"not in any table: {', '.join(unused)}")
 
 
 def console() -> None:
-    """Entry point of the command."""
-    flags.DEFINE_string("readme", None, "Markdown file whose tables are made anew; none: all tables are printed.")
+    """Run the command."""
+    flags.DEFINE_list("pages", [], "Markdown pages whose tables are filled. Default: print all tables.")
     common.run(main, arguments=True)
 
 

@@ -1,4 +1,7 @@
-"""What `compare` and `ablate` leave: results.json, results.md (a table) and results.png (a plot with intervals)."""
+"""Tables, captions and plots of `experiments.compare` and `experiments.ablate`.
+
+Both write results.json, results.md (a table) and results.png (a plot with intervals).
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,90 +9,246 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.reporting import comparison_tables, tables
 from experiments.reporting import results as result_files
+from experiments.reporting.markdown import bold, percent, percent_interval
+from lts.utils.markdown import table
 
+Rows = list[list[str]]
 COLOURS = {"autoencoder": "C2", "rotation": "C1", "supervised": "C3", "ours": "C0"}
-APART = 0.06  # of the distance between two layers: so far lines stand beside each other
+LINE_SHIFT = 0.06  # horizontal distance between two lines, as a fraction of that between two layers
 
 
 def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
-    """Writes the three files into the folder, each whole or absent; results.json is the last."""
+    """Write results.png, results.md and results.json into a folder."""
     result_files.write(output, results, markdown(results), plot(results))
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Title, table and caption as Markdown."""
-    table = tables.COMPARISONS[results["kind"]]
-    parts = [
-        comparison_tables.title(results),
-        tables.markdown(table(results)),
-        comparison_tables.caption(results),
-    ]
-    return "\n\n".join(parts) + "\n"
+    """Return title, table and caption as Markdown."""
+    rows = {"compare": compare_table, "ablate": ablate_table}[results["kind"]](results)
+    return "\n\n".join([title(results), table(rows), caption(results)]) + "\n"
 
 
 def plot(results: Mapping[str, Any]) -> Figure:
-    """The figure of results of either kind."""
-    return {"compare": _plot_rivals, "ablate": _plot_variants}[results["kind"]](results)
+    """Return the figure of a comparison or of ablations."""
+    return {"compare": _plot_methods, "ablate": _plot_variants}[results["kind"]](results)
 
 
-def _plot_rivals(results: Mapping[str, Any]) -> Figure:
-    """Accuracy by layer: a line for each rival, the mean of the random ones in grey."""
-    layers, rivals = results["layers"], results["rivals"]
+def compare_table(results: Mapping[str, Any]) -> Rows:
+    """Return the accuracies of all methods by layer.
+
+    Args:
+      results: of `experiments.compare`.
+
+    Returns:
+      The table in percent, with paired differences and intervals. A cell is blank where a network has no such layer.
+      Minutes are those of training.
+    """
+    layers = results["layers"]
+    rows = [
+        ["", "minutes", *layers],
+        [random_name(results), "0", *_layer_cells(results["random_mean"], layers)],
+    ]
+    for name, method in results["methods"].items():
+        minutes = sum(method["seconds"].values()) / 60
+        row = [method["title"], f"{minutes:.1f}", *_layer_cells(method["layers"], layers)]
+        rows.append(bold(row) if name == "ours" else row)
+        rows.append(["difference to random (paired)", "", *_layer_cells(method["difference"], layers, "+")])
+    for name, difference in results["ours_minus"].items():
+        baseline_title = results["methods"][name]["title"]
+        rows.append([f"ours minus {baseline_title} (paired)", "", *_layer_cells(difference, layers, "+")])
+    return rows
+
+
+def ablate_table(results: Mapping[str, Any]) -> Rows:
+    """Return the base's accuracies and each variant's difference.
+
+    Args:
+      results: of `experiments.ablate`.
+
+    Returns:
+      The table in percent and points, with intervals.
+    """
+    layers = results["layers"]
+    rows = [
+        ["", "changed", *layers],
+        ["base: accuracy", "", *_layer_cells(results["base"]["layers"], layers)],
+    ]
+    for name, variant in results["variants"].items():
+        rows.append([name, _changes(variant), *_layer_cells(variant["difference"], layers, "+")])
+    return rows
+
+
+def _changes(variant: Mapping[str, Any]) -> str:
+    """Return a variant's changed fields without the names of their sections."""
+    fields = [line.split(".", 1)[1] for line in variant["changed"]]
+    return ", ".join(fields).replace(" -> ", " → ")
+
+
+def random_name(results: Mapping[str, Any]) -> str:
+    """Return the name of the untrained networks' mean."""
+    return f"mean of {len(results['random'])} random initialisations"
+
+
+def _layer_cells(records: Mapping[str, Any], layers: Sequence[str], sign: str = "") -> list[str]:
+    """Return one cell per layer, blank where there is no record."""
+    row = []
+    for layer in layers:
+        record = records.get(layer)
+        row.append(percent_interval(record["accuracy"], record["interval"], sign) if record else "")
+    return row
+
+
+def title(results: Mapping[str, Any]) -> str:
+    """Return one line: the experiment and its images."""
+    dataset = results["dataset"]
+    titles = {"compare": ("Baselines", "test"), "ablate": ("Ablations", "validation")}
+    experiment, images = titles[results["kind"]]
+    return (
+        f"{experiment} ({results['protocol']['name']} on {dataset['name']}: {dataset['train_images']:,} training, "
+        f"{dataset['test_images']:,} {images} images, {len(dataset['classes'])} classes)"
+    )
+
+
+def caption(results: Mapping[str, Any]) -> str:
+    """Return what the numbers mean and what they leave open."""
+    return {"compare": _compare_caption, "ablate": _ablate_caption}[results["kind"]](results)
+
+
+def _ablate_caption(results: Mapping[str, Any]) -> str:
+    dataset = results["dataset"]
+    return (
+        f"Accuracy on validation images ({dataset['test_split']}), never on test images, because hyper-parameters are "
+        f"tuned on it. {_probe_sentence(results)} It was trained on {dataset['train_split']}. "
+        f"{_pretraining_sentence(results)} Variants: paired differences to the base, in points. "
+        f"{_interval_sentences(results, 'validation')}"
+    )
+
+
+def _compare_caption(results: Mapping[str, Any]) -> str:
+    plan = results["plan"]
+    dataset = results["dataset"]
+    batches = ", ".join(f"{stage} {rate['batch_size']}" for stage, rate in plan["rates"].items())
+    return (
+        f"Accuracy on test images ({dataset['test_split']}). {_probe_sentence(results)} It was trained on "
+        f"{dataset['train_split']}. {_pretraining_sentence(results)} Supervised training used {dataset['train_split']}. "
+        f"Each method was trained for the steps that fit into {plan['budget_minutes']:g} minutes. The rates were "
+        f"measured in turns beforehand. Ours spends {100 * plan['autoencoder_share']:g} % of the time on the "
+        f"autoencoder. The column gives the minutes that the training took. Images per step: {batches}. The encoder's "
+        f"layers stand in the columns of the backbone's layers with the same number. "
+        f"{_interval_sentences(results, 'test')}"
+    )
+
+
+def _probe_sentence(results: Mapping[str, Any]) -> str:
+    protocol = results["protocol"]
+    return (
+        f"Linear classifier ({protocol['classifier']}) on frozen features, {protocol['pool']}-pooled to about "
+        f"{protocol['dimensions']:,} dimensions and standardised; regularisation chosen on "
+        f"{100 * protocol['validation']:g} % of the training images."
+    )
+
+
+def _pretraining_sentence(results: Mapping[str, Any]) -> str:
+    images = results["pretraining"]
+    shared = f"; {images['test_images']:,} of them are also tested" if images["test_images"] else ""
+    return f"Pre-training used {images['split']} ({images['images']:,} images, without labels{shared})."
+
+
+def _interval_sentences(results: Mapping[str, Any], images: str) -> str:
+    confidence = f"{100 * results['protocol']['confidence']:g} %"
+    return (
+        f"In brackets: {confidence} bootstrap interval over {images} images. One pre-training seed each: figures of "
+        "another seed may differ by more than the intervals say."
+    )
+
+
+def _plot_methods(results: Mapping[str, Any]) -> Figure:
+    """Return accuracy by layer: a line per method, random in grey."""
+    layers = results["layers"]
+    lines = {}
+    for name, method in results["methods"].items():
+        lines[name] = (method["title"], method["layers"], COLOURS.get(name))
+    lines["random"] = (random_name(results), results["random_mean"], "0.55")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    lines = {name: (rival["title"], rival["layers"], COLOURS.get(name)) for name, rival in rivals.items()}
-    lines["random"] = (comparison_tables.random_name(results), results["random_mean"], "0.55")
     for number, (name, (label, records, colour)) in enumerate(lines.items()):
-        shift = APART * (number - (len(lines) - 1) / 2)
-        x = [index + shift for index, layer in enumerate(layers) if layer in records]
-        means, errors = _bars([records[layer] for layer in layers if layer in records])
-        look = {"linewidth": 2.2 if name == "ours" else 1.4, "marker": "o", "markersize": 4, "capsize": 2}
-        axes.errorbar(x, means, yerr=errors, label=label, color=colour, **look)
-    axes.axhline(100 / len(results["dataset"]["classes"]), color="0.5", linestyle=":", linewidth=1, label="chance")
+        # Shift the lines sideways so that their intervals do not cover each other.
+        shift = LINE_SHIFT * (number - (len(lines) - 1) / 2)
+        present = [index for index, layer in enumerate(layers) if layer in records]
+        means, errors = error_bars([records[layers[index]] for index in present])
+        width = 2.2 if name == "ours" else 1.4
+        look = {"label": label, "color": colour, "linewidth": width, "marker": "o", "markersize": 4, "capsize": 2}
+        axes.errorbar([index + shift for index in present], means, yerr=errors, **look)
+    chance = 100 / len(results["dataset"]["classes"])
+    axes.axhline(chance, color="0.5", linestyle=":", linewidth=1, label="chance")
     axes.set_xticks(range(len(layers)), layers)
     axes.set_ylabel("test accuracy, %")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    minutes = f"{results['plan']['budget_minutes']:g} minutes of training each"
-    axes.set_title(f"{comparison_tables.title(results)}\n{minutes}".replace(": ", "\n", 1), fontsize=9)
-    handles, names = axes.get_legend_handles_labels()
-    order = sorted(range(len(names)), key=lambda i: names[i] == "chance")
-    chosen = [handles[i] for i in order], [names[i] for i in order]
-    figure.legend(*chosen, loc="outside right center", fontsize=8, frameon=False)
+    budget = f"{results['plan']['budget_minutes']:g} minutes of training each"
+    axes.set_title(f"{title(results)}\n{budget}".replace(": ", "\n", 1), fontsize=9)
+    # Error bars come after lines in matplotlib's legend, so "chance" is moved to the end.
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda index: labels[index] == "chance")
+    sorted_handles = [handles[index] for index in order]
+    sorted_labels = [labels[index] for index in order]
+    figure.legend(sorted_handles, sorted_labels, loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 
 def _plot_variants(results: Mapping[str, Any]) -> Figure:
-    """A panel for each layer, a row for each variant: its difference to the base with the interval."""
-    layers, variants = results["layers"], results["variants"]
-    figure = Figure(figsize=(2.2 + 1.9 * len(layers), 1.5 + 0.28 * max(1, len(variants))), layout="constrained")
+    """Return a panel per layer: each variant's difference to the base."""
+    layers = results["layers"]
+    variants = results["variants"]
+    size = (2.2 + 1.9 * len(layers), 1.5 + 0.28 * max(1, len(variants)))
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(layers), sharex=True, sharey=True, squeeze=False)[0]
     for axes, layer in zip(panels, layers, strict=True):
-        shown = [
-            (row, one["difference"][layer]) for row, one in enumerate(variants.values()) if layer in one["difference"]
-        ]
-        for row, record in shown:
-            low, high = record["interval"]
-            colour = "C0" if low > 0 else "C3" if high < 0 else "0.55"  # better, worse, or it cannot be told
-            means, errors = _bars([record])
-            axes.errorbar(means, [row], xerr=errors, color=colour, marker="o", markersize=5, capsize=2, linestyle="")
+        for row, variant in enumerate(variants.values()):
+            record = variant["difference"].get(layer)
+            if record is None:
+                continue
+            means, errors = error_bars([record])
+            look = {"color": _sign_colour(record), "marker": "o", "markersize": 5, "capsize": 2, "linestyle": ""}
+            axes.errorbar(means, [row], xerr=errors, **look)
         axes.axvline(0, color="0.3", linewidth=1)
-        axes.set_title(f"{layer}\nbase {100 * results['base']['layers'][layer]['accuracy']:.1f} %", fontsize=9)
+        base_accuracy = percent(results["base"]["layers"][layer]["accuracy"])
+        axes.set_title(f"{layer}\nbase {base_accuracy} %", fontsize=9)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(variants)), list(variants))
     panels[0].set_ylim(len(variants) - 0.5, -0.5)
-    colours = "blue: better, red: worse, grey: the interval holds zero"
+    colours = "blue: better, red: worse, grey: the interval contains zero"
     figure.supxlabel(f"difference to the base, points of validation accuracy ({colours})", fontsize=9)
-    figure.suptitle(comparison_tables.title(results), fontsize=9)
+    figure.suptitle(title(results), fontsize=9)
     return figure
 
 
-def _bars(records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
-    """(means, [distances to the lower ends, to the upper ends]) in percent."""
-    means = [100 * record["accuracy"] for record in records]
-    ends = [[100 * end for end in record["interval"]] for record in records]
-    below = [mean - low for mean, (low, _) in zip(means, ends, strict=True)]
-    return means, [below, [high - mean for mean, (_, high) in zip(means, ends, strict=True)]]
+def _sign_colour(record: Mapping[str, Any]) -> str:
+    """Return blue for better, red for worse, grey for undecided."""
+    low, high = record["interval"]
+    if low > 0:
+        return "C0"
+    return "C3" if high < 0 else "0.55"
+
+
+def error_bars(records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
+    """Return means and distances to the intervals' ends, in percent.
+
+    Args:
+      records: each with "accuracy" and "interval", as fractions.
+
+    Returns:
+      The means, and [distances to the lower ends, distances to the upper ends] as matplotlib's `errorbar` takes them.
+    """
+    means = []
+    below = []
+    above = []
+    for record in records:
+        mean = 100 * record["accuracy"]
+        low, high = record["interval"]
+        means.append(mean)
+        below.append(mean - 100 * low)
+        above.append(100 * high - mean)
+    return means, [below, above]

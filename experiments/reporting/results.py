@@ -1,4 +1,7 @@
-"""Results files, as they are written and read, and published figures; a results file's kind is known by its content."""
+"""Results files and published figures.
+
+Every results file says its "kind". `REQUIRED` lists what a file of a kind must hold.
+"""
 
 import dataclasses
 import io
@@ -14,43 +17,34 @@ from lts.utils import files
 from lts.utils.errors import UserError
 
 PUBLISHED = pathlib.Path(__file__).resolve().parents[1] / "results" / "published.json"
+
+# Fields by kind. A "*" stands for every entry of a list or a dictionary.
 DATASET = (
-    *("dataset.name", "dataset.classes", "dataset.train_images", "dataset.test_images", "dataset.test_split"),
-    *("dataset.train_fingerprint", "dataset.test_fingerprint"),
+    "dataset.name",
+    "dataset.classes",
+    "dataset.train_images",
+    "dataset.test_images",
+    "dataset.test_split",
+    "dataset.train_fingerprint",
+    "dataset.test_fingerprint",
 )
-BASELINES = ("baselines.*.path", "baselines.*.fingerprint", "baselines.*.description")
-FIGURE = ("accuracy", "interval")
-PROBES = ("kind", "protocol.name", *DATASET, "pretraining.split", "layers")
-VOC_IMAGES = tuple(
-    f"dataset.{name}"
-    for name in (
-        "name",
-        "train_split",
-        "test_split",
-        "train_images",
-        "test_images",
-        "train_fingerprint",
-        "test_fingerprint",
-    )
+PROBE = (
+    "protocol",
+    *DATASET,
+    "model.path",
+    "model.description",
+    "baselines.*.path",
+    "baselines.*.fingerprint",
+    "baselines.*.description",
 )
-KINDS = {  # what every file of a kind holds; * is every entry of a list or a dictionary
-    "probe": (
-        "protocol",
-        *DATASET,
-        "model.path",
-        "model.description",
-        "model.layers.*.accuracy",
-        *BASELINES,
-    ),
-    "few_shot": (
-        "protocol.shares",
-        "protocol.draws",
-        *DATASET,
-        "model.path",
-        "model.description",
-        "model.layers.*.*.accuracy",
-        *BASELINES,
-    ),
+COMPARISON = ("protocol.name", *DATASET, "pretraining.split", "layers")
+BENCHMARK = ("date", "hardware", "command", "rows")
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "linear_probe": (*PROBE, "model.layers.*.accuracy"),
+    "sgd_probe": (*PROBE, "model.layers.*.accuracy"),
+    "knn_probe": (*PROBE, "model.layers.*.accuracy"),
+    "finetune": (*PROBE, "model.layers.*.accuracy"),
+    "few_shot": (*PROBE, "protocol.shares", "protocol.draws", "model.layers.*.*.accuracy"),
     "spotting": (
         "model.fingerprint",
         "images.number",
@@ -58,99 +52,146 @@ KINDS = {  # what every file of a kind holds; * is every entry of a list or a di
         "protocol.keep_probability",
         "pairs.*.auroc",
         "pairs.*.interval",
-        *(f"{cells}.{figure}.value" for cells in ("mask_map", "mask_map_of_both") for figure in ("auroc", "iou")),
+        "mask_map.auroc.value",
+        "mask_map.iou.value",
         "mask_map.average_precision.value",
         "mask_map.base_rate",
+        "mask_map_of_both.auroc.value",
+        "mask_map_of_both.iou.value",
         "kinds.photograph.called_repaired",
     ),
     "compare": (
-        *PROBES,
-        *("plan.budget_minutes", "plan.autoencoder_share", "plan.rates.*.batch_size", "random.*.fingerprint"),
-        *(f"random_mean.*.{figure}" for figure in FIGURE),
-        *(f"rivals.*.{figure}" for figure in ("title", "seconds", "fingerprint")),
-        *(f"rivals.*.{of}.*.{figure}" for of in ("layers", "difference") for figure in FIGURE),
-        *(f"ours_minus.*.*.{figure}" for figure in FIGURE),
-    ),
-    "voc": (
-        *("task", "measure", "protocol.name", *VOC_IMAGES, "classes"),
-        *(
-            f"models.*.{of}"
-            for of in ("path", "fingerprint", "description", "baseline", "value", "interval", "per_class")
-        ),
+        *COMPARISON,
+        "plan.budget_minutes",
+        "plan.autoencoder_share",
+        "plan.rates.*.batch_size",
+        "random.*.fingerprint",
+        "random_mean.*.accuracy",
+        "random_mean.*.interval",
+        "methods.*.title",
+        "methods.*.seconds",
+        "methods.*.fingerprint",
+        "methods.*.layers.*.accuracy",
+        "methods.*.layers.*.interval",
+        "methods.*.difference.*.accuracy",
+        "methods.*.difference.*.interval",
+        "ours_minus.*.*.accuracy",
+        "ours_minus.*.*.interval",
     ),
     "ablate": (
-        *PROBES,
-        *("base.fingerprint", "variants.*.changed", "variants.*.fingerprint"),
-        *(f"base.layers.*.{figure}" for figure in FIGURE),
-        *(f"variants.*.difference.*.{figure}" for figure in FIGURE),
+        *COMPARISON,
+        "base.fingerprint",
+        "base.layers.*.accuracy",
+        "base.layers.*.interval",
+        "variants.*.changed",
+        "variants.*.fingerprint",
+        "variants.*.difference.*.accuracy",
+        "variants.*.difference.*.interval",
     ),
+    "voc": (
+        "task",
+        "measure",
+        "protocol.name",
+        "classes",
+        "dataset.name",
+        "dataset.train_split",
+        "dataset.test_split",
+        "dataset.train_images",
+        "dataset.test_images",
+        "dataset.train_fingerprint",
+        "dataset.test_fingerprint",
+        "models.*.path",
+        "models.*.fingerprint",
+        "models.*.description",
+        "models.*.baseline",
+        "models.*.value",
+        "models.*.interval",
+        "models.*.per_class",
+    ),
+    "step_speed": (*BENCHMARK, "preset", "batch_size", "rounds", "rows.*.work", "rows.*.precision"),
+    "loop_speed": (*BENCHMARK, "preset", "rows.*.stage", "rows.*.costs", "rows.*.loop_images_per_second"),
+    "extraction_speed": (*BENCHMARK, "rows.*.model", "rows.*.layer", "rows.*.ratio"),
 }
 
 
 class ReportError(UserError):
-    """A file that holds no results, or results and tables that do not go together."""
+    """A file without results, or results that do not fit a table."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What one results file holds: its name without the ending, one of KINDS, the JSON."""
+    """Content of one results file.
+
+    Attributes:
+      name: of the file, without the ending.
+      values: the JSON.
+    """
 
     name: str
-    kind: str
     values: Mapping[str, Any]
 
+    @property
+    def kind(self) -> str:
+        """One of `REQUIRED`."""
+        return self.values["kind"]
 
-def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, figure: Figure) -> None:
-    """Writes results.png, results.md and results.json into a folder, each whole or absent; results.json is the last.
+
+def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, figure: Figure | None = None) -> None:
+    """Write results.png, results.md and results.json.
+
+    Each file is written atomically. NB: results.json comes last, because other programs take it as the sign of a
+    finished run.
 
     Args:
       output: the folder.
-      results: what the JSON file holds.
+      results: content of the JSON file.
       markdown: content of results.md.
-      figure: content of results.png.
+      figure: content of results.png, or None.
     """
-    output, picture = pathlib.Path(output), io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    files.write_bytes(output / "results.png", picture.getvalue())
+    output = pathlib.Path(output)
+    if figure is not None:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150)
+        files.write_bytes(output / "results.png", picture.getvalue())
     files.write_text(output / "results.md", markdown)
     files.write_json(output / "results.json", results)
 
 
 def load(path: str | os.PathLike) -> Results:
-    """Reads a results file.
+    """Return the content of a results file.
 
     Args:
-      path: results.json of `experiments.linear_probe`, `knn_probe`, `few_shot`, `finetune`, `supervised`, `compare`,
-        `ablate` or the VOC tasks, or evaluation.json of `lts.bin.spot_artifacts`, by any name.
-
-    Returns:
-      Its content with its kind.
+      path: results.json of a program in experiments/, or evaluation.json of `lts.bin.spot_artifacts`, by any name.
 
     Raises:
-      ReportError: a file of another kind.
-      OSError: a file that cannot be read.
+      ReportError: the file is no JSON, has no known kind, or lacks a field.
+      OSError: the file cannot be read.
     """
     path = pathlib.Path(path)
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
         raise ReportError(f"{path} is no JSON: {error}") from None
-    for kind, required in KINDS.items():
-        if all(_holds(values, place.split(".")) for place in required):
-            return Results(path.stem, kind, values)
-    raise ReportError(f"{path} holds neither results of an experiment nor an evaluation of spot_artifacts")
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if not isinstance(kind, str) or kind not in REQUIRED:
+        raise ReportError(f"{path} is no results file. Received: kind={kind!r}. Known kinds: {', '.join(REQUIRED)}")
+    missing = [field for field in REQUIRED[kind] if not _has_field(values, field.split("."))]
+    if missing:
+        raise ReportError(f"{path} of kind {kind} lacks {missing[0]}. Run the experiment again.")
+    return Results(path.stem, values)
 
 
 def published() -> dict[str, dict[str, Any]]:
-    """Tables of published figures by name, with their source; None where no figure is known."""
+    """Return the tables of published figures by name; None stands for an unknown figure."""
     return json.loads(PUBLISHED.read_text(encoding="utf-8"))
 
 
-def _holds(values: Any, place: list[str]) -> bool:
-    """Whether there is something at a place, as ["model", "layers", "*", "accuracy"]."""
-    if not place:
+def _has_field(values: Any, field: list[str]) -> bool:
+    """Return whether a field exists, for example ["model", "layers", "*", "accuracy"]."""
+    if not field:
         return True
-    if place[0] == "*":
+    name, *rest = field
+    if name == "*":
         entries = values.values() if isinstance(values, dict) else values
-        return isinstance(values, dict | list) and all(_holds(entry, place[1:]) for entry in entries)
-    return isinstance(values, dict) and place[0] in values and _holds(values[place[0]], place[1:])
+        return isinstance(values, dict | list) and all(_has_field(entry, rest) for entry in entries)
+    return isinstance(values, dict) and name in values and _has_field(values[name], rest)

@@ -1,134 +1,161 @@
-"""Tables made of results files and of published figures; what was not measured stays blank.
+"""Tables from results files.
 
-A table is a list of rows of text, header first.
+A table is a list of rows of cells, the header first. `TABLES` says which kinds of results share a table.
 """
 
+import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.reporting import comparison_tables
+from experiments.reporting import comparison, speed
+from experiments.reporting.markdown import bold, fraction_interval, percent, percent_interval
 from experiments.reporting.results import ReportError, Results
 from lts import config as configs
 
 Rows = list[list[str]]
-COMPARISONS = {"compare": comparison_tables.compare_table, "ablate": comparison_tables.ablate_table}
+Values = Mapping[str, Any]
 
 
-def markdown(rows: Rows) -> str:
-    """The table as Markdown, without a line break at its end."""
-    lines = ["|" + "".join(f" {cell} |" if cell else " |" for cell in _escaped(row)) for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+@dataclasses.dataclass(frozen=True)
+class TableType:
+    """How results become one kind of table.
+
+    Attributes:
+      kinds: of results that it can hold.
+      build: values of one or several results to rows.
+      title: values of the first results to one line.
+      setting: values to what must be the same for all results in a table. None: a table holds one file.
+    """
+
+    kinds: tuple[str, ...]
+    build: Callable[[Sequence[Values]], Rows]
+    title: Callable[[Values], str]
+    setting: Callable[[Values], list[Any]] | None = None
 
 
-def _escaped(row: Sequence[str]) -> list[str]:
-    return [cell.replace("|", "\\|") for cell in row]
+def table_type(results: Results) -> str:
+    """Return the name in `TABLES` of the table that holds results."""
+    return next(name for name, table_type in TABLES.items() if results.kind in table_type.kinds)
 
 
 def groups(results: Iterable[Results]) -> list[list[Results]]:
-    """Results that one table can hold, together: of one kind, on the same images, against the same."""
-    found: dict[str, list[Results]] = {}
-    for each in results:
-        found.setdefault(json.dumps([each.kind, _setting(each)], sort_keys=True), []).append(each)
-    return list(found.values())
+    """Return results in groups that share a table."""
+    grouped: dict[str, list[Results]] = {}
+    for result in results:
+        name = table_type(result)
+        setting = TABLES[name].setting
+        shared = setting(result.values) if setting else [result.name]
+        key = json.dumps([name, shared], sort_keys=True)
+        grouped.setdefault(key, []).append(result)
+    return list(grouped.values())
 
 
 def table(results: Sequence[Results]) -> Rows:
-    """One table of one group.
+    """Return the table of one group.
 
     Raises:
-      ReportError: results that one table cannot hold.
+      ReportError: one table cannot hold the results.
     """
     if len(groups(results)) != 1:
-        names = ", ".join(each.name for each in results)
-        raise ReportError(f"one table cannot hold results of different models, images or baselines: {names}")
-    if results[0].kind in COMPARISONS:
-        return COMPARISONS[results[0].kind](results[0].values)
-    makers = {"probe": probe_table, "few_shot": few_shot_table, "spotting": spotting_table, "voc": voc_table}
-    make = makers[results[0].kind]
-    return make([each.values for each in results])
+        names = ", ".join(result.name for result in results)
+        raise ReportError(f"one table cannot hold results of different models, images or baselines. Received: {names}")
+    return TABLES[table_type(results[0])].build([result.values for result in results])
 
 
 def title(results: Sequence[Results]) -> str:
-    """A line over the table of one group."""
-    values = results[0].values
-    if results[0].kind == "spotting":
-        return f"Spotting artifacts ({values['images']['number']:,} images)"
-    if results[0].kind in COMPARISONS:
-        return comparison_tables.title(values)
-    if results[0].kind == "voc":
-        return _voc_title(values)
-    dataset, protocol = values["dataset"], values["protocol"]
-    name = protocol.get("name") or f"{protocol.get('classifier', 'linear')} probe"
-    return (
-        f"Accuracy, percent ({name} on {dataset['name']}: {dataset['train_images']:,} training, "
-        f"{dataset['test_images']:,} test images, {len(dataset['classes'])} classes)"
-    )
+    """Return a line above the table of one group."""
+    return TABLES[table_type(results[0])].title(results[0].values)
 
 
-def _setting(results: Results) -> list[Any]:
-    values = results.values
-    if results.kind == "spotting":
-        return [values["model"]["fingerprint"], values["images"]["fingerprint"]]
-    if results.kind in COMPARISONS:
-        return [results.name]  # a table of its own
-    dataset = values["dataset"]
-    images = [dataset[key] for key in ("name", "train_fingerprint", "test_fingerprint")]
-    if results.kind == "voc":
-        baselines = [model["fingerprint"] for model in values["models"] if model["baseline"]]
-        return [values["task"], *images, values["protocol"], values["classes"], baselines]
-    baselines = [model["fingerprint"] for model in values["baselines"]]
-    return [*images, values["protocol"], list(values["model"]["layers"]), baselines]
-
-
-def probe_table(probes: Sequence[Mapping[str, Any]]) -> Rows:
-    """Accuracies by layer: the baselines' mean, then each model and its paired difference to it.
+def probe_table(probes: Sequence[Values]) -> Rows:
+    """Return accuracies by layer and paired differences.
 
     Args:
-      probes: results of `experiments.linear_probe` on the same images against the same baselines; the first one's
-        model is set in bold.
+      probes: results of probes on the same images against the same baselines. The first one's model is set in bold.
 
     Returns:
-      The table, in percent; differences with their interval.
+      The table in percent: the baselines' mean, then each model and its difference with its interval.
     """
     layers = list(probes[0]["model"]["layers"])
     rows = [["", *layers]]
     if probes[0]["baselines"]:
-        rows.append([_baselines_name(probes[0]["baselines"]), *_accuracies(probes[0].get("baseline_mean", {}), layers)])
+        means = probes[0].get("baseline_mean", {})
+        rows.append([_baselines_name(probes[0]["baselines"]), *_accuracies(means, layers)])
     for index, probe in enumerate(probes):
         row = [model_name(probe["model"]), *_accuracies(probe["model"]["layers"], layers)]
-        rows.append(_bold(row) if index == 0 else row)
+        rows.append(bold(row) if index == 0 else row)
         if probe["baselines"]:
             rows.append(["difference (paired)", *_differences(probe.get("difference", {}), layers)])
     return rows
 
 
-def few_shot_table(results: Sequence[Mapping[str, Any]]) -> Rows:
-    """As `probe_table`, once for each share of the labels, which stands before the first row.
+def _accuracies(records: Values, layers: Sequence[str]) -> list[str]:
+    return [percent(records[layer]["accuracy"]) if layer in records else "" for layer in layers]
+
+
+def _differences(records: Values, layers: Sequence[str]) -> list[str]:
+    row = []
+    for layer in layers:
+        record = records.get(layer)
+        row.append(percent_interval(record["accuracy"], record["interval"], "+") if record else "")
+    return row
+
+
+def _probe_title(values: Values) -> str:
+    dataset = values["dataset"]
+    protocol = values["protocol"]
+    return (
+        f"Accuracy, percent ({protocol.get('name') or protocol['classifier']} on {dataset['name']}: "
+        f"{dataset['train_images']:,} training, {dataset['test_images']:,} test images, "
+        f"{len(dataset['classes'])} classes)"
+    )
+
+
+def _probe_setting(values: Values) -> list[Any]:
+    baselines = [model["fingerprint"] for model in values["baselines"]]
+    return [*_images(values), values["protocol"], list(values["model"]["layers"]), baselines]
+
+
+def _images(values: Values) -> list[str]:
+    return [values["dataset"][field] for field in ("name", "train_fingerprint", "test_fingerprint")]
+
+
+def few_shot_table(results: Sequence[Values]) -> Rows:
+    """Return a `probe_table` for each share of the labels, one after another.
 
     Args:
       results: of `experiments.few_shot` on the same images against the same baselines.
     """
+    shares = list(next(iter(results[0]["model"]["layers"].values())))
     rows = []
-    for share in next(iter(results[0]["model"]["layers"].values())):
-        probes = []
-        for each in results:
-            of_share = {
-                key: {layer: record[share] for layer, record in each.get(key, {}).items()}
-                for key in ("baseline_mean", "difference")
-            }
-            layers = {layer: record[share] for layer, record in each["model"]["layers"].items()}
-            probes.append({**each, **of_share, "model": {**each["model"], "layers": layers}})
-        header, first, *rest = probe_table(probes)
-        rows += [*([] if rows else [header]), [f"{share} of the labels: {first[0]}", *first[1:]], *rest]
+    for share in shares:
+        header, first, *rest = probe_table([_at_share(result, share) for result in results])
+        if not rows:
+            rows.append(header)
+        rows.append([f"{share} of the labels: {first[0]}", *first[1:]])
+        rows.extend(rest)
     return rows
 
 
-def model_name(model: Mapping[str, Any]) -> str:
-    """A probed model in words: its preset and the flags in which it differs from it; its folder if that is not known.
+def _at_share(results: Values, share: str) -> dict[str, Any]:
+    """Return few-shot results at one share, as those of a linear probe."""
+    values = dict(results)
+    for name in ("baseline_mean", "difference"):
+        values[name] = {layer: records[share] for layer, records in results.get(name, {}).items()}
+    model_layers = {layer: records[share] for layer, records in results["model"]["layers"].items()}
+    values["model"] = dict(results["model"], layers=model_layers)
+    return values
+
+
+def model_name(model: Values) -> str:
+    """Return a model in words: its preset and changed flags.
 
     Args:
       model: "model" or one of "baselines" of a results file.
+
+    Returns:
+      For example "ours, preset `small`, `--seed=2`"; the folder where the configuration is not known.
     """
     description = model["description"]
     config = description.get("config")
@@ -140,62 +167,67 @@ def model_name(model: Mapping[str, Any]) -> str:
     if description.get("averaged"):
         flags.append("--weights=averaged")
     untrained = {"random": "random initialisation", "from scratch": "supervised from scratch"}
-    words = [untrained.get(description.get("weights"), "ours")]
-    return ", ".join([*words, f"preset `{config['preset']}`", *(f"`{flag}`" for flag in flags)])
+    origin = untrained.get(description.get("weights"), "ours")
+    return ", ".join([origin, f"preset `{config['preset']}`", *[f"`{flag}`" for flag in flags]])
 
 
-def _changed_flags(config: Mapping[str, Any]) -> list[str]:
-    """Flags that make a preset this configuration."""
+def _changed_flags(config: Values) -> list[str]:
+    """Return the flags that turn a preset into a configuration."""
     if config["preset"] not in configs.PRESETS:
         return []
-    usual = json.loads(configs.preset(config["preset"]).to_json())
+    preset = json.loads(configs.preset(config["preset"]).to_json())
     flags = []
     for section in (*configs.SECTIONS, *configs.STAGES):
         for name, value in config.get(section, {}).items():
-            if value == usual[section].get(name, value):
+            if value == preset[section].get(name, value):
                 continue
             if isinstance(value, bool):
                 flags.append(f"--{name}" if value else f"--no{name}")
+            elif isinstance(value, list):
+                flags.append(f"--{name}={','.join(map(str, value))}")
             else:
-                flags.append(f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}")
-    return list(dict.fromkeys(flags))
+                flags.append(f"--{name}={value}")
+    return list(dict.fromkeys(flags))  # both stages may have the same flag
 
 
-def _baselines_name(baselines: Sequence[Mapping[str, Any]]) -> str:
+def _baselines_name(baselines: Sequence[Values]) -> str:
     if len(baselines) == 1:
         return model_name(baselines[0])
     random = all(model["description"].get("weights") == "random" for model in baselines)
     return f"mean of {len(baselines)} {'random initialisations' if random else 'baselines'}"
 
 
-def voc_table(results: Sequence[Mapping[str, Any]]) -> Rows:
-    """Headline and classes of a VOC task: the baselines' mean, then each model and its paired difference to it.
+def voc_table(results: Sequence[Values]) -> Rows:
+    """Return measure and classes of a VOC task, and paired differences.
 
     Args:
-      results: of one of the VOC binaries, on the same images against the same baselines; the first one's model is set
-        in bold.
+      results: of one VOC task on the same images against the same baselines. The first one's model is set in bold.
 
     Returns:
-      The table, in percent; the headlines with their interval.
+      The table in percent: the baselines' mean, then each model and its difference; the measure with its interval.
     """
     first = results[0]
+    blank = [""] * len(first["classes"])
     rows = [["", first["measure"], *first["classes"]]]
-
-    def row(name: str, record: Mapping[str, Any]) -> list[str]:
-        return [name, _interval(record), *(_number(v if v is None else 100 * v) for v in record["per_class"].values())]
-
     baselines = [model for model in first["models"] if model["baseline"]]
     if baselines:
-        rows.append(row(_baselines_name(baselines), first["baseline_mean"]))
-    for index, each in enumerate(results):
-        model = each["models"][0]
-        rows.append(_bold(row(model_name(model), model)) if index == 0 else row(model_name(model), model))
+        rows.append(_voc_row(_baselines_name(baselines), first["baseline_mean"]))
+    for index, result in enumerate(results):
+        model = result["models"][0]
+        row = _voc_row(model_name(model), model)
+        rows.append(bold(row) if index == 0 else row)
         if baselines:
-            rows.append(["difference (paired)", _interval(model["difference"], "+"), *[""] * len(first["classes"])])
+            difference = model["difference"]
+            rows.append(["difference (paired)", percent_interval(difference["value"], difference["interval"], "+"), *blank])
     return rows
 
 
-def _voc_title(values: Mapping[str, Any]) -> str:
+def _voc_row(name: str, record: Values) -> list[str]:
+    classes = [percent(value) for value in record["per_class"].values()]
+    return [name, percent_interval(record["value"], record["interval"]), *classes]
+
+
+def _voc_title(values: Values) -> str:
     dataset = values["dataset"]
     return (
         f"{values['measure']}, percent ({values['task']}, {values['protocol']['name']} on {dataset['name']}: "
@@ -204,147 +236,85 @@ def _voc_title(values: Mapping[str, Any]) -> str:
     )
 
 
-def _interval(record: Mapping[str, Any], sign: str = "") -> str:
-    """A value in percent with its interval."""
-    return f"{_number(100 * record['value'], sign)} [{', '.join(_number(100 * end) for end in record['interval'])}]"
+def _voc_setting(values: Values) -> list[Any]:
+    baselines = [model["fingerprint"] for model in values["models"] if model["baseline"]]
+    return [values["task"], *_images(values), values["protocol"], values["classes"], baselines]
 
 
-def spotting_table(evaluations: Sequence[Mapping[str, Any]]) -> Rows:
-    """Figures of the evaluation of spotting, a column for each amount of damage.
-
-    Args:
-      evaluations: of one model on the same images, as in evaluation.json, in any order.
-
-    Returns:
-      The table; beside figures that depend on the share of dropped cells, what a guess would reach.
-    """
-    evaluations = sorted(evaluations, key=lambda each: each["protocol"]["keep_probability"])
-    rows = [["cells kept", *(f"{100 * each['protocol']['keep_probability']:g} %" for each in evaluations)]]
-
-    def add(name: str, cells: Iterable[str]) -> None:
-        rows.append([name, *cells])
-
-    for untouched in ("reconstruction", "photograph"):
-        pairs = [_pair(each, untouched) for each in evaluations]
-        add(f"{untouched} or repaired, AUROC", [_bracketed(p.get("auroc"), p.get("interval")) for p in pairs])
-    maps = [each["mask_map"] for each in evaluations]
-    add("dropped cells among those of repaired images: AUROC of the map", [_figure(m["auroc"]) for m in maps])
-    guess = [f"({m['base_rate']:.3f})" for m in maps]
-    add(
-        "average precision (a guess: the share of dropped cells)",
-        [f"{_figure(m['average_precision'])} {base}" for m, base in zip(maps, guess, strict=True)],
-    )
-    add(
-        f"IoU at threshold {maps[0]['iou'].get('threshold', 0.5):g} (all cells called dropped)",
-        [f"{_figure(m['iou'])} {base}" for m, base in zip(maps, guess, strict=True)],
-    )
-    both = [each["mask_map_of_both"]["auroc"] for each in evaluations]
-    add("dropped cells among those of both: AUROC of the map", map(_figure, both))
-    called = [each["kinds"]["photograph"]["called_repaired"] for each in evaluations]
-    add("untouched photographs called repaired", [f"{100 * share:.1f} %" for share in called])
-    return rows
-
-
-def _pair(evaluation: Mapping[str, Any], untouched: str) -> Mapping[str, Any]:
-    """The figures of telling one kind of untouched images from repaired ones; empty if they were not measured."""
-    pairs = [pair for pair in evaluation["pairs"] if (pair["untouched"], pair["changed"]) == (untouched, "repaired")]
-    return pairs[0] if pairs else {}
-
-
-def matches_protocol(results: Results, published: Mapping[str, Any]) -> bool:
-    """Whether a results file follows the protocol of a published table, on its test images."""
-    if results.kind == "voc":
-        return _voc_column(results.values, published) is not None
-    if results.kind != "probe" or published["protocol"] is None:
-        return False
-    protocol, dataset = results.values["protocol"].get("name"), results.values["dataset"]
-    ours = (protocol, dataset["name"].removeprefix("tfds:"), dataset["test_split"])
-    return ours == (published["protocol"], published["dataset"], published["test_split"])
-
-
-def _voc_column(values: Mapping[str, Any], published: Mapping[str, Any]) -> str | None:
-    """The column of a published table that results of a VOC task belong to, by protocol, splits and numbers of images.
-
-    The name of the data set decides nothing: VOC 2012's masks come in a folder that may be anywhere.
-    """
-    dataset = values["dataset"]
-    ours = {"task": values["task"], "protocol": values["protocol"]["name"], "classes": len(values["classes"])}
-    ours |= {key: dataset[key] for key in ("train_split", "test_split", "train_images", "test_images")}
-    columns = published.get("voc_protocols", {})
-    return next((column for column, wanted in columns.items() if wanted == ours), None)
-
-
-def _measured(results: Sequence[Results], published: Mapping[str, Any]) -> list[tuple[str, dict[str, float | None]]]:
-    """Name, and percent by column, of each model in results that belong to a table; a model's VOC tasks together."""
-    found: dict[Any, tuple[str, dict[str, float | None]]] = {}
-    for index, each in enumerate(results):
-        if each.kind == "voc":
-            model, column = each.values["models"][0], _voc_column(each.values, published)
-            _, columns = found.setdefault(model["fingerprint"], (model_name(model), {}))
-            columns[column] = 100 * model["value"]
-        else:
-            model = each.values["model"]
-            layers = {layer: _percent(record) for layer, record in model["layers"].items()}
-            found[index] = (model_name(model), layers)
-    return list(found.values())
-
-
-def published_table(published: Mapping[str, Any], results: Sequence[Results] = ()) -> Rows:
-    """Published figures, and ours with the difference to the paper's where they were measured.
+def spotting_table(evaluations: Sequence[Values]) -> Rows:
+    """Return the evaluation of spotting, a column per amount of damage.
 
     Args:
-      published: one table of `result_files.published`.
-      results: files to put beside it; those of other protocols or data sets are passed over.
+      evaluations: contents of evaluation.json of one model on the same images, in any order.
 
     Returns:
-      The table, in percent; a blank row for ours when no results belong to it.
+      The table. Figures that depend on the share of dropped cells have the figure of a guess next to them.
     """
-    columns = published["columns"]
-    rows = [["", *columns]]
-    for row in published["rows"]:
-        cells = [row["method"], *map(_number, row["values"])]
-        rows.append(_bold(cells) if row["method"] == published["paper"] else cells)
-    paper = next(row["values"] for row in published["rows"] if row["method"] == published["paper"])
-    ours = _measured([each for each in results if matches_protocol(each, published)], published)
-    for name, by_column in ours:
-        measured = [by_column.get(column) for column in columns]
-        pairs = zip(measured, paper, strict=True)
-        differences = [None if None in pair else pair[0] - pair[1] for pair in pairs]
-        rows.append(_bold([name, *map(_number, measured)]))
-        rows.append(["difference to the paper's", *(_number(value, "+") for value in differences)])
-    return rows if ours else [*rows, [f"ours, {published['ours']}", *[""] * len(columns)]]
+    evaluations = sorted(evaluations, key=lambda values: values["protocol"]["keep_probability"])
+    maps = [values["mask_map"] for values in evaluations]
+    kept = [f"{100 * values['protocol']['keep_probability']:g} %" for values in evaluations]
+    guesses = [f"({mask_map['base_rate']:.3f})" for mask_map in maps]
+    precisions = [_figure(mask_map["average_precision"]) for mask_map in maps]
+    unions = [_figure(mask_map["iou"]) for mask_map in maps]
+    threshold = maps[0]["iou"].get("threshold", 0.5)
+    called = [values["kinds"]["photograph"]["called_repaired"] for values in evaluations]
+    return [
+        ["cells kept", *kept],
+        ["reconstruction or repaired, AUROC", *_pair_cells(evaluations, "reconstruction")],
+        ["photograph or repaired, AUROC", *_pair_cells(evaluations, "photograph")],
+        ["dropped cells among those of repaired images: AUROC of the map", *[_figure(m["auroc"]) for m in maps]],
+        ["average precision (a guess: the share of dropped cells)", *_side_by_side(precisions, guesses)],
+        [f"IoU at threshold {threshold:g} (all cells called dropped)", *_side_by_side(unions, guesses)],
+        [
+            "dropped cells among those of both: AUROC of the map",
+            *[_figure(values["mask_map_of_both"]["auroc"]) for values in evaluations],
+        ],
+        ["untouched photographs called repaired", *[f"{percent(share)} %" for share in called]],
+    ]
 
 
-def _percent(record: Mapping[str, Any] | None) -> float | None:
-    return None if record is None or record["accuracy"] is None else 100 * record["accuracy"]
+def _pair_cells(evaluations: Sequence[Values], untouched: str) -> list[str]:
+    """Return the AUROC of one kind of untouched images against repaired ones, blank if not measured."""
+    row = []
+    for values in evaluations:
+        cell = ""
+        for pair in values["pairs"]:
+            if (pair["untouched"], pair["changed"]) == (untouched, "repaired"):
+                cell = fraction_interval(pair["auroc"], pair["interval"])
+        row.append(cell)
+    return row
 
 
-def _accuracies(records: Mapping[str, Any], layers: Sequence[str]) -> list[str]:
-    return [_number(_percent(records.get(layer))) for layer in layers]
+def _figure(record: Values) -> str:
+    return fraction_interval(record["value"], record.get("interval"))
 
 
-def _differences(records: Mapping[str, Any], layers: Sequence[str]) -> list[str]:
-    cells = []
-    for layer in layers:
-        ends = [_number(100 * end) for end in records[layer]["interval"]] if layer in records else []
-        cells.append(f"{_number(_percent(records[layer]), '+')} [{', '.join(ends)}]" if ends else "")
-    return cells
+def _side_by_side(cells: Sequence[str], notes: Sequence[str]) -> list[str]:
+    return [f"{cell} {note}" for cell, note in zip(cells, notes, strict=True)]
 
 
-def _number(value: float | None, sign: str = "") -> str:
-    """One digit after the point, no minus before a zero; blank for None."""
-    return "" if value is None else f"{round(value, 1) + 0.0:{sign}.1f}"
+def _spotting_title(values: Values) -> str:
+    return f"Spotting artifacts ({values['images']['number']:,} images)"
 
 
-def _figure(figure: Mapping[str, Any]) -> str:
-    return _bracketed(figure["value"], figure.get("interval"))
+def _spotting_setting(values: Values) -> list[Any]:
+    return [values["model"]["fingerprint"], values["images"]["fingerprint"]]
 
 
-def _bracketed(value: float | None, ends: Sequence[float] | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+def _single(build: Callable[[Values], Rows]) -> Callable[[Sequence[Values]], Rows]:
+    """Return `build` for a list of one results file."""
+    return lambda results: build(results[0])
 
 
-def _bold(row: Sequence[str]) -> list[str]:
-    return [f"**{cell}**" if cell else "" for cell in row]
+PROBES = ("linear_probe", "sgd_probe", "knn_probe", "finetune")
+TABLES: Mapping[str, TableType] = {
+    "probe": TableType(PROBES, probe_table, _probe_title, _probe_setting),
+    "few_shot": TableType(("few_shot",), few_shot_table, _probe_title, _probe_setting),
+    "spotting": TableType(("spotting",), spotting_table, _spotting_title, _spotting_setting),
+    "voc": TableType(("voc",), voc_table, _voc_title, _voc_setting),
+    "compare": TableType(("compare",), _single(comparison.compare_table), comparison.title),
+    "ablate": TableType(("ablate",), _single(comparison.ablate_table), comparison.title),
+    "step_speed": TableType(("step_speed",), _single(speed.step_table), speed.title),
+    "loop_speed": TableType(("loop_speed",), _single(speed.loop_table), speed.title),
+    "extraction_speed": TableType(("extraction_speed",), _single(speed.extraction_table), speed.title),
+}

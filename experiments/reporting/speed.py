@@ -1,0 +1,117 @@
+"""Tables of `experiments.benchmark_step` and `experiments.benchmark_extraction`.
+
+A results file holds the rows of one table, the date, the hardware and the command. Ratios and shares of time are
+fractions.
+"""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.reporting import results as result_files
+from experiments.reporting.markdown import number, percent
+from lts.utils import provenance
+from lts.utils.markdown import table
+
+Rows = list[list[str]]
+COSTS = ("scalars", "pictures", "histograms", "checkpoint")
+
+
+def describe_machine(command: str) -> dict[str, Any]:
+    """Return the fields that every benchmark writes."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "hardware": provenance.hardware(),
+        "commit": provenance.commit(),
+        "command": command,
+    }
+
+
+def write(results: Mapping[str, Any], output: str) -> None:
+    """Write results.md and results.json into a folder and print the table."""
+    text = f"{title(results)}:\n\n{table(TABLES[results['kind']](results))}\n"
+    result_files.write(output, results, text)
+    print(f"\n{text}\nwritten to {output}")
+
+
+def title(results: Mapping[str, Any]) -> str:
+    """Return one line: the benchmark and its date."""
+    names = {
+        "step_speed": "Training steps against the convolution peak",
+        "loop_speed": "The training loop against the bare step",
+        "extraction_speed": "Extraction against the bare forward pass",
+    }
+    return f"{names[results['kind']]} ({results['date']})"
+
+
+def step_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per kind of work and precision."""
+    rows = [["", "precision", "images/s", "GFLOP/image", "GFLOP/s", "of the peak", "× float32"]]
+    for row in results["rows"]:
+        rows.append(
+            [
+                row["work"],
+                row["precision"],
+                number(row["images_per_second"]),
+                _digits(row["gflop_per_image"], 2),
+                _digits(row["gflop_per_second"], 0),
+                _whole_percent(row["share_of_peak"]),
+                _digits(row["times_float32"], 2),
+            ]
+        )
+    return rows
+
+
+def loop_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per stage: the ratio to the bare step, the costs of monitoring."""
+    rows = [["stage", "bare step, images/s", "loop, images/s", "ratio", "median of turns", "single turns", *COSTS]]
+    for row in results["rows"]:
+        rows.append(
+            [
+                row["stage"],
+                number(row["bare_images_per_second"]),
+                number(row["loop_images_per_second"]),
+                f"{percent(row['ratio'])} %",
+                f"{percent(row['median_ratio'])} %",
+                _range(row["ratio_range"]),
+                *[f"{100 * row['costs'][name]:.2f} %" for name in COSTS],
+            ]
+        )
+    return rows
+
+
+def extraction_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per run of the benchmark."""
+    columns = ["bare, images/s", "extraction, images/s", "ratio, median", "single rounds", "ratio of CPU seconds"]
+    rows = [["model", "layer, pool", "images", "rounds", *columns]]
+    for row in results["rows"]:
+        rows.append(
+            [
+                row["model"],
+                f"{row['layer']}, {row['pool']}",
+                f"{row['images']:,}",
+                str(row["rounds"]),
+                _digits(row["bare_images_per_second"], 0),
+                _digits(row["extraction_images_per_second"], 0),
+                f"{percent(row['ratio'])} %",
+                _range(row["ratio_range"]),
+                f"{percent(row['cpu_ratio'])} %",
+            ]
+        )
+    return rows
+
+
+TABLES = {"step_speed": step_table, "loop_speed": loop_table, "extraction_speed": extraction_table}
+
+
+def _range(ends: Sequence[float]) -> str:
+    low, high = ends
+    return f"{percent(low)} to {percent(high)} %"
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _whole_percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.0f} %"
