@@ -1,4 +1,7 @@
-"""Ablations: what changes when one value of the configuration does. What `experiments.ablate` runs."""
+"""Variants of the method that change one value of the configuration each.
+
+`experiments.ablate` runs this.
+"""
 
 import dataclasses
 import os
@@ -11,40 +14,48 @@ from lts.config import Config, ConfigError, differences, fields_of
 from lts.utils.errors import UserError
 
 BASE = "base"
-# Name to what differs from the base: one field of the configuration each. A field of a stage alone is one of stage 2,
-# unless it is written as autoencoder_training.FIELD.
+# Name to the fields that differ from the base. A field of both stages belongs to gan_training here, unless it is
+# written as autoencoder_training.FIELD. The questions are those of the paper's method (section 3) and of the release.
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    # How much of an image must be destroyed for artifacts that teach something?
     "keep_0.1": {"keep_probability": 0.1},
     "keep_0.5": {"keep_probability": 0.5},
     "keep_0.7": {"keep_probability": 0.7},
     "keep_0.9": {"keep_probability": 0.9},
+    # Must the discriminator also say where the artifacts are?
     "no_mask_head": {"mask_weight": 0.0},
+    # Is damage without repair too easy to spot?
     "no_repair": {"repair": False},
+    # Should dropped cells hold the average of their neighbours, or zeros?
     "zero_fill": {"damage_fill": "zero"},
+    # Does the generator's loss of the release differ from the usual one?
     "release_loss": {"generator_loss": "confusion"},
+    # Which cells should the repair network reconstruct?
     "reconstruct_all": {"reconstruct": "all"},
     "reconstruct_dropped": {"reconstruct": "dropped"},
+    # Should "real" be the autoencoder's reconstruction, so that its own artifacts give nothing away, or the photograph?
     "real_source": {"real_source": "image"},
+    # Should the encoder's cells see no pixels of their neighbours?
     "encoder_3x3": {"encoder_kernel": 3},
 }
-EARLY = "autoencoder_training."  # what a field's name begins with that is stage 1's
+AUTOENCODER_PREFIX = "autoencoder_training."
 
 
 class VariantError(UserError):
-    """Variants that cannot be."""
+    """Invalid variants."""
 
     exit_status = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One run of stage 2.
+    """One training of damage and repair.
 
     Attributes:
       name: of its folder.
       overrides: field to value, as in `ABLATIONS`; empty for the base.
-      config: of stage 2.
-      autoencoder: configuration of its own stage 1, or None: it shares the base's.
+      config: of the training.
+      autoencoder: configuration of its own autoencoder, or None: it shares the base's.
     """
 
     name: str
@@ -54,13 +65,13 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """The name with what it changes, for messages and records of what is done."""
+        """Name and changes, for messages and the record of finished stages."""
         changed = ", ".join(f"{field}={value}" for field, value in self.overrides.items())
         return f"{self.name} ({changed})" if changed else self.name
 
 
-def variant(name: str, overrides: Mapping[str, Any], base: Config, autoencoder_training: Config) -> Variant:
-    """A variant of the base.
+def make_variant(name: str, overrides: Mapping[str, Any], base: Config, autoencoder_training: Config) -> Variant:
+    """Return a variant of the base.
 
     Args:
       name: of its folder.
@@ -69,92 +80,114 @@ def variant(name: str, overrides: Mapping[str, Any], base: Config, autoencoder_t
       autoencoder_training: configuration of the base's autoencoder.
 
     Raises:
-      ConfigError: a field that is not known, or a value that is not valid.
+      ConfigError: a field is not known, or a value is not valid.
     """
-    early = {key.removeprefix(EARLY): value for key, value in overrides.items() if key.startswith(EARLY)}
-    late = {key: value for key, value in overrides.items() if not key.startswith(EARLY)}
-    not_of_stages = [key for key in early if key not in {field.name for _, field in fields_of("autoencoder_training")}]
-    if not_of_stages:
-        raise ConfigError(f"{EARLY}{not_of_stages[0]} is no field of a stage: write it without {EARLY!r}")
-    config = base.replace("gan_training", **late).replace("autoencoder_training", **early)
+    schedule_fields = {field.name for _, field in fields_of("autoencoder_training")}
+    autoencoder_overrides = {}
+    other_overrides = {}
+    for key, value in overrides.items():
+        if not key.startswith(AUTOENCODER_PREFIX):
+            other_overrides[key] = value
+            continue
+        field = key.removeprefix(AUTOENCODER_PREFIX)
+        if field not in schedule_fields:
+            raise ConfigError(
+                f"{AUTOENCODER_PREFIX}FIELD must be a field of a training. Received: {key}. Write it as {field}."
+            )
+        autoencoder_overrides[field] = value
+    config = base.replace("gan_training", **other_overrides).replace("autoencoder_training", **autoencoder_overrides)
+    autoencoder = None
     same_schedule = config.autoencoder_training == base.autoencoder_training
-    own = not same_schedule or bool(differences(base, config, "autoencoder"))
-    return Variant(
-        name,
-        overrides,
-        config,
-        dataclasses.replace(config, gan_training=autoencoder_training.gan_training) if own else None,
-    )
+    if not same_schedule or differences(base, config, "autoencoder"):
+        autoencoder = dataclasses.replace(config, gan_training=autoencoder_training.gan_training)
+    return Variant(name, overrides, config, autoencoder)
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
-    """Name and overrides of "name:field=value[,field=value]"; a value may hold commas itself.
+    """Return name and overrides of a variant on the command line.
+
+    Args:
+      text: "name:field=value[,field=value]"; a value may contain commas.
 
     Raises:
-      VariantError: anything else.
+      VariantError: the text has another form, or the name is taken.
 
     Example:
       >>> parse("narrow:encoder_filters=8,16,32,64,autoencoder_training.steps=500")
       ('narrow', {'encoder_filters': '8,16,32,64', 'autoencoder_training.steps': '500'})
     """
-    name, _, rest = text.partition(":")
-    if not name or name in (".", "..", "autoencoder", BASE) or "/" in name or name in ABLATIONS:
-        raise VariantError(f"a variant needs a name of its own that can be a folder's. Received: {text!r}")
-    return name, parse_fields(rest, text)
+    name, _, fields = text.partition(":")
+    taken = (".", "..", "autoencoder", BASE, *ABLATIONS)
+    if not name or "/" in name or name in taken:
+        raise VariantError(f"a variant needs a new name that can be a folder's. Received: {text!r}")
+    return name, parse_fields(fields, text)
 
 
-def parse_fields(text: str, whole: str = "") -> dict[str, str]:
-    """Field to value of "field=value[,field=value]"; `whole` is what messages show."""
+def parse_fields(text: str, received: str | None = None) -> dict[str, str]:
+    """Return field to value of "field=value[,field=value]".
+
+    Args:
+      text: what to parse.
+      received: what a message shows; None: `text`.
+
+    Raises:
+      VariantError: the text has another form.
+    """
     pieces: list[str] = []
     for piece in text.split(","):
         if "=" in piece or not pieces:
             pieces.append(piece)
         else:
-            pieces[-1] += f",{piece}"  # a list
-    pairs = [piece.split("=", 1) for piece in pieces]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise VariantError(f"write field=value[,field=value]. Received: {whole or text!r}")
-    return dict(pairs)
+            pieces[-1] += f",{piece}"  # a list, for example 8,16,32
+    fields = {}
+    for piece in pieces:
+        field, _, value = piece.partition("=")
+        if not field or not value:
+            raise VariantError(f"fields must be field=value[,field=value]. Received: {received or text!r}")
+        fields[field] = value
+    return fields
 
 
 def choose(
-    only: Iterable[str], own: Mapping[str, Mapping[str, Any]], base: Config, autoencoder_training: Config
+    only: Iterable[str], custom: Mapping[str, Mapping[str, Any]], base: Config, autoencoder_training: Config
 ) -> list[Variant]:
-    """The base and the variants to run.
+    """Return the base and the variants to run.
 
     Args:
-      only: names; empty: all of the table that differ from the base, and all own ones.
-      own: user-defined variants, as `ABLATIONS`.
-      base, autoencoder_training: see `variant`.
+      only: names; empty: all variants that differ from the base.
+      custom: user-defined variants, as `ABLATIONS`.
+      base: see `make_variant`.
+      autoencoder_training: see `make_variant`.
 
     Returns:
       Variants, the base first.
 
     Raises:
-      VariantError: a name that is not known, or a variant that is the base.
-      ConfigError: a field that is not known, or a value that is not valid.
+      VariantError: a name is not known, or a named variant changes nothing.
+      ConfigError: a field is not known, or a value is not valid.
     """
-    known, only = {**ABLATIONS, **own}, [name for name in only if name != BASE]
-    unknown = [name for name in only if name not in known]
-    if unknown:
-        raise VariantError(f"there is no ablation {unknown[0]!r}; known: {', '.join([BASE, *known])}")
+    known = {**ABLATIONS, **custom}
+    named = [name for name in only if name != BASE]
+    for name in named:
+        if name not in known:
+            raise VariantError(f"unknown ablation. Received: {name!r}. Known: {', '.join([BASE, *known])}")
     chosen = [Variant(BASE, {}, base)]
-    for name in dict.fromkeys(only or known):
-        one = variant(name, known[name], base, autoencoder_training)
-        if differences(base, one.config):
-            chosen.append(one)
-        elif name in only or name in own:
-            raise VariantError(f"{one.label} is the base: it changes nothing")
+    for name in dict.fromkeys(named or known):
+        variant = make_variant(name, known[name], base, autoencoder_training)
+        if differences(base, variant.config):
+            chosen.append(variant)
+        elif name in named or name in custom:
+            raise VariantError(f"a variant must differ from the base. Received: {variant.label}")
         else:
-            print(f"{one.label} is left out: the base has it", flush=True)
+            print(f"skipping {variant.label}: the base has this value", flush=True)
     return chosen
 
 
 def pretrain(variants: Sequence[Variant], autoencoder_training: Config, source: Any, output: str | os.PathLike) -> None:
-    """Trains and exports every variant; what is done is not done again.
+    """Train and export every variant.
 
-    OUTPUT/autoencoder is the shared stage 1, OUTPUT/NAME/gan a variant's stage 2, OUTPUT/NAME/features its export,
-    OUTPUT/NAME/autoencoder its own stage 1 where it has one.
+    OUTPUT/autoencoder is the shared autoencoder, OUTPUT/NAME/gan a variant's training, OUTPUT/NAME/features its export,
+    OUTPUT/NAME/autoencoder its own autoencoder where it has one. Finished stages are skipped.
 
     Args:
       variants: of `choose`.
@@ -165,68 +198,78 @@ def pretrain(variants: Sequence[Variant], autoencoder_training: Config, source: 
     Raises:
       UserError: the folder holds another run; see also `lts.training.train`.
     """
+    output = pathlib.Path(output)
+    data = {"dataset": source.name, "split": source.split}
+    pipeline = Pipeline(output / "stages.json", variants[0].config, data)
+    shared = output / "autoencoder"
+    pipeline.run("autoencoder", lambda: train_stage(autoencoder_training, "autoencoder", source, shared))
+    for variant in variants:
+        _pretrain_variant(variant, shared, source, output / variant.name, pipeline)
+
+
+def _pretrain_variant(
+    variant: Variant, autoencoder: pathlib.Path, source: Any, folder: pathlib.Path, pipeline: Pipeline
+) -> None:
+    """Train and export one variant; arguments as `pretrain`."""
     from lts import training
 
-    output = pathlib.Path(output)
-    stages = Pipeline(output / "stages.json", variants[0].config, {"dataset": source.name, "split": source.split})
-    stages.run("autoencoder", lambda: train_stage(autoencoder_training, "autoencoder", source, output / "autoencoder"))
-    for one in variants:
-        folder, autoencoder = output / one.name, output / "autoencoder"
-        if one.autoencoder is not None:
-            autoencoder = folder / "autoencoder"
-            stages.run(
-                f"{one.label}: autoencoder",
-                lambda one=one, folder=autoencoder: train_stage(one.autoencoder, "autoencoder", source, folder),
-            )
-        stages.run(
-            f"{one.label}: gan",
-            lambda one=one, folder=folder, autoencoder=autoencoder: train_stage(
-                one.config, "gan", source, folder / "gan", autoencoder=autoencoder
-            ),
+    if variant.autoencoder is not None:
+        autoencoder = folder / "autoencoder"
+        pipeline.run(
+            f"{variant.label}: autoencoder",
+            lambda: train_stage(variant.autoencoder, "autoencoder", source, autoencoder),
         )
-        stages.run(
-            f"{one.label}: export",
-            lambda folder=folder: training.export_run(folder / "gan", folder / "features", source=source),
-        )
+    run = folder / "gan"
+    pipeline.run(
+        f"{variant.label}: gan",
+        lambda: train_stage(variant.config, "gan", source, run, autoencoder=autoencoder),
+    )
+    pipeline.run(
+        f"{variant.label}: export",
+        lambda: training.export_run(run, folder / "features", source=source),
+    )
 
 
 def probe(
     variants: Sequence[Variant], source: Any, train: Any, validation: Any, protocol: Any, output: str | os.PathLike
 ) -> dict[str, Any]:
-    """Probes what `pretrain` exported and compares it with the base.
+    """Probe and compare what `pretrain` exported.
 
     Args:
       variants: of `choose`.
       source: images of pre-training.
-      train, validation: labelled sources.
+      train: labelled images to train on.
+      validation: labelled images to compare on.
       protocol: of `experiments.probing.protocols`.
       output: folder of the run.
 
     Returns:
-      What results.json holds: "kind", "protocol", "dataset" (its "test" is the validation images), "pretraining",
-      "layers"; "base" and by name "variants": path, fingerprint, description, seconds of training by stage, and by
-      layer the record; of variants "changed" (section.field: old -> new) and by layer the paired "difference" too.
+      Content of results.json: "kind", "protocol", "dataset" (its "test" is the validation images), "pretraining",
+      "layers", and
+
+      - "base": path, fingerprint, description, seconds of training by stage, and by layer the record;
+      - "variants": by name the same, "changed" (section.field: old -> new) and by layer the paired "difference".
     """
     from experiments.probing import run as probe_run
     from lts.export import saved_model
 
     output = pathlib.Path(output)
-    models = (saved_model.load(output / one.name / "features") for one in variants)
-    entries = probe_run.run_each(models, train, validation, protocol, output)
-    base, records = entries[0]
-    found = {}
-    for one, (entry, own) in zip(variants, entries, strict=True):
-        found[one.name] = {
-            **entry,
-            "path": f"{one.name}/features",
-            "changed": differences(variants[0].config, one.config),
-            "difference": probe_run.paired_difference(own, [records], protocol)[1],
-        }
-    base = {key: value for key, value in found.pop(BASE).items() if key not in ("changed", "difference")}
+    models = (saved_model.load(output / variant.name / "features") for variant in variants)  # loaded one at a time
+    probed = probe_run.run_each(models, train, validation, protocol, output)
+    base_entry, base_records = probed[0]
+    described = {}
+    for variant, (entry, records) in zip(variants[1:], probed[1:], strict=True):
+        _, difference = probe_run.paired_difference(records, [base_records], protocol)
+        described[variant.name] = dict(
+            entry,
+            path=f"{variant.name}/features",
+            changed=differences(variants[0].config, variant.config),
+            difference=difference,
+        )
     return {
         "kind": "ablate",
         **probe_run.describe_run(protocol, train, validation, source),
-        "layers": list(base["layers"]),
-        "base": base,
-        "variants": found,
+        "layers": list(base_entry["layers"]),
+        "base": dict(base_entry, path=f"{BASE}/features"),
+        "variants": described,
     }

@@ -1,8 +1,10 @@
-"""The method and its rivals on the same images in the same time. What `experiments.compare` runs."""
+"""The method and its baselines on the same images in equal time.
+
+`experiments.compare` runs this.
+"""
 
 import dataclasses
 import json
-import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,24 +17,25 @@ from lts.utils.errors import UserError
 
 RANDOM_SEEDS = (1, 2, 3)
 OURS = "ours"
-# Adam for classifiers of this backbone at batch 32: the usual rate and beta_1 of Keras's Adam; all else, weight decay and
-# the linear decay of the rate included, is as in the configuration (ours).
+# Keras' usual Adam for classifiers of this backbone at batch 32 (ours). Everything else, weight decay and the linear
+# decay of the learning rate included, comes from the configuration.
 SETTINGS: Mapping[str, Mapping[str, float]] = {
     "rotation": {"learning_rate": 1e-3, "beta_1": 0.9},
     "supervised": {"learning_rate": 1e-3, "beta_1": 0.9},
 }
-AUTOENCODER_SHARE = 0.27  # of our time: preset small took 10 of 38 minutes for stage 1 (ours)
-LEAST_STEPS = 10  # and what steps are rounded down to
+AUTOENCODER_SHARE = 0.27  # of our time: preset small took 10 of 38 minutes for its autoencoder (ours)
+RESTORE = "Restore it or give another --output."
+STEP_MULTIPLE = 10  # steps are rounded down to a multiple of this
 
 
 @dataclasses.dataclass(frozen=True)
-class Baseline:
-    """Something that is trained for the whole budget.
+class Method:
+    """A kind of pre-training that gets the whole budget.
 
     Attributes:
       title: in tables.
-      stages: of `lts.training.train`, one after the other; the last one's network is exported.
-      labelled: it sees the labelled training images, with labels, instead of those of pre-training.
+      stages: of `lts.training.train`, in their order; the last one's network is exported.
+      labelled: whether it sees the labelled training images instead of the images of pre-training.
     """
 
     title: str
@@ -40,26 +43,29 @@ class Baseline:
     labelled: bool = False
 
 
-RIVALS: Mapping[str, Baseline] = {
-    "autoencoder": Baseline("the autoencoder's own encoder", ("autoencoder",)),
-    "rotation": Baseline("rotation prediction", ("rotation",)),
-    "supervised": Baseline("supervised from scratch", ("supervised",), labelled=True),
-    OURS: Baseline("ours", ("autoencoder", "gan")),
+METHODS: Mapping[str, Method] = {
+    # Does the discriminator learn more than the autoencoder that it is built on?
+    "autoencoder": Method("the autoencoder's own encoder", ("autoencoder",)),
+    # Does it learn more than a simple pretext task (Gidaris et al., 2018)?
+    "rotation": Method("rotation prediction", ("rotation",)),
+    # How far is it from learning with labels?
+    "supervised": Method("supervised from scratch", ("supervised",), labelled=True),
+    OURS: Method("ours", ("autoencoder", "gan")),
 }
 
 
 class PlanError(UserError):
-    """A plan of steps that cannot be made, or is missing where it was followed."""
+    """A plan of steps that is impossible, missing or of another request."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What decides a plan besides the machine.
+    """What decides a plan apart from the machine.
 
     Attributes:
-      budget_minutes: of training for each rival.
-      autoencoder_share: of our budget that stage 1 gets.
-      settings: rival to fields of stage 2, as `SETTINGS`.
+      budget_minutes: of training for each method.
+      autoencoder_share: part of our budget that the autoencoder gets.
+      settings: method to fields of its training, as `SETTINGS`.
     """
 
     budget_minutes: float
@@ -69,29 +75,193 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Sources: of pre-training without labels, labelled ones to train on, labelled ones to test on."""
+    """Data sets of a comparison.
+
+    Attributes:
+      pretrain: for pre-training without labels.
+      train: labelled images to train on.
+      test: labelled images to test on.
+    """
 
     pretrain: Any
     train: Any
     test: Any
 
-    def of(self, rival: Baseline) -> Any:
-        """What a rival is trained on."""
-        return self.train if rival.labelled else self.pretrain
+    def of(self, method: Method) -> Any:
+        """Return the images that a method is trained on."""
+        return self.train if method.labelled else self.pretrain
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One run of `experiments.compare`.
+
+    The folder holds plan.json, the trainings METHOD/STAGE, the exports METHOD/features, and the untrained networks
+    random/SEED.
+
+    Attributes:
+      base: configuration of all stages.
+      images: data sets.
+      output: folder of the run.
+      pipeline: its finished stages.
+    """
+
+    base: Config
+    images: Images
+    output: pathlib.Path
+    pipeline: Pipeline
+
+    def plan(self, request: Request, rounds: int, seconds: float) -> dict[str, Any]:
+        """Return the plan in plan.json, measured first in a new run.
+
+        Args:
+          request: budget, share and settings.
+          rounds: turns of each training.
+          seconds: of one turn.
+
+        Returns:
+          The plan of `make_plan`, with hardware and commit.
+
+        Raises:
+          PlanError: plan.json is of another request, damaged or lost, or the budget is too small.
+        """
+        path = self.output / "plan.json"
+        begun = self.pipeline.done("calibration") or any((self.output / name).exists() for name in METHODS)
+        # NB: never measure again once a training has begun. Its steps would change between two starts.
+        if begun and not path.exists():
+            raise PlanError(f"trainings have begun, but their plan is missing. Received: {path}. {RESTORE}")
+        self.pipeline.run("calibration", lambda: self._measure(path, request, rounds, seconds))
+        return _read_plan(path, request)
+
+    def _measure(self, path: pathlib.Path, request: Request, rounds: int, seconds: float) -> None:
+        """Time all trainings in turns and write the plan."""
+        from experiments.pretraining import timing
+        from lts.utils import provenance
+
+        # A run that was killed between plan.json and stages.json keeps its plan.
+        if path.exists():
+            return
+        trainings = {}
+        for name, method in METHODS.items():
+            config = config_of(name, self.base, request.settings)
+            for stage in method.stages:
+                trainings[stage] = (config, stage, self.images.of(method))
+        plan = make_plan(request, self.base, timing.time_loops(trainings, rounds, seconds))
+        plan["hardware"] = provenance.hardware()
+        plan["commit"] = provenance.commit()
+        files.write_json(path, plan)
+
+    def pretrain(self, plan: Mapping[str, Any]) -> None:
+        """Train and export every method, and export random networks.
+
+        Finished stages are skipped.
+
+        Args:
+          plan: of `plan`.
+        """
+        for seed in RANDOM_SEEDS:
+            self._export_random(seed)
+        for name, method in METHODS.items():
+            config = config_of(name, self.base, plan["settings"])
+            for stage, steps in plan["steps"][name].items():
+                config = config.replace(section(stage), steps=steps)
+            for stage in method.stages:
+                self._train(name, stage, config)
+            self._export(name)
+
+    def _export_random(self, seed: int) -> None:
+        from lts import training
+
+        folder = self.output / "random" / str(seed)
+        self.pipeline.run(
+            f"random weights, seed {seed}",
+            lambda: training.export_random(self.base, self.images.pretrain, seed, folder),
+        )
+
+    def _train(self, name: str, stage: str, config: Config) -> None:
+        folder = self.output / name
+        options = {"autoencoder": folder / "autoencoder"} if stage == "gan" else {}
+        source = self.images.of(METHODS[name])
+        self.pipeline.run(
+            f"{name}: {stage}",
+            lambda: train_stage(config, stage, source, folder / stage, **options),
+        )
+
+    def _export(self, name: str) -> None:
+        from lts import training
+
+        folder = self.output / name
+        run = folder / METHODS[name].stages[-1]
+        # All features get batch norm statistics of the same images, those of pre-training.
+        self.pipeline.run(
+            f"{name}: export",
+            lambda: training.export_run(run, folder / "features", source=self.images.pretrain),
+        )
+
+    def probe(self, plan: Mapping[str, Any], protocol: Any) -> dict[str, Any]:
+        """Probe and compare what `pretrain` exported.
+
+        Args:
+          plan: of `plan`.
+          protocol: of `experiments.probing.protocols`.
+
+        Returns:
+          Content of results.json: "kind", "protocol", "dataset", "pretraining", "plan", "layers", and
+
+          - "random": path, fingerprint, description and by layer the record of each untrained network;
+          - "random_mean": by layer the mean of these records;
+          - "methods": by name the same as "random", and "title", "difference" (by layer, paired with "random_mean")
+            and the fields of `_training_cost`;
+          - "ours_minus": by method and layer our paired difference to it.
+        """
+        from experiments.probing import run as probe_run
+        from lts.export import saved_model
+
+        places = [f"random/{seed}" for seed in RANDOM_SEEDS]
+        places += [f"{name}/features" for name in METHODS]
+        models = (saved_model.load(self.output / place) for place in places)  # loaded one at a time
+        probed = probe_run.run_each(models, self.images.train, self.images.test, protocol, self.output)
+        entries = [dict(entry, path=place) for place, (entry, _) in zip(places, probed, strict=True)]
+        records = [record for _, record in probed]
+        count = len(RANDOM_SEEDS)
+        random_records = records[:count]
+        records_of = dict(zip(METHODS, records[count:], strict=True))
+
+        methods = {}
+        ours_minus = {}
+        for name, entry in zip(METHODS, entries[count:], strict=True):
+            _, difference = probe_run.paired_difference(records_of[name], random_records, protocol)
+            cost = _training_cost(name, plan, entry["seconds"], self.pipeline)
+            methods[name] = dict(entry, title=METHODS[name].title, **cost, difference=difference)
+            if name != OURS:
+                _, ours_minus[name] = probe_run.paired_difference(records_of[OURS], [records_of[name]], protocol)
+        random_mean, _ = probe_run.paired_difference(random_records[0], random_records, protocol)
+        return {
+            "kind": "compare",
+            **probe_run.describe_run(protocol, self.images.train, self.images.test, self.images.pretrain),
+            "plan": dict(plan),
+            "layers": list(random_records[0]),
+            "random": entries[:count],
+            "random_mean": random_mean,
+            "methods": methods,
+            "ours_minus": ours_minus,
+        }
 
 
 def config_of(name: str, base: Config, settings: Mapping[str, Mapping[str, float]]) -> Config:
-    """The base with a rival's own settings of stage 2."""
+    """Return the base configuration with a method's own settings."""
     return base.replace("gan_training", **settings.get(name, {}))
 
 
 def section(stage: str) -> str:
-    """The section of the configuration that a stage's schedule is in."""
+    """Return the configuration section of a stage's schedule."""
     return "autoencoder_training" if stage == "autoencoder" else "gan_training"
 
 
 def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
-    """The median over turns: a turn in which the machine stood still counts no more than another.
+    """Return the median time of a step over all turns.
+
+    The median, because the machine may stand still during one turn.
 
     Args:
       turns: [steps, seconds] each.
@@ -99,223 +269,127 @@ def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
     return statistics.median(seconds / steps for steps, seconds in turns)
 
 
-def steps_of(budget: float, step_seconds: float, what: str) -> int:
-    """Steps that fit into a budget, rounded down to tens.
+def steps_within(budget: float, step_seconds: float, training: str) -> int:
+    """Return the steps that fit into a budget, rounded down to tens.
 
     Args:
-      budget: seconds.
-      step_seconds: of one step.
-      what: for the message.
+      budget: in seconds.
+      step_seconds: time of one step.
+      training: its name, for the message.
 
     Raises:
-      PlanError: fewer than ten.
+      PlanError: fewer than ten steps fit.
 
     Example:
-      >>> steps_of(60, 0.25, "rotation")
+      >>> steps_within(60, 0.25, "rotation")
       240
     """
-    steps = int(budget / step_seconds) // LEAST_STEPS * LEAST_STEPS
-    if steps < LEAST_STEPS:
+    steps = int(budget / step_seconds) // STEP_MULTIPLE * STEP_MULTIPLE
+    if steps < STEP_MULTIPLE:
         raise PlanError(
-            f"{budget:.1f} s are too few for {LEAST_STEPS} steps of {what} at {step_seconds:.3f} s each: "
-            "raise --budget_minutes"
+            f"{STEP_MULTIPLE} steps of {training} do not fit into the budget. Received: {budget:.1f} s at "
+            f"{step_seconds:.3f} s per step. Raise --budget_minutes."
         )
     return steps
 
 
 def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
-    """How many steps each rival gets.
+    """Return how many steps each method gets.
 
     Args:
       request: budget, share and settings.
-      base: configuration of both stages.
+      base: configuration of all stages.
       turns: stage to measured turns, [steps, seconds] each.
 
     Returns:
-      The request; "rates": stage to turns, seconds a step, batch size, images/s; "steps": rival to stage to steps.
+      The fields of the request; "rates": stage to turns, seconds per step, batch size, images/s; "steps": method to
+      stage to steps.
 
     Raises:
-      PlanError: a budget that is too small.
+      PlanError: the budget is too small.
     """
     rates = {}
     for stage, measured in turns.items():
-        each, batch = seconds_per_step(measured), getattr(base, section(stage)).batch_size
-        rates[stage] = {"turns": [list(turn) for turn in measured], "seconds_per_step": each, "batch_size": batch}
-        rates[stage]["images_per_second"] = batch / each
-    budget, share, steps = 60 * request.budget_minutes, request.autoencoder_share, {}
-    for name, rival in RIVALS.items():
-        shares = [share, 1 - share] if len(rival.stages) == 2 else [1]
-        steps[name] = {
-            stage: steps_of(part * budget, rates[stage]["seconds_per_step"], f"{name}, stage {stage}")
-            for stage, part in zip(rival.stages, shares, strict=True)
+        step_seconds = seconds_per_step(measured)
+        batch_size = getattr(base, section(stage)).batch_size
+        rates[stage] = {
+            "turns": [list(turn) for turn in measured],
+            "seconds_per_step": step_seconds,
+            "batch_size": batch_size,
+            "images_per_second": batch_size / step_seconds,
         }
+    budget = 60 * request.budget_minutes
+    steps = {}
+    for name, method in METHODS.items():
+        shares = [1.0]
+        if len(method.stages) == 2:
+            shares = [request.autoencoder_share, 1 - request.autoencoder_share]
+        steps[name] = {}
+        for stage, share in zip(method.stages, shares, strict=True):
+            step_seconds = rates[stage]["seconds_per_step"]
+            steps[name][stage] = steps_within(share * budget, step_seconds, f"{name}, stage {stage}")
     return {**dataclasses.asdict(request), "rates": rates, "steps": steps}
 
 
-def plan(
-    request: Request, base: Config, images: Images, output: pathlib.Path, stages: Pipeline, rounds: int, seconds: float
-) -> dict[str, Any]:
-    """The plan in OUTPUT/plan.json, of `make_plan` with machine and commit; measured first where nothing was begun.
-
-    Args:
-      request: budget, share and settings.
-      base: configuration of both stages.
-      images: of the trainings.
-      output: folder of the run.
-      stages: what was done in it.
-      rounds, seconds: turns of each training, and of one turn.
+def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
+    """Return a plan file after checks.
 
     Raises:
-      PlanError: a plan of another request, one that cannot be read or is missing though it was made, or a budget that
-        is too small.
+      PlanError: the file is damaged, or was made for another request.
     """
-    from experiments.pretraining import timing
-    from lts.utils import provenance
-
-    path = output / "plan.json"
-
-    def measure() -> None:
-        if path.exists():
-            return
-        trainings = {}
-        for name, rival in RIVALS.items():
-            config = config_of(name, base, request.settings)
-            trainings |= {stage: (config, stage, images.of(rival)) for stage in rival.stages}
-        turns = timing.time_loops(trainings, rounds, seconds)
-        made = {"hardware": provenance.hardware(), "commit": provenance.commit()}
-        files.write_json(path, make_plan(request, base, turns) | made)
-
-    if not path.exists() and (stages.done("calibration") or any((output / name).exists() for name in RIVALS)):
-        raise PlanError(
-            f"{output} holds trainings whose plan is missing: put {path.name} back or give another --output"
-        )
-    stages.run("calibration", measure)
+    fields = [field.name for field in dataclasses.fields(Request)]
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(made["steps"][name][stage] for name, rival in RIVALS.items() for stage in rival.stages)
-        before = {field.name: made[field.name] for field in dataclasses.fields(Request)}
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        complete = all(name in plan for name in fields)
+        for name, method in METHODS.items():
+            complete = complete and all(plan["steps"][name][stage] for stage in method.stages)
     except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise PlanError(f"{path} is no whole plan: put it back or give another --output")
-    for key, value in dataclasses.asdict(request).items():
-        if before[key] != value:
-            raise PlanError(f"{path} was made for {key}={before[key]}: give another --output. Received: {key}={value}")
-    return made
+        complete = False
+    if not complete:
+        raise PlanError(f"the plan is damaged. Received: {path}. {RESTORE}")
+    for name in fields:
+        wanted = dataclasses.asdict(request)[name]
+        if plan[name] != wanted:
+            raise PlanError(f"{path} was made for {name}={plan[name]}. Received: {name}={wanted}. Give another --output.")
+    return plan
 
 
-def describe_plan(made: Mapping[str, Any]) -> str:
-    """The plan, a line a rival."""
-    lines = []
-    for name, steps in made["steps"].items():
-        rates = made["rates"]
-        parts = [
-            f"{count} steps of {stage} at {rates[stage]['images_per_second']:.0f} images/s"
-            for stage, count in steps.items()
-        ]
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """Return the plan as text, a line per method."""
+    lines = [f"{plan['budget_minutes']:g} minutes each:"]
+    for name, steps in plan["steps"].items():
+        parts = []
+        for stage, count in steps.items():
+            rate = plan["rates"][stage]["images_per_second"]
+            parts.append(f"{count} steps of {stage} at {rate:.0f} images/s")
         lines.append(f"  {name}: {', '.join(parts)}")
-    return "\n".join([f"{made['budget_minutes']:g} minutes each:", *lines])
+    return "\n".join(lines)
 
 
-def pretrain(made: Mapping[str, Any], base: Config, images: Images, output: pathlib.Path, stages: Pipeline) -> None:
-    """Trains and exports every rival and the random networks; what is done is not done again.
-
-    OUTPUT/NAME/STAGE are the runs, OUTPUT/NAME/features the exports, OUTPUT/random/SEED those without training.
-
-    Args:
-      made: of `plan`.
-      base: configuration of both stages.
-      images: of the trainings.
-      output: folder of the run.
-      stages: what was done in it.
-    """
-    from lts import training
-
-    for seed in RANDOM_SEEDS:
-        stages.run(
-            f"random weights, seed {seed}",
-            lambda seed=seed: training.export_random(base, images.pretrain, seed, output / "random" / str(seed)),
-        )
-    for name, rival in RIVALS.items():
-        config, folder = config_of(name, base, made["settings"]), output / name
-        for stage, steps in made["steps"][name].items():
-            config = config.replace(section(stage), steps=steps)
-        for stage in rival.stages:
-            beside = {"autoencoder": folder / "autoencoder"} if stage == "gan" else {}
-            stages.run(
-                f"{name}: {stage}",
-                lambda config=config, stage=stage, rival=rival, folder=folder, beside=beside: train_stage(
-                    config, stage, images.of(rival), folder / stage, **beside
-                ),
-            )
-        last = folder / rival.stages[-1]
-        stages.run(
-            f"{name}: export",
-            lambda last=last, folder=folder: training.export_run(last, folder / "features", source=images.pretrain),
-        )
-
-
-def probe(
-    made: Mapping[str, Any], images: Images, protocol: Any, output: str | os.PathLike, stages: Pipeline
+def _training_cost(
+    name: str, plan: Mapping[str, Any], seconds: Mapping[str, float], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """Probes what `pretrain` exported and compares it.
+    """Return what a method's training took.
 
     Args:
-      made: of `plan`.
-      images: of pre-training, and labelled ones.
-      protocol: of `experiments.probing.protocols`.
-      output: folder of the run.
-      stages: what was done in it.
+      name: of the method.
+      plan: of the comparison.
+      seconds: of training in the order of the stages, without compiling.
+      pipeline: of the comparison.
 
     Returns:
-      What results.json holds: "kind", "protocol", "dataset", "pretraining", "plan", "layers"; "random": path,
-      fingerprint, description and by layer the record of each untrained network, and "random_mean" by layer; by name
-      "rivals": the same, and "title", "seconds" of training by stage without compiling, "wall_seconds" of the trainings
-      over all starts, "steps" and "images_per_second" by stage, and by layer the paired "difference" to "random_mean";
-      "ours_minus": rival to layer to our paired difference to it.
+      "steps", "seconds" and "images_per_second" by stage, and "wall_seconds" over all stages and starts.
     """
-    from experiments.probing import run as probe_run
-    from lts.export import saved_model
-
-    output = pathlib.Path(output)
-    places = [f"random/{seed}" for seed in RANDOM_SEEDS] + [f"{name}/features" for name in RIVALS]
-    models = (saved_model.load(output / place) for place in places)
-    entries = probe_run.run_each(models, images.train, images.test, protocol, output)
-    described = [{**entry, "path": place} for place, (entry, _) in zip(places, entries, strict=True)]
-    records = [own for _, own in entries]
-    count = len(RANDOM_SEEDS)
-    random, of_rival = records[:count], dict(zip(RIVALS, records[count:], strict=True))
-    found = {}
-    for name, entry in zip(RIVALS, described[count:], strict=True):
-        found[name] = {
-            **entry,
-            "title": RIVALS[name].title,
-            **_cost(name, made, entry, stages),
-            "difference": probe_run.paired_difference(of_rival[name], random, protocol)[1],
-        }
-    others = [name for name in RIVALS if name != OURS]
-    return {
-        "kind": "compare",
-        **probe_run.describe_run(protocol, images.train, images.test, images.pretrain),
-        "plan": dict(made),
-        "layers": list(random[0]),
-        "random": described[:count],
-        "random_mean": probe_run.paired_difference(random[0], random, protocol)[0],
-        "rivals": found,
-        "ours_minus": {
-            name: probe_run.paired_difference(of_rival[OURS], [of_rival[name]], protocol)[1] for name in others
-        },
-    }
-
-
-def _cost(name: str, made: Mapping[str, Any], entry: Mapping[str, Any], stages: Pipeline) -> dict[str, Any]:
-    """What a rival's training took: "seconds", "steps", "images_per_second", by stage, and "wall_seconds" in all."""
-    steps, rates = made["steps"][name], made["rates"]
-    seconds = dict(zip(steps, entry["seconds"].values(), strict=True))
-    images = {stage: count * rates[stage]["batch_size"] for stage, count in steps.items()}
+    steps = plan["steps"][name]
+    stage_seconds = dict(zip(steps, seconds.values(), strict=True))
+    images_per_second = {}
+    for stage, taken in stage_seconds.items():
+        images = steps[stage] * plan["rates"][stage]["batch_size"]
+        images_per_second[stage] = images / taken if taken else None
+    wall_seconds = sum(pipeline.seconds[f"{name}: {stage}"] for stage in steps)
     return {
         "steps": steps,
-        "seconds": seconds,
-        "images_per_second": {stage: images[stage] / taken if taken else None for stage, taken in seconds.items()},
-        "wall_seconds": round(sum(stages.seconds[f"{name}: {stage}"] for stage in steps), 1),
+        "seconds": stage_seconds,
+        "images_per_second": images_per_second,
+        "wall_seconds": round(wall_seconds, 1),
     }

@@ -1,4 +1,7 @@
-"""Runs of several stages that go on where they stopped: what quickstart, compare and ablate share."""
+"""Runs of several stages that resume after the last finished one.
+
+`experiments.quickstart`, `compare` and `ablate` share this.
+"""
 
 import json
 import pathlib
@@ -14,12 +17,14 @@ from lts.utils.signals import reraise_signal
 
 
 class Pipeline:
-    """Runs stages once each and remembers in a file what they took, over all starts of the run.
+    """Record of a run's finished stages.
+
+    A file holds the names of the finished stages, and the seconds of each stage over all starts of the run.
 
     Args:
       path: the file.
       config: configuration of the run.
-      data: what else must stay the same, as the names of the images.
+      data: what else must stay the same, for example the names of the images.
 
     Raises:
       UserError: the file is of a run with another configuration or other data.
@@ -31,41 +36,52 @@ class Pipeline:
         if path.exists():
             old = json.loads(path.read_text(encoding="utf-8"))
             changed = configs.differences(configs.Config.from_dict(old["config"]), config)
-            before = old.get("data", {})
-            changed += [f"{key}: {before.get(key)} -> {data[key]}" for key in data if before.get(key) != data[key]]
+            for key, value in data.items():
+                old_value = old.get("data", {}).get(key)
+                if old_value != value:
+                    changed.append(f"{key}: {old_value} -> {value}")
             if changed:
-                raise UserError(f"{path.parent} holds another run ({'; '.join(changed)}): give another --output")
+                raise UserError(
+                    f"{path.parent} holds another run. Received: {'; '.join(changed)}. Give another --output."
+                )
             self._record = old
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Stage to seconds, in the order in which they ran."""
+        """Stage to seconds, in the order of their first start."""
         return self._record["seconds"]
 
     def done(self, name: str) -> bool:
-        """Whether a stage ended well in an earlier start, or in this one."""
+        """Return whether a stage has finished, in this start or before."""
         return name in self._record["done"]
 
     def run(self, name: str, work: Callable[[], None]) -> None:
-        """Calls `work`, unless it ended well in an earlier start."""
+        """Run a stage unless it has finished before."""
         if self.done(name):
             print(f"== {name}: done before", flush=True)
             return
         print(f"== {name}", flush=True)
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             work()
             self._record["done"].append(name)
         finally:
-            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - began
+            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - started
             files.write_json(self._path, self._record)
 
 
 def train_stage(config: configs.Config, stage: str, source: Any, workdir: pathlib.Path, **options: Any) -> None:
-    """`lts.training.train`; a signal that stopped it comes again when its checkpoint is written, and ends the binary.
+    """Train one stage, and end the program after a signal.
+
+    `lts.training.train` catches the signal and writes a checkpoint. The signal is raised again afterwards, so that no
+    later stage begins.
 
     Args:
-      config, stage, source, workdir, **options: as there.
+      config: as `lts.training.train`.
+      stage: as `lts.training.train`.
+      source: as `lts.training.train`.
+      workdir: as `lts.training.train`.
+      **options: as `lts.training.train`.
     """
     from lts import training
 

@@ -1,5 +1,10 @@
-"""How long a step of each kind of training takes, all of it counted: data, step, monitoring; measured in turns."""
+"""Time per step of each kind of training, measured in turns.
 
+A turn includes data, steps and monitoring. Turns are interleaved, so that other load of the machine falls on all
+trainings alike.
+"""
+
+import contextlib
 import dataclasses
 import pathlib
 import tempfile
@@ -10,21 +15,23 @@ from typing import Any
 from lts.config import Config
 from lts.utils.signals import reraise_signal
 
-ENDLESS = 10**6  # steps: no loop that is timed comes to its end
+ENDLESS = 10**6  # steps: no loop reaches its end while it is timed
 CHUNK = 20  # steps between two looks at the clock
+
+Turn = list[float]  # [steps, seconds]
 
 
 def endless_loop(config: Config, stage: str, source: Any, folder: pathlib.Path) -> Any:
-    """The loop of `lts.training.train` as it begins, on weights that nobody keeps.
+    """Return the loop of `lts.training.train` with new weights.
 
     Args:
       config: of the training.
       stage: as of `lts.training.train`.
       source: the images.
-      folder: for its monitoring; a temporary one.
+      folder: a temporary one for its monitoring.
 
     Returns:
-      A `Loop`, to be advanced and closed.
+      A `Loop`; the caller closes it.
     """
     from lts.config.options import MonitoringOptions
     from lts.training import build_strategy
@@ -37,19 +44,20 @@ def endless_loop(config: Config, stage: str, source: Any, folder: pathlib.Path) 
     task = dataclasses.replace(make_task(config, stage, source, folder), steps=ENDLESS)
     with machines.strategy.scope():
         model = task.build()
-    return make_loop(task, model, machines, Checkpoints(folder, checkpoint_items(model)), MonitoringOptions())
+    checkpoints = Checkpoints(folder, checkpoint_items(model))
+    return make_loop(task, model, machines, checkpoints, MonitoringOptions())
 
 
 def advance(loop: Any, steps: int) -> None:
-    """Trains so many steps more; a signal ends the binary."""
+    """Train N more steps; a signal ends the program."""
     from lts.training.loop import steps_done
 
     done = steps_done(loop.model)
     reraise_signal(loop.run(done, ENDLESS, until=done + steps))
 
 
-def turn(work: Callable[[int], None], seconds: float, clock: Callable[[], float] = time.perf_counter) -> list[float]:
-    """Works for about so many seconds.
+def run_turn(work: Callable[[int], None], seconds: float, clock: Callable[[], float] = time.perf_counter) -> Turn:
+    """Work for about N seconds.
 
     Args:
       work: does a number of steps.
@@ -59,53 +67,53 @@ def turn(work: Callable[[int], None], seconds: float, clock: Callable[[], float]
     Returns:
       [steps, seconds] that it took.
     """
-    began, steps = clock(), 0
-    while not steps or clock() - began < seconds:
+    started = clock()
+    steps = 0
+    while not steps or clock() - started < seconds:
         work(CHUNK)
         steps += CHUNK
-    return [steps, clock() - began]
+    return [steps, clock() - started]
 
 
-def in_turns(works: Mapping[str, Callable[[int], None]], rounds: int, seconds: float) -> dict[str, list[list[float]]]:
-    """Turns of every work, interleaved, so that what else the machine does falls on all of them.
+def run_in_turns(works: Mapping[str, Callable[[int], None]], rounds: int, seconds: float) -> dict[str, list[Turn]]:
+    """Run every work in interleaved turns.
 
     Args:
-      works: name to what does a number of steps, compiled.
+      works: name to a function that does a number of steps, compiled.
       rounds: turns of each.
       seconds: of a turn.
 
     Returns:
-      Name to its turns, [steps, seconds] each.
+      Name to its turns.
     """
-    turns: dict[str, list[list[float]]] = {name: [] for name in works}
+    turns: dict[str, list[Turn]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            turns[name].append(turn(work, seconds))
+            turns[name].append(run_turn(work, seconds))
     return turns
 
 
-def time_loops(
-    trainings: Mapping[str, tuple[Config, str, Any]], rounds: int, seconds: float
-) -> dict[str, list[list[float]]]:
-    """Turns of whole training loops, compiling left out.
+def time_loops(trainings: Mapping[str, tuple[Config, str, Any]], rounds: int, seconds: float) -> dict[str, list[Turn]]:
+    """Return turns of complete training loops, without compiling.
 
     Args:
       trainings: name to (configuration, stage, images).
-      rounds, seconds: see `in_turns`.
+      rounds: see `run_in_turns`.
+      seconds: see `run_in_turns`.
 
     Returns:
-      Name to its turns, [steps, seconds] each.
+      Name to its turns.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        loops = {}
-        try:
-            for name, (config, stage, source) in trainings.items():
-                print(f"compiling {name}", flush=True)
-                loop = loops[name] = endless_loop(config, stage, source, pathlib.Path(folder) / name)
-                advance(loop, CHUNK)
-                loop.show_pictures(CHUNK), loop.show_histograms(CHUNK)  # they come within turns, compiled
-            works = {name: lambda steps, loop=loop: advance(loop, steps) for name, loop in loops.items()}
-            return in_turns(works, rounds, seconds)
-        finally:
-            for loop in loops.values():
-                loop.close()
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        works = {}
+        for name, (config, stage, source) in trainings.items():
+            print(f"compiling {name}", flush=True)
+            loop = endless_loop(config, stage, source, folder / name)
+            stack.callback(loop.close)
+            # Compile everything that a turn may run: the step, pictures and histograms.
+            advance(loop, CHUNK)
+            loop.show_pictures(CHUNK)
+            loop.show_histograms(CHUNK)
+            works[name] = lambda steps, loop=loop: advance(loop, steps)
+        return run_in_turns(works, rounds, seconds)

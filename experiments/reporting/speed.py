@@ -10,7 +10,6 @@ from typing import Any
 
 from experiments.reporting import results as result_files
 from experiments.reporting.markdown import number, percent
-from lts.utils import provenance
 from lts.utils.markdown import table
 
 Rows = list[list[str]]
@@ -19,6 +18,8 @@ COSTS = ("scalars", "pictures", "histograms", "checkpoint")
 
 def describe_machine(command: str) -> dict[str, Any]:
     """Return the fields that every benchmark writes."""
+    from lts.utils import provenance  # NB: imports TensorFlow, which `experiments.report` must not wait for
+
     return {
         "date": datetime.date.today().isoformat(),
         "hardware": provenance.hardware(),

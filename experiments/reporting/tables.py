@@ -36,7 +36,7 @@ class TableType:
 
 def table_type(results: Results) -> str:
     """Return the name in `TABLES` of the table that holds results."""
-    return next(name for name, table_type in TABLES.items() if results.kind in table_type.kinds)
+    return next(name for name, candidate in TABLES.items() if results.kind in candidate.kinds)
 
 
 def groups(results: Iterable[Results]) -> list[list[Results]]:
