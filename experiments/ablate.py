@@ -1,12 +1,15 @@
-"""Ablations: one value of the configuration changed at a time, and what that does to the features.
+"""Change one value of the configuration at a time and compare the features.
 
     python -m experiments.ablate --preset=small --dataset=folder:PHOTOS --output=runs/ablate --steps=1000
 
-Trains the autoencoder once and stage 2 for each variant of the table in experiments/pretraining/ablations.py, exports
-the features, probes them and compares each with the base: results.json, results.md and results.png in --output.
---only=base,keep_0.5 picks some; --variant=name:field=value adds one. Choices are made with these figures, so they are
-of validation images, never of test ones. The same command goes on with a run that was stopped; runs of
-`lts.bin.train_autoencoder` and `train_gan` that lie in OUTPUT/autoencoder and OUTPUT/NAME/gan are taken as they are.
+The program trains the autoencoder once, and damage and repair for each variant in
+experiments/pretraining/ablations.py. It exports and probes the features and compares each variant with the base:
+results.json, results.md and results.png in --output. --only=keep_0.5,no_repair picks variants;
+--variant=name:field=value adds one. Hyper-parameters are tuned on these figures, so they are of validation images, never
+of test images.
+
+The same command resumes a stopped run. Existing runs of `lts.bin.train_autoencoder` in OUTPUT/autoencoder and of
+`train_gan` in OUTPUT/NAME/gan are used.
 """
 
 import re
@@ -23,13 +26,14 @@ FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Flags to variants to results."""
-    named = re.split(r"[^\w-]+", FLAGS.validation_split)
-    if "test" in named:
-        raise common.UsageError(f"--validation_split must hold no test images. Received: {FLAGS.validation_split}")
-    own = dict(map(ablations.parse, FLAGS.variant))
+    """Choose, train, probe and report."""
+    if "test" in re.split(r"[^\w-]+", FLAGS.validation_split):
+        raise common.UsageError(
+            f"validation_split must hold no test images. Received: --validation_split={FLAGS.validation_split}"
+        )
+    custom = dict(ablations.parse(text) for text in FLAGS.variant)
     autoencoder_training, base = pretraining_flags.base()
-    variants = ablations.choose(FLAGS.only, own, base, autoencoder_training)
+    variants = ablations.choose(FLAGS.only, custom, base, autoencoder_training)
     files.check_folder(FLAGS.output)
     source = common.open_source()
     from experiments.probing import run as probe_run
@@ -40,7 +44,10 @@ def main() -> None:
     validation = pretraining_flags.open_labelled(FLAGS.validation_split, "train")
     probe_run.check_labels(train, validation)
     if set(train.names) & set(validation.names):
-        raise ProbeError(f"--train_split={train.split} and --validation_split={validation.split} share images")
+        raise ProbeError(
+            f"training and validation images must differ. Received: --train_split={train.split} "
+            f"--validation_split={validation.split}"
+        )
     ablations.pretrain(variants, autoencoder_training, source, FLAGS.output)
     results = ablations.probe(variants, source, train, validation, LINEAR[FLAGS.protocol], FLAGS.output)
     comparison_report.write(results, FLAGS.output)
@@ -48,12 +55,12 @@ def main() -> None:
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     pretraining_flags.define("runs/ablate")
-    flags.DEFINE_string("train_split", "train[:80%]", "labelled images that the probe is trained on")
-    flags.DEFINE_string("validation_split", "train[80%:]", "labelled images that the figures are of")
-    flags.DEFINE_list("only", [], f"variants to run beside the base; none: all of {', '.join(ablations.ABLATIONS)}")
-    flags.DEFINE_multi_string("variant", [], "one more variant, name:field=value[,field=value]; may be repeated")
+    flags.DEFINE_string("train_split", "train[:80%]", "Labelled images that the probe is trained on.")
+    flags.DEFINE_string("validation_split", "train[80%:]", "Labelled images that the probe is tested on.")
+    flags.DEFINE_list("only", [], f"Variants to run next to the base. Default: {', '.join(ablations.ABLATIONS)}.")
+    flags.DEFINE_multi_string("variant", [], "One more variant, name:field=value[,field=value]; may be repeated.")
     common.run(main)
 
 

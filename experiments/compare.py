@@ -1,12 +1,13 @@
-"""This method and its rivals: the same backbone, images, augmentation, batch size and time, then the same probes.
+"""Compare the method with baselines on the same images in equal time.
 
     python -m experiments.compare --preset=small --dataset=folder:PHOTOS --budget_minutes=30 --output=runs/compare
 
-Rivals are random initialisation (three seeds), the autoencoder's own encoder, rotation prediction, supervised training
-from scratch on the labelled training images, and this method, the time of both stages counted. First the training loops
-are timed in turns on this machine; each then gets the steps that fit into the budget (OUTPUT/plan.json), whatever else
-the machine does later. Writes results.json, results.md and results.png into --output. The same command goes on with a
-run that was stopped.
+The baselines are random initialisation (three seeds), the autoencoder's own encoder, rotation prediction, and supervised
+training from scratch on the labelled training images. All have the same backbone, augmentation, batch size and probes.
+
+First the training loops are timed in turns on this machine. OUTPUT/plan.json then gives each method the steps that fit
+into the budget, whatever else the machine does later. Both stages of this method count. The program writes
+results.json, results.md and results.png into --output. The same command resumes a stopped run.
 """
 
 import pathlib
@@ -21,62 +22,75 @@ from lts.bin import common
 from lts.utils import files
 
 FLAGS = flags.FLAGS
-DECIDED = ("steps", "epochs")  # by the budget
+PLANNED_FIELDS = ("steps", "epochs")  # they follow from the budget
 
 
 def request() -> baselines.Request:
-    """Budget, share and settings that the flags say.
+    """Return budget, share and settings from the flags.
 
     Raises:
-      UsageError: a flag that the budget decides, no budget, or a share that leaves nothing for a stage.
+      UsageError: a flag is given that the budget decides, or budget or share is out of range.
     """
-    for name in DECIDED:
-        if FLAGS[name].value is not None or name in pretraining_flags.schedule_of_stage_1():
-            raise common.UsageError(f"{name} follow from --budget_minutes: leave them out")
-    if not FLAGS.budget_minutes > 0:  # nor nan
-        raise common.UsageError(f"--budget_minutes must be above 0. Received: {FLAGS.budget_minutes:g}")
-    if not 0 < FLAGS.autoencoder_share < 1:
-        raise common.UsageError(f"--autoencoder_share must lie between 0 and 1. Received: {FLAGS.autoencoder_share}")
-    settings = {name: dict(fields) for name, fields in baselines.SETTINGS.items()}
-    for name, fields in settings.items():
-        given = FLAGS[f"{name}_learning_rate"].value
-        fields["learning_rate"] = fields["learning_rate"] if given is None else given
-    return baselines.Request(FLAGS.budget_minutes, FLAGS.autoencoder_share, settings)
+    autoencoder_schedule = pretraining_flags.schedule_of_stage_1()
+    for name in PLANNED_FIELDS:
+        if FLAGS[name].value is not None or name in autoencoder_schedule:
+            raise common.UsageError(f"steps follow from --budget_minutes. Received: --{name}. Remove it.")
+    # NB: "not above 0" rather than "at most 0", so that nan is refused too.
+    if not FLAGS.budget_minutes > 0:
+        raise common.UsageError(f"budget_minutes must be above 0. Received: --budget_minutes={FLAGS.budget_minutes:g}")
+    share = FLAGS.autoencoder_share
+    if not 0 < share < 1:
+        raise common.UsageError(f"autoencoder_share must be between 0 and 1. Received: --autoencoder_share={share:g}")
+    settings = {}
+    for name, fields in baselines.SETTINGS.items():
+        settings[name] = dict(fields)
+        learning_rate = FLAGS[f"{name}_learning_rate"].value
+        if learning_rate is not None:
+            settings[name]["learning_rate"] = learning_rate
+    return baselines.Request(FLAGS.budget_minutes, share, settings)
 
 
 def main() -> None:
-    """Flags to a plan to trainings to results."""
-    asked, (_, base) = request(), pretraining_flags.base()
+    """Plan, train, probe and report."""
+    compare_request = request()
+    _, base = pretraining_flags.base()
     files.check_folder(FLAGS.output)
     pretrain = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report
 
-    train, test = (pretraining_flags.open_labelled(FLAGS[f"{side}_split"].value, side) for side in ("train", "test"))
+    train = pretraining_flags.open_labelled(FLAGS.train_split, "train")
+    test = pretraining_flags.open_labelled(FLAGS.test_split, "test")
     probe_run.check_labels(train, test)
-    images, output = baselines.Images(pretrain, train, test), pathlib.Path(FLAGS.output)
+    output = pathlib.Path(FLAGS.output)
     data = {"dataset": pretrain.name, "split": pretrain.split, "train_split": train.split}
-    stages = Pipeline(output / "stages.json", base, data)
-    made = baselines.plan(asked, base, images, output, stages, FLAGS.calibration_rounds, FLAGS.calibration_seconds)
-    print(baselines.describe_plan(made), flush=True)
-    baselines.pretrain(made, base, images, output, stages)
-    results = baselines.probe(made, images, LINEAR[FLAGS.protocol], output, stages)
+    pipeline = Pipeline(output / "stages.json", base, data)
+    images = baselines.Images(pretrain, train, test)
+    comparison = baselines.Comparison(base, images, output, pipeline)
+    plan = comparison.plan(compare_request, FLAGS.calibration_rounds, FLAGS.calibration_seconds)
+    print(baselines.describe_plan(plan), flush=True)
+    comparison.pretrain(plan)
+    results = comparison.probe(plan, LINEAR[FLAGS.protocol])
     comparison_report.write(results, output)
     print(f"\n{comparison_report.markdown(results)}\nwritten to {output}")
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     pretraining_flags.define("runs/compare")
-    number = flags.DEFINE_float
-    number("budget_minutes", None, "of training for each rival, compiling left out", lower_bound=0, required=True)
-    number("autoencoder_share", baselines.AUTOENCODER_SHARE, "of our budget that stage 1 gets")
+    flags.DEFINE_float(
+        "budget_minutes", None, "Training time of each method, without compiling.", lower_bound=0, required=True
+    )
+    flags.DEFINE_float("autoencoder_share", baselines.AUTOENCODER_SHARE, "Part of our budget for the autoencoder.")
     for name, fields in baselines.SETTINGS.items():
-        number(f"{name}_learning_rate", None, f"of {name}'s Adam; none: {fields['learning_rate']:g}", lower_bound=0)
-    flags.DEFINE_integer("calibration_rounds", 3, "turns in which each training is timed", lower_bound=1)
-    number("calibration_seconds", 15, "of a turn", lower_bound=0)
-    flags.DEFINE_string("train_split", None, "labelled images to train on; none: the data set's own")
-    flags.DEFINE_string("test_split", None, "labelled images to test on; none: the data set's own")
+        default = f"{fields['learning_rate']:g}"
+        flags.DEFINE_float(
+            f"{name}_learning_rate", None, f"Learning rate of {name}. Default: {default}.", lower_bound=0
+        )
+    flags.DEFINE_integer("calibration_rounds", 3, "Turns in which each training is timed.", lower_bound=1)
+    flags.DEFINE_float("calibration_seconds", 15, "Seconds of a turn.", lower_bound=0)
+    flags.DEFINE_string("train_split", None, "Labelled images to train on. Default: the data set's training split.")
+    flags.DEFINE_string("test_split", None, "Labelled images to test on. Default: the data set's test split.")
     common.run(main)
 
 

@@ -94,7 +94,9 @@ def _marked_table(
     by_name = {result.name: result for result in results if tables.table_type(result) == name}
     missing = [file for file in files_in_table if file not in by_name]
     if missing:
-        raise ReportError(f"table {mark!r} needs {missing[0]}.json with results for a {name} table. Give that file too.")
+        raise ReportError(
+            f"table {mark!r} needs {missing[0]}.json with results for a {name} table. Give that file too."
+        )
     chosen = [by_name[file] for file in files_in_table]
     return tables.table(chosen), chosen
 

@@ -350,7 +350,9 @@ def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
     for name in fields:
         wanted = dataclasses.asdict(request)[name]
         if plan[name] != wanted:
-            raise PlanError(f"{path} was made for {name}={plan[name]}. Received: {name}={wanted}. Give another --output.")
+            raise PlanError(
+                f"{path} was made for {name}={plan[name]}. Received: {name}={wanted}. Give another --output."
+            )
     return plan
 
 

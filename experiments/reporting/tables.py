@@ -218,7 +218,9 @@ def voc_table(results: Sequence[Values]) -> Rows:
         rows.append(bold(row) if index == 0 else row)
         if baselines:
             difference = model["difference"]
-            rows.append(["difference (paired)", percent_interval(difference["value"], difference["interval"], "+"), *blank])
+            rows.append(
+                ["difference (paired)", percent_interval(difference["value"], difference["interval"], "+"), *blank]
+            )
     return rows
 
 

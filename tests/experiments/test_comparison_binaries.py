@@ -23,7 +23,7 @@ ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "-
 @pytest.mark.parametrize(
     ("binary", "flags", "message"),
     [
-        ("ablate", ("--only=keep_0.4",), "no ablation 'keep_0.4'"),
+        ("ablate", ("--only=keep_0.4",), "unknown ablation. Received: 'keep_0.4'"),
         ("ablate", ("--validation_split=test",), "validation_split must hold no test images"),
         ("ablate", ("--validation_split=train+test[:9]",), "validation_split must hold no test images"),
         ("ablate", ("--variant=mine",), "field=value"),
@@ -32,7 +32,7 @@ ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "-
         ("ablate", ("--keep_probability=3",), "keep_probability must be in [0, 1]"),
         ("compare", ("--budget_minutes=1", "--steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_training=steps=9"), "steps follow from --budget_minutes"),
-        ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must lie between 0 and 1"),
+        ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must be between 0 and 1"),
         ("compare", (), "budget_minutes"),
         ("compare", ("--budget_minutes=0",), "budget_minutes must be above 0"),
         ("compare", ("--budget_minutes=nan",), "budget_minutes must be above 0"),
@@ -135,16 +135,16 @@ def test_compare_whole_stopped_and_resumed(tmp_path):
     assert whole.returncode == 0, whole.stderr
     halves, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("halves", "whole"))
     assert without_times(halves) == without_times(whole)
-    for place in ("random/1", *(f"{name}/features" for name in halves["rivals"])):
+    for place in ("random/1", *(f"{name}/features" for name in halves["methods"])):
         one, other = (np.load(tmp_path / run / place / "backbone.npz") for run in ("halves", "whole"))
         assert sorted(one) == sorted(other)
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=f"{place}: {name}")
     steps = json.loads(plan)["steps"]
-    for name, one in halves["rivals"].items():
+    for name, one in halves["methods"].items():
         assert one["description"]["step"] == list(steps[name].values())[-1] >= 10
         assert one["description"]["step"] % 10 == 0
-    assert list(halves["rivals"]["autoencoder"]["layers"]) == ["conv_1", "conv_2", "conv_3", "conv_4"]
+    assert list(halves["methods"]["autoencoder"]["layers"]) == ["conv_1", "conv_2", "conv_3", "conv_4"]
     assert len(halves["layers"]) == 5
     table = (tmp_path / "halves" / "results.md").read_text()
     assert "| the autoencoder's own encoder |" in table

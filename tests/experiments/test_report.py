@@ -1,59 +1,70 @@
-"""README's tables are those of the committed results; made-up results make the tables that they should."""
+"""Tables of results and of published figures, and the pages that hold them."""
 
 import copy
 import json
 import pathlib
-import subprocess
-import sys
 
 import pytest
+from absl import flags
 
 from experiments import report
+from experiments.reporting import published as published_tables
 from experiments.reporting import results as result_files
 from experiments.reporting import tables
 from experiments.reporting.results import ReportError, Results
+from lts.bin import common
 from lts.config import preset
+from tests.fixtures import runs
 
 ROOT = pathlib.Path(__file__).parents[2]
-COMMAND = "python -m experiments.report experiments/results/*.json --readme=README.md"
+FOLDER = ROOT / "experiments" / "results"
+COMMAND = "python -m experiments.report experiments/results/*.json --pages=experiments/results/README.md,README.md"
 PUBLISHED = result_files.published()
-
-
-def committed():
-    """The committed results by name."""
-    paths = sorted((ROOT / "experiments" / "results").glob("small*.json"))
-    return {path.stem: result_files.load(path) for path in paths}
-
-
-@pytest.fixture
-def results():
-    return committed()
+PATHS = sorted(path for path in FOLDER.glob("*.json") if path.name != "published.json")
 
 
 @pytest.fixture(scope="module")
-def readme():
-    return (ROOT / "README.md").read_bytes().decode()
+def committed():
+    """The committed results by name; tests must not change them."""
+    return {path.stem: result_files.load(path) for path in PATHS}
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The page with all tables."""
+    return (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def probe(name="ours", protocol="rotnet", dataset="tfds:imagenet2012", split="validation", **accuracies):
-    """Made-up results of a probe; `accuracies` by layer, as fractions."""
+    """Return made-up results of a probe; `accuracies` by layer, as fractions."""
     accuracies = accuracies or {"conv_1": 0.2, "conv_5": 0.3486}
     layers = {layer: {"accuracy": value, "interval": [0, 1]} for layer, value in accuracies.items()}
     images = {"train_images": 10, "test_images": 5, "train_fingerprint": "a", "test_fingerprint": "b"}
     values = {
+        "kind": "sgd_probe",
         "protocol": {"name": protocol, "classifier": "sgd"},
         "dataset": {"name": dataset, "classes": ["x", "y"], "test_split": split, **images},
         "layers": list(layers),
         "model": {"path": "runs/features", "fingerprint": "1", "description": {}, "layers": layers},
         "baselines": [],
     }
-    return Results(name, "probe", values)
+    return Results(name, values)
 
 
-def test_readme_holds_the_tables_of_the_committed_results(results, readme):
-    filled = report.fill(readme, list(results.values()), PUBLISHED)
-    assert filled == readme, f"README.md's tables are not those of experiments/results. Run: {COMMAND}"
-    assert COMMAND in readme
+def fill(text, results):
+    """Return a page with the tables of results."""
+    filled, _ = report.fill(text, list(results), PUBLISHED)
+    return filled
+
+
+def test_pages_hold_the_tables_of_the_committed_results(committed, page):
+    """Fails if a page's figure differs from its file, or if a file is in no table of the results page."""
+    filled, shown = report.fill(page, list(committed.values()), PUBLISHED)
+    assert filled == page, f"experiments/results/README.md differs from the results files. Run: {COMMAND}"
+    assert shown == set(committed)
+    assert COMMAND in page
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert fill(readme, committed.values()) == readme, f"README.md differs from the results files. Run: {COMMAND}"
 
 
 @pytest.mark.parametrize(
@@ -66,51 +77,63 @@ def test_readme_holds_the_tables_of_the_committed_results(results, readme):
         ("small_spotting_kept70", ("kinds", "photograph", "called_repaired")),
     ],
 )
-def test_an_altered_figure_is_noticed(results, readme, name, place):
-    values = copy.deepcopy(results[name].values)
+def test_an_altered_result_changes_one_line(committed, page, name, place):
+    """Fails if a table shows a figure from somewhere else than its file."""
+    values = copy.deepcopy(committed[name].values)
     record = values
     for key in place[:-1]:
         record = record[key]
     record[place[-1]] += 0.001
-    results[name] = Results(name, results[name].kind, values)
-    before, after = readme.splitlines(), report.fill(readme, list(results.values()), PUBLISHED).splitlines()
-    assert len(before) == len(after)
-    assert sum(old != new for old, new in zip(before, after, strict=True)) == 1
+    altered = fill(page, [*committed.values(), Results(name, values)])
+    changed = [new for old, new in zip(page.splitlines(), altered.splitlines(), strict=True) if old != new]
+    assert len(changed) == 1
 
 
-def test_a_figure_altered_in_readme_is_put_right(results, readme):
-    wrong = readme.replace("| **61.5** |", "| **71.5** |").replace("| 69.8** |", "| 79.8** |")
-    assert wrong != readme
-    assert report.fill(wrong, list(results.values()), PUBLISHED) == readme
+def test_an_altered_page_is_corrected(committed, page):
+    """Fails if a wrong figure on the page survives."""
+    wrong = page.replace("| **61.5** |", "| **71.5** |").replace("| 69.8** |", "| 79.8** |")
+    assert wrong != page
+    assert fill(wrong, committed.values()) == page
 
 
-def test_committed_results_name_no_machine():
-    for path in (ROOT / "experiments" / "results").glob("small*.json"):
+def test_committed_results_hold_no_absolute_path():
+    """Fails if a results file names a folder of the machine that made it."""
+    for path in PATHS:
         text = path.read_text()
         assert not any(f'"{start}' in text for start in ("/", "folder:/", "~")), path
 
 
-def test_published_tables_are_whole():
+def test_published_tables_are_complete():
+    """Fails if a published row lacks a cell, or a table lacks its source or the paper's row."""
     for table in PUBLISHED.values():
         assert table["source"]
         assert all(len(row["values"]) == len(table["columns"]) for row in table["rows"])
         assert table["paper"] in [row["method"] for row in table["rows"]]
 
 
-def test_what_was_not_measured_is_blank():
+def test_figures_that_were_not_measured_are_blank():
+    """Fails if a published table invents a figure of ours."""
     for table in PUBLISHED.values():
-        rows = tables.published_table(table)
+        rows = published_tables.published_table(table)
         assert rows[-1] == [f"ours, {table['ours']}", *[""] * len(table["columns"])]
         assert not any("difference" in row[0] for row in rows)
-    assert tables.published_table(PUBLISHED["stl10"])[1][1:] == ["", ""]
     assert "| Larsson et al. | 65.9 | | 38.0 |" in report.text([], PUBLISHED)
 
 
-def test_difference_to_the_paper_where_protocol_and_images_are_the_same():
-    rows = tables.published_table(PUBLISHED["imagenet"], [probe()])
+def test_the_second_hand_figure_is_marked():
+    """Fails if STL-10's quoted figure looks like one from the paper, or if the release gets a figure."""
+    _, paper, release, _ = published_tables.published_table(PUBLISHED["stl10"])
+    assert paper[1:] == ["**76.9 ± 0.1 (second-hand)**", ""]
+    assert release == ["the authors' release", "", ""]
+    assert "Zbinden" in PUBLISHED["stl10"]["source"]
+
+
+def test_difference_to_the_paper_under_its_protocol():
+    """Fails if results of the paper's protocol and images get no difference, or a minus before zero."""
+    rows = published_tables.published_table(PUBLISHED["imagenet"], [probe()])
     assert rows[-2:] == [
         ["**`runs/features`**", "**20.0**", "", "", "", "**34.9**"],
-        ["difference to the paper's", "+0.5", "", "", "", "+0.0"],  # 34.86 - 34.9: no minus before a zero
+        ["difference to the paper's", "+0.5", "", "", "", "+0.0"],  # 34.86 - 34.9
     ]
     assert ["ours, preset `imagenet`", *[""] * 5] not in rows
 
@@ -120,22 +143,24 @@ def test_difference_to_the_paper_where_protocol_and_images_are_the_same():
     [{"protocol": "ridge"}, {"protocol": None}, {"dataset": "folder:imagenet2012"}, {"split": "validation[:1%]"}],
 )
 def test_no_difference_to_the_paper_otherwise(other):
-    assert not tables.matches_protocol(probe(**other), PUBLISHED["imagenet"])
+    """Fails if results of another protocol or other images are compared with the paper's."""
+    assert not published_tables.matches_protocol(probe(**other), PUBLISHED["imagenet"])
     text = report.text([probe(**other)], PUBLISHED)
     assert "difference" not in text
     assert "| ours, preset `imagenet` | | | | | |" in text
     assert "| **`runs/features`** | **20.0** | **34.9** |" in text
 
 
-def test_results_without_a_classifier_of_all_layers_leave_blanks():
+def test_layers_without_accuracy_are_blank():
+    """Fails if an unknown accuracy is shown as a number."""
     rows = tables.probe_table([probe(conv_1=0.5, conv_2=None).values])
     assert rows == [["", "conv_1", "conv_2"], ["**`runs/features`**", "**50.0**", ""]]
 
 
-def test_models_are_named_by_what_differs_from_their_preset(results):
-    names = {name: each.values["model"] for name, each in results.items() if each.kind == "probe"}
-    assert tables.model_name(names["small_imagenette128"]) == "ours, preset `small`"
-    model = copy.deepcopy(names["small_imagenette128_norepair"])
+def test_models_are_named_by_what_differs_from_their_preset(committed):
+    """Fails if a model's name hides a changed flag, its seed or untrained weights."""
+    assert tables.model_name(committed["small_imagenette128"].values["model"]) == "ours, preset `small`"
+    model = copy.deepcopy(committed["small_imagenette128_norepair"].values["model"])
     model["description"]["seed"] = 2
     model["description"]["config"]["image"]["crop_area"] = [0.5, 1.0]
     changed = "`--crop_area=0.5,1.0`, `--norepair`, `--norecalibrate_batch_norm`, `--seed=2`"
@@ -144,9 +169,10 @@ def test_models_are_named_by_what_differs_from_their_preset(results):
     assert tables.model_name(model) == "random initialisation, preset `of tomorrow`"
 
 
-def test_results_are_grouped_by_what_one_table_can_hold(results):
-    groups = tables.groups(results.values())
-    assert [[each.name.removeprefix("small_") for each in group] for group in groups] == [
+def test_results_are_grouped_by_table(committed):
+    """Fails if a table mixes models, images or baselines that cannot be compared."""
+    names = [[result.name.removeprefix("small_") for result in group] for group in tables.groups(committed.values())]
+    assert names == [
         ["ablate"],
         ["compare"],
         ["imagenette128"],
@@ -158,91 +184,131 @@ def test_results_are_grouped_by_what_one_table_can_hold(results):
         ["voc_classification"],
         ["voc_detection"],
         ["voc_segmentation"],
+        ["speed_extraction"],
+        ["speed_loop_small"],
+        ["speed_step_release"],
     ]
-    reverse = [results["small_spotting_kept70"], results["small_spotting_kept30"]]
+    reverse = [committed["small_spotting_kept70"], committed["small_spotting_kept30"]]
     assert tables.table(reverse)[0] == ["cells kept", "30 %", "70 %"]
 
 
 @pytest.mark.parametrize(
-    ("page", "message"),
+    ("text", "message"),
     [
-        ("no table at all", "of 0 tables"),
-        ("<!-- table: imagenet -->\n", "of 1 tables .* 0 end"),
-        ("<!-- table: imagenet -->\n<!-- table: voc -->\n<!-- end -->", "of 2 tables .* 1 end"),
-        ("<!-- table:  -->\n<!-- end -->", "no table ''"),
-        ("<!-- table: cifar -->\n<!-- end -->", "no table 'cifar'"),
-        ("<!-- table: stl10 ours -->\n<!-- end -->", "no table 'stl10 ours'"),
-        ("<!-- table: voc ours -->\n<!-- end -->", "needs ours.json, of kind voc"),
-        ("<!-- table: probe other -->\n<!-- end -->", "needs other.json, of kind probe"),
-        ("<!-- table: spotting ours -->\n<!-- end -->", "needs ours.json, of kind spotting"),
-        ("<!-- table: spotting -->\n<!-- end -->", "needs results of its kind"),
-        ("<!-- table: probe -->\n<!-- end -->", "one table cannot hold .*: ours, theirs"),
-        ("<!-- table: probe ours -->\n<!-- end -->", "no table holds theirs"),
+        ("no table at all", "Received: 0 begin, 0 of them end"),
+        ("<!-- table: imagenet -->\n", "Received: 1 begin, 0 of them end"),
+        ("<!-- table: imagenet -->\n<!-- table: stl10 -->\n<!-- end -->", "Received: 2 begin, 1 of them end"),
+        ("<!-- table:  -->\n<!-- end -->", "unknown table. Received: ''"),
+        ("<!-- table: cifar -->\n<!-- end -->", "unknown table. Received: 'cifar'"),
+        ("<!-- table: stl10 ours -->\n<!-- end -->", "unknown table. Received: 'stl10 ours'"),
+        ("<!-- table: spotting -->\n<!-- end -->", "unknown table. Received: 'spotting'"),
+        ("<!-- table: voc ours -->\n<!-- end -->", "needs ours.json with results for a voc table"),
+        ("<!-- table: probe other -->\n<!-- end -->", "needs other.json with results for a probe table"),
+        ("<!-- table: probe ours theirs -->\n<!-- end -->", "one table cannot hold .* Received: ours, theirs"),
     ],
 )
-def test_marks_and_results_that_do_not_go_together(page, message):
+def test_pages_that_cannot_be_filled(text, message):
+    """Fails if a wrong mark is passed over in silence."""
     with pytest.raises(ReportError, match=message):
-        report.fill(page, [probe(), probe("theirs", protocol="ridge")], PUBLISHED)
+        fill(text, [probe(), probe("theirs", protocol="ridge")])
 
 
-def test_what_is_no_results_file_is_said(tmp_path):
-    whole = json.loads((ROOT / "experiments/results/small_imagenette128.json").read_text())
-    del whole["model"]["layers"]["conv_4"]["accuracy"]
-    for content in ("", "{", "\0", "[]", "null", '{"model": 3}', json.dumps(whole)):
-        path = tmp_path / "other.json"
-        path.write_text(content)
-        with pytest.raises(ReportError, match=r"other\.json (is no JSON|holds neither)"):
-            result_files.load(path)
+def test_a_page_may_hold_some_of_the_results():
+    """Fails if a page must hold all results that are given."""
+    page = "<!-- table: probe ours -->\n<!-- end -->"
+    filled, shown = report.fill(page, [probe(), probe("theirs", protocol="ridge")], PUBLISHED)
+    assert "**20.0**" in filled
+    assert shown == {"ours"}
 
 
-def command(*arguments):
-    """The binary in a process of its own."""
-    line = [sys.executable, "-m", "experiments.report", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=100)
+@pytest.mark.parametrize("content", ["", "{", "\0", "[]", "null", '{"kind": ["a"]}', '{"kind": "tomorrow"}'])
+def test_files_without_results_are_refused(tmp_path, content):
+    """Fails if a file without a known kind is read."""
+    path = tmp_path / "other.json"
+    path.write_text(content)
+    with pytest.raises(ReportError, match=r"other\.json (is no JSON|is no results file. Received: kind=)"):
+        result_files.load(path)
 
 
-def test_command_prints_tables_and_writes_a_page(tmp_path, readme):
-    paths = sorted((ROOT / "experiments" / "results").glob("small*.json"))
-    printed = command(*paths)
-    assert (printed.returncode, printed.stderr) == (0, "")
-    assert readme[readme.index("| mean of 3 random") :].split("\n\n")[0] in printed.stdout
-    page = tmp_path / "page.md"
-    page.write_text(readme.replace("| **61.4** |", "| **71.4** |"))
-    written = command(*paths, f"--readme={page}")
-    assert written.stdout == f"{page}: {len(report.TABLE.findall(readme))} tables, written anew\n"
-    assert page.read_text() == readme
-    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+def test_a_missing_field_is_named(committed, tmp_path):
+    """Fails if a results file lacks a field and the message does not name it."""
+    values = copy.deepcopy(committed["small_imagenette128"].values)
+    del values["model"]["layers"]["conv_4"]["accuracy"]
+    path = tmp_path / "cut.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ReportError, match=r"cut\.json of kind linear_probe lacks model\.layers\.\*\.accuracy"):
+        result_files.load(path)
 
 
-def test_command_ends_with_one_line_when_something_is_wrong(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("<!-- table: imagenet -->\n\n<!-- end -->\n<!-- table: spotting -->\n")
-    some = ROOT / "experiments" / "results" / "small_imagenette128.json"
-    for arguments, status, said in (
-        ((), 2, "give results files"),
-        ((some, "--table=imagenet"), 2, "'table'"),
-        ((some, some, f"--readme={page}"), 2, "two results files are named small_imagenette128.json"),
-        ((tmp_path / "missing.json",), 1, "missing.json"),
-        ((page,), 1, "page.md is no JSON"),
-        ((some, f"--readme={page}"), 1, "of 2 tables"),
-    ):
-        done = command(*arguments)
-        assert (done.returncode, done.stdout) == (status, ""), done
-        assert done.stderr.count("\n") == 1
-        assert said in done.stderr
-    assert page.read_text().count("\n") == 4
+@pytest.fixture
+def run_main(capsys):
+    """Return a function that runs the program in this process and returns its output."""
+
+    def run(paths, pages=()):
+        values = flags.FlagValues()
+        flags.DEFINE_list("pages", list(pages), "", flag_values=values)
+        values.mark_as_parsed()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(report, "FLAGS", values)
+            report.main([str(path) for path in paths])
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_few_labels_are_rows_by_share():
-    """Each share's mean, model and paired difference, in the order of the shares; differences of the right share."""
+def test_command_prints_tables(run_main, page):
+    """Fails if the tables of the results page are not printed."""
+    first_table = page[page.index("| mean of 3 random") :].split("\n\n")[0]
+    assert first_table in run_main([*PATHS, FOLDER / "published.json"])
+
+
+def test_command_updates_pages(run_main, tmp_path, page):
+    """Fails if pages are not updated, or if unused results are not reported."""
+    path = tmp_path / "page.md"
+    path.write_text(page.replace("| **61.4** |", "| **71.4** |"))
+    part = tmp_path / "part.md"
+    part.write_text("<!-- table: imagenet -->\n<!-- end -->")
+    count = len(report.TABLE.findall(page))
+    printed = run_main(PATHS, [path, part])
+    assert printed == f"{path}: {count} tables, updated\n{part}: 1 tables, updated\n"
+    assert path.read_text() == page
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["page.md", "part.md"]
+    printed = run_main(PATHS[:2], [part])
+    assert printed == f"{part}: 1 tables, unchanged\nnot in any table: {PATHS[0].stem}, {PATHS[1].stem}\n"
+
+
+def test_wrong_arguments(run_main, tmp_path):
+    """Fails if wrong arguments end without a message, or change a page."""
+    path = tmp_path / "page.md"
+    path.write_text("<!-- table: imagenet -->\n\n<!-- end -->\n<!-- table: spotting -->\n")
+    with pytest.raises(common.UsageError, match="results files are missing"):
+        run_main([])
+    with pytest.raises(common.UsageError, match=f"names of results files must differ. Received: {PATHS[0].name} twice"):
+        run_main([PATHS[0], PATHS[0]], [path])
+    with pytest.raises(OSError, match="missing.json"):
+        run_main([tmp_path / "missing.json"])
+    with pytest.raises(ReportError, match="page.md is no JSON"):
+        run_main([path])
+    with pytest.raises(ReportError, match="Received: 2 begin"):
+        run_main(PATHS[:1], [path])
+    assert path.read_text().count("\n") == 4
+
+
+def test_errors_of_the_command_are_one_line(tmp_path):
+    """Fails if an error shows a traceback or the wrong exit status."""
+    done = runs.run("experiments.report", str(tmp_path / "missing.json"))
+    assert (done.returncode, done.stdout) == (1, "")
+    (complaint,) = done.stderr.splitlines()
+    assert complaint.startswith("report: ")
+    assert "missing.json" in complaint
+
+
+def test_few_labels_have_rows_by_share():
+    """Fails if a share shows the mean, the accuracy or the difference of another share."""
 
     def records(shift):
-        return {
-            "conv_5": {
-                share: {"accuracy": accuracy + shift, "interval": [0.0, 0.1]}
-                for share, accuracy in (("1 %", 0.3), ("10 %", 0.5))
-            }
-        }
+        shares = {"1 %": 0.3 + shift, "10 %": 0.5 + shift}
+        return {"conv_5": {share: {"accuracy": value, "interval": [0.0, 0.1]} for share, value in shares.items()}}
 
     config = preset("small").to_dict()
     results = {
@@ -259,11 +325,12 @@ def test_few_labels_are_rows_by_share():
 
 
 def voc(task, value, **changed):
-    """Made-up results of a VOC task by the protocol of its published column."""
-    wanted = PUBLISHED["voc"]["voc_protocols"][task] | changed
+    """Return made-up results of a VOC task under the protocol of its published column."""
+    wanted = PUBLISHED["pascal_voc"]["voc_protocols"][task] | changed
     images = {key: wanted[key] for key in ("train_split", "test_split", "train_images", "test_images")}
     record = {"value": value, "interval": [value - 0.01, value + 0.01], "per_class": {}}
     values = {
+        "kind": "voc",
         "task": wanted["task"],
         "measure": "mAP",
         "protocol": {"name": wanted["protocol"]},
@@ -271,12 +338,13 @@ def voc(task, value, **changed):
         "classes": [str(number) for number in range(wanted["classes"])],
         "models": [{"path": "runs/features", "fingerprint": "1", "description": {}, "baseline": False, **record}],
     }
-    return Results(f"ours_{task}", "voc", values)
+    return Results(f"ours_{task}", values)
 
 
-def test_voc_tasks_of_one_model_are_one_row_beside_the_paper():
+def test_voc_tasks_of_one_model_share_a_row():
+    """Fails if the tasks of one model are not compared with the paper in one row."""
     results = [voc("classification", 0.7), voc("segmentation", 0.3)]
-    rows = tables.published_table(PUBLISHED["voc"], results)
+    rows = published_tables.published_table(PUBLISHED["pascal_voc"], results)
     assert rows[-2:] == [
         ["**`runs/features`**", "**70.0**", "", "**30.0**"],
         ["difference to the paper's", "+0.2", "", "-8.1"],
@@ -287,5 +355,7 @@ def test_voc_tasks_of_one_model_are_one_row_beside_the_paper():
 @pytest.mark.parametrize(
     "changed", [{"protocol": "custom"}, {"test_images": 4951}, {"classes": 2}, {"train_split": "train"}]
 )
-def test_voc_results_of_other_protocols_or_images_are_not_ours(changed):
-    assert not tables.matches_protocol(voc("classification", 0.7, **changed), PUBLISHED["voc"])
+def test_other_voc_results_are_not_compared_with_the_paper(changed):
+    """Fails if a VOC task under another protocol or on other images is compared with the paper."""
+    results = voc("classification", 0.7, **changed)
+    assert not published_tables.matches_protocol(results, PUBLISHED["pascal_voc"])

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from experiments.pretraining import baselines, timing
-from experiments.pretraining.baselines import Images, PlanError, Request
+from experiments.pretraining.baselines import Comparison, Images, PlanError, Request
 from experiments.pretraining.pipeline import Pipeline
 from experiments.probing.protocols import Protocol
 from lts.config import differences, preset
@@ -46,15 +46,15 @@ def test_the_plan_by_hand():
     ("budget", "step", "steps"), [(60, 0.25, 240), (1, 0.1, 10), (59.9, 0.3, 190), (1e4, 0.33, 30300)]
 )
 def test_steps_fit_into_the_budget_and_are_tens(budget, step, steps):
-    assert baselines.steps_of(budget, step, "x") == steps
+    assert baselines.steps_within(budget, step, "x") == steps
     assert steps * step <= budget < (steps + 10) * step
 
 
 def test_a_budget_that_is_too_small_names_the_training():
     with pytest.raises(
-        PlanError, match=r"0\.9 s are too few for 10 steps of rotation at 0\.100 s each: raise --budget"
+        PlanError, match=r"10 steps of rotation .* Received: 0\.9 s at 0\.100 s per step\. Raise --budget"
     ):
-        baselines.steps_of(0.9, 0.1, "rotation")
+        baselines.steps_within(0.9, 0.1, "rotation")
     with pytest.raises(PlanError, match="of ours, stage gan"):
         baselines.make_plan(Request(2.0, 0.99, SETTINGS), BASE, TURNS)
 
@@ -72,9 +72,14 @@ def measured(monkeypatch):
     return calls
 
 
+def comparison(output):
+    """Return the comparison in a folder, as a new start of the program sees it."""
+    return Comparison(BASE, images(), output, Pipeline(output / "stages.json", BASE))
+
+
 def plan(output, request=REQUEST):
-    stages = Pipeline(output / "stages.json", BASE)
-    return baselines.plan(request, BASE, images(), output, stages, 3, 15.0)
+    """Return the plan of a comparison in a folder."""
+    return comparison(output).plan(request, 3, 15.0)
 
 
 def test_a_plan_is_measured_once(measured, tmp_path):
@@ -115,14 +120,14 @@ def test_a_plan_is_never_replaced(measured, tmp_path):
     text = path.read_text()
     for damaged in ("", text[:-20], "[]", json.dumps({**json.loads(text), "steps": {}})):
         path.write_text(damaged)
-        with pytest.raises(PlanError, match="is no whole plan"):
+        with pytest.raises(PlanError, match="the plan is damaged"):
             plan(tmp_path)
     path.unlink()
-    with pytest.raises(PlanError, match=r"put plan\.json back"):
+    with pytest.raises(PlanError, match=r"plan is missing.*plan\.json"):
         plan(tmp_path)
     (tmp_path / "stages.json").unlink()
     (tmp_path / "rotation").mkdir()
-    with pytest.raises(PlanError, match=r"put plan\.json back"):
+    with pytest.raises(PlanError, match=r"plan is missing.*plan\.json"):
         plan(tmp_path)
     assert len(measured) == 1
 
@@ -171,8 +176,8 @@ def world(monkeypatch):
 
 
 def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
-    made, stages = plan(tmp_path), Pipeline(tmp_path / "stages.json", BASE)
-    baselines.pretrain(made, BASE, images(), tmp_path, stages)
+    made = plan(tmp_path)
+    comparison(tmp_path).pretrain(made)
     assert [call for call in world if len(call) == 2] == [
         *((seed, tmp_path / "random" / str(seed)) for seed in (1, 2, 3)),
         (tmp_path / "autoencoder" / "autoencoder", tmp_path / "autoencoder" / "features"),
@@ -203,16 +208,17 @@ def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
         "ours/gan": both,
     }
     count = len(world)
-    baselines.pretrain(made, BASE, images(), tmp_path, Pipeline(tmp_path / "stages.json", BASE))
+    comparison(tmp_path).pretrain(made)
     assert len(world) == count
 
 
 def test_results_by_hand(measured, world, tmp_path):
-    made, stages = plan(tmp_path), Pipeline(tmp_path / "stages.json", BASE)
-    baselines.pretrain(made, BASE, images(), tmp_path, stages)
-    results = baselines.probe(made, images(), Protocol(dimensions=30), tmp_path, stages)
+    made = plan(tmp_path)
+    run = comparison(tmp_path)
+    run.pretrain(made)
+    results = run.probe(made, Protocol(dimensions=30))
     assert results["layers"] == ["conv_1", "conv_2"]
-    found = results["rivals"]
+    found = results["methods"]
     assert {name: list(one["layers"]) for name, one in found.items()} == {
         "autoencoder": ["conv_1"],
         "rotation": ["conv_1", "conv_2"],

@@ -15,14 +15,14 @@ def test_a_turn_ends_with_the_chunk_in_which_its_time_is_over():
     def work(steps):
         now[0] += 0.1 * steps
 
-    assert timing.turn(work, 10.5, lambda: now[0]) == pytest.approx([120, 12.0])
-    assert timing.turn(work, 0.0, lambda: now[0]) == pytest.approx([20, 2.0])
+    assert timing.run_turn(work, 10.5, lambda: now[0]) == pytest.approx([120, 12.0])
+    assert timing.run_turn(work, 0.0, lambda: now[0]) == pytest.approx([20, 2.0])
 
 
 def test_turns_are_interleaved():
     order = []
     works = {name: lambda steps, name=name: order.append((name, steps)) for name in "abc"}
-    turns = timing.in_turns(works, 2, 0.0)
+    turns = timing.run_in_turns(works, 2, 0.0)
     assert order == [(name, timing.CHUNK) for name in "abcabc"]
     assert {name: len(found) for name, found in turns.items()} == {"a": 2, "b": 2, "c": 2}
 
@@ -38,7 +38,7 @@ def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkey
         fc_units="8",
     ).replace(batch_size=4)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    order, whole_advance, whole_turns = [], timing.advance, timing.in_turns
+    order, whole_advance, whole_turns = [], timing.advance, timing.run_in_turns
 
     def advance(loop, steps):
         whole_advance(loop, steps)
@@ -49,7 +49,7 @@ def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkey
         return whole_turns(*arguments)
 
     monkeypatch.setattr(timing, "advance", advance)
-    monkeypatch.setattr(timing, "in_turns", in_turns)
+    monkeypatch.setattr(timing, "run_in_turns", in_turns)
     source = data.open_source("synthetic", "train[:40]", progress=False)
     (turns,) = timing.time_loops({"supervised": (config, "supervised", source)}, 2, 0.0).values()
     assert order == [20, "turns", 40, 60]

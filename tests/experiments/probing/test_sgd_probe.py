@@ -68,7 +68,7 @@ def test_a_protocol_runs_whole(name, tiny_export, colours, tmp_path):
         assert difference["accuracy"] == 0  # the baseline is the model
     assert name == "stl10_release" or results["model"]["layers"]["conv_1"]["accuracy"] > 0.6
     assert results["protocol"]["name"].startswith(f"{name} --epochs=4 --training_batch_size=10")
-    assert result_files.load(tmp_path / "results.json").kind == "probe"
+    assert result_files.load(tmp_path / "results.json").kind == "sgd_probe"
     assert "Top-1 test accuracy of linear heads on" in (tmp_path / "results.md").read_text()
     folder = tmp_path / "training" / results["model"]["fingerprint"]
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == [folder.name]

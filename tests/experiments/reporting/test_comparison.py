@@ -1,4 +1,4 @@
-"""Tables of rivals and ablations from results made by hand; what a network does not have stays blank."""
+"""Tables, captions and plots of `compare` and `ablate`."""
 
 import copy
 import json
@@ -7,9 +7,10 @@ import pytest
 
 from experiments import report
 from experiments.reporting import comparison as comparison_report
-from experiments.reporting import comparison_tables, tables
+from experiments.reporting import tables
 from experiments.reporting import results as result_files
 from experiments.reporting.results import ReportError
+from lts.utils.markdown import table as markdown_table
 
 DATASET = {
     "name": "folder:photos",
@@ -38,36 +39,38 @@ SHARED = {
 
 
 def record(accuracy, reach=0.02):
+    """Return an accuracy with its interval."""
     return {"accuracy": accuracy, "interval": [accuracy - reach, accuracy + reach]}
 
 
 def model(*accuracies, **more):
+    """Return a model with accuracies of its first layers."""
     layers = {f"conv_{index}": record(value) for index, value in enumerate(accuracies, 1)}
     return {"path": "x/features", "fingerprint": "f", "description": {}, "seconds": {}, "layers": layers, **more}
 
 
 def ablations():
-    variants = {
-        "keep_0.5": (["damage.keep_probability: 0.3 -> 0.5"], (0.05, -0.0004)),
-        "mine": (["loss.mask_weight: 0.1 -> 0.0", "gan_training.learning_rate: 0.001 -> 0.0003"], (-0.031, 0.021)),
-    }
+    """Return results of `experiments.ablate` with two variants."""
+    keep = ["damage.keep_probability: 0.3 -> 0.5"]
+    mine = ["loss.mask_weight: 0.1 -> 0.0", "gan_training.learning_rate: 0.001 -> 0.0003"]
     return {
         "kind": "ablate",
         **SHARED,
         "base": model(0.6, 0.7),
         "variants": {
-            name: model(0.5, 0.5, changed=changed, difference=model(*differences)["layers"])
-            for name, (changed, differences) in variants.items()
+            "keep_0.5": model(0.5, 0.5, changed=keep, difference=model(0.05, -0.0004)["layers"]),
+            "mine": model(0.5, 0.5, changed=mine, difference=model(-0.031, 0.021)["layers"]),
         },
     }
 
 
+def method(name, accuracies, seconds, differences):
+    """Return one method of `experiments.compare`."""
+    return model(*accuracies, title=name, seconds=seconds, difference=model(*differences)["layers"])
+
+
 def comparison():
-    rivals = {
-        "autoencoder": ((0.5,), {"autoencoder": 590}, (-0.1,)),
-        "rotation": ((0.62, 0.68), {"rotation": 612}, (0.02, 0.09)),
-        "ours": ((0.61, 0.7), {"autoencoder": 160, "gan": 438}, (0.01, 0.11)),
-    }
+    """Return results of `experiments.compare` with three methods."""
     return {
         "kind": "compare",
         **SHARED,
@@ -78,16 +81,18 @@ def comparison():
         },
         "random": [model(0.6, 0.59)] * 3,
         "random_mean": model(0.6, 0.59)["layers"],
-        "rivals": {
-            name: model(*own, title=name, seconds=seconds, difference=model(*differences)["layers"])
-            for name, (own, seconds, differences) in rivals.items()
+        "methods": {
+            "autoencoder": method("autoencoder", (0.5,), {"autoencoder": 590}, (-0.1,)),
+            "rotation": method("rotation", (0.62, 0.68), {"rotation": 612}, (0.02, 0.09)),
+            "ours": method("ours", (0.61, 0.7), {"autoencoder": 160, "gan": 438}, (0.01, 0.11)),
         },
         "ours_minus": {"autoencoder": model(0.11)["layers"], "rotation": model(-0.01, 0.02)["layers"]},
     }
 
 
-def test_ablations_by_hand():
-    assert comparison_tables.ablate_table(ablations()) == [
+def test_ablation_table():
+    """Fails if a variant shows a wrong change, difference or sign."""
+    assert comparison_report.ablate_table(ablations()) == [
         ["", "changed", "conv_1", "conv_2"],
         ["base: accuracy", "", "60.0 [58.0, 62.0]", "70.0 [68.0, 72.0]"],
         ["keep_0.5", "keep_probability: 0.3 → 0.5", "+5.0 [3.0, 7.0]", "+0.0 [-2.0, 2.0]"],
@@ -95,8 +100,9 @@ def test_ablations_by_hand():
     ]
 
 
-def test_rivals_by_hand():
-    assert comparison_tables.compare_table(comparison()) == [
+def test_comparison_table():
+    """Fails if a method shows another one's figures, or a layer that it does not have."""
+    assert comparison_report.compare_table(comparison()) == [
         ["", "minutes", "conv_1", "conv_2"],
         ["mean of 3 random initialisations", "0", "60.0 [58.0, 62.0]", "59.0 [57.0, 61.0]"],
         ["autoencoder", "9.8", "50.0 [48.0, 52.0]", ""],
@@ -110,72 +116,92 @@ def test_rivals_by_hand():
     ]
 
 
-def test_captions_say_what_the_figures_are_of():
-    said = comparison_tables.caption(ablations())
-    assert "validation images (train[80%:]), never on test images" in said
-    assert "trained on train[:80%]; images of pre-training unlabelled+train (9,469, without labels)" in said
-    assert "One pre-training seed each" in said
+def test_ablation_caption():
+    """Fails if the caption hides that the figures are of validation images and one seed."""
+    caption = comparison_report.caption(ablations())
+    assert "validation images (train[80%:]), never on test images" in caption
+    assert "trained on train[:80%]. Pre-training used unlabelled+train (9,469 images, without labels)." in caption
+    assert "One pre-training seed each" in caption
+    assert "1,000 validation images" in comparison_report.title(ablations())
+
+
+def test_comparison_caption():
+    """Fails if the caption hides the budget, the batch sizes, or test images seen in pre-training."""
     results = comparison()
-    assert "10 minutes" in comparison_tables.caption(results)
-    assert "Images a step: autoencoder 16, gan 32." in comparison_tables.caption(results)
-    assert "27 % of the time for stage 1" in comparison_tables.caption(results)
-    assert "One pre-training seed each" in comparison_tables.caption(results)
+    caption = comparison_report.caption(results)
+    assert "fit into 10 minutes" in caption
+    assert "Images per step: autoencoder 16, gan 32." in caption
+    assert "27 % of the time on the autoencoder" in caption
+    assert "One pre-training seed each" in caption
     results["pretraining"] = {**results["pretraining"], "split": "all", "test_images": 1996}
-    assert "without labels, 1,996 of those that are tested among them" in comparison_tables.caption(results)
-    assert comparison_tables.title(results) == (
-        "Rivals (ridge on folder:photos: 4,000 training, 1,000 test images, 4 classes)"
-    )
-    assert "1,000 validation images" in comparison_tables.title(ablations())
+    assert "without labels; 1,996 of them are also tested" in comparison_report.caption(results)
+    title = "Baselines (ridge on folder:photos: 4,000 training, 1,000 test images, 4 classes)"
+    assert comparison_report.title(results) == title
 
 
-@pytest.mark.parametrize("results", [ablations(), comparison()], ids=["ablate", "compare"])
-def test_plots_show_every_figure_with_its_interval(results, tmp_path):
-    figure = comparison_report.plot(results)
-    bars = sum(len(axes.containers) for axes in figure.axes)
-    assert bars == {"ablate": 2 * 2, "compare": 4}[results["kind"]]
-    if results["kind"] == "compare":
-        lines = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in figure.axes[0].containers}
-        assert lines["autoencoder"] == [50.0]
-        assert lines["mean of 3 random initialisations"] == [60.0, 59.0]
-    else:
-        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["keep_0.5", "mine"]
-        assert [bar.lines[0].get_xdata().tolist() for bar in figure.axes[0].containers] == [[5.0], [-3.1]]
+def test_comparison_plot():
+    """Fails if a method's line or the random mean is missing."""
+    figure = comparison_report.plot(comparison())
+    (axes,) = figure.axes
+    assert len(axes.containers) == 4
+    lines = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in axes.containers}
+    assert lines["autoencoder"] == [50.0]
+    assert lines["mean of 3 random initialisations"] == [60.0, 59.0]
+
+
+def test_ablation_plot():
+    """Fails if a panel lacks a variant or shows its figure in another row."""
+    figure = comparison_report.plot(ablations())
+    assert [len(axes.containers) for axes in figure.axes] == [2, 2]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["keep_0.5", "mine"]
+    assert [bar.lines[0].get_xdata().tolist() for bar in figure.axes[0].containers] == [[5.0], [-3.1]]
 
 
 def load(tmp_path, name, results):
+    """Return results that were written to a file and read again."""
     path = tmp_path / f"{name}.json"
     path.write_text(json.dumps(results))
     return result_files.load(path)
 
 
-def test_readme_tables_are_those_of_the_results(tmp_path):
-    files = [load(tmp_path, name, make()) for name, make in (("a", ablations), ("c", comparison))]
-    assert [each.kind for each in files] == ["ablate", "compare"]
+def test_pages_hold_comparisons(tmp_path):
+    """Fails if the page's tables are not those of the files."""
+    files = [load(tmp_path, "a", ablations()), load(tmp_path, "c", comparison())]
     page = "x\n<!-- table: compare c -->\n<!-- end -->\n<!-- table: ablate a -->\n<!-- end -->\ny"
-    filled = report.fill(page, files, {})
-    for results, make in zip(files, (comparison_tables.ablate_table, comparison_tables.compare_table), strict=True):
-        assert tables.markdown(make(results.values)) in filled
-    assert report.fill(filled, files, {}) == filled
+    filled, shown = report.fill(page, files, {})
+    assert shown == {"a", "c"}
+    assert markdown_table(comparison_report.ablate_table(ablations())) in filled
+    assert markdown_table(comparison_report.compare_table(comparison())) in filled
+    assert report.fill(filled, files, {}) == (filled, shown)
     text = report.text(files, {})
-    assert "Rivals (ridge on folder:photos" in text
+    assert "Baselines (ridge on folder:photos" in text
     assert "Ablations (ridge on folder:photos" in text
 
 
 def test_a_table_holds_one_file(tmp_path):
+    """Fails if two runs of `ablate` with different bases share a table."""
     files = [load(tmp_path, name, ablations()) for name in ("a", "b")]
     with pytest.raises(ReportError, match="one table cannot hold"):
-        report.fill("<!-- table: ablate -->\n<!-- end -->", files, {})
+        report.fill("<!-- table: ablate a b -->\n<!-- end -->", files, {})
     assert len(tables.groups(files)) == 2
 
 
-@pytest.mark.parametrize("make", [ablations, comparison])
-def test_results_with_something_missing_are_no_results(make, tmp_path):
-    whole = make()
-    load(tmp_path, "whole", whole)
-    for place in (("layers",), ("dataset", "classes"), ("variants", "mine", "changed"), ("rivals", "ours", "seconds")):
-        cut = inner = copy.deepcopy(whole)
-        for key in place[:-1]:
-            inner = inner.get(key, {})
-        if inner.pop(place[-1], None) is not None:
-            with pytest.raises(ReportError, match=r"cut\.json holds neither"):
-                load(tmp_path, "cut", cut)
+@pytest.mark.parametrize(
+    ("results", "place"),
+    [
+        (ablations(), ("layers",)),
+        (ablations(), ("variants", "mine", "changed")),
+        (comparison(), ("dataset", "classes")),
+        (comparison(), ("methods", "ours", "seconds")),
+    ],
+)
+def test_missing_fields_are_refused(results, place, tmp_path):
+    """Fails if a results file is read although a field is missing."""
+    load(tmp_path, "complete", results)
+    cut = copy.deepcopy(results)
+    inner = cut
+    for key in place[:-1]:
+        inner = inner[key]
+    del inner[place[-1]]
+    with pytest.raises(ReportError, match=rf"cut\.json of kind {results['kind']} lacks {place[0]}"):
+        load(tmp_path, "cut", cut)
