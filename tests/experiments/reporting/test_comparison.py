@@ -7,8 +7,8 @@ import pytest
 
 from experiments import report
 from experiments.reporting import comparison as comparison_report
-from experiments.reporting import tables
 from experiments.reporting import results as result_files
+from experiments.reporting import tables
 from experiments.reporting.results import ReportError
 from lts.utils.markdown import table as markdown_table
 
