@@ -1,10 +1,11 @@
-"""The exported model in other formats, made from the SavedModel (ours).
+"""Further formats of an export: TFLite and ONNX.
 
-model.tflite, model_float16.tflite   TFLite with the signatures `serving_default` and `spot`
-features.onnx, spot.onnx             ONNX, a file for each of them
+This project. They are converted from the SavedModel:
 
-Like the SavedModel they take uint8 images [B, H, W, 3] and name their outputs; images that are too small are not
-refused.
+    model.tflite, model_float16.tflite   TFLite (LiteRT) with the signatures `serving_default` and `spot`
+    features.onnx, spot.onnx             ONNX, one file per signature
+
+Inputs and outputs have the SavedModel's names. Images that are too small are not rejected.
 """
 
 import importlib.util
@@ -21,49 +22,58 @@ SIGNATURES = {"serving_default": "features.onnx", "spot": "spot.onnx"}
 
 
 def check(formats: Iterable[str]) -> None:
-    """Raises `FormatError` unless all of `formats` are known and their packages installed."""
+    """Raise an error unless formats can be written.
+
+    Args:
+      formats: of `FORMATS`.
+
+    Raises:
+      FormatError: a format is unknown, or its package is not installed.
+    """
     for name in formats:
         if name not in FORMATS:
-            raise FormatError(f"formats must be of {', '.join(FORMATS)}. Received: {name!r}")
-    missing = [name for name in ("onnx", "tf2onnx") if "onnx" in formats and importlib.util.find_spec(name) is None]
-    if missing:
-        raise FormatError(f"the format onnx needs the package {missing[0]}: pip install 'lts[onnx]'")
+            raise FormatError(f"formats must be of {', '.join(FORMATS)}. Received: formats={name!r}")
+    if "onnx" in formats:
+        for package in ("onnx", "tf2onnx"):
+            if importlib.util.find_spec(package) is None:
+                raise FormatError(f"the format onnx needs the package {package}: pip install 'lts[onnx]'")
 
 
 def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
-    """Writes further formats into the folder of a SavedModel.
+    """Write further formats into the folder of a SavedModel.
 
     Args:
       folder: of the SavedModel.
-      formats: of `FORMATS`, see `check`; "saved_model" is there already.
+      formats: of `FORMATS`, see `check`; "saved_model" exists already.
     """
     if set(formats) <= {"saved_model"}:
         return
     module = tf.saved_model.load(str(folder))
-    names = [name for name in SIGNATURES if name in module.signatures]
-    for name, half in (("tflite", False), ("tflite_float16", True)):
-        if name in formats:
-            path = folder / ("model_float16.tflite" if half else "model.tflite")
-            path.write_bytes(_tflite(folder, names, half))
+    signatures = [name for name in SIGNATURES if name in module.signatures]
+    if "tflite" in formats:
+        (folder / "model.tflite").write_bytes(_tflite(folder, signatures))
+    if "tflite_float16" in formats:
+        (folder / "model_float16.tflite").write_bytes(_tflite(folder, signatures, float16=True))
     if "onnx" in formats:
-        for name in names:
+        for name in signatures:
             (folder / SIGNATURES[name]).write_bytes(_onnx(module.signatures[name]))
 
 
-def _tflite(folder: pathlib.Path, signatures: list[str], half: bool) -> bytes:
-    """The signatures of a SavedModel as one TFLite file; `half` keeps weights in float16."""
+def _tflite(folder: pathlib.Path, signatures: list[str], float16: bool = False) -> bytes:
+    """Return a TFLite file, with weights in float16 if asked."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=signatures)
-    if half:
+    if float16:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
 
 
 def _onnx(signature) -> bytes:
-    """One signature as an ONNX file."""
-    import tf2onnx  # of the extra `onnx`
+    """Return one signature as an ONNX file."""
+    # Imported here: the package comes with the extra `onnx`.
+    import tf2onnx
 
-    takes = [tf.TensorSpec([None, None, None, 3], tf.uint8, "images")]
-    function = tf.function(lambda images: signature(images=images), input_signature=takes)
-    model, _ = tf2onnx.convert.from_function(function, input_signature=takes, opset=ONNX_OPSET)
+    inputs = [tf.TensorSpec([None, None, None, 3], tf.uint8, "images")]
+    function = tf.function(lambda images: signature(images=images), input_signature=inputs)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=inputs, opset=ONNX_OPSET)
     return model.SerializeToString()

@@ -1,34 +1,49 @@
-"""The model card beside an export: README.md with the front matter that model hubs read (ours)."""
+"""Model card of an export.
+
+This project: README.md next to the SavedModel, with the front matter that model hubs read.
+"""
 
 import json
+import os
 import pathlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lts.config import Config
 from lts.networks.geometry import LayerGeometry, geometry
-from lts.utils import files
+from lts.utils import files, markdown
 
 NAME = "README.md"
-FINE_TUNED = (
-    "The AlexNet backbone of Jenni and Favaro (CVPR 2018), from an export with fingerprint {}, fine-tuned on labels"
-)
-ORIGIN = {  # by the stage that trained it
-    "gan": "The AlexNet backbone of the discriminator of Jenni and Favaro (CVPR 2018), {how}",
-    "rotation": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained without labels to tell turned images apart "
-    "(Gidaris et al., 2018): a rival of the method",
-    "supervised": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
-    "autoencoder": "The encoder of the autoencoder of Jenni and Favaro (CVPR 2018), {how}; its layers are called "
-    "conv_1, conv_2 and so on",
-}
 
-FRONT = """---
+# Layer of the example and of the advice: the best one in experiments/results/small_imagenette128.json.
+BEST_LAYER = "conv_3"
+
+FRONT_MATTER = """---
 license: mit
 library_name: tensorflow
 pipeline_tag: image-feature-extraction
 tags: [self-supervised, image-feature-extraction, tensorflow, alexnet, artifact-detection]
 ---
+"""
+
+# By the stage that trained the network.
+ORIGIN = {
+    "gan": "The AlexNet backbone of the discriminator of Jenni and Favaro (CVPR 2018), {training}",
+    "rotation": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained without labels to predict rotations "
+    "(Gidaris et al., 2018): a baseline for the method",
+    "supervised": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
+    "autoencoder": "The encoder of the autoencoder of Jenni and Favaro (CVPR 2018), {training}; its layers are called "
+    "conv_1, conv_2 and so on",
+}
+FINE_TUNED = (
+    "The AlexNet backbone of Jenni and Favaro (CVPR 2018), from an export with fingerprint {}, fine-tuned on labels"
+)
+
+WHICH_LAYER = """
+Take `conv_3` first. It is the best layer of preset `small` in this project's linear probes, with nearest neighbours and
+with few labels (experiments/results/README.md). `conv_5` is 6.7 points lower in the linear probe: later layers are
+closer to the pre-training task. In the paper's ImageNet table `conv_4` is the best layer. Probe all on your own data.
 """
 
 EXAMPLE = """## Use
@@ -38,37 +53,33 @@ import tensorflow as tf
 
 model = tf.saved_model.load("{name}")
 images = tf.zeros([8, {size}, {size}, 3], tf.uint8)  # RGB in 0..255
-maps = model.signatures["{last}"](images=images)["{last}"]  # float32 [8, {cells}, {cells}, {channels}]
+maps = model.signatures["{layer}"](images=images)["{layer}"]  # float32 [8, {cells}, {cells}, {channels}]
 ```
 """
 
-USE = """
-Signatures: `serving_default` (conv_1..{last} and their means, conv_1_pooled..{last}_pooled), `conv_1`..`{last}` (one
-layer each, nothing behind it is computed){spot} and `train` (float32 images in [0, 255], batch norm in training mode,
-for fine-tuning; `trainable_variables` are those of all layers). Any batch, height and width from {smallest} pixels a
-side on; scaling and mean subtraction are inside. Training was at {size} pixels a side, where tests cut the central
-{crop:g} of each side and resize it. `backbone.npz` holds the weights by name, `config.json` all settings.
+INPUTS = """
+Images are uint8 RGB of any batch, height and width from {smallest} pixels a side on. Scaling and mean subtraction are
+inside. Training used {size} pixels a side; the test view is the central {crop:g} of each side, resized to that size.
+`backbone.npz` holds the weights by name, `config.json` all settings.
 """
-
-SPOT = ", `spot` (probability of being repaired, map of repaired cells; from {size} pixels a side on)"
 
 LIMITS = """
-Made for research on visual representations: linear probes, nearest neighbours, fine-tuning. The features were learned
-from the images named above and carry their biases: subjects, places and cameras that are rare there are served worse,
-and nobody checked for fairness. Do not decide about people with it.
+The features are made for research on visual representations: linear probes, nearest neighbours, fine-tuning. They were
+learned from the images named above and carry their biases. Subjects, places and cameras that are rare there are
+represented worse. Fairness was not checked. Do not base decisions about people on them.
 """
 
-SEEN = """
+SEEN_IMAGES = """
 In training the network saw images that an autoencoder had reconstructed, {size} pixels a side, never raw photographs.
 """
 
 RANDOM_LIMITS = """
-Random weights, with batch norm statistics estimated on images: a baseline to compare trained features with, and nothing
-else.
+The weights are random; batch norm statistics were estimated on images. This is a baseline to compare trained features
+with, and has no other use.
 """
 
 SPOT_LIMITS = """
-`spot` knows one kind of artifact, that of the repair network it was trained against; it is no detector of forged or
+`spot` detects one kind of artifact: that of the repair network it was trained against. It does not detect forged or
 generated pictures.
 """
 
@@ -86,57 +97,49 @@ CITATION = """## Citation
 
 
 def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None, name: str = "MODEL") -> str:
-    """The text of a model card.
+    """Return the text of a model card.
 
     Args:
-      description: of the export, as `config.json` holds it.
+      description: content of the export's `config.json`.
       probe: `results.json` of a linear probe of this export.
       name: of the export's folder in the example.
 
     Returns:
       Markdown with front matter.
     """
-    config, size = Config.from_dict(description["config"]), description["image_size"]
-    layers = geometry(config, description.get("network", "backbone"))
-    spot = description.get("spot", True)
-    last = layers[-1]
-    facts = {"name": name, "size": size, "cells": last.cells(size), "channels": last.channels}
-    facts |= {
-        "smallest": last.smallest,
-        "crop": description["test_crop"],
-        "spot": SPOT.format(size=size) if spot else "",
-        "last": last.name,
-    }
-    random = description.get("weights") == "random"
+    config = Config.from_dict(description["config"])
+    size = description["image_size"]
     stage = description.get("stage", "gan")
-    origin = ORIGIN[stage].format(how="never trained: a baseline" if random else "trained without labels")
-    if description.get("fine_tuned_from"):
-        origin = FINE_TUNED.format(description["fine_tuned_from"])
-    limits = RANDOM_LIMITS if random else LIMITS
-    limits += SEEN.format(size=size) if stage == "gan" and not random else ""
-    limits += SPOT_LIMITS if spot else ""
+    layers = geometry(config, description.get("network", "backbone"))
+    trained_gan = stage == "gan" and description.get("weights") != "random"
+    example_layer = next((layer for layer in layers if trained_gan and layer.name == BEST_LAYER), layers[-1])
+    crop = description["test_crop"]
     parts = [
-        FRONT,
+        FRONT_MATTER,
         f"# {'Artifact-spotting' if stage == 'gan' else stage.capitalize()} features, preset `{config.preset}`\n",
-        _paragraph(f"{origin}, by the TensorFlow port `lts`."),
+        _paragraph(f"{_origin(description, stage)}, by the TensorFlow port `lts`."),
         _training(description, config),
         _layers(layers, size),
-        _probe(probe),
-        EXAMPLE.format(**facts),
-        _paragraph(USE.format(**facts)),
+        *([_paragraph(WHICH_LAYER)] if trained_gan else []),
+        _figures(probe),
+        EXAMPLE.format(
+            name=name,
+            size=size,
+            layer=example_layer.name,
+            cells=example_layer.cells(size),
+            channels=example_layer.channels,
+        ),
+        _signatures(layers[-1].name, size, description.get("spot", True)),
+        _paragraph(INPUTS.format(smallest=layers[-1].smallest, size=size, crop=crop)),
         "## Intended use and limits\n",
-        _paragraph(limits),
+        _paragraph(_limits(description, stage)),
         CITATION,
     ]
     return "\n".join(parts)
 
 
-def _paragraph(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False) + "\n"
-
-
-def add_probe(path, results: Mapping[str, Any]) -> None:
-    """Puts the figures of a linear probe into the card of an export.
+def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
+    """Write the figures of a linear probe into the card of an export.
 
     Args:
       path: folder of the export.
@@ -147,75 +150,113 @@ def add_probe(path, results: Mapping[str, Any]) -> None:
     files.write_text(path / NAME, card(description, results, path.name))
 
 
+def _paragraph(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _origin(description: Mapping[str, Any], stage: str) -> str:
+    """Return what the network is and how it was trained."""
+    if description.get("fine_tuned_from"):
+        return FINE_TUNED.format(description["fine_tuned_from"])
+    random = description.get("weights") == "random"
+    return ORIGIN[stage].format(training="never trained: a baseline" if random else "trained without labels")
+
+
+def _limits(description: Mapping[str, Any], stage: str) -> str:
+    """Return the limits that apply to an export."""
+    random = description.get("weights") == "random"
+    limits = RANDOM_LIMITS if random else LIMITS
+    if stage == "gan" and not random:
+        limits += SEEN_IMAGES.format(size=description["image_size"])
+    if description.get("spot", True):
+        limits += SPOT_LIMITS
+    return limits
+
+
 def _training(description: Mapping[str, Any], config: Config) -> str:
-    """Section on how the weights came about."""
-    weights, imported = description.get("weights", "trained"), description.get("imported")
+    """Return the section on the origin of the weights."""
+    weights = description.get("weights", "trained")
+    imported = description.get("imported")
     settings = config.autoencoder_training if description.get("stage") == "autoencoder" else config.gan_training
-    own = weights == "trained" and ("dataset" in description or not imported)  # trained here, at least at last
+    # An imported run has a data set only if it was trained further here. Otherwise the settings say nothing about it.
+    trained_here = weights == "trained" and ("dataset" in description or not imported)
+    settings_apply = trained_here or not imported
     rows = {
-        "weights": {"trained": "trained", "random": "**random: never trained**"}.get(weights, weights)
+        "weights": ("**random: never trained**" if weights == "random" else weights)
         + (" (moving average)" if description.get("averaged") else ""),
-        "began as": _origin(imported) if imported else None,
+        "began as": _release_checkpoint(imported) if imported else None,
         "images": f"{description['dataset']}, split {description['split']}" if "dataset" in description else None,
         "batch norm statistics": description.get("statistics"),
         "image size": f"{description['image_size']} pixels a side",
-        "steps": f"{description['step']:,}" if "step" in description and (own or not imported) else None,
-        "batch": settings.batch_size if own else None,
-        "precision": settings.precision if own else None,
-        "seed": description.get("seed") if own or not imported else None,
+        "steps": f"{description['step']:,}" if "step" in description and settings_apply else None,
+        "batch": settings.batch_size if trained_here else None,
+        "precision": settings.precision if trained_here else None,
+        "seed": description.get("seed") if settings_apply else None,
         "seconds": _seconds(description.get("seconds")),
         "hardware": description.get("hardware"),
         "lts": description.get("lts_version"),
         "commit": description.get("commit"),
     }
-    lines = [f"| {key} | {value} |" for key, value in rows.items() if value is not None]
-    return "\n".join(["## Training\n", "| | |", "|---|---|", *lines, ""])
+    known = [[name, str(value)] for name, value in rows.items() if value is not None]
+    return f"## Training\n\n{markdown.table([['', ''], *known])}\n"
 
 
-def _origin(imported: Mapping[str, Any]) -> str:
-    """The checkpoint of the release that a run was imported from."""
+def _release_checkpoint(imported: Mapping[str, Any]) -> str:
+    """Return the checkpoint of the release that a run was imported from."""
     step = imported["release_step"]
-    at = "" if step is None else f", step {step:,}"
-    return f"{imported['checkpoint']} of the authors' TensorFlow 1 program ({imported['weights']} weights{at})"
+    at_step = "" if step is None else f", step {step:,}"
+    return f"{imported['checkpoint']} of the authors' TensorFlow 1 program ({imported['weights']} weights{at_step})"
 
 
 def _seconds(seconds: Mapping[str, float] | None) -> str | None:
     return ", ".join(f"{stage} {value:,.0f}" for stage, value in seconds.items()) if seconds else None
 
 
-def _layers(layers: list[LayerGeometry], size: int) -> str:
-    """Table of the layers: map at the training size, stride, receptive field, parameters."""
-    lines = [f"## Layers (maps of {size} x {size} images)\n"]
-    lines += ["| layer | map | stride | receptive field | parameters |", "|---|---|---|---|---|"]
+def _layers(layers: Sequence[LayerGeometry], size: int) -> str:
+    """Return the table of the layers at the training size."""
+    rows = [["layer", "map", "stride", "receptive field", "parameters"]]
     for layer in layers:
         shape = f"{layer.cells(size)} x {layer.cells(size)} x {layer.channels}"
-        lines.append(f"| {layer.name} | {shape} | {layer.stride} | {layer.receptive_field} | {layer.parameters:,} |")
-    return "\n".join([*lines, ""])
+        rows.append([layer.name, shape, str(layer.stride), str(layer.receptive_field), f"{layer.parameters:,}"])
+    return f"## Layers (maps of {size} x {size} images)\n\n{markdown.table(rows)}\n"
 
 
-def _probe(results: Mapping[str, Any] | None) -> str:
-    """Table of the probe's accuracies; says so where there was none."""
+def _signatures(last: str, size: int, spot: bool) -> str:
+    """Return the table of the signatures."""
+    rows = [
+        ["signature", "outputs"],
+        ["`serving_default`", f"conv_1 to {last}, and their means conv_1_pooled to {last}_pooled"],
+        [f"`conv_1` to `{last}`", "one layer and its mean; later layers are not computed"],
+    ]
+    if spot:
+        rows.append(["`spot`", f"probability of being repaired, map of repaired cells; from {size} pixels a side on"])
+    train = "as `serving_default` with batch norm in training mode, of float32 images in [0, 255], for fine-tuning"
+    rows.append(["`train`", f"{train}; `trainable_variables` are those of all layers"])
+    return markdown.table(rows) + "\n"
+
+
+def _figures(results: Mapping[str, Any] | None) -> str:
+    """Return the section on the accuracies of a linear probe."""
     if results is None:
         return "## Figures\n\nNot measured yet: `python -m experiments.linear_probe` does it.\n"
-    layers, data, protocol = results["model"]["layers"], results["dataset"], results["protocol"]
+    layers = results["model"]["layers"]
+    data = results["dataset"]
+    protocol = results["protocol"]
     if "classifier" in protocol:
-        how = f"{protocol['classifier']}, about {protocol['dimensions']:,} values a layer"
+        classifier = f"{protocol['classifier']}, about {protocol['dimensions']:,} values a layer"
     else:
-        how = f"protocol {protocol['name']}"
-    lines = [
-        "## Figures\n",
-        f"Accuracy of a linear classifier ({how}) on frozen features, percent: {data['name']}, trained on "
-        f"{data['train_images']:,} images ({data['train_split']}), tested on "
-        f"{data['test_images']:,} ({data['test_split']}); in brackets the {protocol['confidence']:.0%} interval.\n",
-        f"| | {' | '.join(layers)} |",
-        "|---" * (len(layers) + 1) + "|",
-    ]
-    cells = [
-        f"{100 * record['accuracy']:.1f} [{', '.join(f'{100 * value:.1f}' for value in record['interval'])}]"
-        for record in layers.values()
-    ]
-    lines.append(f"| this model | {' | '.join(cells)} |")
+        classifier = f"protocol {protocol['name']}"
+    explanation = (
+        f"Accuracy of a linear classifier ({classifier}) on frozen features, percent: {data['name']}, trained on "
+        f"{data['train_images']:,} images ({data['train_split']}), tested on {data['test_images']:,} "
+        f"({data['test_split']}); in brackets the {protocol['confidence']:.0%} interval.\n"
+    )
+    accuracies = []
+    for record in layers.values():
+        low, high = record["interval"]
+        accuracies.append(f"{100 * record['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    rows = [["", *layers], ["this model", *accuracies]]
     if results.get("baseline_mean"):
-        cells = [f"{100 * results['baseline_mean'][layer]['accuracy']:.1f}" for layer in layers]
-        lines.append(f"| mean of {len(results['baselines'])} baselines | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+        means = [f"{100 * results['baseline_mean'][layer]['accuracy']:.1f}" for layer in layers]
+        rows.append([f"mean of {len(results['baselines'])} baselines", *means])
+    return "\n".join(["## Figures\n", explanation, markdown.table(rows), ""])

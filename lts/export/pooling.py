@@ -1,4 +1,4 @@
-"""Feature maps to fewer numbers: pooling to a grid whose size does not hang on the map's."""
+"""Pooling of feature maps."""
 
 import re
 
@@ -10,54 +10,70 @@ REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
 
 
 class PoolError(UserError):
-    """A pooling that does not exist."""
+    """An unknown pooling."""
 
     exit_status = 2
 
 
 def pool(features: tf.Tensor, how: str) -> tf.Tensor:
-    """Pools a feature map as the tools' `--pool` says.
+    """Return a pooled feature map, as the flag `--pool` says.
 
     Args:
       features: float32 [batch, height, width, channels].
       how: "none", "avg", "max", or "grid:N" for averages over N x N areas.
 
     Returns:
-      float32 [batch, height, width, channels], [batch, channels], [batch, channels] or [batch, N, N, channels].
+      float32 [batch, height, width, channels] for none, [batch, channels] for avg and max, [batch, N, N, channels] for
+      a grid.
 
     Raises:
-      PoolError: another `how`.
+      PoolError: an unknown pooling.
     """
     check(how)
     if how == "none":
         return features
-    if how in ("avg", "max"):
-        return REDUCE["average" if how == "avg" else "max"](features, [1, 2])
+    if how == "avg":
+        return tf.reduce_mean(features, [1, 2])
+    if how == "max":
+        return tf.reduce_max(features, [1, 2])
     return adaptive_pool(features, int(how.partition(":")[2]))
 
 
 def check(how: str) -> None:
-    """Raises `PoolError` unless `pool` knows `how`."""
+    """Raise an error unless a pooling is known.
+
+    Args:
+      how: see `pool`.
+
+    Raises:
+      PoolError: an unknown pooling.
+    """
     if not re.fullmatch(r"none|avg|max|grid:[1-9]\d*", how):
-        raise PoolError(f"pool must be none, avg, max or grid:N as grid:3. Received: {how!r}")
+        raise PoolError(f"pool must be none, avg, max or grid:N, for example grid:3. Received: pool={how!r}")
 
 
 def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.Tensor:
-    """Pools a feature map to cells x cells: [8, 24, 24, 96] becomes [8, 10, 10, 96] for 10 cells.
+    """Return a feature map pooled to cells x cells.
 
-    Bin i of n inputs covers floor(i * n / cells) to ceil((i + 1) * n / cells): equal bins where cells divides n,
-    else bins that share their border inputs. Every bin is a rectangle, so rows and columns are pooled in turn.
+    Bin i of n inputs covers floor(i * n / cells) to ceil((i + 1) * n / cells), as in PyTorch's adaptive pooling.
+    Bins are equal where cells divides n; otherwise neighbouring bins share inputs.
+
+    Shapes: features `[8, 24, 24, 96]` give `[8, 10, 10, 96]` for 10 cells.
 
     Args:
       features: float32 [batch, height, width, channels]; the sides may be unknown while tracing.
-      cells: cells a side of the result.
+      cells: cells per side of the result.
       kind: "average" or "max".
 
     Returns:
       float32 [batch, cells, cells, channels].
     """
+    # Every bin is a rectangle, so rows and columns can be pooled one after the other.
     for axis in (1, 2):
         size = features.shape[axis] or tf.shape(features)[axis]
-        bins = [tf.range(i * size // cells, ((i + 1) * size + cells - 1) // cells) for i in range(cells)]
-        features = tf.stack([REDUCE[kind](tf.gather(features, b, axis=axis), axis=axis) for b in bins], axis=axis)
+        pooled = []
+        for i in range(cells):
+            inputs = tf.range(i * size // cells, ((i + 1) * size + cells - 1) // cells)
+            pooled.append(REDUCE[kind](tf.gather(features, inputs, axis=axis), axis=axis))
+        features = tf.stack(pooled, axis=axis)
     return features

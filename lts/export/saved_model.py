@@ -1,25 +1,18 @@
-"""The exported discriminator: a SavedModel that needs nothing but TensorFlow.
+"""SavedModel of a feature network, written and loaded.
 
-Signatures, each also an attribute of what `tf.saved_model.load` returns. Images are RGB of any batch, height and width
-from a smallest size on; smaller ones and empty batches are errors. Scaling and mean subtraction are inside.
+This project. `LoadedModel` documents the signatures. An export is a folder:
 
-    serving_default  images uint8 [B, H, W, 3] -> conv_1..conv_5 float32 [B, h, w, channels], activations of the backbone,
-                     and conv_1_pooled..conv_5_pooled [B, channels], their means over the map
-    conv_1..conv_5   the same for one layer: nothing behind it is computed
-    spot             images uint8 [B, H, W, 3] of at least the training size -> probability [B] that the image was
-                     repaired, artifact_map [B, h, w] of each cell of conv_5's grid, artifact_map_image [B, H, W]
-    train            images float32 [B, H, W, 3] in [0, 255] -> as serving_default with batch norm in training mode,
-                     whose moving averages move; differentiable
-
-`trainable_variables` are the backbone's. `config.json` beside it says what it is, `README.md` is its model card, and
-`backbone.npz` holds the backbone's weights by name.
+    saved_model.pb, variables/  the SavedModel; it needs nothing but TensorFlow
+    config.json                 the description: settings, image size, origin of the weights
+    README.md                   the model card
+    backbone.npz                the weights of the feature layers by name
 """
 
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -40,11 +33,11 @@ WEIGHTS = "backbone.npz"
 
 
 class ExportError(UserError):
-    """A folder that is no export of this project, or one that cannot be read."""
+    """A folder that is not a readable export of this project."""
 
 
 class InputError(UserError):
-    """Images, a layer or a pooling that an exported model does not take."""
+    """Images or a layer that an exported model does not accept."""
 
 
 def export(
@@ -54,139 +47,198 @@ def export(
     formats: Sequence[str] = (),
     backbone: keras.Model | None = None,
 ) -> None:
-    """Writes a network as a SavedModel with its description, whole or not at all.
+    """Write a network as a SavedModel with its description.
+
+    The folder is written atomically: an interrupted export leaves an existing one as it was.
 
     Args:
-      network: a built `Discriminator`, or without the signature `spot` a `BackboneClassifier` or an `Encoder`, in float32.
-      output: folder to write; an export that is there is replaced.
-      description: JSON-ready; goes to `config.json`. Holds at least "image_size", "test_crop" and "config", a
-        configuration as `Config.to_dict` writes it. "network" is "backbone", or "encoder" for an `Encoder`. "spot": False
-        leaves that signature out: there are no heads that were trained for it.
-      formats: further ones beside the SavedModel, see `lts.export.formats`.
-      backbone: of the features; None: the network's own.
+      network: a built `Discriminator`, `BackboneClassifier` or `Encoder` in float32. The last two have no signature
+        `spot`.
+      output: folder to write; an existing export is replaced.
+      description: content of `config.json`. Required: "image_size", "test_crop" and "config" (`Config.to_dict`).
+        Optional: "network", "backbone" or "encoder"; "spot", False where no trained heads exist; further entries are
+        for the model card.
+      formats: further formats, see `lts.export.formats`.
+      backbone: network of the feature signatures; None: that of `network`.
 
     Raises:
       OutputError: `output` exists and is not an export.
-      FormatError: a format that is not known, or a package that it needs is not installed.
+      FormatError: a format is unknown, or its package is not installed.
     """
     output = pathlib.Path(output)
     export_formats.check(formats)
     files.check_replaceable(output, "saved_model.pb")
     archive = keras.export.ExportArchive()
     backbone = backbone or getattr(network, "backbone", network)
-    archive.track(backbone)  # whose variables become `trainable_variables`
+    # NB: `track` alone makes variables trainable in the SavedModel: only the features are meant to be fine-tuned.
+    archive.track(backbone)
     if description.get("spot", True):
-        known = {id(variable) for variable in backbone.variables}
-        archive.add_variable_collection("spot_variables", [v for v in network.variables if id(v) not in known])
-        archive.add_endpoint("spot", _spot(network, description["image_size"]))
+        tracked = {id(variable) for variable in backbone.variables}
+        heads = [variable for variable in network.variables if id(variable) not in tracked]
+        archive.add_variable_collection("spot_variables", heads)
+        archive.add_endpoint("spot", _spot_endpoint(network, description["image_size"]))
     smallest = {layer.name: layer.smallest for layer in _geometry(description)}
-    for name, endpoint in _endpoints(getattr(backbone, "endpoints", backbone), smallest).items():
+    for name, endpoint in _feature_endpoints(getattr(backbone, "endpoints", backbone), smallest).items():
         archive.add_endpoint(name, endpoint)
     weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
-    with files.atomic_write(output) as beside:
-        archive.write_out(str(beside), verbose=False)
-        files.write_json(beside / "config.json", description)
-        np.savez(beside / WEIGHTS, **weights)
-        export_formats.convert(beside, formats)
-        files.write_text(beside / model_card.NAME, model_card.card(description, name=output.name))
+    with files.atomic_write(output) as folder:
+        archive.write_out(str(folder), verbose=False)
+        files.write_json(folder / "config.json", description)
+        np.savez(folder / WEIGHTS, **weights)
+        export_formats.convert(folder, formats)
+        files.write_text(folder / model_card.NAME, model_card.card(description, name=output.name))
 
 
 def _geometry(description: dict[str, Any]) -> list[LayerGeometry]:
-    """The layers of an export."""
+    """Return the geometry of an export's layers."""
     return geometry(Config.from_dict(description["config"]), description.get("network", "backbone"))
 
 
-def _endpoints(backbone: Any, smallest: dict[str, int]) -> dict[str, Any]:
-    """The signatures of features by name: traced functions of images.
+def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str, Callable]:
+    """Return the traced feature signatures by name.
 
     Args:
-      backbone: (images in [-1, 1], training, last) to a dict of maps.
-      smallest: pixels a side that each layer needs, first layer first.
+      backbone: maps (images in [-1, 1], training, last) to a dict of maps.
+      smallest: least image side of each layer, first layer first.
     """
-    takes = {dtype: [tf.TensorSpec([None, None, None, 3], dtype, "images")] for dtype in (tf.uint8, tf.float32)}
     layers = tuple(smallest)
 
-    def features(images, names: Sequence[str], training: bool = False) -> dict:
-        with tf.control_dependencies([_check_size(images, smallest[names[-1]])]):
+    def compute(images, names: Sequence[str], training: bool = False) -> dict:
+        with tf.control_dependencies([_assert_images(images, smallest[names[-1]])]):
             signed = tf.cast(images, tf.float32) / 127.5 - 1
         maps = backbone(signed, training=training, last=names[-1])
-        pooled = {f"{name}_pooled": tf.reduce_mean(maps[name], [1, 2]) for name in names}
-        return {**{name: maps[name] for name in names}, **pooled}
+        outputs = {name: maps[name] for name in names}
+        for name in names:
+            outputs[f"{name}_pooled"] = tf.reduce_mean(maps[name], [1, 2])
+        return outputs
 
-    def of_layer(name: str):
-        return tf.function(lambda images: features(images, [name]), input_signature=takes[tf.uint8])
+    def endpoint(names: Sequence[str], dtype: tf.DType = tf.uint8, training: bool = False) -> Callable:
+        signature = [tf.TensorSpec([None, None, None, 3], dtype, "images")]
+        return tf.function(lambda images: compute(images, names, training), input_signature=signature)
 
-    return {
-        "serving_default": tf.function(lambda images: features(images, layers), input_signature=takes[tf.uint8]),
-        **{name: of_layer(name) for name in layers},
-        "train": tf.function(lambda images: features(images, layers, training=True), input_signature=takes[tf.float32]),
-    }
+    endpoints = {"serving_default": endpoint(layers)}
+    for name in layers:
+        endpoints[name] = endpoint([name])
+    endpoints["train"] = endpoint(layers, tf.float32, training=True)
+    return endpoints
 
 
-def _spot(discriminator: keras.Model, image_size: int) -> Any:
-    """The signature `spot`."""
+def _spot_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
+    """Return the traced signature `spot`."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def spot(images):
-        with tf.control_dependencies([_check_size(images, image_size)]):
-            out = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
-        dropped = tf.sigmoid(-out["mask_logits"])
-        enlarged = tf.image.resize(tf.expand_dims(dropped, -1), tf.shape(images)[1:3])[..., 0]
+        with tf.control_dependencies([_assert_images(images, image_size)]):
+            outputs = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
+        # The mask head predicts kept cells; the map shows dropped ones.
+        artifact_map = tf.sigmoid(-outputs["mask_logits"])
+        # NB: TFLite cannot convert `[..., tf.newaxis]`.
+        enlarged = tf.image.resize(tf.expand_dims(artifact_map, -1), tf.shape(images)[1:3])
         return {
-            "probability": tf.nn.softmax(out["logits"])[:, 0],
-            "artifact_map": dropped,
-            "artifact_map_image": enlarged,
+            "probability": tf.nn.softmax(outputs["logits"])[:, 0],
+            "artifact_map": artifact_map,
+            "artifact_map_image": enlarged[..., 0],
         }
 
     return spot
 
 
-def _check_size(images: tf.Tensor, smallest: int) -> tf.Operation:
-    """Stops the graph at anything but images: a signature called by name lets every shape pass."""
+def _assert_images(images: tf.Tensor, smallest: int) -> tf.Operation:
+    """Return an operation that fails unless images are accepted.
+
+    NB: TensorFlow does not check shapes when a signature is called by name. Without this operation a wrong rank
+    crashes or gives numbers.
+    """
     shape = tf.shape(images)
-    batch, height, width, channels, beyond = tf.unstack(tf.concat([shape, tf.zeros([5], tf.int32)], 0)[:5])
-    right = (batch > 0) & (tf.minimum(height, width) >= smallest) & (channels == 3) & (beyond == 0)
-    wanted = f"images must be [batch, height, width, 3], at least one, of at least {smallest} pixels a side. Received:"
-    return tf.debugging.Assert(right, [wanted, shape], summarize=5)
+    # Five entries, padded with zeros, can be unstacked whatever the rank.
+    padded = tf.concat([shape, tf.zeros([5], tf.int32)], 0)[:5]
+    batch, height, width, channels, fifth = tf.unstack(padded)
+    accepted = (batch > 0) & (tf.minimum(height, width) >= smallest) & (channels == 3) & (fifth == 0)
+    message = f"images must be [batch, height, width, 3], at least one, of at least {smallest} pixels a side. Received:"
+    return tf.debugging.Assert(accepted, [message, shape], summarize=5)
 
 
 class LoadedModel:
-    """An export, ready to be called.
+    """Exported model with checked inputs.
+
+    Every evaluation uses this class; `lts.load(path)` returns it. `module` is the SavedModel itself and can be loaded
+    without this package. Its signatures, each also an attribute of `module`, take one input: `images`, RGB, of any
+    batch, height and width from a smallest side on. Scaling and mean subtraction are inside. Smaller images and empty
+    batches raise an error. All outputs are float32:
+
+        serving_default  uint8 [B, H, W, 3] -> conv_1 to conv_5 [B, h, w, channels], activations of the layers, and
+                         conv_1_pooled to conv_5_pooled [B, channels], their means over the map
+        conv_1 to conv_5 uint8 [B, H, W, 3] -> the same of one layer; later layers are not computed
+        spot             uint8 [B, H, W, 3], sides at least `image_size` -> probability [B] that the image was repaired,
+                         artifact_map [B, h, w] that a cell was dropped, artifact_map_image [B, H, W]
+        train            float32 [B, H, W, 3] in [0, 255] -> as serving_default, differentiable, with batch norm in
+                         training mode: its moving averages are updated
+
+    `module.trainable_variables` are those of the feature layers.
+
+    Shapes: uint8 images `[8, 96, 96, 3]` give conv_3 `[8, 6, 6, 384]` of preset `release`.
+
+    Args:
+      path: folder of the export.
+      module: result of `tf.saved_model.load`.
+      description: content of `config.json`.
 
     Attributes:
-      path: folder it was loaded from.
+      path: folder of the export.
       layers: names of the feature layers, first to last.
-      description: what `config.json` says.
-      image_size: pixels a side it was trained at.
-      test_crop: central crop of its test preprocessing, fraction of each side.
-      config: the `Config` it was trained with.
-      geometry: `LayerGeometry` by name of layer: where it looks.
-      fingerprint: hex digest of the weights.
-      module: what `tf.saved_model.load` returns.
+      description: content of `config.json`.
+      image_size: side of the training images in pixels.
+      test_crop: central crop of the test view, fraction of each side.
+      config: the `Config` of the training.
+      geometry: `LayerGeometry` by layer: stride, receptive field, smallest image.
+      fingerprint: 16 hex digits of the weights.
+      module: result of `tf.saved_model.load`.
+
+    Raises:
+      ValueError: a signature is missing.
 
     Example:
+      >>> import lts
+      >>> import numpy as np
       >>> model = lts.load("runs/features")
-      >>> model.features(images, layer="conv_5", pool="avg")  # uint8 [8, 96, 96, 3] -> float32 [8, 256]
+      >>> images = np.zeros([8, model.image_size, model.image_size, 3], np.uint8)  # RGB
+      >>> vectors = model.features(images, layer="conv_3", pool="avg")  # float32 [8, channels]
+      >>> maps = model(images)["conv_5"]  # float32 [8, h, w, channels]
+      >>> probability = model.spot(images)["probability"]  # float32 [8]
+      >>> backbone = model.keras_model("conv_3")  # for fine-tuning with `fit`
     """
 
     def __init__(self, path: pathlib.Path, module: Any, description: dict[str, Any]):
-        self.path, self.description, self.module = path, description, module
-        self.image_size, self.test_crop = description["image_size"], description["test_crop"]
+        self.path = path
+        self.module = module
+        self.description = description
+        self.image_size = description["image_size"]
+        self.test_crop = description["test_crop"]
         self.config = Config.from_dict(description["config"])
         self.geometry = {layer.name: layer for layer in _geometry(description)}
-        self._smallest = {name: layer.smallest for name, layer in self.geometry.items()}
-        self.layers = tuple(self._smallest)
-        missing = [name for name in ("serving_default", *self.layers, "train") if name not in module.signatures]
-        if missing:
-            raise ValueError(f"it has no signature {missing[0]!r}: export it again with this version")
+        self.layers = tuple(self.geometry)
+        # An export of an older version is reported here, not as a KeyError at the first call.
+        for name in ("serving_default", *self.layers, "train"):
+            if name not in module.signatures:
+                raise ValueError(f"it has no signature {name!r}: export it again with this version")
         self.fingerprint = _fingerprint(path)
 
     def __call__(self, images) -> dict[str, tf.Tensor]:
-        """All maps and their means (`serving_default`) of uint8 images [B, H, W, 3]."""
-        return self.module.signatures["serving_default"](images=_checked(images, self._smallest[self.layers[-1]]))
+        """Return all maps and their means (`serving_default`).
+
+        Args:
+          images: uint8 [B, H, W, 3], RGB.
+
+        Raises:
+          InputError: images of another dtype, rank, size or number of channels.
+        """
+        smallest = self.geometry[self.layers[-1]].smallest
+        return self.module.signatures["serving_default"](images=_check_images(images, smallest))
 
     def features(self, images, layer: str | Sequence[str] = "conv_5", pool: str = "none") -> Any:
-        """Activations of one layer, behind which nothing is computed, or of several. Works inside a tf.function.
+        """Return activations of one layer or of several.
+
+        Layers after the last requested one are not computed if one layer is requested. Works inside a tf.function.
 
         Args:
           images: uint8 [B, H, W, 3], RGB.
@@ -194,55 +246,58 @@ class LoadedModel:
           pool: "none", "avg", "max", or "grid:N" for averages over N x N areas.
 
         Returns:
-          float32 [B, h, w, channels], [B, channels] for avg and max, [B, N, N, channels] for a grid; of several layers
+          float32 [B, h, w, channels]; [B, channels] for avg and max; [B, N, N, channels] for a grid. Of several layers
           a dict by name.
 
         Raises:
-          InputError: another dtype, rank, size, number of channels, or layer.
-          PoolError: another pooling.
+          InputError: an unknown layer, or images of another dtype, rank, size or number of channels.
+          PoolError: an unknown pooling.
         """
         names = [layer] if isinstance(layer, str) else list(layer)
-        unknown = [name for name in names if name not in self.layers]
-        if unknown or not names:
+        if not names or not set(names) <= set(self.layers):
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         pooling.check(pool)
         deepest = max(names, key=self.layers.index)
         signature = self.module.signatures[deepest if len(set(names)) == 1 else "serving_default"]
-        out = signature(images=_checked(images, self._smallest[deepest]))
-        pooled = {name: pooling.pool(out[name], pool) for name in names}
+        outputs = signature(images=_check_images(images, self.geometry[deepest].smallest))
+        pooled = {name: pooling.pool(outputs[name], pool) for name in names}
         return pooled[layer] if isinstance(layer, str) else pooled
 
     def spot(self, images) -> dict[str, tf.Tensor]:
-        """Which images, and where, look repaired. Works inside a tf.function.
+        """Return which images, and where, look repaired.
+
+        Works inside a tf.function.
 
         Args:
           images: uint8 [B, H, W, 3], RGB, of at least `image_size` pixels a side.
 
         Returns:
-          Dict of float32 in [0, 1]: `probability` [B] that an image was repaired; `artifact_map` [B, h, w], that a cell
-          was dropped; `artifact_map_image` [B, H, W], the same between the cells' centres.
+          Dict of float32 in [0, 1]: `probability` [B] that an image was repaired; `artifact_map` [B, h, w] that a cell
+          was dropped; `artifact_map_image` [B, H, W], the same interpolated between the cells' centres.
 
         Raises:
-          InputError: another dtype, rank, size or number of channels.
+          InputError: images of another dtype, rank, size or number of channels.
           ExportError: the export has no trained heads.
         """
         if "spot" not in self.module.signatures:
             raise ExportError(f"{self.path} has features alone: its checkpoint had no heads that spot artifacts")
-        return self.module.signatures["spot"](images=_checked(images, self.image_size))
+        return self.module.signatures["spot"](images=_check_images(images, self.image_size))
 
     def keras_model(self, layer: str = "conv_5", dtype: str | None = None) -> FeatureExtractor:
-        """The backbone up to `layer` as a new Keras model with these weights, for fine-tuning with `fit`.
+        """Return a new Keras model with these weights.
+
+        The model ends with `layer` and can be fine-tuned with `fit`; the export does not change.
 
         Args:
           layer: a name of `layers`.
-          dtype: "float32" or "mixed_bfloat16", of the activations; None: Keras' own policy.
+          dtype: "float32" or "mixed_bfloat16", of the activations; None: Keras' global policy.
 
         Returns:
           A model of uint8 or float images [B, H, W, 3] in [0, 255] to the layer's map [B, h, w, channels].
 
         Raises:
-          InputError: another layer.
-          ExportError: an export of another network than a backbone, or weights that cannot be read.
+          InputError: an unknown layer.
+          ExportError: the export is not a backbone, or its weights cannot be read.
         """
         if self.description.get("network", "backbone") != "backbone":
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a backbone is rebuilt")
@@ -255,31 +310,38 @@ class LoadedModel:
             with np.load(self.path / WEIGHTS) as weights:
                 for path, variable in variables_by_path(model.backbone).items():
                     variable.assign(weights[path])
-        except Exception as error:  # NumPy and zipfile raise nearly anything on a damaged file
-            raise ExportError(
-                f"{self.path / WEIGHTS} cannot be read: {first_line(error)}; export the run again"
-            ) from None
+        except Exception as error:  # NumPy and zipfile raise nearly any type on a damaged file
+            reason = first_line(error)
+            raise ExportError(f"{self.path / WEIGHTS} cannot be read: {reason}; export the run again") from None
         return model
 
 
 def _fingerprint(path: pathlib.Path) -> str:
-    """16 hex digits of all variables in a SavedModel, in no order: TensorFlow makes up their names at every export."""
+    """Return 16 hex digits of a SavedModel's variables."""
     reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-    names = set(reader.get_variable_to_shape_map()) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
-    values = [np.asarray(reader.get_tensor(name)) for name in names]
-    digests = {hashlib.sha256(str(value.shape).encode() + value.tobytes()).digest() for value in values}
+    digests = set()
+    for name in reader.get_variable_to_shape_map():
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
+            value = np.asarray(reader.get_tensor(name))
+            digests.add(hashlib.sha256(str(value.shape).encode() + value.tobytes()).digest())
+    # Sorted by value: TensorFlow gives the variables other names at every export.
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16]
 
 
-def _checked(images: Any, smallest: int) -> tf.Tensor:
-    """`images` as a tensor if they are what a signature takes, else `InputError` with what came and what is needed."""
+def _check_images(images: Any, smallest: int) -> tf.Tensor:
+    """Return images as a tensor that a signature accepts.
+
+    Raises:
+      InputError: another dtype, rank, size or number of channels.
+    """
     try:
         images = tf.convert_to_tensor(images)
     except (TypeError, ValueError) as error:
         raise InputError(f"images must be one array of uint8 [batch, height, width, 3]: {first_line(error)}") from None
     shape = images.shape
     if images.dtype == tf.uint8 and shape.rank == 4:
-        batch, *sides, channels = shape  # None where unknown while tracing: the graph checks them
+        # Dimensions are None where they are unknown while tracing; `_assert_images` checks them in the graph.
+        batch, *sides, channels = shape
         if batch != 0 and channels in (3, None) and all(side is None or side >= smallest for side in sides):
             return images
     raise InputError(
@@ -289,7 +351,10 @@ def _checked(images: Any, smallest: int) -> tf.Tensor:
 
 
 def load(path: str | os.PathLike) -> LoadedModel:
-    """Loads an export.
+    """Return a loaded export.
+
+    Args:
+      path: folder of the export.
 
     Raises:
       ExportError: `path` is not an export of this project, or is damaged.
@@ -297,7 +362,9 @@ def load(path: str | os.PathLike) -> LoadedModel:
     path = pathlib.Path(path)
     for name in ("saved_model.pb", "config.json"):
         if not (path / name).exists():
-            raise ExportError(f"{path} is not an exported model: there is no {name} in it (lts.bin.export_features)")
+            raise ExportError(
+                f"{path} is not an exported model: it has no {name}. Export a run: lts.bin.export_features"
+            )
     try:
         description = json.loads((path / "config.json").read_text(encoding="utf-8"))
         return LoadedModel(path, tf.saved_model.load(str(path)), description)

@@ -1,93 +1,109 @@
-"""The model card: true to the configuration, to the run, and to the probe."""
+"""The model card against the configuration, the run and the probe."""
 
 import json
+import pathlib
 
 import pytest
 
 from lts.config import preset
 from lts.export import model_card
 
+RESULTS = pathlib.Path(__file__).parents[2] / "experiments" / "results"
 
-def described(**more):
-    """A description as an export has it."""
+
+def describe(**entries):
+    """Return the description of an export of preset `release`."""
     config = preset("release")
-    return {"image_size": 96, "test_crop": 0.85, "weights": "trained", "config": config.to_dict(), **more}
+    return {"image_size": 96, "test_crop": 0.85, "weights": "trained", "config": config.to_dict(), **entries}
 
 
 def test_layers_of_the_release():
-    """Receptive fields and strides of AlexNet, maps and parameters of REFERENCE.md."""
-    text = model_card.card(described())
+    """Fails if the table differs from AlexNet's receptive fields and strides, or REFERENCE.md's parameters."""
+    text = model_card.card(describe())
     assert "| conv_1 | 24 x 24 x 96 | 4 | 11 | 34,944 |" in text
     assert "| conv_2 | 12 x 12 x 256 | 8 | 51 | 307,456 |" in text
     assert "| conv_5 | 6 x 6 x 256 | 16 | 163 | 442,624 |" in text
 
 
-def test_front_matter_and_citation():
-    """What model hubs read: the first thing in the file, closed, with licence and library."""
-    text = model_card.card(described(), name="mine")
-    front = text.split("---\n")[1]
+def test_front_matter_citation_and_example():
+    """Fails if model hubs cannot read the front matter, or the example names another folder or layer."""
+    text = model_card.card(describe(), name="mine")
+    front_matter = text.split("---\n")[1]
+    keys = [line.split(":")[0] for line in front_matter.strip().splitlines()]
     assert text.startswith("---\n")
-    assert {line.split(":")[0] for line in front.strip().splitlines()} == {
-        *("license", "library_name", "pipeline_tag", "tags")
-    }
+    assert keys == ["license", "library_name", "pipeline_tag", "tags"]
     assert "Jenni, Simon and Favaro, Paolo" in text
     assert 'tf.saved_model.load("mine")' in text
+    assert 'signatures["conv_3"](images=images)["conv_3"]  # float32 [8, 6, 6, 384]' in text
 
 
-def test_where_a_fine_tuned_backbone_comes_from():
-    """A card that calls pre-trained weights trained on labels alone."""
-    text = model_card.card(described(stage="supervised", fine_tuned_from="abcd", spot=False))
+def test_advice_on_the_layer():
+    """Fails if the advice contradicts the committed results."""
+    for name in ("small_imagenette128", "small_imagenette128_knn"):
+        layers = json.loads((RESULTS / f"{name}.json").read_text())["model"]["layers"]
+        assert max(layers, key=lambda layer: layers[layer]["accuracy"]) == model_card.BEST_LAYER
+    layers = json.loads((RESULTS / "small_imagenette128.json").read_text())["model"]["layers"]
+    distance = 100 * (round(layers["conv_3"]["accuracy"], 3) - round(layers["conv_5"]["accuracy"], 3))
+    assert f"`conv_5` is {distance:.1f} points lower" in " ".join(model_card.card(describe()).split())
+    for other in ({"weights": "random"}, {"stage": "supervised"}):
+        assert "Take `conv_3`" not in model_card.card(describe(**other))
+
+
+def test_origin_of_a_fine_tuned_backbone():
+    """Fails if the card claims that pre-trained weights were trained on labels alone."""
+    text = model_card.card(describe(stage="supervised", fine_tuned_from="abcd", spot=False))
     assert "from an export with fingerprint abcd, fine-tuned on labels" in " ".join(text.split())
     assert "upper reference" not in text
 
 
-def test_facts_of_the_run():
-    """All that is known stands there, and nothing that is not."""
-    facts = {"dataset": "tfds:stl10", "split": "unlabelled", "step": 12345, "seed": 3, "averaged": True}
-    facts |= {"seconds": {"stage 1": 100, "stage 2": 2000}, "hardware": "1 x H200", "commit": "abc+"}
-    text = model_card.card(described(**facts))
-    rows = [
+def test_training():
+    """Fails if a known setting of the run is missing, or an unknown one is listed."""
+    settings = {"dataset": "tfds:stl10", "split": "unlabelled", "step": 12345, "seed": 3, "averaged": True}
+    settings |= {"seconds": {"stage 1": 100, "stage 2": 2000}, "hardware": "1 x H200", "commit": "abc+"}
+    text = model_card.card(describe(**settings))
+    for row in (
         "| images | tfds:stl10, split unlabelled |",
         "| steps | 12,345 |",
         "| seed | 3 |",
         "| hardware | 1 x H200 |",
-    ]
-    for row in (*rows, "| weights | trained (moving average) |", "| seconds | stage 1 100, stage 2 2,000 |"):
+        "| weights | trained (moving average) |",
+        "| seconds | stage 1 100, stage 2 2,000 |",
+    ):
         assert row in text
     assert "None" not in text
-    assert "None" not in model_card.card(described())
+    assert "None" not in model_card.card(describe())
 
 
 @pytest.mark.parametrize(("weights", "spot"), [("random", True), ("trained", False)])
-def test_what_must_not_be_claimed(weights, spot):
-    """Random weights are called so, and a backbone alone spots nothing."""
-    text = model_card.card(described(weights=weights, spot=spot))
+def test_claims(weights, spot):
+    """Fails if random weights are not called random, or an export of features alone offers `spot`."""
+    text = model_card.card(describe(weights=weights, spot=spot))
     assert ("never trained" in text) == (weights == "random")
     assert ("`spot`" in text) == spot
 
 
 @pytest.mark.parametrize(
-    ("protocol", "how"),
+    ("protocol", "classifier"),
     [
         ({"classifier": "ridge", "dimensions": 9000}, "(ridge, about 9,000 values a layer)"),
-        ({"name": "imagenet", "dimensions": 9000}, "(protocol imagenet)"),  # heads trained over augmented images
+        ({"name": "rotnet", "dimensions": 9000}, "(protocol rotnet)"),
     ],
 )
-def test_probe(tmp_path, protocol, how):
-    """Figures come into the card that lies beside the export, in percent, with interval and baselines."""
+def test_probe(tmp_path, protocol, classifier):
+    """Fails if figures are not written into the export's card in percent, with interval and baselines."""
     results = {
         "protocol": {**protocol, "confidence": 0.95},
-        "dataset": {"name": "folder:x", "train_images": 5000, "test_images": 1996, "train_split": "train"},
+        "dataset": {"name": "folder:x", "train_images": 5000, "train_split": "train"},
         "model": {"layers": {"conv_5": {"accuracy": 0.6473, "interval": [0.626, 0.668]}}},
         "baselines": [{}, {}],
         "baseline_mean": {"conv_5": {"accuracy": 0.55}},
     }
-    results["dataset"]["test_split"] = "test"
-    (tmp_path / "config.json").write_text(json.dumps(described()))
+    results["dataset"] |= {"test_images": 1996, "test_split": "test"}
+    (tmp_path / "config.json").write_text(json.dumps(describe()))
     model_card.add_probe(tmp_path, results)
     text = (tmp_path / "README.md").read_text()
-    assert f"Accuracy of a linear classifier {how} on frozen features" in text
+    assert f"Accuracy of a linear classifier {classifier} on frozen features" in text
     assert "| this model | 64.7 [62.6, 66.8] |" in text
     assert "| mean of 2 baselines | 55.0 |" in text
     assert "Not measured" not in text
-    assert "Not measured" in model_card.card(described())
+    assert "Not measured" in model_card.card(describe())
