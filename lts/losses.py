@@ -1,16 +1,19 @@
-"""Losses of both stages: pure functions of logits, masks and images, all in float32.
+"""Losses: pure functions of logits, masks and images.
 
-Every function returns a scalar; the weights of the sum are arguments, the
-defaults the release's.
+Every function computes in float32 and returns a scalar. The default weights are the release's.
 """
 
 import tensorflow as tf
 
-REAL, FAKE = 1, 0  # classes of the real/fake logits (release)
+# Classes of the real/fake logits (release).
+REAL = 1
+FAKE = 0
 
 
 def reconstruction(decoded, images, weight: float = 30.0):
-    """Weight * mean squared error over all numbers (paper section 3.1; release).
+    """Return the weighted mean squared error.
+
+    weight * mean((decoded - images) ** 2) (paper section 3.1; release).
 
     Args:
       decoded: [B, H, W, 3].
@@ -20,55 +23,112 @@ def reconstruction(decoded, images, weight: float = 30.0):
     Raises:
       ValueError: shapes that differ.
     """
-    decoded, images = _floats(decoded), _floats(images)
+    decoded = _float32(decoded)
+    images = _float32(images)
     decoded.shape.assert_is_compatible_with(images.shape)
     return weight * tf.reduce_mean(tf.square(decoded - images))
 
 
-def masked_reconstruction(decoded, images, pixels, weight: float = 30.0, count=None):
-    """Weight * mean squared error over the marked pixels (release; BUILD_NOTES trap 2).
+def masked_reconstruction(repaired, images, pixel_mask, weight: float = 30.0, pixel_count=None):
+    """Return the weighted mean squared error over marked pixels.
+
+    weight * sum(pixel_mask * (repaired - images) ** 2) / (3 * number of marked pixels) (release; BUILD_NOTES trap 2).
 
     Args:
-      decoded: [B, H, W, 3], the repaired images.
-      images: [B, H, W, 3], the ORIGINAL images.
-      pixels: [B, H, W, 1], 1 where the loss falls.
+      repaired: [B, H, W, 3].
+      images: the ORIGINAL images [B, H, W, 3].
+      pixel_mask: [B, H, W, 1], 1 where the loss falls.
       weight: 30 in the release.
-      count: scalar, the number of pixels to divide by; None: of those marked. A replica gives the mean over all
-        replicas, so that the mean of their losses is that of the global batch.
+      pixel_count: scalar to divide by instead of the number of marked pixels. A replica passes the mean over all
+        replicas, so that the mean of the replicas' losses is the loss of the global batch.
 
     Returns:
-      0 when no pixel is marked.
+      A scalar; 0 when no pixel is marked.
 
     Raises:
       ValueError: shapes that do not fit.
     """
-    decoded, images, pixels = _floats(decoded), _floats(images), _floats(pixels)
-    decoded.shape.assert_is_compatible_with(images.shape)
-    pixels.shape.assert_is_compatible_with([*images.shape[:-1], 1])
-    total = tf.reduce_sum(pixels * tf.square(decoded - images))
-    if count is None:
-        count = tf.reduce_sum(tf.cast(pixels != 0, tf.float32))
-    return weight * tf.math.divide_no_nan(total, count * images.shape[-1])
+    repaired = _float32(repaired)
+    images = _float32(images)
+    pixel_mask = _float32(pixel_mask)
+    repaired.shape.assert_is_compatible_with(images.shape)
+    pixel_mask.shape.assert_is_compatible_with([*images.shape[:-1], 1])
+
+    squared_error = tf.reduce_sum(pixel_mask * tf.square(repaired - images))
+    if pixel_count is None:
+        pixel_count = tf.reduce_sum(tf.cast(pixel_mask != 0, tf.float32))
+    return weight * tf.math.divide_no_nan(squared_error, pixel_count * images.shape[-1])
 
 
-def real_or_fake(logits, label: int):
-    """Mean softmax cross entropy of logits against one label for all (release).
+def real_fake(real_logits, fake_logits):
+    """Return the discriminator's cross entropy with the right labels.
+
+    The mean over both halves of softmax cross entropy, real images labelled real and repaired ones fake (paper section
+    3; release).
 
     Args:
-      logits: [B, 2].
-      label: `REAL` or `FAKE`.
+      real_logits: [B, 2].
+      fake_logits: [B, 2].
 
     Raises:
       ValueError: logits that are not [B, 2].
     """
-    logits = _floats(logits)
-    logits.shape.assert_is_compatible_with([None, 2])
-    labels = tf.fill([tf.shape(logits)[0]], label)
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    return (_labelled(real_logits, REAL) + _labelled(fake_logits, FAKE)) / 2
+
+
+def confusion(real_logits, fake_logits):
+    """Return the release's adversarial loss: cross entropy with swapped labels.
+
+    The labels of the real half are swapped too. That half has a gradient to the repair network through the batch norm
+    statistics which both halves share (release; BUILD_NOTES traps 3 and 4).
+
+    Args:
+      real_logits: [B, 2].
+      fake_logits: [B, 2].
+
+    Raises:
+      ValueError: logits that are not [B, 2].
+    """
+    return (_labelled(real_logits, FAKE) + _labelled(fake_logits, REAL)) / 2
+
+
+def adversarial(fake_logits):
+    """Return the non-saturating adversarial loss.
+
+    The cross entropy of repaired images labelled real (paper section 3).
+
+    Args:
+      fake_logits: [B, 2].
+
+    Raises:
+      ValueError: logits that are not [B, 2].
+    """
+    return _labelled(fake_logits, REAL)
+
+
+def mask_prediction(mask_logits, keep_mask, weight: float = 0.1):
+    """Return the weighted cross entropy of the mask head.
+
+    weight * mean over all cells of sigmoid cross entropy (paper section 3; release).
+
+    Args:
+      mask_logits: [B, h, w].
+      keep_mask: [B, h, w], 1 = kept; real images are kept everywhere.
+      weight: 0.1 in the release.
+
+    Raises:
+      ValueError: shapes that differ.
+    """
+    mask_logits = _float32(mask_logits)
+    keep_mask = _float32(keep_mask)
+    mask_logits.shape.assert_is_compatible_with(keep_mask.shape)
+    return weight * tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=keep_mask, logits=mask_logits))
 
 
 def classification(logits, labels):
-    """Mean softmax cross entropy (ours: of the method's rivals).
+    """Return the mean softmax cross entropy of a classifier.
+
+    For the baselines of the method (this project).
 
     Args:
       logits: [B, classes].
@@ -77,31 +137,23 @@ def classification(logits, labels):
     Raises:
       ValueError: shapes that do not fit.
     """
-    logits, labels = _floats(logits), tf.convert_to_tensor(labels)
+    logits = _float32(logits)
+    labels = tf.convert_to_tensor(labels)
     labels.shape.assert_is_compatible_with(logits.shape[:1])
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
-def mask_prediction(mask_logits, keep, weight: float = 0.1):
-    """Weight * mean sigmoid cross entropy of the mask head, a term a cell (paper section 3; release).
-
-    Args:
-      mask_logits: [B, h, w].
-      keep: [B, h, w], 1 = kept; real images are kept everywhere.
-      weight: 0.1 in the release.
-
-    Raises:
-      ValueError: shapes that differ.
-    """
-    mask_logits, keep = _floats(mask_logits), _floats(keep)
-    mask_logits.shape.assert_is_compatible_with(keep.shape)
-    return weight * tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=keep, logits=mask_logits))
-
-
 def l2(weights, decay: float = 5e-5):
-    """Decay * sum of w ** 2 / 2 over a list of weights (release)."""
+    """Return the weight decay: decay * sum of w ** 2 / 2 over a list of weights (release; BUILD_NOTES trap 13)."""
     return decay * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(weight)) for weight in weights])
 
 
-def _floats(x):
+def _labelled(logits, label: int):
+    """Return the mean cross entropy of logits [B, 2] with one label for all."""
+    logits = _float32(logits)
+    logits.shape.assert_is_compatible_with([None, 2])
+    return classification(logits, tf.fill([tf.shape(logits)[0]], label))
+
+
+def _float32(x):
     return tf.cast(tf.convert_to_tensor(x), tf.float32)

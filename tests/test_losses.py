@@ -53,19 +53,25 @@ def test_everything_kept_is_the_plain_reconstruction():
     np.testing.assert_allclose(ours, losses.reconstruction(images(0), images(1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("label", [losses.REAL, losses.FAKE])
-def test_real_or_fake(label):
-    """The classes exchanged, a sum for the mean."""
-    logits = np.random.RandomState(0).standard_normal((5, 2)).astype(np.float32)
-    wanted = oracles.softmax_cross_entropy(logits, label)
-    np.testing.assert_allclose(losses.real_or_fake(logits, label), wanted, rtol=1e-6)
+def test_adversarial_losses():
+    """Fails if classes are exchanged, a half is left out, or a sum is taken for the mean."""
+    real_logits, fake_logits = np.random.RandomState(0).standard_normal((2, 5, 2)).astype(np.float32)
+
+    def cross_entropy(real_label, fake_label):
+        real = oracles.softmax_cross_entropy(real_logits, real_label)
+        return (real + oracles.softmax_cross_entropy(fake_logits, fake_label)) / 2
+
+    np.testing.assert_allclose(losses.real_fake(real_logits, fake_logits), cross_entropy(1, 0), rtol=1e-6)
+    np.testing.assert_allclose(losses.confusion(real_logits, fake_logits), cross_entropy(0, 1), rtol=1e-6)
+    wanted = oracles.softmax_cross_entropy(fake_logits, 1)
+    np.testing.assert_allclose(losses.adversarial(fake_logits), wanted, rtol=1e-6)
 
 
 def test_real_is_class_1():
-    """A sure and right discriminator pays nothing, a sure and wrong one its logit; no overflow."""
+    """Fails if the classes are exchanged, or a large logit overflows."""
     sure_real = np.array([[-500.0, 500.0]], np.float32)
-    assert float(losses.real_or_fake(sure_real, losses.REAL)) == 0
-    assert float(losses.real_or_fake(sure_real, losses.FAKE)) == 1000
+    assert float(losses.adversarial(sure_real)) == 0
+    assert float(losses.real_fake(sure_real, sure_real)) == 1000 / 2
 
 
 def test_mask_prediction():
@@ -99,7 +105,7 @@ def test_bfloat16_inputs_are_summed_in_float32():
         lambda: losses.reconstruction(np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 1))),
         lambda: losses.masked_reconstruction(np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 3))),
         lambda: losses.masked_reconstruction(np.zeros((2, 4, 4, 3)), np.zeros((1, 4, 4, 3)), np.zeros((2, 4, 4, 1))),
-        lambda: losses.real_or_fake(np.zeros((4, 1)), losses.REAL),
+        lambda: losses.adversarial(np.zeros((4, 1))),
         lambda: losses.mask_prediction(np.zeros((2, 6, 6)), np.zeros((2, 6, 6, 1))),
     ],
     ids=["reconstruction", "pixels", "batch", "logits", "mask"],

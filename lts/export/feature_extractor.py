@@ -4,12 +4,13 @@ import keras
 import tensorflow as tf
 
 from lts.config import DiscriminatorConfig
-from lts.networks.autoencoder import _tuples
+from lts.networks.config_mixin import ConfigMixin
 from lts.networks.discriminator import AlexNet
+from lts.networks.layers import RELEASE_BATCH_NORM, BatchNormConfig
 
 
 @keras.saving.register_keras_serializable("lts")
-class FeatureExtractor(keras.Model):
+class FeatureExtractor(ConfigMixin, keras.Model):
     """AlexNet up to one layer, preprocessing inside.
 
     This project; for fine-tuning with `fit`. `trainable = False` freezes the batch norm statistics too, as in Keras.
@@ -19,21 +20,28 @@ class FeatureExtractor(keras.Model):
     Args:
       config: of the backbone.
       layer: the last layer; later layers are not built.
+      bn_config: settings of the batch norms.
       name: of the model.
-      dtype: Keras dtype or dtype policy.
-      **batch_norm: the bn_... arguments of `ConvBlock`.
+      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> backbone = lts.load("runs/features").keras_model("conv_3")
       >>> model = keras.Sequential([backbone, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)])
     """
 
-    def __init__(self, config: DiscriminatorConfig, layer: str = "conv_5", name="features", dtype=None, **batch_norm):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        layer: str = "conv_5",
+        bn_config: BatchNormConfig = RELEASE_BATCH_NORM,
+        name="features",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
         self.config = config
         self.layer = layer
-        self.batch_norm = batch_norm
-        self.backbone = AlexNet(config, last=layer, dtype=self.dtype_policy, **batch_norm)
+        self.bn_config = bn_config
+        self.backbone = AlexNet(config, layer, bn_config, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         self.backbone.build(input_shape)
@@ -43,10 +51,3 @@ class FeatureExtractor(keras.Model):
         signed = tf.cast(images, self.compute_dtype) / 127.5 - 1
         # NB: a frozen Keras model keeps its batch norm statistics even in training mode.
         return self.backbone(signed, training=training and self.trainable)[self.layer]
-
-    def get_config(self):
-        return {**super().get_config(), "config": vars(self.config), "layer": self.layer, **self.batch_norm}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(DiscriminatorConfig(**_tuples(config.pop("config"))), **config)

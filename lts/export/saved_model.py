@@ -23,7 +23,7 @@ from lts.config import Config
 from lts.export import formats as export_formats
 from lts.export import model_card, pooling
 from lts.export.feature_extractor import FeatureExtractor
-from lts.networks.autoencoder import batch_norm_options
+from lts.networks.autoencoder import batch_norm_config
 from lts.networks.geometry import LayerGeometry, geometry
 from lts.networks.variables import variables_by_path
 from lts.utils import files
@@ -303,8 +303,8 @@ class LoadedModel:
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a backbone is rebuilt")
         if layer not in self.layers:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
-        options = batch_norm_options(self.config.autoencoder)
-        model = FeatureExtractor(self.config.discriminator, layer, dtype=dtype, **options)
+        bn_config = batch_norm_config(self.config.autoencoder)
+        model = FeatureExtractor(self.config.discriminator, layer, bn_config, dtype=dtype)
         model.build((None, self.image_size, self.image_size, 3))
         try:
             with np.load(self.path / WEIGHTS) as weights:

@@ -1,20 +1,27 @@
-"""Stage 1: the autoencoder as a keras.Model with its own train_step (paper section 3.1; release)."""
+"""Stage 1: the autoencoder and its loss.
+
+Source: paper section 3.1; release.
+"""
 
 import keras
-import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
 from lts.models import base
 from lts.networks.autoencoder import Decoder, Encoder
+from lts.networks.config_mixin import ConfigMixin
 
 
 @keras.saving.register_keras_serializable("lts")
-class Autoencoder(base.TrainableModel):
-    """{E, D} and its loss: 30 * mean squared error + L2 (release).
+class Autoencoder(ConfigMixin, base.TrainableModel):
+    """Autoencoder {E, D} of stage 1.
+
+    The loss is 30 * mean squared error + weight decay (release).
 
     Args:
-      config: the run's configuration.
+      config: of the run.
+      name: of the model; part of the slot names in checkpoints.
+      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> model = Autoencoder(preset("tiny"))
@@ -36,38 +43,34 @@ class Autoencoder(base.TrainableModel):
         self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_filters[-1]))
 
     def call(self, images, training=False):
-        """Reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""
-        return self.decoder(self.encoder(images, training=training), training=training)
+        """Return the reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""
+        features = self.encoder(images, training=training)
+        return self.decoder(features, training=training)
 
     def decayed_weights(self) -> list:
-        """All kernels and the last layer's biases (release)."""
+        """Return all kernels and the last layer's biases (release; BUILD_NOTES trap 13)."""
         return [*base.kernels(self.encoder), *base.kernels(self.decoder), self.decoder.to_image.bias]
 
     def compute_losses(self, images, training=True) -> dict:
-        """Scalar losses of a batch: `reconstruction`, `l2` and their sum `loss`."""
-        terms = {
-            "reconstruction": losses.reconstruction(
-                self(images, training=training), images, self.config.loss.reconstruction_weight
-            ),
-            "l2": losses.l2(self.decayed_weights(), self.config.loss.weight_decay),
+        """Return the scalars `reconstruction`, `l2` and their sum `loss`."""
+        config = self.config.loss
+        decoded = self(images, training=training)
+        reconstruction_loss = losses.reconstruction(decoded, images, config.reconstruction_weight)
+        weight_decay = losses.l2(self.decayed_weights(), config.weight_decay)
+        return {
+            "loss": reconstruction_loss + weight_decay,
+            "reconstruction": reconstruction_loss,
+            "l2": weight_decay,
         }
-        return {"loss": tf.add_n(list(terms.values())), **terms}
 
     def pictures(self, images) -> dict:
-        """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        """Return the rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
         return {"image": images, "reconstruction": self.decoder(self.encoder(images))}
 
     def filters(self):
-        """Kernels [3, 3, 3, n] of the encoder's first layer."""
+        """Return the kernels [3, 3, 3, n] of the encoder's first layer."""
         return keras.ops.convert_to_numpy(self.encoder.blocks[0].kernel)
 
     def histograms(self, images) -> dict:
-        """Name to tensor: all weights, their gradients on images [B, H, W, 3], and the encoder's features."""
+        """Return tensors by name: weights, their gradients on a batch, and the encoder's features."""
         return {**super().histograms(images), "activations/features": self.encoder(images)}
-
-    def get_config(self):
-        return {**super().get_config(), "config": self.config.to_dict()}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(Config.from_dict(config.pop("config")), **config)

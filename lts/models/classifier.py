@@ -1,121 +1,166 @@
-"""The discriminator's backbone as an ordinary classifier, of turned images or of labels: the method's rivals (ours)."""
+"""Baselines of the method: the same backbone as a classifier.
+
+Both are trained with the schedule of stage 2 (this project).
+"""
 
 import keras
 import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import base
-from lts.networks.autoencoder import batch_norm_options
+from lts.models import base, replicas
+from lts.networks.autoencoder import batch_norm_config
+from lts.networks.config_mixin import ConfigMixin
 from lts.networks.discriminator import BackboneClassifier
 
-TURNS = 4  # by 0, 90, 180 and 270 degrees
+ROTATIONS = 4  # by 0, 90, 180 and 270 degrees
 
 
-@keras.saving.register_keras_serializable("lts")
-class Classifier(base.TrainableModel):
-    """Softmax cross entropy + L2 on the backbone with a head, by default the discriminator's fc_1 and fc_2 (ours).
+class _ClassifierModel(ConfigMixin, base.TrainableModel):
+    """Backbone and head with softmax cross entropy and weight decay.
 
-    With `turns` the task is rotation prediction: every image of a batch is shown
-    in all four turns, and the class is the turn (Gidaris et al., 2018). An
-    [8, 64, 64, 3] batch is then 32 images to the network.
+    A subclass implements `examples(batch)` and `pictures(batch)`.
 
     Args:
-      config: the run's configuration.
-      classes: to tell apart.
-      turns: learn the turn of images instead of labels.
-      head: of the network, see `BackboneClassifier`.
+      config: of the run.
+      classes: number of classes.
+      head: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: number of first convolutions that do not train.
-
-    Example:
-      >>> model = Classifier(preset("small"), classes=10)
-      >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
-      >>> model.fit(batches)  # images [B, H, W, 3] in [-1, 1] and int labels [B]; images alone with `turns`
+      name: of the model; part of the slot names in checkpoints.
+      **kwargs: further arguments of `keras.Model`.
     """
 
     METRICS = ("loss", "classification", "accuracy", "l2", "gradient_norm")
 
-    def __init__(
-        self,
-        config: Config,
-        classes: int = TURNS,
-        turns: bool = False,
-        head: str = "fc",
-        frozen: int = 0,
-        name="classifier",
-        **kwargs,
-    ):
+    def __init__(self, config: Config, classes: int, head: str = "fc", frozen: int = 0, name="classifier", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.config, self.classes, self.turns, self.head, self.frozen = config, classes, turns, head, frozen
-        options = {"dtype": self.dtype_policy, **batch_norm_options(config.autoencoder)}
+        self.config = config
+        self.classes = classes
+        self.head = head
+        self.frozen = frozen
         self.network = BackboneClassifier(
-            config.discriminator, config.discriminator_grid, classes, head, frozen, **options
+            config.discriminator,
+            config.discriminator_grid,
+            classes,
+            head,
+            frozen,
+            batch_norm_config(config.autoencoder),
+            dtype=self.dtype_policy,
         )
 
     def build(self, input_shape):
         self.network.build(input_shape)
 
     def call(self, images, training=False):
-        """Logits [B, classes], float32, of images [B, H, W, 3] in [-1, 1]."""
+        """Return the logits, float32 [B, classes], of images [B, H, W, 3] in [-1, 1]."""
         return self.network(images, training=training)["logits"]
 
-    def examples(self, batch):
-        """(images [N, H, W, 3], classes [N]) of a batch: itself, or its images in all turns with N = 4 B."""
-        if not self.turns:
-            return batch
-        turned = [tf.image.rot90(batch, turn) for turn in range(TURNS)]
-        return tf.concat(turned, 0), tf.repeat(tf.range(TURNS), tf.shape(batch)[0])
-
     def compute_losses(self, batch, training=True) -> dict:
-        """Scalars: `classification`, `l2`, their sum `loss`, and the share of right answers, `accuracy`."""
+        """Return the scalars `classification`, `l2`, their sum `loss`, and `accuracy`."""
         images, labels = self.examples(batch)
         dropout = self.draw(tf.shape(images)[0]) if training else None
         logits = self.network(images, training=training, dropout=dropout)["logits"]
-        terms = {
-            "classification": losses.classification(logits, labels),
-            "l2": losses.l2(base.kernels(self.network), self.config.loss.weight_decay),
+        classification_loss = losses.classification(logits, labels)
+        weight_decay = losses.l2(base.kernels(self.network), self.config.loss.weight_decay)
+        correct = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
+        return {
+            "loss": classification_loss + weight_decay,
+            "classification": classification_loss,
+            "l2": weight_decay,
+            "accuracy": tf.reduce_mean(tf.cast(correct, tf.float32)),
         }
-        right = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
-        return {"loss": tf.add_n(list(terms.values())), **terms, "accuracy": tf.reduce_mean(tf.cast(right, tf.float32))}
 
-    def draw(self, count):
-        """Dropout [count, 1, 1, fc_units], 1 = kept, a function of (seed, step, position in the global batch).
+    def draw(self, batch_size):
+        """Return a step's dropout mask.
 
-        None for a head without fc_1.
+        It is a function of seed, step and position in the global batch.
+
+        Args:
+          batch_size: of this replica.
+
+        Returns:
+          [batch_size, 1, 1, fc_units], 1 = kept; None for a head without fc_1.
         """
         if self.head != "fc":
             return None
-        settings, disc = self.config.gan_training, self.config.discriminator
-        seed = tf.stack([settings.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
-        numbers = base.per_replica_random(
-            lambda shape: tf.random.stateless_uniform(shape, seed), [count, 1, 1, disc.fc_units]
+        config = self.config.discriminator
+        seed = tf.stack([self.config.gan_training.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        uniform = replicas.per_replica_random(
+            lambda shape: tf.random.stateless_uniform(shape, seed), [batch_size, 1, 1, config.fc_units]
         )
-        return tf.cast(numbers < disc.dropout_keep, tf.float32)
-
-    def pictures(self, batch) -> dict:
-        """Rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
-        if not self.turns:
-            return {"image": batch[0]}
-        return {f"turned by {90 * turn}": tf.image.rot90(batch, turn) for turn in range(TURNS)}
+        return tf.cast(uniform < config.dropout_keep, tf.float32)
 
     def filters(self):
-        """Kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
+        """Return the kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
         return self.network.first_kernels()
 
     def histograms(self, batch) -> dict:
-        """Name to tensor: weights, their gradients on a batch, and activations in training mode."""
+        """Return tensors by name: weights, their gradients on a batch, and activations in training mode."""
+        tensors = super().histograms(batch)
         images, _ = self.examples(batch)
         with base.preserve_moving_statistics(self):
             activations = self.network(images, training=True)
-        return {**super().histograms(batch), **{f"activations/{name}": value for name, value in activations.items()}}
+        for name, value in activations.items():
+            tensors[f"activations/{name}"] = value
+        return tensors
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "config": self.config.to_dict(),
-            **{name: getattr(self, name) for name in ("classes", "turns", "head", "frozen")},
-        }
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(Config.from_dict(config.pop("config")), **config)
+@keras.saving.register_keras_serializable("lts")
+class RotationPredictor(_ClassifierModel):
+    """Rotation prediction (Gidaris et al., 2018).
+
+    Every image is shown in four rotations, and the class is the rotation. The model needs no labels.
+
+    Shapes: a batch [8, 64, 64, 3] gives 32 images and logits [32, 4].
+
+    Args:
+      config: of the run.
+      head: "fc", "linear" or "pooled", see `BackboneClassifier`.
+      frozen: number of first convolutions that do not train.
+      **kwargs: further arguments of `keras.Model`.
+
+    Example:
+      >>> model = RotationPredictor(preset("small"))
+      >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
+      >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
+    """
+
+    def __init__(self, config: Config, head: str = "fc", frozen: int = 0, **kwargs):
+        super().__init__(config, ROTATIONS, head, frozen, **kwargs)
+
+    def examples(self, images):
+        """Return the images in all rotations, [4 * B, H, W, 3], and the rotations, int [4 * B]."""
+        rotated = [tf.image.rot90(images, rotation) for rotation in range(ROTATIONS)]
+        return tf.concat(rotated, 0), tf.repeat(tf.range(ROTATIONS), tf.shape(images)[0])
+
+    def pictures(self, images) -> dict:
+        """Return the rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        return {f"turned by {90 * rotation}": tf.image.rot90(images, rotation) for rotation in range(ROTATIONS)}
+
+
+@keras.saving.register_keras_serializable("lts")
+class SupervisedClassifier(_ClassifierModel):
+    """Supervised classification: the upper bound of the comparison, and fine-tuning.
+
+    Args:
+      config: of the run.
+      classes: number of classes.
+      head: "fc", "linear" or "pooled", see `BackboneClassifier`.
+      frozen: number of first convolutions that do not train.
+      name: of the model.
+      **kwargs: further arguments of `keras.Model`.
+
+    Example:
+      >>> model = SupervisedClassifier(preset("small"), classes=10)
+      >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
+      >>> model.fit(batches)  # images [B, H, W, 3] in [-1, 1] and int labels [B]
+    """
+
+    def examples(self, batch):
+        """Return the batch itself: images [B, H, W, 3] and labels [B]."""
+        return batch
+
+    def pictures(self, batch) -> dict:
+        """Return the row of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        images, _ = batch
+        return {"image": images}

@@ -1,28 +1,57 @@
-"""Stage 2: repair against discriminator, as a keras.Model with its own train_step (paper section 3; release)."""
+"""Stage 2: the repair network against the discriminator.
+
+Source: paper section 3; release.
+"""
+
+import dataclasses
 
 import keras
 import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import base
-from lts.networks.autoencoder import Decoder, Encoder, batch_norm_options
+from lts.models import base, replicas
+from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
+from lts.networks.config_mixin import ConfigMixin
 from lts.networks.corruption import damage_features, draw_keep_mask
 from lts.networks.discriminator import Discriminator
 from lts.networks.layers import upsample_nearest
 from lts.networks.repair import RepairNetwork
 
 
-@keras.saving.register_keras_serializable("lts")
-class DamageRepairGAN(keras.Model):
-    """Frozen encoder and decoder, repair network and discriminator (paper section 3; release).
+@dataclasses.dataclass(frozen=True)
+class ForwardPass:
+    """Tensors of one pass through all networks.
 
-    Both players' losses come from one forward pass, and both gradients are
-    taken before either is applied (BUILD_NOTES traps 3 to 5). The encoder and the
-    decoder run with inference batch norm and never change.
+    Attributes:
+      reconstruction: decoded features [B, H, W, 3].
+      repaired: damaged and repaired images [B, H, W, 3].
+      discriminator: the discriminator's dict for a batch [2B, H, W, 3], real images first, then repaired ones.
+    """
+
+    reconstruction: tf.Tensor
+    repaired: tf.Tensor
+    discriminator: dict[str, tf.Tensor]
+
+
+@keras.saving.register_keras_serializable("lts")
+class DamageRepairGAN(ConfigMixin, keras.Model):
+    """Adversarial training of repair network and discriminator.
+
+    The features phi of the frozen encoder E are damaged where the mask Omega is 0, and repaired by R inside the frozen
+    decoder D. The discriminator C tells these images from reconstructions, and predicts Omega (paper section 3):
+
+        reconstruction    D(phi)                                     shown to C as real
+        damaged features  phi_hat = Omega * phi + (1 - Omega) * local average of phi
+        repaired image    D and R of phi_hat                         shown to C as fake
+
+    Both players' losses come from one forward pass, and both gradients are taken before either is applied (release;
+    BUILD_NOTES trap 5). Encoder and decoder run with inference batch norm and never change (trap 15).
 
     Args:
-      config: the run's configuration.
+      config: of the run.
+      name: of the model.
+      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> model = DamageRepairGAN(config)
@@ -31,161 +60,241 @@ class DamageRepairGAN(keras.Model):
     """
 
     METRICS = (
-        *("real_or_fake", "mask", "generator", "masked_reconstruction"),
-        *("accuracy_real", "accuracy_repaired", "accuracy_mask", "l2", "disc_total", "gen_total"),
-        *("disc_gradient_norm", "repair_gradient_norm"),
+        "real_or_fake",
+        "mask",
+        "generator",
+        "masked_reconstruction",
+        "accuracy_real",
+        "accuracy_repaired",
+        "accuracy_mask",
+        "l2",
+        "disc_total",
+        "gen_total",
+        "disc_gradient_norm",
+        "repair_gradient_norm",
     )
 
     def __init__(self, config: Config, name="gan", **kwargs):
         super().__init__(name=name, **kwargs)
         self.config = config
-        auto, dtype = config.autoencoder, self.dtype_policy
-        self.encoder = Encoder(auto, dtype=dtype)
-        self.decoder = Decoder(auto, dtype=dtype)
-        self.repair = RepairNetwork(auto, dtype=dtype) if config.damage.repair else None
-        options = batch_norm_options(auto)
-        self.discriminator = Discriminator(config.discriminator, config.mask_grid, dtype=dtype, **options)
+        dtype = self.dtype_policy
+        bn_config = batch_norm_config(config.autoencoder)
+        self.encoder = Encoder(config.autoencoder, dtype=dtype)
+        self.decoder = Decoder(config.autoencoder, dtype=dtype)
+        self.repair = RepairNetwork(config.autoencoder, dtype=dtype) if config.damage.repair else None
+        self.discriminator = Discriminator(config.discriminator, config.mask_grid, bn_config, dtype=dtype)
         unused = () if self.repair else ("repair_gradient_norm",)
         self.means = base.RunningMeans([name for name in self.METRICS if name not in unused])
 
     def build(self, input_shape):
         grid = self.config.mask_grid
-        features = (None, grid, grid, self.config.autoencoder.encoder_filters[-1])
+        features_shape = (None, grid, grid, self.config.autoencoder.encoder_filters[-1])
         self.encoder.build(input_shape)
-        self.decoder.build(features)
+        self.decoder.build(features_shape)
         if self.repair:
-            self.repair.build(features)
+            self.repair.build(features_shape)
         self.discriminator.build(input_shape)
-        self.encoder.trainable = self.decoder.trainable = False  # after building: it must reach their variables
+        # NB: after building. `trainable = False` does not reach variables that are made later.
+        self.encoder.trainable = False
+        self.decoder.trainable = False
 
     @property
     def metrics(self):
-        """What Keras resets at the beginning of an epoch or an evaluation."""
+        """Metrics that Keras resets at the start of an epoch or evaluation."""
         return [self.means]
 
     def compile(self, d_optimizer, g_optimizer, **kwargs):
-        """Sets the players' optimizers; both step together, so they are one Adam in the release's sense."""
+        """Set the players' optimizers.
+
+        Both step together, so they are the release's one Adam; each may have its own learning rate.
+
+        Args:
+          d_optimizer: of the discriminator.
+          g_optimizer: of the repair network.
+          **kwargs: further arguments of `keras.Model.compile`.
+        """
         super().compile(optimizer=d_optimizer, **kwargs)
         self.g_optimizer = g_optimizer
 
     def decayed_weights(self) -> list:
-        """What the L2 term sums, trainable or frozen alike: all kernels and the decoder's last biases (release)."""
-        networks = [self.encoder, self.decoder, *([self.repair] if self.repair else []), self.discriminator]
-        return [*(kernel for net in networks for kernel in base.kernels(net)), self.decoder.to_image.bias]
+        """Return the weights of the L2 term.
 
-    def draw(self, step, batch_size: int):
-        """The step's random numbers, a function of (seed, step, position in the global batch).
+        All kernels, trainable or frozen, and the decoder's last biases (release; BUILD_NOTES trap 13).
+        """
+        weights = [*base.kernels(self.encoder), *base.kernels(self.decoder)]
+        if self.repair:
+            weights += base.kernels(self.repair)
+        weights += base.kernels(self.discriminator)
+        return [*weights, self.decoder.to_image.bias]
+
+    def draw(self, step, batch_size):
+        """Return a step's keep mask and dropout mask.
+
+        They are functions of seed, step and position in the global batch, so a resumed run draws the same masks.
 
         Args:
           step: int64 scalar, training steps done.
-          batch_size: of this replica.
+          batch_size: B of this replica.
 
         Returns:
-          keep [B, h, w, 1], 1 = kept, and dropout [2B, 1, 1, fc_units], 1 = kept.
+          keep_mask [B, h, w, 1], 1 = kept, and dropout [2B, 1, 1, fc_units], 1 = kept.
         """
+        grid = self.config.mask_grid
+        config = self.config.discriminator
+        cells = self._uniform(0, step, [batch_size, grid, grid, 1])
+        keep_mask = draw_keep_mask(cells, self.config.damage.keep_probability)
+        # The batch is axis 1, because the discriminator's batch holds the real half, then the repaired half.
+        units = self._uniform(1, step, [2, batch_size, config.fc_units], batch_axis=1)
+        dropout = tf.cast(units < config.dropout_keep, tf.float32)
+        return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units])
 
-        def uniform(role):
-            seed = tf.stack([self.config.gan_training.seed * 2 + role, tf.cast(step, tf.int32)])
-            return lambda shape: tf.random.stateless_uniform(shape, seed)
+    def _uniform(self, role: int, step, shape, batch_axis: int = 0):
+        """Return uniform numbers of a step; each role has its own."""
+        seed = tf.stack([self.config.gan_training.seed * 2 + role, tf.cast(step, tf.int32)])
+        return replicas.per_replica_random(lambda shape: tf.random.stateless_uniform(shape, seed), shape, batch_axis)
 
-        grid, units = self.config.mask_grid, self.config.discriminator.fc_units
-        cells = base.per_replica_random(uniform(0), [batch_size, grid, grid, 1])
-        hidden = base.per_replica_random(uniform(1), [2, batch_size, units], axis=1)
-        dropout = tf.cast(hidden < self.config.discriminator.dropout_keep, tf.float32)
-        return (
-            draw_keep_mask(cells, self.config.damage.keep_probability),
-            tf.reshape(dropout, [2 * batch_size, 1, 1, units]),
-        )
+    def damaged(self, features, keep_mask):
+        """Return the damaged images [B, H, W, 3], decoded without repair; arguments as in `repaired`."""
+        return self.decoder(damage_features(features, keep_mask, self.config.damage.damage_fill))
 
-    def damaged(self, features, keep):
-        """Damaged images [B, H, W, 3], decoded without repair; arguments as in `repaired`."""
-        return self.decoder(damage_features(features, keep, self.config.damage.damage_fill))
+    def repaired(self, features, keep_mask, training=False):
+        """Damage features, decode them and repair the image.
 
-    def repaired(self, features, keep, training=False):
-        """Damaged and repaired images [B, H, W, 3] of undamaged features [B, h, w, c] and keep [B, h, w, 1]."""
+        Args:
+          features: undamaged features [B, h, w, c].
+          keep_mask: [B, h, w, 1], 1 = kept.
+          training: batch norm mode of the repair network.
+
+        Returns:
+          Images [B, H, W, 3] in (-1, 1); damaged images where the configuration has no repair network.
+        """
         with tf.name_scope("damage"):
-            damaged = damage_features(features, keep, self.config.damage.damage_fill)
+            damaged = damage_features(features, keep_mask, self.config.damage.damage_fill)
         if self.repair is None:
             return self.decoder(damaged)
-        return self.repair(damaged, keep, decoder=self.decoder, training=training)
+        return self.repair(damaged, keep_mask, decoder=self.decoder, training=training)
 
-    def forward(self, images, keep, dropout=None, training=True) -> dict:
-        """Everything the losses need, from one pass.
+    def forward(self, images, keep_mask, dropout=None, training=True) -> ForwardPass:
+        """Run all networks once.
 
         Args:
           images: [B, H, W, 3] in [-1, 1].
-          keep: [B, h, w, 1], 1 = kept.
-          dropout: [2B, 1, 1, fc_units] or None.
+          keep_mask: [B, h, w, 1], 1 = kept.
+          dropout: [2B, 1, 1, fc_units], 1 = kept; None: no dropout.
           training: batch norm mode of repair network and discriminator.
 
         Returns:
-          The discriminator's dict for [reconstructions; repaired images] (`real_source`: what stands first), and
-          `reconstruction` and `repaired` [B, H, W, 3].
+          Everything that the losses need.
         """
         features = tf.stop_gradient(self.encoder(images))
         reconstruction = tf.stop_gradient(self.decoder(features))
-        repaired = self.repaired(features, keep, training)
-        untouched = tf.cast(images, repaired.dtype)
-        halves = tf.concat([reconstruction[::2], untouched[1::2]], 0)
-        real = {"reconstruction": reconstruction, "image": untouched, "mixed": halves}[self.config.loss.real_source]
+        repaired = self.repaired(features, keep_mask, training)
+        # One batch: real and repaired images share the batch norm statistics of the discriminator (BUILD_NOTES trap 4).
+        real = self._real_images(reconstruction, tf.cast(images, repaired.dtype))
         both = tf.concat([real, repaired], 0)
-        out = self.discriminator(both, training=training, dropout=dropout)
-        return {**out, "reconstruction": reconstruction, "repaired": repaired}
+        return ForwardPass(reconstruction, repaired, self.discriminator(both, training=training, dropout=dropout))
 
-    def compute_losses(self, images, keep, out) -> dict:
-        """Scalar losses: every term by itself, and `disc_total` and `gen_total` (release)."""
+    def _real_images(self, reconstruction, images):
+        """Return what the discriminator is shown as real."""
+        source = self.config.loss.real_source
+        if source == "image":
+            return images
+        if source == "mixed":
+            return tf.concat([reconstruction[::2], images[1::2]], 0)
+        # Reconstructions carry the decoder's traces as the repaired images do, so C cannot tell by them (paper).
+        return reconstruction
+
+    def _pixel_mask(self, keep_mask, image_size: int):
+        """Return the mask [B, H, W, 1] of the pixels with a reconstruction loss."""
+        kept = upsample_nearest(keep_mask, image_size // keep_mask.shape[1])
+        if self.config.loss.reconstruct == "all":
+            return tf.ones_like(kept)
+        return kept if self.config.loss.reconstruct == "kept" else 1 - kept
+
+    def compute_losses(self, images, keep_mask, outputs: ForwardPass) -> dict:
+        """Return every loss term, and the totals that the players minimise.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          keep_mask: [B, h, w, 1], 1 = kept.
+          outputs: of `forward`.
+
+        Returns:
+          Dict of scalars; `disc_total` and `gen_total` are the totals.
+        """
         config = self.config.loss
-        real, fake = tf.split(out["logits"], 2)
-        labels = tf.concat([tf.ones_like(keep), keep], 0)[..., 0]
-        right = (losses.real_or_fake(real, losses.REAL) + losses.real_or_fake(fake, losses.FAKE)) / 2
-        mask = losses.mask_prediction(out["mask_logits"], labels, config.mask_weight)
-        kept = upsample_nearest(keep, images.shape[1] // keep.shape[1])
-        pixels = {"kept": kept, "all": tf.ones_like(kept), "dropped": 1 - kept}[config.reconstruct]
-        count = base.replica_mean(tf.reduce_sum(pixels))  # of the global batch
-        rebuilt = losses.masked_reconstruction(out["repaired"], images, pixels, config.reconstruction_weight, count)
-        decay = losses.l2(self.decayed_weights(), config.weight_decay)
+        real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
+
+        # Discriminator: tell reconstructions from repaired images, and find the dropped cells.
+        # Real images are kept everywhere.
+        real_fake_loss = losses.real_fake(real_logits, fake_logits)
+        cell_labels = tf.concat([tf.ones_like(keep_mask), keep_mask], 0)[..., 0]
+        mask_loss = losses.mask_prediction(outputs.discriminator["mask_logits"], cell_labels, config.mask_weight)
+
+        # Generator: fool the discriminator and keep what was not dropped.
+        # The number of pixels is that of the global batch.
         if config.generator_loss == "confusion":
-            swapped = (losses.real_or_fake(real, losses.FAKE) + losses.real_or_fake(fake, losses.REAL)) / 2
-            fool, gen_total = swapped, right + mask + swapped + rebuilt + decay
+            adversarial_loss = losses.confusion(real_logits, fake_logits)
         else:
-            fool = losses.real_or_fake(fake, losses.REAL)
-            gen_total = fool + rebuilt + decay
+            adversarial_loss = losses.adversarial(fake_logits)
+        pixel_mask = self._pixel_mask(keep_mask, images.shape[1])
+        pixel_count = replicas.replica_mean(tf.reduce_sum(pixel_mask))
+        reconstruction_loss = losses.masked_reconstruction(
+            outputs.repaired, images, pixel_mask, config.reconstruction_weight, pixel_count
+        )
+
+        weight_decay = losses.l2(self.decayed_weights(), config.weight_decay)
+        disc_total = real_fake_loss + mask_loss + weight_decay
+        if config.generator_loss == "confusion":
+            # The release's generator minimises the discriminator's terms too (BUILD_NOTES trap 3).
+            gen_total = real_fake_loss + mask_loss + adversarial_loss + reconstruction_loss + weight_decay
+        else:
+            gen_total = adversarial_loss + reconstruction_loss + weight_decay
         return {
-            "real_or_fake": right,
-            "mask": mask,
-            "generator": fool,
-            "masked_reconstruction": rebuilt,
-            "l2": decay,
-            "disc_total": right + mask + decay,
+            "real_or_fake": real_fake_loss,
+            "mask": mask_loss,
+            "generator": adversarial_loss,
+            "masked_reconstruction": reconstruction_loss,
+            "l2": weight_decay,
+            "disc_total": disc_total,
             "gen_total": gen_total,
         }
 
-    def gradients(self, images, keep, dropout):
-        """Losses, the discriminator's output and both players' raw gradients, from one forward pass.
+    def gradients(self, images, keep_mask, dropout):
+        """Return losses, outputs and both players' raw gradients, from one forward pass.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          keep_mask: [B, h, w, 1], 1 = kept.
+          dropout: [2B, 1, 1, fc_units], 1 = kept.
 
         Returns:
-          (losses, output, gradients of disc_total to the discriminator, gradients of gen_total to the repair network).
+          (losses by name, `ForwardPass`, gradients of disc_total to the discriminator, gradients of gen_total to the
+          repair network).
         """
         with tf.GradientTape(persistent=True) as tape:
-            out = self.forward(images, keep, dropout)
-            terms = self.compute_losses(images, keep, out)
-            disc_share, gen_share = (base.scale_loss(terms[name]) for name in ("disc_total", "gen_total"))
+            outputs = self.forward(images, keep_mask, dropout)
+            terms = self.compute_losses(images, keep_mask, outputs)
+            disc_share = replicas.scale_loss(terms["disc_total"])
+            gen_share = replicas.scale_loss(terms["gen_total"])
         d_gradients = tape.gradient(disc_share, [v.value for v in self.discriminator.trainable_variables])
         g_gradients = []
         if self.repair:
             g_gradients = tape.gradient(gen_share, [v.value for v in self.repair.trainable_variables])
-        return terms, out, d_gradients, g_gradients
+        return terms, outputs, d_gradients, g_gradients
 
     def train_step(self, images):
-        """One step of both players on a batch [B, H, W, 3] in [-1, 1]; returns the means since the last reset."""
-        keep, dropout = self.draw(self.optimizer.iterations.value, tf.shape(images)[0])
-        return self.apply_step(images, keep, dropout)
+        """Run one step of both players on images [B, H, W, 3] in [-1, 1]; return the means since the last reset."""
+        keep_mask, dropout = self.draw(self.optimizer.iterations.value, tf.shape(images)[0])
+        return self.apply_step(images, keep_mask, dropout)
 
-    def apply_step(self, images, keep, dropout):
-        """`train_step` with the random numbers given: keep [B, h, w, 1] and dropout [2B, 1, 1, fc_units]."""
-        terms, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
-        values = base.replica_means({**terms, **_accuracies(out, keep)})
-        with tf.control_dependencies([*base.checks(values), *d_gradients, *g_gradients]):
+    def apply_step(self, images, keep_mask, dropout):
+        """Run `train_step` with given masks; arguments as in `gradients`."""
+        terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout)
+        values = replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)})
+        # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
+        # as in the release; and a loss that is not finite could change weights.
+        with tf.control_dependencies([*base.check_finite(values), *d_gradients, *g_gradients]):
             self.optimizer.apply(d_gradients, self.discriminator.trainable_variables)
             values["disc_gradient_norm"] = base.gradient_norm(self.optimizer)
             if self.repair:
@@ -194,60 +303,62 @@ class DamageRepairGAN(keras.Model):
         return self.means.update(values)
 
     def pictures(self, images) -> dict:
-        """Rows of the picture strip: name to [B, H, W, 3] or [B, H, W, 1], in [-1, 1]."""
-        with tf.name_scope("draw"):  # scopes: nodes on TensorBoard's page of the graph
-            keep, _ = self.draw(0, images.shape[0])
+        """Return the rows of the picture strip: name to [B, H, W, 3] or [B, H, W, 1], in [-1, 1]."""
+        # The name scopes are the nodes on TensorBoard's page of the graph.
+        with tf.name_scope("draw"):
+            keep_mask, _ = self.draw(0, images.shape[0])
         features = self.encoder(images)
         reconstruction = self.decoder(features)
         with tf.name_scope("damaged"):
-            damaged = self.damaged(features, keep)
-        repaired = self.repaired(features, keep)
+            damaged = self.damaged(features, keep_mask)
+        repaired = self.repaired(features, keep_mask)
         mask_logits = self.discriminator(repaired)["mask_logits"]
         with tf.name_scope("masks"):
-            predicted = tf.sigmoid(mask_logits)[..., None]
-            masks = [upsample_nearest(mask, images.shape[1] // keep.shape[1]) * 2 - 1 for mask in (keep, predicted)]
+            factor = images.shape[1] // keep_mask.shape[1]
+            predicted_mask = tf.sigmoid(mask_logits)[..., None]
+            keep_picture = upsample_nearest(keep_mask, factor) * 2 - 1
+            predicted_picture = upsample_nearest(predicted_mask, factor) * 2 - 1
         return {
             "image": images,
             "reconstruction": reconstruction,
             "damaged": damaged,
             "repaired": repaired,
-            "keep mask": masks[0],
-            "predicted mask": masks[1],
+            "keep mask": keep_picture,
+            "predicted mask": predicted_picture,
         }
 
     def filters(self):
-        """Kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
+        """Return the kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
         return self.discriminator.first_kernels()
 
     def histograms(self, images) -> dict:
-        """Name to tensor: weights of both players, their gradients on images [B, H, W, 3], and activations.
+        """Return tensors by name: weights of both players, their gradients on a batch, and activations.
 
-        The activations are the discriminator's on [reconstructions; repaired images], in training mode.
+        The activations are the discriminator's on real and repaired images, in training mode.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
         """
-        keep, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
+        keep_mask, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
         with base.preserve_moving_statistics(self):
-            _, out, d_gradients, g_gradients = self.gradients(images, keep, dropout)
-        players = [*self.discriminator.trainable_variables, *(self.repair.trainable_variables if self.repair else ())]
-        activations = {name: value for name, value in out.items() if name not in ("reconstruction", "repaired")}
-        return {
-            **base.with_gradients(self, players, [*d_gradients, *g_gradients]),
-            **{f"activations/{name}": value for name, value in activations.items()},
-        }
-
-    def get_config(self):
-        return {**super().get_config(), "config": self.config.to_dict()}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(Config.from_dict(config.pop("config")), **config)
+            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout)
+        players = list(self.discriminator.trainable_variables)
+        if self.repair:
+            players += self.repair.trainable_variables
+        tensors = base.weights_and_gradients(self, players, [*d_gradients, *g_gradients])
+        for name, value in outputs.discriminator.items():
+            tensors[f"activations/{name}"] = value
+        return tensors
 
 
-def _accuracies(out, keep) -> dict:
-    """Shares of right answers: on real images, on repaired ones, and of the mask head on repaired images' cells."""
-    real, fake = tf.split(tf.argmax(out["logits"], 1, output_type=tf.int32), 2)
-    predicted = tf.split(out["mask_logits"] > 0, 2)[1]
+def _accuracies(discriminator_outputs: dict, keep_mask) -> dict:
+    """Return the discriminator's accuracies: real images, repaired images, and cells of repaired images."""
+    classes = tf.argmax(discriminator_outputs["logits"], 1, output_type=tf.int32)
+    real_classes, fake_classes = tf.split(classes, 2)
+    _, predicted_mask = tf.split(discriminator_outputs["mask_logits"] > 0, 2)
+    correct_cells = predicted_mask == (keep_mask[..., 0] > 0.5)
     return {
-        "accuracy_real": tf.reduce_mean(tf.cast(real == losses.REAL, tf.float32)),
-        "accuracy_repaired": tf.reduce_mean(tf.cast(fake == losses.FAKE, tf.float32)),
-        "accuracy_mask": tf.reduce_mean(tf.cast(predicted == (keep[..., 0] > 0.5), tf.float32)),
+        "accuracy_real": tf.reduce_mean(tf.cast(real_classes == losses.REAL, tf.float32)),
+        "accuracy_repaired": tf.reduce_mean(tf.cast(fake_classes == losses.FAKE, tf.float32)),
+        "accuracy_mask": tf.reduce_mean(tf.cast(correct_cells, tf.float32)),
     }

@@ -1,1 +1,4 @@
-"""The networks: pure forward maps, registered Keras objects under the package name "lts"."""
+"""The networks: forward maps without losses.
+
+All are Keras objects, registered under the package name "lts".
+"""

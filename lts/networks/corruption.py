@@ -1,42 +1,49 @@
-"""Damage of a feature map: the mask Omega and the local average (paper section 3; release)."""
+"""Corruption of a feature map: keep mask and local average.
+
+The paper's section 3: phi_hat = Omega * phi + (1 - Omega) * (u * phi), where u is a uniform local kernel.
+"""
 
 import tensorflow as tf
 
 
 def draw_keep_mask(uniform, keep_probability: float):
-    """Keep mask of uniform numbers: floor(keep_probability + U) (release; BUILD_NOTES trap 1).
+    """Return the keep mask Omega of uniform numbers.
+
+    Omega = floor(keep_probability + U): the probability is that of KEEPING a cell (release; BUILD_NOTES trap 1).
 
     Args:
-      uniform: [B, h, w, 1] numbers in [0, 1).
-      keep_probability: probability that a cell is KEPT, in [0, 1].
+      uniform: numbers in [0, 1), [B, h, w, 1].
+      keep_probability: in [0, 1]; 0.3 in the release.
 
     Returns:
-      float32 [B, h, w, 1]: 1 where the cell is kept, 0 where it is dropped.
+      float32 [B, h, w, 1]: 1 where a cell is kept, 0 where it is dropped.
     """
     return tf.floor(keep_probability + uniform)
 
 
-def damage_features(features, keep, fill: str = "average"):
-    """Features * keep + (1 - keep) * local average: the paper's phi hat (section 3).
+def damage_features(features, keep_mask, fill: str = "average"):
+    """Replace the dropped cells by their local average.
 
-    The average is over the 3x3 cells of the undamaged features, at the border
-    over those that exist; kept cells are not rescaled (release).
+    The average is over the 3x3 neighbours in the UNDAMAGED features; at the border it is over those that exist. Kept
+    cells are not rescaled (release; BUILD_NOTES trap 1).
+
+    Shapes: features [8, 6, 6, 512] and mask [8, 6, 6, 1] give [8, 6, 6, 512].
 
     Args:
-      features: [B, h, w, c].
-      keep: [B, h, w, 1], 1 = kept.
-      fill: "average" (paper, release) or "zero" (ours, for ablation).
+      features: [B, h, w, c], the paper's phi.
+      keep_mask: [B, h, w, 1], 1 = kept, the paper's Omega.
+      fill: "average" (paper, release), or "zero" (this project, ablation).
 
     Returns:
-      [B, h, w, c], dtype of `features`.
+      Damaged features [B, h, w, c] in the dtype of `features`, the paper's phi hat.
 
     Raises:
-      ValueError: an unknown `fill`.
+      ValueError: unknown `fill`.
     """
     if fill not in ("average", "zero"):
         raise ValueError(f"fill must be 'average' or 'zero'. Received: fill={fill!r}")
-    keep = tf.cast(keep, features.dtype)
+    keep_mask = tf.cast(keep_mask, features.dtype)
     if fill == "zero":
-        return features * keep
-    average = tf.nn.avg_pool2d(features, 3, 1, "SAME")
-    return features * keep + (1 - keep) * average
+        return features * keep_mask
+    local_average = tf.nn.avg_pool2d(features, 3, 1, "SAME")
+    return features * keep_mask + (1 - keep_mask) * local_average

@@ -1,93 +1,105 @@
-"""The repair network R1..R5, spread over the frozen decoder (paper section 3; release)."""
+"""Repair network R1..R5, spread over the frozen decoder.
+
+Source: paper section 3; release.
+"""
 
 import keras
 import tensorflow as tf
 
 from lts.config import AutoencoderConfig
-from lts.networks.autoencoder import _tuples, batch_norm_options
-from lts.networks.layers import ConvBlock, upsample_nearest
+from lts.networks.autoencoder import batch_norm_config
+from lts.networks.config_mixin import ConfigMixin
+from lts.networks.layers import RELEASE_BATCH_NORM, BatchNormConfig, ConvBlock, upsample_nearest
 
 
 @keras.saving.register_keras_serializable("lts")
-class RepairLayer(keras.layers.Layer):
-    """x + (1 - keep) * r(x, keep): a residual that acts only where cells were dropped (paper section 3).
+class RepairLayer(ConfigMixin, keras.layers.Layer):
+    """Residual repair block R_i of the generator.
 
-    r is a 3x3 convolution (batch norm, leaky ReLU) of [x, keep], the mask as
-    last channel, and a 3x3 convolution with biases (release). Shapes stay:
-    [8, 6, 6, 512] in, [8, 6, 6, 512] out.
+    Implements x + (1 - keep_mask) * r([x, keep_mask]) (paper section 3). The residual r is a 3x3 convolution with batch
+    norm and leaky ReLU, then a 3x3 convolution with biases (release). Kept cells pass through unchanged.
+
+    Shapes: features [8, 6, 6, 512] and mask [8, 6, 6, 1] give [8, 6, 6, 512].
 
     Args:
-      depth: channels of x.
-      **batch_norm: the bn_... arguments of `ConvBlock`.
+      filters: number of channels of x.
+      bn_config: settings of the batch norm.
+      **kwargs: further arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, depth: int, name=None, dtype=None, **batch_norm):
-        super().__init__(name=name, dtype=dtype)
-        self.depth, self.batch_norm = depth, batch_norm
-        options = {**batch_norm, "dtype": self.dtype_policy}
-        self.conv_1 = ConvBlock(depth, 3, norm="scale", activation="leaky_relu", name="conv_1", **options)
-        self.conv_2 = ConvBlock(depth, 3, name="conv_2", **options)
+    def __init__(self, filters: int, bn_config: BatchNormConfig = RELEASE_BATCH_NORM, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.bn_config = bn_config
+        options = {"bn_config": bn_config, "dtype": self.dtype_policy}
+        self.conv_1 = ConvBlock(filters, 3, norm="scale", activation="leaky_relu", name="conv_1", **options)
+        self.conv_2 = ConvBlock(filters, 3, name="conv_2", **options)
 
-    def build(self, input_shape, keep_shape=None):
-        self.conv_1.build((*input_shape[:-1], self.depth + 1))
-        self.conv_2.build((*input_shape[:-1], self.depth))
+    def build(self, input_shape):
+        self.conv_1.build((*input_shape[:-1], self.filters + 1))
+        self.conv_2.build((*input_shape[:-1], self.filters))
 
-    def call(self, x, keep, training=False):
-        """Repaired [B, h, w, depth] of x [B, h, w, depth] and keep [B, h, w, 1] (1 = kept)."""
-        residual = self.conv_1(tf.concat([x, keep], -1), training=training)
-        return x + (1 - keep) * self.conv_2(residual, training=training)
+    def call(self, x, keep_mask, training=False):
+        """Repair the dropped cells of a feature map.
 
-    def get_config(self):
-        return {**super().get_config(), "depth": self.depth, **self.batch_norm}
+        Args:
+          x: [B, h, w, filters].
+          keep_mask: [B, h, w, 1], 1 = kept.
+          training: batch norm mode.
+
+        Returns:
+          [B, h, w, filters].
+        """
+        # The mask is the LAST input channel, as in the release's checkpoints.
+        hidden = self.conv_1(tf.concat([x, keep_mask], -1), training=training)
+        residual = self.conv_2(hidden, training=training)
+        return x + (1 - keep_mask) * residual
 
 
 @keras.saving.register_keras_serializable("lts")
-class RepairNetwork(keras.Model):
-    """All repair layers: one before the decoder, one after each of its stages (paper section 3; release).
+class RepairNetwork(ConfigMixin, keras.Model):
+    """All repair layers: the generator's trainable part.
 
-    Paints the dropped cells over while the frozen decoder turns features into
-    pixels: [8, 6, 6, 512] damaged features and an [8, 6, 6, 1] mask become an
-    [8, 96, 96, 3] image.
+    One repair layer before the decoder and one after each of its upsampling blocks (paper section 3; release). They
+    repair the dropped cells while the frozen decoder turns features into pixels.
+
+    Shapes: damaged features [8, 6, 6, 512] and mask [8, 6, 6, 1] give images [8, 96, 96, 3].
 
     Args:
-      config: the autoencoder's, for the widths.
+      config: of the autoencoder: filters and batch norm settings.
+      name: of the network.
+      **kwargs: further arguments of `keras.Model`.
     """
 
     def __init__(self, config: AutoencoderConfig, name="repair", **kwargs):
         super().__init__(name=name, **kwargs)
         self.config = config
-        depths = (config.encoder_filters[-1], *config.decoder_filters)
-        self.repairs = [
-            RepairLayer(depth, name=f"repair_{index}", dtype=self.dtype_policy, **batch_norm_options(config))
-            for index, depth in enumerate(depths)
-        ]
+        self.repairs = []
+        options = {"bn_config": batch_norm_config(config), "dtype": self.dtype_policy}
+        for index, filters in enumerate((config.encoder_filters[-1], *config.decoder_filters)):
+            self.repairs.append(RepairLayer(filters, name=f"repair_{index}", **options))
 
-    def build(self, input_shape, keep_shape=None):
+    def build(self, input_shape):
         for layer in self.repairs:
-            layer.build((*input_shape[:-1], layer.depth))
+            layer.build((*input_shape[:-1], layer.filters))
 
-    def call(self, damaged, keep, decoder, training=False):
-        """Repaired images.
+    def call(self, damaged, keep_mask, decoder, training=False):
+        """Decode damaged features and repair them on the way.
 
         Args:
-          damaged: damaged features [B, h, w, c].
-          keep: mask [B, h, w, 1], 1 = kept.
+          damaged: damaged features [B, h, w, c], the paper's phi hat.
+          keep_mask: [B, h, w, 1], 1 = kept.
           decoder: the frozen `Decoder`; it runs with inference batch norm.
           training: batch norm mode of the repair layers.
 
         Returns:
-          [B, H, W, 3] in (-1, 1); H = h * 2 ** decoder.num_stages.
+          Repaired images [B, H, W, 3] in (-1, 1) with H = h * 2 ** decoder.num_stages.
         """
-        keep = tf.cast(keep, damaged.dtype)
-        x = self.repairs[0](damaged, keep, training=training)
-        for index, layer in enumerate(self.repairs[1:]):
-            keep = upsample_nearest(keep, 2)
-            x = layer(decoder.stage(index, x), keep, training=training)
+        keep_mask = tf.cast(keep_mask, damaged.dtype)
+        first, *others = self.repairs
+        x = first(damaged, keep_mask, training=training)
+        for index, layer in enumerate(others):
+            x = decoder.stage(index, x)
+            keep_mask = upsample_nearest(keep_mask, 2)
+            x = layer(x, keep_mask, training=training)
         return decoder.output_image(x)
-
-    def get_config(self):
-        return {**super().get_config(), "config": vars(self.config)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(AutoencoderConfig(**_tuples(config.pop("config"))), **config)

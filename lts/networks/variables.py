@@ -1,4 +1,4 @@
-"""Names of variables that do not depend on what a network is part of."""
+"""Names of variables, independent of the surrounding model."""
 
 import re
 
@@ -6,21 +6,21 @@ import keras
 
 
 def variables_by_path(item: keras.Model | keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """All variables of a built network or optimizer under their path below it.
+    """Return all variables by their path inside an object.
 
     Args:
-      item: for instance the encoder of a model.
+      item: a built network or optimizer, such as the encoder of a model.
 
     Returns:
-      Dict from path, as "conv_1/kernel" for "autoencoder/encoder/conv_1/kernel", to variable.
+      Dict from path to variable: "conv_1/kernel" for the encoder's "autoencoder/encoder/conv_1/kernel".
 
     Raises:
-      ValueError: two variables have the same path.
+      ValueError: two variables with the same path.
     """
-    named = {}
+    variables = {}
     for variable in item.variables:
         path = re.split(rf"(?:^|/){re.escape(item.name)}/", variable.path, maxsplit=1)[-1]
-        if path in named:
+        if path in variables:
             raise ValueError(f"two variables have the same path. Received: {variable.path}")
-        named[path] = variable
-    return named
+        variables[path] = variable
+    return variables

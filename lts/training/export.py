@@ -13,8 +13,8 @@ import tensorflow as tf
 from lts import __version__, data
 from lts.config import Config
 from lts.export import saved_model
-from lts.models.classifier import TURNS
-from lts.networks.autoencoder import Encoder, batch_norm_options
+from lts.models.classifier import ROTATIONS
+from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.discriminator import BackboneClassifier, Discriminator
 from lts.training import imported, run_dir
 from lts.training.run_dir import TrainingError
@@ -153,14 +153,16 @@ def _measure_statistics(discriminator: Discriminator, config: Config, source: da
 def _network(record: Mapping[str, Any]) -> tuple[keras.Model, str]:
     """The network whose layers are a run's features, built, and its name in the run's model."""
     config, stage = record["config"], record["stage"]
-    options = batch_norm_options(config.autoencoder)
+    bn_config = batch_norm_config(config.autoencoder)
     if stage == "autoencoder":
         network, name = Encoder(config.autoencoder), "encoder"
     elif stage == "gan":
-        network, name = Discriminator(config.discriminator, config.mask_grid, **options), "discriminator"
+        network, name = Discriminator(config.discriminator, config.mask_grid, bn_config), "discriminator"
     else:
-        classes, head = record.get("classes", TURNS), record.get("head", "fc")
-        network = BackboneClassifier(config.discriminator, config.discriminator_grid, classes, head, **options)
+        classes, head = record.get("classes", ROTATIONS), record.get("head", "fc")
+        network = BackboneClassifier(
+            config.discriminator, config.discriminator_grid, classes, head, bn_config=bn_config
+        )
         name = "network"
     network.build((None, config.image.image_size, config.image.image_size, 3))
     return network, name

@@ -10,7 +10,7 @@ from lts.config import Config, TrainingConfig, differences
 from lts.config.options import MonitoringOptions
 from lts.export.saved_model import LoadedModel
 from lts.models.autoencoder import Autoencoder
-from lts.models.classifier import TURNS, Classifier
+from lts.models.classifier import ROTATIONS, RotationPredictor, SupervisedClassifier
 from lts.models.gan import DamageRepairGAN
 from lts.networks.variables import variables_by_path
 from lts.training import imported, run_dir, task
@@ -92,7 +92,7 @@ def make_task(
     total, labelled = _total_steps(settings, source), stage == "supervised"
     if labelled and source.labels is None:
         raise TrainingError(f"the images have no labels to learn from: {source.name} ({source.split})")
-    classes = len(source.class_names) if labelled else TURNS
+    classes = len(source.class_names) if labelled else ROTATIONS
     record = _record(config, stage, source, autoencoder)
     if labelled:
         record["classes"] = classes
@@ -162,7 +162,7 @@ def _samples(config: Config, source: data.ImageDataset, labelled: bool):
 
 
 def build_model(
-    config: Config, stage: str, total_steps: int = 1, classes: int = TURNS, head: str = "fc", frozen: int = 0
+    config: Config, stage: str, total_steps: int = 1, classes: int = ROTATIONS, head: str = "fc", frozen: int = 0
 ) -> keras.Model:
     """The stage's model with its optimizers, all variables made.
 
@@ -188,8 +188,10 @@ def build_model(
         return model
     if stage == "autoencoder":
         model = Autoencoder(config, dtype=dtype)
+    elif stage == "rotation":
+        model = RotationPredictor(config, head, frozen, dtype=dtype)
     else:
-        model = Classifier(config, classes, stage == "rotation", head, frozen, dtype=dtype)
+        model = SupervisedClassifier(config, classes, head, frozen, dtype=dtype)
     model.build((None, size, size, 3))
     model.compile(optimizer)
     optimizer.build(model.trainable_variables)

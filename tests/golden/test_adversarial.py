@@ -34,14 +34,18 @@ def step(gan, golden):
 
 def test_images_decoded(golden, step):
     """The real example is the reconstruction, the fake one the repaired image."""
-    golden.check("g6_dec_im", step.out["reconstruction"], recipe.FORWARD_L2, recipe.FORWARD_MAX)
-    golden.check("g6_dec_drop", step.out["repaired"], recipe.FORWARD_L2, recipe.FORWARD_MAX)
+    golden.check("g6_dec_im", step.out.reconstruction, recipe.FORWARD_L2, recipe.FORWARD_MAX)
+    golden.check("g6_dec_drop", step.out.repaired, recipe.FORWARD_L2, recipe.FORWARD_MAX)
 
 
 @pytest.mark.parametrize("name", ["logits", "drop_pred", "conv_5", "fc_1"])
 def test_discriminator(golden, step, name):
     """Real first, fake second, in one batch with shared batch norm statistics."""
-    ours = tf.reshape(step.out["mask_logits"], [8, 36]) if name == "drop_pred" else step.out[name]
+    ours = (
+        tf.reshape(step.out.discriminator["mask_logits"], [8, 36])
+        if name == "drop_pred"
+        else step.out.discriminator[name]
+    )
     golden.check(f"g6_{name}", ours, recipe.FORWARD_L2, recipe.FORWARD_MAX)
 
 

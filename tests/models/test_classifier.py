@@ -5,9 +5,14 @@ import pytest
 import tensorflow as tf
 
 from lts import losses
-from tests.fixtures.models import classifier, images, moved, snapshot
+from tests.fixtures.models import images, moved, rotation_predictor, snapshot, supervised_classifier
 
 LABELS = tf.constant([0, 4, 2, 1])
+
+
+def classifier(turns: bool, **overrides):
+    """The rotation predictor or the supervised classifier."""
+    return rotation_predictor(**overrides) if turns else supervised_classifier(**overrides)
 
 
 def batch(turns: bool):
@@ -16,7 +21,7 @@ def batch(turns: bool):
 
 def test_turns():
     """Images turned the wrong way, classes that do not stand beside their images."""
-    shown, classes = classifier(turns=True).examples(images())
+    shown, classes = rotation_predictor().examples(images())
     assert classes.numpy().tolist() == [turn for turn in range(4) for _ in range(4)]
     for image, turn, original in zip(shown.numpy(), classes.numpy(), [*images().numpy()] * 4, strict=True):
         np.testing.assert_array_equal(image, np.rot90(original, turn))
@@ -24,7 +29,7 @@ def test_turns():
 
 def test_losses():
     """The mean cross entropy by NumPy, weight decay of kernels alone, the share of right answers."""
-    model = classifier(weight_decay=0.1)
+    model = supervised_classifier(weight_decay=0.1)
     terms = model.compute_losses((images(), LABELS), training=False)
     logits = model(images()).numpy().astype(float)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -56,7 +61,7 @@ def test_everything_moves(turns, graph):
 @pytest.mark.parametrize(("head", "frozen"), [("linear", 2), ("pooled", 5), ("fc", 4)])
 def test_frozen_layers_do_not_move(head, frozen):
     """Weight decay or statistics that move a frozen layer; a head or a layer behind that stays."""
-    model = classifier(head=head, frozen=frozen, backbone_norm="batch_norm")
+    model = supervised_classifier(head=head, frozen=frozen, backbone_norm="batch_norm")
     before = snapshot(model)
     model.train_step(batch(turns=False))
     still = tuple(f"trunk/conv_{layer}/" for layer in range(1, frozen + 1))
@@ -78,7 +83,7 @@ def test_it_learns(turns):
 
 def test_evaluation_moves_nothing():
     """Statistics that learn from the test images."""
-    model = classifier()
+    model = supervised_classifier()
     before = snapshot(model)
     model.test_step((images(), LABELS))
     assert not moved(model, before)
@@ -86,7 +91,7 @@ def test_evaluation_moves_nothing():
 
 def test_draw():
     """Dropout is a function of seed and step, and keeps its share."""
-    model = classifier(fc_units=5000, dropout_keep=0.3)
+    model = supervised_classifier(fc_units=5000, dropout_keep=0.3)
     first = model.draw(8).numpy()
     np.testing.assert_array_equal(first, model.draw(8))
     assert set(np.unique(first)) == {0, 1}

@@ -51,7 +51,7 @@ def test_no_gradient_reaches_the_frozen_networks_inputs():
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         out = model.forward(inputs, keep, dropout)
-        loss = tf.reduce_sum(out["reconstruction"]) + tf.reduce_sum(out["repaired"])
+        loss = tf.reduce_sum(out.reconstruction) + tf.reduce_sum(out.repaired)
     assert tape.gradient(loss, inputs) is None
 
 
@@ -121,7 +121,7 @@ def test_pixels_with_a_reconstruction_loss(reconstruct, pixels):
     model = gan(reconstruct=reconstruct)
     inputs, keep, dropout = random_inputs()
     out = model.forward(inputs, keep, dropout)
-    squares = np.square(out["repaired"] - inputs)
+    squares = np.square(out.repaired - inputs)
     mask = keep.numpy().repeat(8, 1).repeat(8, 2)[..., 0]
     chosen = squares if pixels is None else squares[mask == pixels]
     loss = model.compute_losses(inputs, keep, out)["masked_reconstruction"]
@@ -134,11 +134,11 @@ def test_what_is_shown_as_real(real_source):
     model = gan(real_source=real_source)
     keep = tf.ones([4, 4, 4, 1])
     out = model.forward(images(), keep, training=False)
-    halves = tf.concat([out["reconstruction"][::2], images()[1::2]], 0)
-    shown = {"reconstruction": out["reconstruction"], "image": images(), "mixed": halves}[real_source]
+    halves = tf.concat([out.reconstruction[::2], images()[1::2]], 0)
+    shown = {"reconstruction": out.reconstruction, "image": images(), "mixed": halves}[real_source]
     alone = model.discriminator(shown, training=False)
-    np.testing.assert_allclose(out["logits"][:4], alone["logits"], rtol=1e-5, atol=1e-6)
-    assert not np.allclose(out["reconstruction"], images(), atol=1e-2)
+    np.testing.assert_allclose(out.discriminator["logits"][:4], alone["logits"], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(out.reconstruction, images(), atol=1e-2)
 
 
 @pytest.mark.parametrize("kept", [0.0, 1.0])
@@ -149,7 +149,7 @@ def test_masks_at_the_ends(kept):
     terms, out, d_gradients, g_gradients = model.gradients(inputs, tf.fill(keep.shape, kept), dropout)
     assert all(np.isfinite(gradient).all() for gradient in [*d_gradients, *g_gradients])
     if kept:
-        np.testing.assert_array_equal(out["repaired"], out["reconstruction"])
+        np.testing.assert_array_equal(out.repaired, out.reconstruction)
     else:
         assert float(terms["masked_reconstruction"]) == 0
 
