@@ -1,4 +1,4 @@
-"""What a run of a VOC task leaves: results.json, results.md (a table) and results.png (a plot with intervals)."""
+"""Results files of a VOC task: results.json, results.md and results.png."""
 
 import os
 from collections.abc import Mapping
@@ -7,17 +7,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.reporting import results as result_files
+from lts.utils.markdown import table as markdown_table
 
 KINDS = {"voc_classification": "classification", "voc_detection": "detection", "voc_segmentation": "segmentation"}
 
 
 def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
-    """Writes the three files into the folder, each whole or absent; results.json is the last."""
+    """Write the three files, each atomically and results.json last."""
     result_files.write(output, results, markdown(results), plot(results))
 
 
 def title(results: Mapping[str, Any]) -> str:
-    """One line: which task, which images."""
+    """Return one line with task and images."""
     dataset = results["dataset"]
     return (
         f"{KINDS[results['task']]} on {dataset['name']}: {dataset['train_images']:,} training, "
@@ -26,30 +27,36 @@ def title(results: Mapping[str, Any]) -> str:
 
 
 def label(model: Mapping[str, Any]) -> str:
-    """A model's name: its folder, and that its weights are random if they are."""
+    """Return a model's folder, marked if its weights are random."""
     return model["path"] + (" (random)" if model["description"].get("weights") == "random" else "")
 
 
 def mean_label(results: Mapping[str, Any]) -> str:
-    """Name of the baselines' mean."""
+    """Return the name of the mean over the baselines."""
     baselines = [model for model in results["models"] if model["baseline"]]
     random = all(model["description"].get("weights") == "random" for model in baselines)
     return f"mean of {len(baselines)} {'random' if random else 'baselines'}"
 
 
 def percent(value: float | None, sign: str = "") -> str:
-    """A fraction in percent, one digit after the point; blank for None."""
-    return "" if value is None else f"{round(100 * value, 1) + 0.0:{sign}.1f}"
+    """Return a fraction in percent with one decimal; blank for None."""
+    if value is None:
+        return ""
+    rounded = round(100 * value, 1) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{rounded:{sign}.1f}"
 
 
 def bracketed(record: Mapping[str, Any], sign: str = "") -> str:
-    """A value in percent with its interval."""
+    """Return a value in percent with its interval."""
     low, high = (percent(end, sign) for end in record["interval"])
     return f"{percent(record['value'], sign)} [{low}, {high}]"
 
 
 def rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """The table, header first: a row for each model, the baselines' mean and the difference to it; in percent."""
+    """Return the table in percent, header first.
+
+    One row per model, then the mean of the baselines and the difference to it.
+    """
     table = [["percent", results["measure"], *results["classes"]]]
 
     def add(name: str, record: Mapping[str, Any]) -> None:
@@ -66,38 +73,42 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Table and caption as Markdown."""
-    table = [[cell.replace("|", "\\|") for cell in row] for row in rows(results)]
-    table.insert(1, ["---"] * len(table[0]))
-    return "\n\n".join([title(results), "\n".join(f"| {' | '.join(row)} |" for row in table), caption(results)]) + "\n"
+    """Return title, table and caption as Markdown."""
+    parts = [title(results), markdown_table(rows(results)), caption(results)]
+    return "\n\n".join(parts) + "\n"
 
 
 def caption(results: Mapping[str, Any]) -> str:
-    """How the numbers came to be, in a few sentences."""
-    protocol, sure = results["protocol"], f"{100 * results['protocol']['confidence']:g} %"
+    """Return how the numbers were measured, in a few sentences."""
+    protocol = results["protocol"]
+    dataset = results["dataset"]
+    confidence = f"{100 * protocol['confidence']:g} %"
     trained = f"all layers but the first {protocol['frozen']} convolutions" if protocol["frozen"] else "all layers"
-    how = {"adam": "Adam", "sgd": "SGD"}[protocol["optimizer"]]
-    schedule = f"{protocol['steps']:,} steps of {protocol['batch_size']} images, {how} at {protocol['learning_rate']:g}"
+    optimizer = {"adam": "Adam", "sgd": "SGD"}[protocol["optimizer"]]
+    schedule = (
+        f"{protocol['steps']:,} steps of {protocol['batch_size']} images, {optimizer} at {protocol['learning_rate']:g}"
+    )
     if len(protocol["seeds"]) == 1:
-        brackets = f"Seed {protocol['seeds'][0]}. In brackets: {sure} bootstrap interval over the test images"
+        brackets = f"Seed {protocol['seeds'][0]}. In brackets: {confidence} bootstrap interval over the test images"
     else:
-        brackets = f"Mean over {len(protocol['seeds'])} seeds. In brackets: {sure} Student interval over them"
-    seen = {"train": results["dataset"]["train_split"], "test": results["dataset"]["test_split"]}
+        brackets = f"Mean over {len(protocol['seeds'])} seeds. In brackets: {confidence} Student interval over them"
     return (
-        f"{results['measure']} on `{seen['test']}` after fine-tuning {trained} on `{seen['train']}`, protocol "
-        f"`{protocol['name']}`: {schedule}. {brackets} (paired for the difference); it does not hold the spread over "
-        "pre-training seeds."
+        f"{results['measure']} on `{dataset['test_split']}` after fine-tuning {trained} on `{dataset['train_split']}`, "
+        f"protocol `{protocol['name']}`: {schedule}. {brackets} (paired for the difference). The interval does not "
+        "cover the spread over pre-training seeds."
     )
 
 
 def plot(results: Mapping[str, Any]) -> Figure:
-    """The headline of every model with its interval, and beside it the classes."""
-    models, classes = results["models"], results["classes"]
+    """Plot the headline of every model with its interval, and the classes."""
+    models = results["models"]
+    classes = results["classes"]
     figure = Figure(figsize=(5 + 0.45 * len(classes), 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1 + 0.5 * len(models), 2 + 0.6 * len(classes)])
     for place, model in enumerate(models):
         colour = {"color": "0.6"} if model["baseline"] else {"color": "C0"}
-        value, (low, high) = 100 * model["value"], (100 * end for end in model["interval"])
+        value = 100 * model["value"]
+        low, high = (100 * end for end in model["interval"])
         errors = [[max(value - low, 0)], [max(high - value, 0)]]
         left.errorbar([place], [value], yerr=errors, marker="o", capsize=4, label=label(model), **colour)
         values = [float("nan") if v is None else 100 * v for v in model["per_class"].values()]

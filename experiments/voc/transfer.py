@@ -1,4 +1,8 @@
-"""What the three VOC tasks share: a backbone with a new head, its training, and what a task has to say of itself."""
+"""Fine-tuning of an exported backbone on VOC.
+
+The three tasks share a backbone with a new head, its training by `lts.training.run`, and the interface `VocTask`. A
+training batch is a function of (seed, position), so a resumed run is bit-identical to an uninterrupted one.
+"""
 
 import abc
 import dataclasses
@@ -26,39 +30,42 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class TransferError(UserError):
-    """A task that cannot be run on these images."""
+    """Images that a task cannot use."""
 
 
 class Network(keras.Model):
-    """AlexNet and head: what a checkpoint holds.
+    """Backbone and head, the variables of a checkpoint.
 
     Args:
-      backbone: of an export, built.
-      head: built here, on conv_5's map.
-      frozen: number of first convolutions that do not learn.
+      backbone: the built backbone of an export.
+      head: a model on the map of conv_5; it is built here.
+      frozen: number of first convolutions that do not train.
     """
 
     def __init__(self, backbone: keras.Model, head: keras.Model, frozen: int, name="network", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.backbone, self.head = backbone, head
+        self.backbone = backbone
+        self.head = head
         head.build((None, None, None, backbone.convs[-1].filters))
         for conv in backbone.convs[:frozen]:
             conv.trainable = False
 
 
 class TransferModel(training.TrainableModel):
-    """The backbone of an export under a new head, with one loss: base of the three tasks' models.
+    """Backbone of an export under a new head, with one loss.
 
-    A subclass gives `compute_losses(batch, training=True)`, scalars by name with their sum "loss", names them in
-    METRICS with "gradient_norm", and gives `pictures(batch)`: name to [B, H, W, 1 or 3] in [-1, 1].
+    Base class of the three tasks' models. A subclass implements `compute_losses(batch, training=True)`, which returns
+    named scalars and their sum "loss", lists these names and "gradient_norm" in METRICS, and implements
+    `pictures(batch)`, which returns named images [B, H, W, 1 or 3] in [-1, 1].
 
     Args:
-      loaded: the export; its weights are where training begins.
-      head: a Keras model that `build((None, None, None, channels of conv_5))` makes whole, in float32, its layers
-        named.
-      protocol: what learns, and how.
-      seed: of dropout.
-      precision: of the backbone's activations, "float32" or "bfloat16"; the head is in float32 either way.
+      loaded: export with the initial weights.
+      head: Keras model with named layers, float32; `build((None, None, None, channels of conv_5))` builds all of it.
+      protocol: schedule, optimizer and frozen layers.
+      seed: seed of dropout.
+      precision: activations of the backbone, "float32" or "bfloat16". The head is always float32.
+      name: Keras name.
+      **kwargs: as for `keras.Model`.
     """
 
     def __init__(
@@ -72,45 +79,58 @@ class TransferModel(training.TrainableModel):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        self.protocol, self.seed = protocol, seed
+        self.protocol = protocol
+        self.seed = seed
         backbone = loaded.keras_model(dtype=POLICIES[precision]).backbone
         self.network = Network(backbone, head, protocol.frozen)
         self.built = True
 
     def features(self, images, training: bool = False):
-        """conv_5's map, float32 [B, h, w, channels], of images [B, H, W, 3] in [-1, 1].
+        """Return the map of conv_5.
 
-        In training, layers that learn normalise with the batch's statistics where the protocol says so; frozen ones
-        never do.
+        Batch norm keeps the statistics of the export unless the protocol says "batch": batches are small, and the whole
+        images of a test differ from training crops. Frozen layers always keep them.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          training: whether this is a training step.
+
+        Returns:
+          float32 [B, h, w, channels].
         """
-        training = training and self.protocol.batch_norm == "batch"
-        return tf.cast(self.network.backbone(images, training=training)["conv_5"], tf.float32)
+        batch_statistics = training and self.protocol.batch_norm == "batch"
+        endpoints = self.network.backbone(images, training=batch_statistics)
+        return tf.cast(endpoints["conv_5"], tf.float32)
 
     def uniform(self, shape, stream: int):
-        """Numbers in [0, 1), a function of (seed, step, replica, stream): every draw of a step has its own stream."""
+        """Draw uniform numbers in [0, 1).
+
+        They are a function of (seed, step, replica, stream). Every draw of a step has its own stream.
+        """
         context = tf.distribute.get_replica_context()
         replica = context.replica_id_in_sync_group if context is not None else 0
-        seeds = tf.stack([self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        step = tf.cast(self.optimizer.iterations.value, tf.int32)
+        seeds = tf.stack([self.seed, step])
         for number in (stream, replica):
             seeds = tf.random.experimental.stateless_fold_in(seeds, number)
         return tf.random.stateless_uniform(shape, seeds)
 
-    def dropout(self, keep: float) -> Callable[[Any, int], Any]:
-        """A step's dropout, as heads call it: (values, stream) to values, of which a share `keep` is left, scaled."""
+    def dropout(self, keep_probability: float) -> Callable[[Any, int], Any]:
+        """Return the dropout of this step, a map of (values, stream) to scaled values."""
 
         def drop(values, stream: int):
-            kept = tf.cast(self.uniform(tf.shape(values), stream) < keep, values.dtype)
-            return values * kept / keep
+            keep_mask = tf.cast(self.uniform(tf.shape(values), stream) < keep_probability, values.dtype)
+            return values * keep_mask / keep_probability
 
         return drop
 
     def l2(self):
-        """The protocol's weight decay: weight_decay * sum of w ** 2 / 2 over the kernels that learn."""
-        kernels = [v for v in self.network.trainable_variables if v.name == "kernel"]
-        return self.protocol.weight_decay * tf.add_n([tf.nn.l2_loss(v.value) for v in kernels])
+        """Return weight_decay * sum of w ** 2 / 2 over the trainable kernels."""
+        kernels = [variable for variable in self.network.trainable_variables if variable.name == "kernel"]
+        return self.protocol.weight_decay * tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in kernels])
 
     def filters(self):
-        """Kernels [k, k, 3, n] of conv_1, for pictures; [k, k, 1, n] if it has 3 groups."""
+        """Return the kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
         conv_1 = self.network.backbone.convs[0]
         blocks = getattr(conv_1, "blocks", [conv_1])
         return np.concatenate([keras.ops.convert_to_numpy(block.kernel) for block in blocks], -1)
@@ -118,14 +138,13 @@ class TransferModel(training.TrainableModel):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a trained model reaches on the N test images.
+    """Test result of a trained model on N images.
 
     Attributes:
-      value: the headline, in [0, 1].
-      per_class: float [C], in [0, 1]; nan where a class cannot be measured.
+      value: the headline in [0, 1], the mean of `per_class` over the classes that are not nan.
+      per_class: float [C] in [0, 1]; nan where a class cannot be measured.
       figures: further figures by name, JSON-ready.
-      weighted: int [N], how often each image counts, to float [C], `per_class` of those: for the bootstrap. The mean
-        over the classes that are not nan is the headline.
+      weighted: function for the bootstrap that maps int [N], the count of each image, to `per_class` of the resample.
     """
 
     value: float
@@ -135,52 +154,57 @@ class Evaluation:
 
 
 class VocTask(abc.ABC):
-    """One task on one pair of data sets: what `fit` trains and tests.
+    """One task on a training and a test set.
 
     Args:
-      train: images to learn from.
-      test: images to report on, with the same classes.
-      protocol: of the task.
+      train: training images.
+      test: test images with the same classes.
+      protocol: protocol of the task.
     """
 
-    name: str  # the stage in records and messages
-    measure: str  # what the headline is called
+    name: str  # name of the task in records and messages
+    measure: str  # name of the headline
 
     def __init__(self, train: Images, test: Images, protocol: VocProtocol):
-        self.train, self.test, self.protocol = train, test, protocol
+        self.train = train
+        self.test = test
+        self.protocol = protocol
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of both sets."""
+        """Class names of both sets."""
         return self.train.set.class_names
 
     @property
-    def beside(self) -> dict[str, Any]:
-        """What decides the result beside images and protocol, JSON-ready: with another value a run is another run."""
+    def run_settings(self) -> dict[str, Any]:
+        """Further settings that decide the result, JSON-ready.
+
+        A run with another value is another run, as for images and protocol.
+        """
         return {}
 
     @abc.abstractmethod
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> TransferModel:
-        """The model of the task with the export's weights and a new head, not compiled."""
+        """Return the uncompiled model with the weights of the export and a new head."""
 
     @abc.abstractmethod
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-        """A map, for `tf.data`, of (training image's number, int64 [2] seed of this visit) to one augmented example."""
+        """Return a `tf.data` map of (index of a training image, int64 [2] seed) to one augmented example."""
 
     def combine(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-        """Batches of `size` examples; a task whose examples differ in size overrides this."""
+        """Batch examples; a task whose examples differ in size overrides this."""
         return examples.batch(size, drop_remainder=True)
 
     @abc.abstractmethod
     def evaluate(self, model: TransferModel, title: str) -> Evaluation:
-        """Tests a model, in float32; `title` stands before the progress."""
+        """Test a float32 model; `title` precedes the progress bar."""
 
     @abc.abstractmethod
     def draw(self, model: TransferModel, numbers: Sequence[int]) -> np.ndarray:
-        """Test images of these numbers with truth beside prediction: uint8 [h, w, 3]."""
+        """Draw test images with truth and prediction, uint8 [h, w, 3]."""
 
     def batches(self, loaded: LoadedModel, seed: int, share, first_step: int, steps: int) -> tf.data.Dataset:
-        """A share of the training batches, each a function of (seed, position); `share` is an input context."""
+        """Return the training batches of one input context (`share`)."""
         size = self.protocol.batch_size
         examples = data.shuffled_examples(
             self.train.set.num_examples,
@@ -194,14 +218,18 @@ class VocTask(abc.ABC):
         return data.in_order(self.combine(examples, size // share.num_replicas_in_sync))
 
     def samples(self, loaded: LoadedModel) -> Any:
-        """A batch of the first training images, for pictures and histograms."""
-        count, example = min(PICTURES, self.train.set.num_examples), self.example(loaded)
-        examples = tf.data.Dataset.range(count).map(lambda number: example(number, tf.stack([number, number])))
+        """Return a batch of the first training images, for pictures and histograms."""
+        count = min(PICTURES, self.train.set.num_examples)
+        example = self.example(loaded)
+        examples = tf.data.Dataset.range(count).map(lambda index: example(index, tf.stack([index, index])))
         return next(iter(self.combine(examples, count)))
 
 
 def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
-    """The configuration of a run: networks and images as the export has them, loss and schedule by the protocol."""
+    """Return the configuration of a run.
+
+    Networks and images are the export's, loss and schedule the protocol's.
+    """
     schedule = TrainingConfig(
         batch_size=protocol.batch_size,
         steps=protocol.steps,
@@ -226,22 +254,26 @@ def learning_rate(protocol: VocProtocol):
 
 
 def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
-    """What `fit` runs."""
-    config, protocol, images = config_of(loaded, task.protocol, seed), task.protocol, task.train.set
+    """Return the training that `fit` runs."""
+    config = config_of(loaded, task.protocol, seed)
+    protocol = task.protocol
+    images = task.train.set
+    # The record holds what decides the weights. Another rule, more seeds or more resamples reuse existing runs.
     record = {
         "stage": task.name,
         "dataset": images.name,
         "split": images.split,
         "config": config,
         "data": {"images": images.num_examples, "fingerprint": images.fingerprint},
-        "train_fingerprint": images.fingerprint,  # beside: a run on other images is another run
+        # NB: "data" may change between starts of a run, this may not.
+        "train_fingerprint": images.fingerprint,
         "classes": list(task.class_names),
         "protocol": protocol.of_training(),
         "features": loaded.fingerprint,
-        **task.beside,
         "hardware": provenance.hardware(),
         "commit": provenance.commit(),
     }
+    record.update(task.run_settings)
 
     def build() -> TransferModel:
         model = task.model(loaded, seed, config.gan_training.precision)
@@ -269,22 +301,22 @@ def fit(
     options: training.MonitoringOptions = training.MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> TransferModel:
-    """Trains an export's backbone for a task, or goes on with it where it stopped.
+    """Train the backbone of an export for a task, or resume.
 
     Args:
-      task: what is trained, and on what.
-      loaded: the export to begin with.
-      seed: of head, order, augmentation and dropout.
-      workdir: folder of this run; a run that is in it goes on, a finished one is read.
+      task: task with its images.
+      loaded: export with the initial weights.
+      seed: seed of head, order, augmentation and dropout.
+      workdir: folder of this run; an existing run resumes, a finished one is read.
       options: intervals of monitoring and checkpoints.
-      strategy: from `training.build_strategy`; None: as it builds for "auto".
+      strategy: result of `training.build_strategy`; None: that of "auto".
 
     Returns:
       The trained model in float32, for inference.
 
     Raises:
-      TrainingError: as `training.run` raises it.
-      KeyboardInterrupt: Ctrl-C or SIGTERM, raised again after a checkpoint.
+      TrainingError: as for `training.run`.
+      KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     print(f"{loaded.path}, seed {seed}: training in {workdir}", flush=True)
     result = training.run(make_task(task, loaded, seed), pathlib.Path(workdir), options, strategy)

@@ -110,7 +110,7 @@ class DetectionTask(VocTask):
         self._rescaled: dict[str, list[np.ndarray]] = {}  # a backbone's weights by the export's fingerprint
 
     @property
-    def beside(self) -> dict[str, Any]:
+    def run_settings(self) -> dict[str, Any]:
         """Digest of the proposals."""
         digest = hashlib.sha256()
         for boxes in (*self.train_proposals, *self.test_proposals):

@@ -334,7 +334,7 @@ def test_an_image_that_is_too_small_is_named(root, models):
 def test_test_images_are_not_trained_on(root):
     """Trainval holds val: a figure of it would say nothing."""
     train, test = (opened(root, "classification", split) for split in ("trainval", "val"))
-    with pytest.raises(transfer.TransferError, match=r"'trainval' and 'val' of .* share 4, as 'val_0'"):
+    with pytest.raises(transfer.TransferError, match=r"'trainval' and 'val' of .* share 4 images, such as 'val_0'"):
         voc_run.check(classification.Classification(train, test, CLASSIFICATION["small"]))
     apart = opened(root, "classification", "train")
     voc_run.check(classification.Classification(apart, test, CLASSIFICATION["small"]))
