@@ -1,13 +1,14 @@
-"""Times the extraction of features against the bare forward pass, in one interleaved run.
+"""Time the extraction of features against the bare forward pass.
 
     python -m experiments.benchmark_extraction --model=runs/features --dataset=folder:PHOTOS --images=10000
 
-Each round times the forward pass on one batch that is there already, over and over until as many images went through as
-the set has, and then the whole extraction into a file, from the listing of the images to the renamed file. Before each
-extraction the images' pages are dropped from the page cache (posix_fadvise), so that they are read from the disk again.
+Each round times the forward pass on one batch, repeated for the number of images. Then it times the extraction into a
+file, from the listing of the images to the renamed file. The images' pages are dropped from the page cache first
+(posix_fadvise), so that they are read from the disk.
 
-On a machine that other work shares, rates say little: beside them it prints the ratio of the CPU seconds, which is
-what the ratio comes to when every core is busy all the time, and how many cores other processes kept busy.
+Rates say little on a machine that other work shares. The program therefore also reports the ratio of CPU seconds, which
+is the ratio of a machine whose cores are always busy, and the cores that other processes kept busy. It writes
+results.json and results.md into --output.
 """
 
 import contextlib
@@ -16,9 +17,11 @@ import io
 import os
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import psutil
 from absl import flags
@@ -30,7 +33,13 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass
 class Times:
-    """Seconds of one piece of work, by wall clock and of CPU in all threads, and the cores that others kept busy."""
+    """Time of one piece of work.
+
+    Attributes:
+      wall: seconds by the clock.
+      cpu: CPU seconds of all threads.
+      others: cores that other processes kept busy.
+    """
 
     wall: float
     cpu: float
@@ -38,21 +47,25 @@ class Times:
 
 
 def timed(work: Callable[[], None]) -> Times:
-    """Runs `work` once."""
-    wall, cpu, busy = time.perf_counter(), time.process_time(), busy_seconds()
+    """Return the time of one call."""
+    wall_start = time.perf_counter()
+    cpu_start = time.process_time()
+    busy_start = busy_seconds()
     work()
-    wall, cpu, busy = time.perf_counter() - wall, time.process_time() - cpu, busy_seconds() - busy
+    wall = time.perf_counter() - wall_start
+    cpu = time.process_time() - cpu_start
+    busy = busy_seconds() - busy_start
     return Times(wall, cpu, max(0.0, busy - cpu) / wall)
 
 
 def busy_seconds() -> float:
-    """CPU seconds of all processes of the machine since it started."""
+    """Return the CPU seconds of all processes since the machine started."""
     times = psutil.cpu_times()
     return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
 
 
-def drop_cached_pages(root: pathlib.Path, names: tuple[str, ...]) -> None:
-    """Makes the system forget the contents of files."""
+def drop_cached_pages(root: pathlib.Path, names: Sequence[str]) -> None:
+    """Drop the contents of files from the page cache."""
     for name in names:
         descriptor = os.open(root / name, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -60,73 +73,97 @@ def drop_cached_pages(root: pathlib.Path, names: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Runs the rounds and prints a row for each pooling."""
+    """Measure every pooling and report."""
     kind, _, root = FLAGS.dataset.partition(":")
     if kind != "folder":
-        raise common.UsageError("the dataset must be folder:PATH: the files of others cannot be dropped from the cache")
+        raise common.UsageError(
+            f"only files of a folder can be dropped from the page cache. Received: --dataset={FLAGS.dataset}. "
+            "Use --dataset=folder:PATH."
+        )
     common.import_tensorflow()
+    from experiments.reporting import speed
     from lts.export import saved_model
 
     model = saved_model.load(FLAGS.model)
-    columns = "model", "layer, pool", "batch", "bare, images/s", "extraction", "ratio, median", "single rounds"
-    print("|", " | ".join((*columns, "CPU ratio", "cores of others")), "|")
-    print("|---" * 9 + "|")
-    for pool in FLAGS.pool:
-        rounds = [run_round(model, pathlib.Path(root), pool) for _ in range(FLAGS.rounds)]
-        bare, whole = zip(*rounds, strict=True)
-        ratios = [one.wall / other.wall for one, other in rounds]
-        rates = [FLAGS.images / statistics.median(each.wall for each in times) for times in (bare, whole)]
-        spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
-        cpu = statistics.median(one.cpu / other.cpu for one, other in rounds)
-        others = statistics.median(each.others for each in (*bare, *whole))
-        what = f"{pathlib.Path(FLAGS.model).name} | {FLAGS.layer}, {pool} | {FLAGS.batch_size}"
-        speed = f"{rates[0]:.0f} | {rates[1]:.0f} | {statistics.median(ratios):.1%} | {spread}"
-        print(f"| {what} | {speed} | {cpu:.1%} | {others:.1f} |", flush=True)
+    rows = [measure(model, pathlib.Path(root), pool) for pool in FLAGS.pool]
+    command = " ".join(["python -m experiments.benchmark_extraction", *sys.argv[1:]])
+    results = {"kind": "extraction_speed", **speed.describe_machine(command), "rows": rows}
+    speed.write(results, FLAGS.output)
+
+
+def measure(model, root: pathlib.Path, pool: str) -> dict[str, Any]:
+    """Return a row: the extraction against the bare forward pass for one pooling."""
+    bare = []
+    extraction = []
+    for _ in range(FLAGS.rounds):
+        bare_times, extraction_times = run_round(model, root, pool)
+        bare.append(bare_times)
+        extraction.append(extraction_times)
+    pairs = list(zip(bare, extraction, strict=True))
+    ratios = [bare_times.wall / times.wall for bare_times, times in pairs]
+    return {
+        "model": pathlib.Path(FLAGS.model).name,
+        "layer": FLAGS.layer,
+        "pool": pool,
+        "batch_size": FLAGS.batch_size,
+        "images": FLAGS.images,
+        "rounds": FLAGS.rounds,
+        "bare_images_per_second": FLAGS.images / statistics.median(times.wall for times in bare),
+        "extraction_images_per_second": FLAGS.images / statistics.median(times.wall for times in extraction),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "cpu_ratio": statistics.median(bare_times.cpu / times.cpu for bare_times, times in pairs),
+        "cores_of_others": statistics.median(times.others for times in [*bare, *extraction]),
+    }
 
 
 def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
-    """Times of the bare forward pass and of the extraction, for as many images."""
+    """Return the times of the bare forward pass and of the extraction."""
     import tensorflow as tf
 
     from lts.extraction import extract as extraction
     from lts.extraction.stream import open_stream
 
-    size, number = model.image_size, FLAGS.images
+    size = model.image_size
+    number = FLAGS.images
     split = f"{FLAGS.split}[:{number}]"
     names = open_stream(FLAGS.dataset, split).names
     if len(names) != number:
-        raise common.UsageError(f"split {FLAGS.split} has {len(names)} images only: give --images={len(names)}")
+        raise common.UsageError(
+            f"split {FLAGS.split} has too few images. Received: --images={number}. Use --images={len(names)}."
+        )
     forward = extraction.forward_pass(model, [FLAGS.layer], pool, "float32", size)
     noise = tf.random.uniform([FLAGS.batch_size, size, size, 3], 0, 256, tf.int32, seed=1)
     images = tf.cast(noise, tf.uint8)
-    forward(images)
+    forward(images)  # compiles
 
-    def bare() -> None:
+    def run_bare() -> None:
         for _ in range(0, number, FLAGS.batch_size):
             forward(images)[FLAGS.layer].numpy()
 
-    def whole() -> None:
+    def run_extraction() -> None:
         stream = open_stream(FLAGS.dataset, split)
         extraction.extract(model, stream, output, [FLAGS.layer], pool, batch_size=FLAGS.batch_size)
 
     with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder, contextlib.redirect_stdout(io.StringIO()):
         output = pathlib.Path(folder) / f"X.{FLAGS.format}"
         drop_cached_pages(root, names)
-        return timed(bare), timed(whole)
+        return timed(run_bare), timed(run_extraction)
 
 
 def console() -> None:
-    """Entry point."""
-    flags.DEFINE_string("model", None, "folder of the SavedModel", required=True)
-    flags.DEFINE_string("dataset", None, "folder:PATH", required=True)
-    flags.DEFINE_string("split", "all", "one split")
-    flags.DEFINE_integer("images", 10_000, "so many of them", lower_bound=1)
-    flags.DEFINE_string("layer", "conv_5", "layer")
-    flags.DEFINE_list("pool", ["avg", "none"], "poolings, one after the other")
-    flags.DEFINE_string("format", "npz", "npz | tfrecord | parquet")
-    flags.DEFINE_integer("batch_size", 128, "images at a time", lower_bound=1)
-    flags.DEFINE_integer("rounds", 3, "interleaved rounds", lower_bound=1)
-    flags.DEFINE_string("folder", None, "where the features go, for the time being")
+    """Run the command."""
+    flags.DEFINE_string("model", None, "Folder of the SavedModel.", required=True)
+    flags.DEFINE_string("dataset", None, "Images, folder:PATH.", required=True)
+    flags.DEFINE_string("split", "all", "One split.")
+    flags.DEFINE_integer("images", 10_000, "Number of images.", lower_bound=1)
+    flags.DEFINE_string("layer", "conv_5", "Layer to extract.")
+    flags.DEFINE_list("pool", ["avg", "none"], "Poolings, measured one after another.")
+    flags.DEFINE_enum("format", "npz", ["npz", "tfrecord", "parquet"], "Format of the feature file.")
+    flags.DEFINE_integer("batch_size", 128, "Images per forward pass.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "Interleaved rounds.", lower_bound=1)
+    flags.DEFINE_string("folder", None, "Folder of the temporary feature files. Default: the system's.")
+    flags.DEFINE_string("output", "runs/benchmark_extraction", "Folder of the results.")
     common.run(main)
 
 

@@ -1,22 +1,26 @@
-"""Times both training steps against the machine's convolution peak, in one interleaved run.
+"""Time the training steps against the machine's convolution peak.
 
     python -m experiments.benchmark_step --preset=release --batch_size=32
     python -m experiments.benchmark_step --loop --preset=small --dataset=folder:PHOTOS
 
-Counts the operations of every convolution and fully connected layer in the traced step that something
-depends on (2 for a multiply-add), measures what a large 3x3 convolution reaches
-in the same rounds, and prints images/s, GFLOP/s and the fraction of that peak.
+The first command counts the operations of every convolution and fully connected layer in the traced step (2 for a
+multiply-add). It measures what a large 3x3 convolution reaches in the same interleaved rounds, and reports images/s,
+GFLOP/s and the fraction of that peak.
 
-With --loop: the whole training loop (data, steps, monitoring at its defaults) against the bare step on a fixed batch,
-each stage in turns of --turn_steps steps; and what each kind of monitoring and a checkpoint take of the time between
-two of them.
+The second command (--loop) times the training loop (data, steps, monitoring at its defaults) against the bare step on a
+fixed batch, in turns of --turn_steps steps. It also reports which share of the time each kind of monitoring and a
+checkpoint take.
+
+Both write results.json and results.md into --output.
 """
 
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -24,59 +28,70 @@ from lts import config as configs
 from lts.bin import common
 
 FLAGS = flags.FLAGS
+STAGES = ("autoencoder", "gan")
 PRECISIONS = ("float32", "bfloat16")
-PEAK_SHAPE = (16, 56, 56, 128)  # of the convolution that stands for the peak: 3x3, 128 to 128 channels
+PEAK_SHAPE = (16, 56, 56, 128)  # images of the convolution that stands for the peak: 3x3, 128 to 128 channels
 PEAK_CALLS = 8
 
 
 def layer_gflop(graph) -> float:
-    """10 ** 9 operations of the layers in a graph that its outputs or its side effects depend on."""
-    needed, waiting = set(), [op for op in graph.get_operations() if op._is_stateful] + [t.op for t in graph.outputs]
+    """Return 10 ** 9 operations of a graph's convolutions and matrix products.
+
+    Operations that no output or side effect depends on do not count, because TensorFlow prunes them.
+    """
+    needed = set()
+    waiting = [op for op in graph.get_operations() if op._is_stateful]
+    waiting += [tensor.op for tensor in graph.outputs]
     while waiting:
         op = waiting.pop()
         if op.name not in needed:
             needed.add(op.name)
-            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    total = 0
-    for op in graph.get_operations():
-        if op.name not in needed:
-            continue
-        if op.type == "MatMul":
-            inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
-            total += 2 * op.outputs[0].shape.num_elements() * inner
-            continue
-        if op.type == "Conv2D":
-            kernel, pixels = op.inputs[1].shape, op.outputs[0].shape
-        elif op.type == "Conv2DBackpropInput":
-            kernel, pixels = op.inputs[1].shape, op.inputs[2].shape
-        elif op.type == "Conv2DBackpropFilter":
-            kernel, pixels = op.outputs[0].shape, op.inputs[2].shape
-        else:
-            continue
-        height, width, channels, _ = kernel.as_list()
-        total += 2 * pixels.num_elements() * height * width * channels
-    return total / 1e9
+            waiting += [tensor.op for tensor in op.inputs]
+            waiting += op.control_inputs
+    operations = [_operations(op) for op in graph.get_operations() if op.name in needed]
+    return sum(operations) / 1e9
 
 
-def peak(precision: str) -> tuple[Callable, float]:
-    """A call that runs large convolutions, and its GFLOP."""
+def _operations(op) -> int:
+    """Return the operations of one node, 0 unless it is a convolution or a matrix product."""
+    if op.type == "MatMul":
+        inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
+        return 2 * op.outputs[0].shape.num_elements() * inner
+    if op.type == "Conv2D":
+        kernel = op.inputs[1].shape
+        output = op.outputs[0].shape
+    elif op.type == "Conv2DBackpropInput":
+        kernel = op.inputs[1].shape
+        output = op.inputs[2].shape
+    elif op.type == "Conv2DBackpropFilter":
+        kernel = op.outputs[0].shape
+        output = op.inputs[2].shape
+    else:
+        return 0
+    height, width, input_channels, _ = kernel.as_list()
+    return 2 * output.num_elements() * height * width * input_channels
+
+
+def peak_convolution(precision: str) -> tuple[Callable, float]:
+    """Return a call that runs large convolutions, and its GFLOP."""
     import tensorflow as tf
 
-    x = tf.cast(tf.random.normal(PEAK_SHAPE), precision)
-    kernel = tf.cast(tf.random.normal([3, 3, PEAK_SHAPE[-1], PEAK_SHAPE[-1]]) * 0.03, precision)
+    images = tf.cast(tf.random.normal(PEAK_SHAPE), precision)
+    channels = PEAK_SHAPE[-1]
+    kernel = tf.cast(tf.random.normal([3, 3, channels, channels]) * 0.03, precision)
 
     @tf.function
-    def convolutions(x):
+    def convolutions(features):
         for _ in range(PEAK_CALLS):
-            x = tf.nn.conv2d(x, kernel, 1, "SAME")
-        return tf.reduce_sum(x)
+            features = tf.nn.conv2d(features, kernel, 1, "SAME")
+        return tf.reduce_sum(features)
 
-    graph = convolutions.get_concrete_function(x).graph
-    return lambda: convolutions(x).numpy(), layer_gflop(graph)
+    graph = convolutions.get_concrete_function(images).graph
+    return lambda: convolutions(images).numpy(), layer_gflop(graph)
 
 
-def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Callable, float]:
-    """A call that runs one training step on a fixed batch, and its GFLOP."""
+def training_step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Callable, float]:
+    """Return a call that runs one training step on a fixed batch, and its GFLOP."""
     import tensorflow as tf
 
     from lts.training.train import build_model, steps_done
@@ -91,13 +106,59 @@ def step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Call
 
     def call():
         function(images)
-        return steps_done(model)
+        return steps_done(model)  # waits for the step
 
     return call, layer_gflop(graph)
 
 
-def loop(stage: str, source, folder: pathlib.Path) -> None:
-    """Prints two rows: the bare step and the whole loop of a stage, in turns."""
+def measure_steps() -> dict[str, Any]:
+    """Return the results of the steps and of the convolution peak."""
+    from experiments.reporting import speed
+
+    works = {("convolution peak", precision): peak_convolution(precision) for precision in PRECISIONS}
+    for stage in STAGES:
+        for precision in PRECISIONS:
+            works[f"{stage} step", precision] = training_step(FLAGS.preset, stage, precision, FLAGS.batch_size)
+    seconds = {key: [] for key in works}
+    for round_number in range(FLAGS.rounds + 1):
+        for key, (call, _) in works.items():
+            started = time.perf_counter()
+            call()
+            if round_number > 0:  # the first round compiles
+                seconds[key].append(time.perf_counter() - started)
+    medians = {key: statistics.median(values) for key, values in seconds.items()}
+    rates = {key: works[key][1] / medians[key] for key in works}
+    rows = []
+    for (work, precision), (_, gflop) in works.items():
+        rate = rates[work, precision]
+        is_peak = work == "convolution peak"
+        rows.append(
+            {
+                "work": work,
+                "precision": precision,
+                "images_per_second": None if is_peak else FLAGS.batch_size / medians[work, precision],
+                "gflop_per_image": None if is_peak else gflop / FLAGS.batch_size,
+                "gflop_per_second": rate,
+                "share_of_peak": None if is_peak else rate / rates["convolution peak", precision],
+                "times_float32": rate / rates[work, "float32"],
+            }
+        )
+    settings = {"preset": FLAGS.preset, "batch_size": FLAGS.batch_size, "rounds": FLAGS.rounds}
+    return {"kind": "step_speed", **speed.describe_machine(_command()), **settings, "rows": rows}
+
+
+def measure_loops(source) -> dict[str, Any]:
+    """Return the results of both stages' loops."""
+    from experiments.reporting import speed
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [measure_loop(stage, source, pathlib.Path(folder) / stage) for stage in STAGES]
+    settings = {"preset": FLAGS.preset, "turn_steps": FLAGS.turn_steps}
+    return {"kind": "loop_speed", **speed.describe_machine(_command()), **settings, "rows": rows}
+
+
+def measure_loop(stage: str, source, folder: pathlib.Path) -> dict[str, Any]:
+    """Return a row: the training loop of a stage against its bare step, in turns."""
     import tensorflow as tf
 
     from experiments.pretraining import timing
@@ -105,104 +166,97 @@ def loop(stage: str, source, folder: pathlib.Path) -> None:
     from lts.training.train import build_model
 
     config = configs.preset(FLAGS.preset)
-    settings = config.autoencoder_training if stage == "autoencoder" else config.gan_training
-    size, turn = config.image.image_size, FLAGS.turn_steps
-    bare = build_model(config, stage, 10**6)
-    images = tf.random.uniform([settings.batch_size, size, size, 3], -1, 1)
-    function = tf.function(bare.train_step)
-    whole = timing.endless_loop(config, stage, source, folder / stage)
+    schedule = config.autoencoder_training if stage == "autoencoder" else config.gan_training
+    size = config.image.image_size
+    bare_model = build_model(config, stage, timing.ENDLESS)
+    images = tf.random.uniform([schedule.batch_size, size, size, 3], -1, 1)
+    train_step = tf.function(bare_model.train_step)
+    loop = timing.endless_loop(config, stage, source, folder)
 
     def bare_turn():
-        for _ in range(turn):
-            function(images)
-        steps_done(bare)
+        for _ in range(FLAGS.turn_steps):
+            train_step(images)
+        steps_done(bare_model)  # waits for the steps
 
     def loop_turn():
-        timing.advance(whole, turn)
+        timing.advance(loop, FLAGS.turn_steps)
 
-    bare_turn(), loop_turn()  # compiles
-    seconds = {"bare step": [], "whole loop": []}
+    # Compile both.
+    bare_turn()
+    loop_turn()
+    bare = []
+    complete = []
     for _ in range(FLAGS.rounds):
-        for name, work in (("bare step", bare_turn), ("whole loop", loop_turn)):
-            began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
-    totals = {name: sum(values) for name, values in seconds.items()}
-    for name, total in totals.items():
-        ratios = [one / other for one, other in zip(seconds["bare step"], seconds[name], strict=True)]
-        spread = f"{min(ratios):.1%} to {max(ratios):.1%}"
-        rate = FLAGS.rounds * turn * settings.batch_size / total
-        ratio, middle = totals["bare step"] / total, statistics.median(ratios)
-        print(f"| {stage} | {name} | {rate:.1f} | {ratio:.1%} | {middle:.1%} | {spread} |", flush=True)
-    _print_costs(stage, whole, totals["bare step"] / (FLAGS.rounds * turn))
-    whole.close()
+        bare.append(_seconds(bare_turn))
+        complete.append(_seconds(loop_turn))
+    ratios = [bare_seconds / seconds for bare_seconds, seconds in zip(bare, complete, strict=True)]
+    steps = FLAGS.rounds * FLAGS.turn_steps
+    row = {
+        "stage": stage,
+        "rounds": FLAGS.rounds,
+        "bare_images_per_second": steps * schedule.batch_size / sum(bare),
+        "loop_images_per_second": steps * schedule.batch_size / sum(complete),
+        "ratio": sum(bare) / sum(complete),
+        "median_ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "costs": monitoring_costs(loop, sum(bare) / steps),
+    }
+    loop.close()
+    return row
 
 
-def _print_costs(stage: str, whole, step_seconds: float) -> None:
-    """Prints a row for each thing that happens between steps: seconds, and percent of the time at its interval."""
+def monitoring_costs(loop, step_seconds: float) -> dict[str, float]:
+    """Return the share of the time that each kind of monitoring takes.
+
+    A share is the time of one call over the time between two calls at the default intervals.
+    """
     from lts.training.loop import steps_done
 
-    options, monitor, step = whole.options, whole.monitor, steps_done(whole.model)
-    every = 60 * options.checkpoint_minutes
-    works = {
-        "scalars": (lambda: monitor.log(step, whole.scalars()), options.log_steps * step_seconds),
-        "pictures": (lambda: whole.show_pictures(step), options.picture_steps * step_seconds),
-        "histograms": (lambda: whole.show_histograms(step), options.histogram_steps * step_seconds),
-        "checkpoint": (lambda: whole.checkpoints.save(step + 1), every),
+    options = loop.options
+    step = steps_done(loop.model)
+    loop.show_histograms(step)  # compiles
+    seconds = {
+        "scalars": _seconds(lambda: loop.monitor.log(step, loop.scalars())),
+        "pictures": _seconds(lambda: loop.show_pictures(step)),
+        "histograms": _seconds(lambda: loop.show_histograms(step)),
+        "checkpoint": _seconds(lambda: loop.checkpoints.save(step + 1)),
     }
-    whole.show_histograms(step)  # compiles
-    for name, (work, interval) in works.items():
-        began = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - began
-        print(f"| {stage} | {name} | {seconds:.2f} s | {seconds / interval:.2%} of the time | | |", flush=True)
+    intervals = {
+        "scalars": options.log_steps * step_seconds,
+        "pictures": options.picture_steps * step_seconds,
+        "histograms": options.histogram_steps * step_seconds,
+        "checkpoint": 60 * options.checkpoint_minutes,
+    }
+    return {name: seconds[name] / intervals[name] for name in seconds}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _command() -> str:
+    return " ".join(["python -m experiments.benchmark_step", *sys.argv[1:]])
 
 
 def main() -> None:
-    """Runs the rounds and prints the table."""
+    """Measure and report."""
     common.import_tensorflow()
-    if FLAGS.loop:
-        print("| stage | what | images/s | of the bare step | median of the turns | single turns |")
-        print("|---|---|---|---|---|---|")
-        source = common.open_source()
-        with tempfile.TemporaryDirectory() as folder:
-            for stage in ("autoencoder", "gan"):
-                loop(stage, source, pathlib.Path(folder))
-        return
-    runs = {("peak", precision): peak(precision) for precision in PRECISIONS}
-    for stage in ("autoencoder", "gan"):
-        for precision in PRECISIONS:
-            runs[stage, precision] = step(FLAGS.preset, stage, precision, FLAGS.batch_size)
-    seconds = {key: [] for key in runs}
-    for turn in range(FLAGS.rounds + 1):
-        for key, (call, _) in runs.items():
-            began = time.perf_counter()
-            call()
-            if turn:  # the first round compiles
-                seconds[key].append(time.perf_counter() - began)
-    rates = {key: runs[key][1] / statistics.median(seconds[key]) for key in runs}
-    print(f"preset {FLAGS.preset}, batch {FLAGS.batch_size}, median of {FLAGS.rounds} interleaved rounds")
-    print("| what | precision | images/s | GFLOP/image | GFLOP/s | of the peak | x float32 |")
-    print("|---|---|---|---|---|---|---|")
-    for (what, precision), (_, gflop) in runs.items():
-        rate = rates[what, precision]
-        ratio = f"{rate / rates[what, 'float32']:.2f}"
-        if what == "peak":
-            print(f"| convolution peak | {precision} | | | {rate:.0f} | | {ratio} |")
-            continue
-        images = FLAGS.batch_size / statistics.median(seconds[what, precision])
-        fraction = f"{rate / rates['peak', precision]:.0%}"
-        each = gflop / FLAGS.batch_size
-        print(f"| {what} step | {precision} | {images:.1f} | {each:.2f} | {rate:.0f} | {fraction} | {ratio} |")
+    from experiments.reporting import speed
+
+    results = measure_loops(common.open_source()) if FLAGS.loop else measure_steps()
+    speed.write(results, FLAGS.output)
 
 
 def console() -> None:
-    """Entry point."""
-    flags.DEFINE_string("preset", "release", "named configuration")
-    flags.DEFINE_integer("batch_size", 32, "images a step", lower_bound=1)
-    flags.DEFINE_integer("rounds", 5, "interleaved rounds after the one that compiles", lower_bound=1)
-    flags.DEFINE_bool("loop", False, "time the whole training loop instead")
-    flags.DEFINE_integer("turn_steps", 500, "with --loop: steps in a row", lower_bound=1)
+    """Run the command."""
+    flags.DEFINE_string("preset", "release", "Named configuration.")
+    flags.DEFINE_integer("batch_size", 32, "Images per step.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Interleaved rounds after the one that compiles.", lower_bound=1)
+    flags.DEFINE_bool("loop", False, "Time the training loop instead of the steps.")
+    flags.DEFINE_integer("turn_steps", 500, "Steps in a turn of --loop.", lower_bound=1)
+    flags.DEFINE_string("output", "runs/benchmark_step", "Folder of the results.")
     common.define_data_flags(required=False)
     common.run(main)
 

@@ -1,225 +1,253 @@
-"""What a probe run leaves: results.json, results.md (a table) and results.png (a plot with intervals)."""
+"""Tables, captions and plots of a probe run.
+
+A run writes results.json, results.md (a table) and results.png (a plot with intervals).
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from experiments.reporting import results as result_files
+from experiments.reporting.comparison import error_bars
+from experiments.reporting.markdown import number, percent, percent_interval
+from lts.utils.markdown import table as markdown_table
+
+Values = Mapping[str, Any]
 
 
-def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
-    """Writes the three files into the folder, each whole or absent; results.json is the last."""
+def write(results: Values, output: str | os.PathLike) -> None:
+    """Write results.png, results.md and results.json into a folder."""
     result_files.write(output, results, markdown(results), plot(results))
 
 
-def title(results: Mapping[str, Any]) -> str:
-    """One line: which probe, which images."""
-    dataset, protocol = results["dataset"], results["protocol"]
+def title(results: Values) -> str:
+    """Return one line: the probe and its images."""
+    dataset = results["dataset"]
     return (
-        f"{_kind(protocol)} on {dataset['name']}: {dataset['train_images']:,} training, "
+        f"{_experiment(results)} on {dataset['name']}: {dataset['train_images']:,} training, "
         f"{dataset['test_images']:,} test images, {len(dataset['classes'])} classes"
     )
 
 
-def _kind(protocol: Mapping[str, Any]) -> str:
-    """What a protocol is called in titles."""
-    if "train_layers" in protocol:
+def _experiment(results: Values) -> str:
+    """Return the experiment's name in titles."""
+    protocol = results["protocol"]
+    kind = results["kind"]
+    if kind == "finetune":
         return "fine-tuning" if protocol["pretrained"] else "training from scratch"
-    if protocol.get("name") == "knn":
+    if kind == "knn_probe":
         return "nearest neighbours"
-    if "training_batch_size" in protocol:
+    if kind == "sgd_probe":
         return f"linear heads, protocol {protocol['name']},"
-    few = " with few labels" if protocol.get("name") == "few_shot" else ""
-    return f"{protocol['classifier']} probe{few}"
+    return f"{protocol['classifier']} probe" + (" with few labels" if kind == "few_shot" else "")
 
 
-def label(model: Mapping[str, Any]) -> str:
-    """A model's name in tables: its folder, and that its weights are random or left out if they are."""
+def label(model: Values) -> str:
+    """Return a model's folder, marked if its weights are untrained."""
     weights = model["description"].get("weights")
-    return model["path"] + (f" ({weights})" if weights in ("random", "from scratch") else "")
+    mark = f" ({weights})" if weights in ("random", "from scratch") else ""
+    return model["path"] + mark
 
 
-def mean_label(results: Mapping[str, Any]) -> str:
-    """Name of the baselines' mean."""
+def mean_label(results: Values) -> str:
+    """Return the name of the baselines' mean."""
     random = all(model["description"].get("weights") == "random" for model in results["baselines"])
     return f"mean of {len(results['baselines'])} {'random' if random else 'baselines'}"
 
 
-def rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """The table, header first: a row for the model, each baseline, their mean and the difference; in percent."""
-    layers = results["layers"]
+def rows(results: Values) -> list[list[str]]:
+    """Return the table in percent, the header first.
 
-    def cells(record: Mapping[str, Any], sign: str = "") -> list[str]:
-        return [_cell(record[layer], sign, results["protocol"].get("name") == "stl10_folds") for layer in layers]
+    The rows are the model, each baseline, the baselines' mean, and the difference to it.
+    """
+    layers = results["layers"]
+    over_folds = results["protocol"].get("name") == "stl10_folds"
+
+    def cells(records: Values, sign: str = "") -> list[str]:
+        return [_cell(records[layer], sign, over_folds) for layer in layers]
 
     table = [["accuracy, %", *layers]]
-    table += [[label(model), *cells(model["layers"])] for model in (results["model"], *results["baselines"])]
+    for model in (results["model"], *results["baselines"]):
+        table.append([label(model), *cells(model["layers"])])
     if results["baselines"]:
         table.append([mean_label(results), *cells(results["baseline_mean"])])
         table.append(["difference to the mean", *cells(results["difference"], "+")])
     return table
 
 
-def _cell(record: Mapping[str, Any], sign: str, over_folds: bool) -> str:
-    """An accuracy in percent with its interval; over folds with its deviation, where there is one."""
-    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (record["accuracy"], *record["interval"]))
+def _cell(record: Values, sign: str, over_folds: bool) -> str:
+    """Return an accuracy with its interval, or with its deviation over folds."""
     if over_folds and "deviation" in record:
-        return f"{mean} ± {100 * record['deviation']:.1f}"
-    return f"{mean} [{low}, {high}]"
+        return f"{percent(record['accuracy'], sign)} ± {number(100 * record['deviation'])}"
+    return percent_interval(record["accuracy"], record["interval"], sign)
 
 
-def tables(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What goes into tables of its own, by heading: results whose records are single accuracies.
+def parts(results: Values) -> dict[str, Values]:
+    """Return the results that get their own table and panel, by heading.
 
-    Results with several records a layer (shares of the labels) become a table for each layer, in which those take the
-    place of the layers; others are one table without a heading.
+    Few-shot results have several records per layer. They become a part for each layer, in which shares of the labels
+    take the place of layers. Other results are one part without a heading.
     """
-    model, baselines = results["model"], results["baselines"]
-    if all("accuracy" in record for record in model["layers"].values()):
+    if results["kind"] != "few_shot":
         return {"": results}
     chosen = {}
     for layer in results["layers"]:
-        chosen[layer] = {
-            **results,
-            "layers": list(model["layers"][layer]),
-            "model": {**model, "layers": model["layers"][layer]},
-            "baselines": [{**baseline, "layers": baseline["layers"][layer]} for baseline in baselines],
-            **{name: results[name][layer] for name in ("baseline_mean", "difference") if name in results},
-        }
+        part = dict(results, layers=list(results["model"]["layers"][layer]))
+        part["model"] = _at_layer(results["model"], layer)
+        part["baselines"] = [_at_layer(baseline, layer) for baseline in results["baselines"]]
+        for name in ("baseline_mean", "difference"):
+            if name in results:
+                part[name] = results[name][layer]
+        chosen[layer] = part
     return chosen
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """The tables with their caption as Markdown."""
-    parts = [title(results)]
-    for heading, part in tables(results).items():
-        table = [[cell.replace("|", "\\|") for cell in row] for row in rows(part)]
-        table.insert(1, ["---"] * len(table[0]))
-        parts += [f"**{heading}**"] * bool(heading) + ["\n".join(f"| {' | '.join(row)} |" for row in table)]
-    return "\n\n".join([*parts, caption(results)]) + "\n"
+def _at_layer(model: Values, layer: str) -> dict[str, Any]:
+    """Return a model whose records are those of one layer."""
+    return dict(model, layers=model["layers"][layer])
 
 
-def caption(results: Mapping[str, Any]) -> str:
-    """What the numbers are, in two sentences."""
+def markdown(results: Values) -> str:
+    """Return title, tables and caption as Markdown."""
+    blocks = [title(results)]
+    for heading, part in parts(results).items():
+        if heading:
+            blocks.append(f"**{heading}**")
+        blocks.append(markdown_table(rows(part)))
+    return "\n\n".join([*blocks, caption(results)]) + "\n"
+
+
+def caption(results: Values) -> str:
+    """Return what the numbers mean and what they leave open."""
     protocol = results["protocol"]
-    if "train_layers" in protocol:
-        return _finetune_caption(protocol)
-    sure = f"{100 * protocol['confidence']:g} %"
+    confidence = f"{100 * protocol['confidence']:g} %"
     over_images = (
-        f"In brackets: {sure} bootstrap interval over the test images (paired for the difference); "
-        "it does not hold the spread over pre-training seeds."
+        f"In brackets: {confidence} bootstrap interval over the test images (paired for the difference). It does not "
+        "include the spread over pre-training seeds."
     )
-    if "training_batch_size" in protocol:
-        return f"{_of_online_heads(protocol)} {over_images}"
-    pooled = f"frozen features, {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
-    if protocol.get("name") == "knn":
+    if results["kind"] == "finetune":
+        return _finetune_caption(protocol)
+    if results["kind"] == "sgd_probe":
+        return f"{_sgd_sentence(protocol)} {over_images}"
+    features = f"frozen features, {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
+    if results["kind"] == "few_shot":
+        return _few_shot_caption(protocol, features)
+    held_out = f"{100 * protocol['validation']:g} %"
+    if results["kind"] == "knn_probe":
         return (
-            f"Test accuracy of nearest neighbours by cosine similarity on {pooled}; k chosen on "
-            f"{100 * protocol['validation']:g} % of the training images. {over_images}"
+            f"Test accuracy of nearest neighbours by cosine similarity on {features}. The number of neighbours is chosen "
+            f"on {held_out} of the training images. {over_images}"
         )
-    if protocol.get("name") == "few_shot":
-        return (
-            f"Mean test accuracy of linear classifiers ({protocol['classifier']}) from a share of the labels of each "
-            f"class, {protocol['draws']} draws, on {pooled} and standardised; regularisation chosen by "
-            f"cross-validation in {protocol['parts']} parts inside each draw. In brackets: {sure} Student interval "
-            "over the draws (paired for the difference); it does not hold the spread over test images and "
-            "pre-training seeds."
-        )
+    classifier = f"Test accuracy of a linear classifier ({protocol['classifier']}) on {features} and standardised"
     if protocol.get("name") == "stl10_folds":
         return (
-            f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised, fitted to "
-            f"each of STL-10's folds of training images; regularisation chosen on {100 * protocol['validation']:g} % "
-            "of the fold. Mean and standard deviation over the folds; in brackets, paired, and as bars in the plot: "
-            f"{sure} Student interval of the mean over the folds, too short where folds share images."
+            f"{classifier}, fitted to each of STL-10's folds of training images. Regularisation is chosen on {held_out} "
+            "of the fold. Mean and standard deviation over the folds. In brackets, paired, and as bars in the plot: "
+            f"{confidence} Student interval of the mean over the folds. It is too short where folds share images."
         )
+    return f"{classifier}. Regularisation is chosen on {held_out} of the training images. {over_images}"
+
+
+def _few_shot_caption(protocol: Values, features: str) -> str:
+    """Return the caption of classifiers from few labels."""
     return (
-        f"Test accuracy of a linear classifier ({protocol['classifier']}) on {pooled} and standardised; "
-        f"regularisation chosen on {100 * protocol['validation']:g} % of the training images. {over_images}"
+        f"Mean test accuracy of linear classifiers ({protocol['classifier']}) on {features} and standardised, from a "
+        f"share of each class's labels, {protocol['draws']} draws. Regularisation is chosen by cross-validation in "
+        f"{protocol['parts']} parts within each draw. In brackets: {100 * protocol['confidence']:g} % Student interval "
+        "over the draws (paired for the difference). It does not include the spread over test images and pre-training "
+        "seeds."
     )
 
 
-def _finetune_caption(protocol: Mapping[str, Any]) -> str:
-    """`caption` of fine-tuning and of training from scratch."""
+def _finetune_caption(protocol: Values) -> str:
+    """Return the caption of fine-tuning and of training from scratch."""
     heads = {
         "fc": "fc_1, dropout, fc_2",
         "linear": "a linear map of conv_5",
         "pooled": "a linear map of conv_5's mean",
     }
-    layers = {0: "the head alone trained on the frozen backbone", 5: "all layers fine-tuned"}
-    trained = layers.get(protocol["train_layers"], f"the last {protocol['train_layers']} convolutions fine-tuned")
     if not protocol["pretrained"]:
         trained = "all layers trained from random weights"
-    seeds, sure = len(protocol["seeds"]), f"{100 * protocol['confidence']:g} %"
-    over_images = (
-        f"Seed {protocol['seeds'][0]}. In brackets: {sure} bootstrap interval over the test images (paired for the "
-        "difference); it does not hold the spread over seeds of training and pre-training."
-    )
-    over_seeds = (
-        f"Mean over {seeds} seeds. In brackets: {sure} Student interval over them (paired for the difference); it does "
-        "not hold the spread over test images and pre-training seeds."
-    )
+    elif protocol["train_layers"] == 0:
+        trained = "the head alone trained on the frozen backbone"
+    elif protocol["train_layers"] == 5:
+        trained = "all layers fine-tuned"
+    else:
+        trained = f"the last {protocol['train_layers']} convolutions fine-tuned"
+    seeds = protocol["seeds"]
+    confidence = f"{100 * protocol['confidence']:g} %"
+    if len(seeds) == 1:
+        spread = (
+            f"Seed {seeds[0]}. In brackets: {confidence} bootstrap interval over the test images (paired for the "
+            "difference). It does not include the spread over seeds of training and pre-training."
+        )
+    else:
+        spread = (
+            f"Mean over {len(seeds)} seeds. In brackets: {confidence} Student interval over them (paired for the "
+            "difference). It does not include the spread over test images and pre-training seeds."
+        )
     return (
         f"Test accuracy of the backbone with a new head ({heads[protocol['head']]}), {trained}, on labels and augmented "
         f"images: {protocol['epochs']} epochs, batch {protocol['batch_size']}, Adam at {protocol['learning_rate']:g} "
-        f"with linear decay, weight decay {protocol['weight_decay']:g}. {over_images if seeds == 1 else over_seeds}"
+        f"with linear decay, weight decay {protocol['weight_decay']:g}. {spread}"
     )
 
 
-def _of_online_heads(protocol: Mapping[str, Any]) -> str:
-    """What the numbers of heads are that were trained over augmented images."""
-    pooled = "whole maps"
+def _sgd_sentence(protocol: Values) -> str:
+    """Return how heads were trained by gradient descent."""
+    maps = "complete maps"
     if protocol["windows"]:
         windows = "/".join(str(kernel) for _, kernel, _ in protocol["windows"])
-        pooled = f"{protocol['pool']}-pooled maps (kernel and stride {windows})"
+        maps = f"{protocol['pool']}-pooled maps (kernel and stride {windows})"
     elif protocol["dimensions"]:
-        pooled = f"maps {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
+        maps = f"maps {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"
     norm = ", batch norm before them" if protocol["norm_decay"] is not None else ""
     backbone = " in training mode (the release's trap)" if protocol["backbone_training"] else ""
+    views = "mean of ten crops" if protocol["views"] == 10 else "central crop"
     return (
-        f"Top-1 test accuracy of linear heads on {pooled} of the frozen backbone{backbone}{norm}, trained over augmented "
-        f"images: {protocol['epochs']} epochs, batch {protocol['training_batch_size']}; "
-        f"{'mean of ten crops' if protocol['views'] == 10 else 'central crop'}."
+        f"Top-1 test accuracy of linear heads on {maps} of the frozen backbone{backbone}{norm}, trained on augmented "
+        f"images: {protocol['epochs']} epochs, batch {protocol['training_batch_size']}; {views}."
     )
 
 
-def plot(results: Mapping[str, Any]) -> Figure:
-    """A panel for each table: the model in colour, baselines in grey, intervals, chance dotted."""
-    parts = tables(results)
-    width = 7 if len(parts) == 1 else 1 + 3.2 * len(parts)
+def plot(results: Values) -> Figure:
+    """Return a panel per table: the model in colour, baselines in grey."""
+    panels = parts(results)
+    width = 7 if len(panels) == 1 else 1 + 3.2 * len(panels)
     figure = Figure(figsize=(width, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
-    for axes, (heading, part) in zip(panels, parts.items(), strict=True):
-        _draw(axes, part)
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (heading, part) in zip(all_axes, panels.items(), strict=True):
+        _draw_panel(axes, part)
         axes.set_title(heading, fontsize=10)
-    panels[0].set_ylabel("test accuracy, %")
+    all_axes[0].set_ylabel("test accuracy, %")
     figure.suptitle(title(results).replace(": ", "\n", 1), fontsize=10)
-    handles, names = panels[0].get_legend_handles_labels()
-    order = sorted(range(len(names)), key=lambda i: names[i] != label(results["model"]))  # the model first
-    panels[0].legend([handles[i] for i in order], [names[i] for i in order], fontsize=8, frameon=False)
+    # The model comes first in the legend.
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda index: labels[index] != label(results["model"]))
+    sorted_handles = [handles[index] for index in order]
+    sorted_labels = [labels[index] for index in order]
+    all_axes[0].legend(sorted_handles, sorted_labels, fontsize=8, frameon=False)
     return figure
 
 
-def _draw(axes, part: Mapping[str, Any]) -> None:
-    """Accuracy by layer, or by share of the labels, into one panel."""
+def _draw_panel(axes, part: Values) -> None:
+    """Draw accuracy by layer, or by share of the labels."""
     layers = part["layers"]
-
-    def line(record: Mapping[str, Any], name: str, **style) -> None:
-        means = [100 * record[layer]["accuracy"] for layer in layers]
-        intervals = [[100 * end for end in record[layer]["interval"]] for layer in layers]
-        errors = [
-            [mean - low for mean, (low, _) in zip(means, intervals, strict=True)],
-            [high - mean for mean, (_, high) in zip(means, intervals, strict=True)],
-        ]
-        axes.errorbar(layers, means, yerr=errors, label=name, capsize=3, marker="o", markersize=4, **style)
-
-    line(part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)
+    _draw_line(axes, layers, part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)
     for model in part["baselines"]:
         values = [100 * model["layers"][layer]["accuracy"] for layer in layers]
         axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--", marker=".")
     if len(part["baselines"]) > 1:
-        line(part["baseline_mean"], mean_label(part), color="0.35", linewidth=2)
-    axes.axhline(100 / len(part["dataset"]["classes"]), color="0.5", linestyle=":", linewidth=1, label="chance")
+        _draw_line(axes, layers, part["baseline_mean"], mean_label(part), color="0.35", linewidth=2)
+    chance = 100 / len(part["dataset"]["classes"])
+    axes.axhline(chance, color="0.5", linestyle=":", linewidth=1, label="chance")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_line(axes, layers: Sequence[str], records: Values, name: str, **style) -> None:
+    """Draw accuracies with their intervals."""
+    means, errors = error_bars([records[layer] for layer in layers])
+    axes.errorbar(layers, means, yerr=errors, label=name, capsize=3, marker="o", markersize=4, **style)

@@ -13,7 +13,7 @@ from experiments.reporting.markdown import number, percent
 from lts.utils.markdown import table
 
 Rows = list[list[str]]
-COSTS = ("scalars", "pictures", "histograms", "checkpoint")
+COSTS = ("scalars", "pictures", "histograms", "checkpoint")  # shares of the time at default intervals
 
 
 def describe_machine(command: str) -> dict[str, Any]:
