@@ -7,8 +7,7 @@ file, from the listing of the images to the renamed file. The images' pages are 
 (posix_fadvise), so that they are read from the disk.
 
 Rates say little on a machine that other work shares. The program therefore also reports the ratio of CPU seconds, which
-is the ratio of a machine whose cores are always busy, and the cores that other processes kept busy. It writes
-results.json and results.md into --output.
+is the ratio of a machine whose cores are always busy. It writes results.json and results.md into --output.
 """
 
 import contextlib
@@ -23,7 +22,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import psutil
 from absl import flags
 
 from lts.bin import common
@@ -33,35 +31,18 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass
 class Times:
-    """Time of one piece of work.
-
-    Attributes:
-      wall: seconds by the clock.
-      cpu: CPU seconds of all threads.
-      others: cores that other processes kept busy.
-    """
+    """Wall-clock seconds and CPU seconds of one piece of work."""
 
     wall: float
     cpu: float
-    others: float
 
 
 def timed(work: Callable[[], None]) -> Times:
     """Return the time of one call."""
     wall_start = time.perf_counter()
     cpu_start = time.process_time()
-    busy_start = busy_seconds()
     work()
-    wall = time.perf_counter() - wall_start
-    cpu = time.process_time() - cpu_start
-    busy = busy_seconds() - busy_start
-    return Times(wall, cpu, max(0.0, busy - cpu) / wall)
-
-
-def busy_seconds() -> float:
-    """Return the CPU seconds of all processes since the machine started."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    return Times(time.perf_counter() - wall_start, time.process_time() - cpu_start)
 
 
 def drop_cached_pages(root: pathlib.Path, names: Sequence[str]) -> None:
@@ -113,7 +94,6 @@ def measure(model, root: pathlib.Path, pool: str) -> dict[str, Any]:
         "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
         "cpu_ratio": statistics.median(bare_times.cpu / times.cpu for bare_times, times in pairs),
-        "cores_of_others": statistics.median(times.others for times in [*bare, *extraction]),
     }
 
 
@@ -145,7 +125,7 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
         stream = open_stream(FLAGS.dataset, split)
         extraction.extract(model, stream, output, [FLAGS.layer], pool, batch_size=FLAGS.batch_size)
 
-    with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         output = pathlib.Path(folder) / f"X.{FLAGS.format}"
         drop_cached_pages(root, names)
         return timed(run_bare), timed(run_extraction)
@@ -162,7 +142,6 @@ def console() -> None:
     flags.DEFINE_enum("format", "npz", ["npz", "tfrecord", "parquet"], "Format of the feature file.")
     flags.DEFINE_integer("batch_size", 128, "Images per forward pass.", lower_bound=1)
     flags.DEFINE_integer("rounds", 3, "Interleaved rounds.", lower_bound=1)
-    flags.DEFINE_string("folder", None, "Folder of the temporary feature files. Default: the system's.")
     flags.DEFINE_string("output", "runs/benchmark_extraction", "Folder of the results.")
     common.run(main)
 

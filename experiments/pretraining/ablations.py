@@ -78,9 +78,6 @@ def make_variant(name: str, overrides: Mapping[str, Any], base: Config, autoenco
       overrides: field to value, as in `ABLATIONS`.
       base: configuration that it changes.
       autoencoder_training: configuration of the base's autoencoder.
-
-    Raises:
-      ConfigError: a field is not known, or a value is not valid.
     """
     schedule_fields = {field.name for _, field in fields_of("autoencoder_training")}
     autoencoder_overrides = {}
@@ -126,12 +123,7 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
 def parse_fields(text: str, received: str | None = None) -> dict[str, str]:
     """Return field to value of "field=value[,field=value]".
 
-    Args:
-      text: what to parse.
-      received: what a message shows; None: `text`.
-
-    Raises:
-      VariantError: the text has another form.
+    Messages show `received`, or `text` if it is None.
     """
     pieces: list[str] = []
     for piece in text.split(","):
@@ -156,15 +148,11 @@ def choose(
     Args:
       only: names; empty: all variants that differ from the base.
       custom: user-defined variants, as `ABLATIONS`.
-      base: see `make_variant`.
-      autoencoder_training: see `make_variant`.
-
-    Returns:
-      Variants, the base first.
+      base: configuration that they change.
+      autoencoder_training: configuration of the base's autoencoder.
 
     Raises:
       VariantError: a name is not known, or a named variant changes nothing.
-      ConfigError: a field is not known, or a value is not valid.
     """
     known = {**ABLATIONS, **custom}
     named = [name for name in only if name != BASE]
@@ -194,9 +182,6 @@ def pretrain(variants: Sequence[Variant], autoencoder_training: Config, source: 
       autoencoder_training: configuration of the shared autoencoder.
       source: the images.
       output: folder of the run.
-
-    Raises:
-      UserError: the folder holds another run; see also `lts.training.train`.
     """
     output = pathlib.Path(output)
     data = {"dataset": source.name, "split": source.split}
@@ -221,13 +206,9 @@ def _pretrain_variant(
         )
     run = folder / "gan"
     pipeline.run(
-        f"{variant.label}: gan",
-        lambda: train_stage(variant.config, "gan", source, run, autoencoder=autoencoder),
+        f"{variant.label}: gan", lambda: train_stage(variant.config, "gan", source, run, autoencoder=autoencoder)
     )
-    pipeline.run(
-        f"{variant.label}: export",
-        lambda: training.export_run(run, folder / "features", source=source),
-    )
+    pipeline.run(f"{variant.label}: export", lambda: training.export_run(run, folder / "features", source=source))
 
 
 def probe(

@@ -119,9 +119,6 @@ class Comparison:
           rounds: turns of each training.
           seconds: of one turn.
 
-        Returns:
-          The plan of `make_plan`, with hardware and commit.
-
         Raises:
           PlanError: plan.json is of another request, damaged or lost, or the budget is too small.
         """
@@ -155,12 +152,15 @@ class Comparison:
         """Train and export every method, and export random networks.
 
         Finished stages are skipped.
-
-        Args:
-          plan: of `plan`.
         """
+        from lts import training
+
         for seed in RANDOM_SEEDS:
-            self._export_random(seed)
+            folder = self.output / "random" / str(seed)
+            self.pipeline.run(
+                f"random weights, seed {seed}",
+                lambda seed=seed, folder=folder: training.export_random(self.base, self.images.pretrain, seed, folder),
+            )
         for name, method in METHODS.items():
             config = config_of(name, self.base, plan["settings"])
             for stage, steps in plan["steps"][name].items():
@@ -169,23 +169,11 @@ class Comparison:
                 self._train(name, stage, config)
             self._export(name)
 
-    def _export_random(self, seed: int) -> None:
-        from lts import training
-
-        folder = self.output / "random" / str(seed)
-        self.pipeline.run(
-            f"random weights, seed {seed}",
-            lambda: training.export_random(self.base, self.images.pretrain, seed, folder),
-        )
-
     def _train(self, name: str, stage: str, config: Config) -> None:
         folder = self.output / name
         options = {"autoencoder": folder / "autoencoder"} if stage == "gan" else {}
         source = self.images.of(METHODS[name])
-        self.pipeline.run(
-            f"{name}: {stage}",
-            lambda: train_stage(config, stage, source, folder / stage, **options),
-        )
+        self.pipeline.run(f"{name}: {stage}", lambda: train_stage(config, stage, source, folder / stage, **options))
 
     def _export(self, name: str) -> None:
         from lts import training
@@ -194,16 +182,11 @@ class Comparison:
         run = folder / METHODS[name].stages[-1]
         # All features get batch norm statistics of the same images, those of pre-training.
         self.pipeline.run(
-            f"{name}: export",
-            lambda: training.export_run(run, folder / "features", source=self.images.pretrain),
+            f"{name}: export", lambda: training.export_run(run, folder / "features", source=self.images.pretrain)
         )
 
     def probe(self, plan: Mapping[str, Any], protocol: Any) -> dict[str, Any]:
         """Probe and compare what `pretrain` exported.
-
-        Args:
-          plan: of `plan`.
-          protocol: of `experiments.probing.protocols`.
 
         Returns:
           Content of results.json: "kind", "protocol", "dataset", "pretraining", "plan", "layers", and
@@ -259,12 +242,9 @@ def section(stage: str) -> str:
 
 
 def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
-    """Return the median time of a step over all turns.
+    """Return the time of a step from turns of [steps, seconds].
 
     The median, because the machine may stand still during one turn.
-
-    Args:
-      turns: [steps, seconds] each.
     """
     return statistics.median(seconds / steps for steps, seconds in turns)
 
@@ -332,11 +312,7 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
 
 
 def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
-    """Return a plan file after checks.
-
-    Raises:
-      PlanError: the file is damaged, or was made for another request.
-    """
+    """Return a complete plan of this request from a file."""
     fields = [field.name for field in dataclasses.fields(Request)]
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
@@ -373,14 +349,8 @@ def _training_cost(
 ) -> dict[str, Any]:
     """Return what a method's training took.
 
-    Args:
-      name: of the method.
-      plan: of the comparison.
-      seconds: of training in the order of the stages, without compiling.
-      pipeline: of the comparison.
-
-    Returns:
-      "steps", "seconds" and "images_per_second" by stage, and "wall_seconds" over all stages and starts.
+    `seconds` of training exclude compiling. The result holds "steps", "seconds" and "images_per_second" by stage, and
+    "wall_seconds" over all stages and starts.
     """
     steps = plan["steps"][name]
     stage_seconds = dict(zip(steps, seconds.values(), strict=True))

@@ -74,14 +74,7 @@ def train_stage(config: configs.Config, stage: str, source: Any, workdir: pathli
     """Train one stage, and end the program after a signal.
 
     `lts.training.train` catches the signal and writes a checkpoint. The signal is raised again afterwards, so that no
-    later stage begins.
-
-    Args:
-      config: as `lts.training.train`.
-      stage: as `lts.training.train`.
-      source: as `lts.training.train`.
-      workdir: as `lts.training.train`.
-      **options: as `lts.training.train`.
+    later stage begins. Arguments are those of `lts.training.train`.
     """
     from lts import training
 

@@ -24,14 +24,7 @@ Turn = list[float]  # [steps, seconds]
 def endless_loop(config: Config, stage: str, source: Any, folder: pathlib.Path) -> Any:
     """Return the loop of `lts.training.train` with new weights.
 
-    Args:
-      config: of the training.
-      stage: as of `lts.training.train`.
-      source: the images.
-      folder: a temporary one for its monitoring.
-
-    Returns:
-      A `Loop`; the caller closes it.
+    The caller closes it. `folder` is a temporary one for its monitoring.
     """
     from lts.config.options import MonitoringOptions
     from lts.training import build_strategy
@@ -79,12 +72,9 @@ def run_in_turns(works: Mapping[str, Callable[[int], None]], rounds: int, second
     """Run every work in interleaved turns.
 
     Args:
-      works: name to a function that does a number of steps, compiled.
+      works: name to a compiled function that does a number of steps.
       rounds: turns of each.
       seconds: of a turn.
-
-    Returns:
-      Name to its turns.
     """
     turns: dict[str, list[Turn]] = {name: [] for name in works}
     for _ in range(rounds):
@@ -98,11 +88,8 @@ def time_loops(trainings: Mapping[str, tuple[Config, str, Any]], rounds: int, se
 
     Args:
       trainings: name to (configuration, stage, images).
-      rounds: see `run_in_turns`.
-      seconds: see `run_in_turns`.
-
-    Returns:
-      Name to its turns.
+      rounds: turns of each.
+      seconds: of a turn.
     """
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,15 +1,14 @@
-"""The page that the quickstart ends with."""
+"""The page that ends the quickstart."""
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from experiments.reporting import figures
 from experiments.reporting import probe as probe_report
 from lts import data
 from lts.bin import common
@@ -17,10 +16,12 @@ from lts.config import Config, ImageConfig
 from lts.export import saved_model
 from lts.training import run_dir
 from lts.training.train import build_model
+from lts.visualization.html import Report
 from lts.visualization.montage import filter_montage, montage
+from lts.visualization.overlay import blend
 
-HELD_OUT = 6  # images in the picture strip and the artifact maps
-PER_CLASS = 10  # images of each class that are shown
+STRIP_IMAGES = 6  # test images in the picture strip and the artifact maps
+IMAGES_PER_CLASS = 10
 CURVES = {
     "autoencoder": ("loss", "reconstruction"),
     "gan": (
@@ -38,7 +39,7 @@ CURVES = {
 def write(
     path: pathlib.Path, config: Config, sources: Mapping[str, Any], output: pathlib.Path, seconds: Mapping[str, float]
 ) -> None:
-    """Writes the report of a finished run.
+    """Write the page of a finished run.
 
     Args:
       path: the HTML file.
@@ -47,98 +48,106 @@ def write(
       output: the run's folder, with autoencoder/, gan/, features/ and probe/.
       seconds: stage to seconds.
     """
-    report = figures.Report("Learning to spot artifacts: quickstart")
-    report.paragraph(
-        "An autoencoder is trained and frozen. Its feature map is damaged, a repair network paints over the damage, "
-        "and a discriminator learns to tell repaired images from untouched ones and to say which cells were kept. "
-        "The discriminator's layers are the result; below is what they look like and what they are worth."
+    page = Report("Learning to spot artifacts: quickstart")
+    page.paragraph(
+        "An autoencoder is trained and frozen. Cells of its feature map are dropped, and a repair network fills the "
+        "damage. A discriminator learns to tell repaired images from intact ones, and which cells were kept. The layers "
+        "of the discriminator are the result. This page shows what they look like and what they are worth."
     )
-    _probes(report, json.loads((output / "probe" / "results.json").read_text(encoding="utf-8")))
-    _images(report, config.image, sources["train"])
-    _held_out(report, config, sources["test"], output)
-    report.heading("First-layer filters")
-    report.picture(filter_montage(first_kernel(output / "features")), "conv_1; each filter has its own range", scale=6)
-    for stage, name in (("autoencoder", "Training the autoencoder"), ("gan", "Training repair and discriminator")):
-        report.heading(name)
-        report.picture(figures.curves_figure(*_curves(output / stage, CURVES[stage])), "over the training steps")
-    report.heading("Time")
-    times = [(stage, f"{value:.0f} s") for stage, value in seconds.items()]
-    report.table([("stage", "time"), *times, ("all", f"{sum(seconds.values()) / 60:.1f} min")])
-    report.heading("Configuration")
-    report.preformatted(common.describe(config))
-    report.write(path)
+    _add_probes(page, json.loads((output / "probe" / "results.json").read_text(encoding="utf-8")))
+    _add_images(page, config.image, sources["train"])
+    _add_test_images(page, config, sources["test"], output)
+    page.heading("First-layer filters")
+    kernel = first_kernel(output / "features")
+    page.picture(filter_montage(kernel), "Filters of conv_1, each scaled to its own range", scale=6)
+    for stage, heading in (("autoencoder", "Training the autoencoder"), ("gan", "Training repair and discriminator")):
+        page.heading(heading)
+        steps, curves = _read_curves(output / stage, CURVES[stage])
+        page.picture(curves_figure(steps, curves), "Metrics over the training steps")
+    page.heading("Time")
+    total = f"{sum(seconds.values()) / 60:.1f} min"
+    page.table([("stage", "time"), *[(stage, f"{value:.0f} s") for stage, value in seconds.items()], ("all", total)])
+    page.heading("Configuration")
+    page.preformatted(common.describe(config))
+    page.write(path)
 
 
 def first_kernel(export: pathlib.Path) -> np.ndarray:
-    """conv_1's kernel [k, k, 3, n] of an exported model: its only weights that see three channels."""
+    """Return conv_1's kernel [k, k, 3, n] of an exported model."""
+    # conv_1 has the only weights that see three channels.
     weights = tf.saved_model.load(str(export)).variables
-    return next(w.numpy() for w in weights if len(w.shape) == 4 and w.shape[2] == 3)
+    return next(weight.numpy() for weight in weights if len(weight.shape) == 4 and weight.shape[2] == 3)
 
 
 def repaired_images(config: Config, workdir: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
-    """What the trained networks make of images.
+    """Return what the trained networks make of images.
 
     Args:
       config: the run's configuration.
-      workdir: of the stage 2 run.
+      workdir: folder of the damage and repair run.
       images: uint8 [B, H, W, 3].
 
     Returns:
       Name ("image", "reconstruction", "damaged", "repaired", "keep mask", "predicted mask") to uint8 [B, H, W, 3].
     """
     model = build_model(config, "gan")
-    names = ("encoder", "decoder", "repair", "discriminator")
-    networks = {name: getattr(model, name) for name in names if getattr(model, name) is not None}
+    networks = {}
+    for name in ("encoder", "decoder", "repair", "discriminator"):
+        network = getattr(model, name)
+        if network is not None:  # there is no repair network with --norepair
+            networks[name] = network
     run_dir.restore_networks(workdir, **networks)
-    pictures = model.pictures(tf.cast(images, tf.float32) / 127.5 - 1)
-    shape = images.shape
-    return {
-        name: np.broadcast_to(np.clip((np.asarray(values, np.float32) + 1) * 127.5, 0, 255).round(), shape).astype(
-            np.uint8
-        )
-        for name, values in pictures.items()
-    }
+    pictures = {}
+    for name, values in model.pictures(tf.cast(images, tf.float32) / 127.5 - 1).items():
+        pixels = data.as_bytes(tf.cast(values, tf.float32)).numpy()
+        pictures[name] = np.broadcast_to(pixels, images.shape)  # masks have one channel
+    return pictures
 
 
-def _probes(report: figures.Report, results: Mapping[str, Any]) -> None:
-    report.heading("What the features are worth")
-    report.paragraph(probe_report.caption(results))
-    report.picture(probe_report.plot(results), probe_report.title(results))
-    report.table(probe_report.rows(results))
+def _add_probes(page: Report, results: Mapping[str, Any]) -> None:
+    """Add the accuracies of the linear probes."""
+    page.heading("What the features are worth")
+    page.paragraph(probe_report.caption(results))
+    page.picture(probe_report.plot(results), probe_report.title(results))
+    page.table(probe_report.rows(results))
 
 
-def _images(report: figures.Report, image: ImageConfig, source) -> None:
-    """Rows of each class."""
-    rows = np.concatenate([np.flatnonzero(source.labels == k)[:PER_CLASS] for k in range(len(source.class_names))])
-    report.heading("The images")
-    report.picture(
-        montage(_test_views(source, image)[rows], PER_CLASS, gap=1),
-        f"Training images; a row each: {', '.join(source.class_names)}",
+def _add_images(page: Report, image: ImageConfig, source) -> None:
+    """Add the first images of each class, a row per class."""
+    classes = range(len(source.class_names))
+    rows = np.concatenate([np.flatnonzero(source.labels == label)[:IMAGES_PER_CLASS] for label in classes])
+    page.heading("The images")
+    page.picture(
+        montage(_test_views(source, image)[rows], IMAGES_PER_CLASS, gap=1),
+        f"Training images, a row per class: {', '.join(source.class_names)}",
         scale=2,
     )
 
 
-def _held_out(report: figures.Report, config: Config, source, output: pathlib.Path) -> None:
-    """Repaired test images, and what the exported model says of them."""
+def _add_test_images(page: Report, config: Config, source, output: pathlib.Path) -> None:
+    """Add repaired test images and their artifact maps."""
     views = _test_views(source, config.image)
-    images = views[:: max(1, len(views) // HELD_OUT)][:HELD_OUT]
-    columns = repaired_images(config, output / "gan", images)
-    report.heading("Damage and repair of test images")
-    report.picture(strip_figure(columns), "Kept cells are white in the masks. The reconstruction counts as untouched.")
+    images = views[:: max(1, len(views) // STRIP_IMAGES)][:STRIP_IMAGES]
+    pictures = repaired_images(config, output / "gan", images)
+    page.heading("Damage and repair of test images")
+    page.picture(strip_figure(pictures), "Kept cells are white in the masks. The reconstruction counts as intact.")
     model = saved_model.load(output / "features")
-    report.heading("Artifact maps")
-    for name, what in (("repaired", "Repaired test images"), ("reconstruction", "The same, reconstructed undamaged")):
-        found = {key: value.numpy() for key, value in model.spot(columns[name]).items()}
-        figure = figures.artifact_figure(columns[name], found["artifact_map"], found["probability"])
-        report.picture(figure, f"{what}: bright where the exported model finds cells that were dropped")
+    page.heading("Artifact maps")
+    captions = {"repaired": "Repaired test images", "reconstruction": "The same images, reconstructed without damage"}
+    for name, caption in captions.items():
+        spotted = model.spot(pictures[name])
+        maps = spotted["artifact_map"].numpy()
+        probability = spotted["probability"].numpy()
+        figure = artifact_figure(pictures[name], maps, probability)
+        page.picture(figure, f"{caption}: bright where the exported model finds dropped cells")
 
 
-def strip_figure(columns: Mapping[str, np.ndarray]) -> Figure:
-    """A column for each kind of picture with its name above: values uint8 [B, H, W, 3]."""
-    count = len(next(iter(columns.values())))
-    figure = Figure(figsize=(1.3 * len(columns), 1.3 * count), layout="constrained")
-    axes = figure.subplots(count, len(columns), squeeze=False)
-    for column, (name, images) in enumerate(columns.items()):
+def strip_figure(pictures: Mapping[str, np.ndarray]) -> Figure:
+    """Return a titled column for each kind of picture, uint8 [B, H, W, 3]."""
+    count = len(next(iter(pictures.values())))
+    figure = Figure(figsize=(1.3 * len(pictures), 1.3 * count), layout="constrained")
+    axes = figure.subplots(count, len(pictures), squeeze=False)
+    for column, (name, images) in enumerate(pictures.items()):
         axes[0, column].set_title(name, fontsize=9)
         for row, image in enumerate(images):
             axes[row, column].imshow(image)
@@ -146,13 +155,70 @@ def strip_figure(columns: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+def artifact_overlay(images: np.ndarray, dropped: np.ndarray) -> np.ndarray:
+    """Return images under a heat map of dropped cells.
+
+    Args:
+      images: uint8 [B, H, W, 3].
+      dropped: float [B, h, w], the predicted probability that a cell was dropped.
+
+    Returns:
+      uint8 [B, H, W, 3].
+    """
+    # Each pixel takes the value of its cell, so that the grid stays visible.
+    _, height, width, _ = images.shape
+    rows = np.arange(height) * dropped.shape[1] // height
+    columns = np.arange(width) * dropped.shape[2] // width
+    return blend(images, np.asarray(dropped, np.float32)[:, rows][:, :, columns])
+
+
+def artifact_figure(images: np.ndarray, dropped: np.ndarray, probability: np.ndarray) -> Figure:
+    """Return a column per image: the image, its map, its probability.
+
+    Args:
+      images: uint8 [B, H, W, 3].
+      dropped: float [B, h, w], see `artifact_overlay`.
+      probability: float [B], that the image was repaired.
+    """
+    figure = Figure(figsize=(1.35 * len(images), 3.2), layout="constrained")
+    axes = figure.subplots(2, len(images), squeeze=False)
+    overlays = artifact_overlay(images, dropped)
+    for column, (image, overlay) in enumerate(zip(images, overlays, strict=True)):
+        axes[0, column].imshow(image)
+        axes[1, column].imshow(overlay)
+        axes[1, column].set_title(f"repaired: {100 * probability[column]:.0f} %", fontsize=8)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure
+
+
+def curves_figure(steps: Sequence[float], curves: Mapping[str, Sequence[float]], columns: int = 3) -> Figure:
+    """Return small plots over the training steps, one per metric.
+
+    Values that are not finite leave a gap.
+    """
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.2 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[len(curves) :]:
+        axis.set_axis_off()
+    for axis, (name, values) in zip(axes[: len(curves)], curves.items(), strict=True):
+        axis.plot(steps, values, linewidth=1.2)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def _test_views(source, image: ImageConfig) -> np.ndarray:
-    """All images of a source as they are tested: uint8 [N, H, W, 3]."""
+    """Return all images of a source as they are tested, uint8 [N, H, W, 3]."""
     return np.concatenate([batch.numpy() for batch in data.test_batches(source, image, batch_size=100)])
 
 
-def _curves(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[list[int], dict[str, list[float]]]:
-    """Steps and values of the named metrics; those that the run did not write are left out."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def _read_curves(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[list[int], dict[str, list[float]]]:
+    """Return steps and values of the named metrics that a run wrote."""
+    text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
     curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}
     return [line["step"] for line in lines], curves

@@ -19,98 +19,49 @@ from lts.utils.errors import UserError
 PUBLISHED = pathlib.Path(__file__).resolve().parents[1] / "results" / "published.json"
 
 # Fields by kind. A "*" stands for every entry of a list or a dictionary.
-DATASET = (
-    "dataset.name",
-    "dataset.classes",
-    "dataset.train_images",
-    "dataset.test_images",
-    "dataset.test_split",
-    "dataset.train_fingerprint",
-    "dataset.test_fingerprint",
-)
-PROBE = (
-    "protocol",
-    *DATASET,
-    "model.path",
-    "model.description",
-    "baselines.*.path",
-    "baselines.*.fingerprint",
-    "baselines.*.description",
-)
-COMPARISON = ("protocol.name", *DATASET, "pretraining.split", "layers")
-BENCHMARK = ("date", "hardware", "command", "rows")
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "linear_probe": (*PROBE, "model.layers.*.accuracy"),
-    "sgd_probe": (*PROBE, "model.layers.*.accuracy"),
-    "knn_probe": (*PROBE, "model.layers.*.accuracy"),
-    "finetune": (*PROBE, "model.layers.*.accuracy"),
-    "few_shot": (*PROBE, "protocol.shares", "protocol.draws", "model.layers.*.*.accuracy"),
-    "spotting": (
-        "model.fingerprint",
-        "images.number",
-        "images.fingerprint",
-        "protocol.keep_probability",
-        "pairs.*.auroc",
-        "pairs.*.interval",
-        "mask_map.auroc.value",
-        "mask_map.iou.value",
-        "mask_map.average_precision.value",
-        "mask_map.base_rate",
-        "mask_map_of_both.auroc.value",
-        "mask_map_of_both.iou.value",
-        "kinds.photograph.called_repaired",
-    ),
-    "compare": (
-        *COMPARISON,
-        "plan.budget_minutes",
-        "plan.autoencoder_share",
-        "plan.rates.*.batch_size",
-        "random.*.fingerprint",
-        "random_mean.*.accuracy",
-        "random_mean.*.interval",
-        "methods.*.title",
-        "methods.*.seconds",
-        "methods.*.fingerprint",
-        "methods.*.layers.*.accuracy",
-        "methods.*.layers.*.interval",
-        "methods.*.difference.*.accuracy",
-        "methods.*.difference.*.interval",
-        "ours_minus.*.*.accuracy",
-        "ours_minus.*.*.interval",
-    ),
-    "ablate": (
-        *COMPARISON,
-        "base.fingerprint",
-        "base.layers.*.accuracy",
-        "base.layers.*.interval",
-        "variants.*.changed",
-        "variants.*.fingerprint",
-        "variants.*.difference.*.accuracy",
-        "variants.*.difference.*.interval",
-    ),
-    "voc": (
-        "task",
-        "measure",
-        "protocol.name",
-        "classes",
-        "dataset.name",
-        "dataset.train_split",
-        "dataset.test_split",
-        "dataset.train_images",
-        "dataset.test_images",
-        "dataset.train_fingerprint",
-        "dataset.test_fingerprint",
-        "models.*.path",
-        "models.*.fingerprint",
-        "models.*.description",
-        "models.*.baseline",
-        "models.*.value",
-        "models.*.interval",
-        "models.*.per_class",
-    ),
-    "step_speed": (*BENCHMARK, "preset", "batch_size", "rounds", "rows.*.work", "rows.*.precision"),
-    "loop_speed": (*BENCHMARK, "preset", "rows.*.stage", "rows.*.costs", "rows.*.loop_images_per_second"),
-    "extraction_speed": (*BENCHMARK, "rows.*.model", "rows.*.layer", "rows.*.ratio"),
+IMAGES = """
+    dataset.name dataset.train_images dataset.test_images dataset.test_split dataset.train_fingerprint
+    dataset.test_fingerprint
+"""
+PROBE = f"""
+    {IMAGES} dataset.classes protocol model.path model.description
+    baselines.*.path baselines.*.fingerprint baselines.*.description
+"""
+BENCHMARK = "date hardware command"
+REQUIRED: Mapping[str, str] = {
+    "linear_probe": f"{PROBE} model.layers.*.accuracy",
+    "sgd_probe": f"{PROBE} model.layers.*.accuracy",
+    "knn_probe": f"{PROBE} model.layers.*.accuracy",
+    "finetune": f"{PROBE} model.layers.*.accuracy",
+    "few_shot": f"{PROBE} protocol.shares protocol.draws model.layers.*.*.accuracy",
+    "spotting": """
+        model.fingerprint images.number images.fingerprint protocol.keep_probability pairs.*.auroc pairs.*.interval
+        mask_map.auroc.value mask_map.iou.value mask_map.average_precision.value mask_map.base_rate
+        mask_map_of_both.auroc.value mask_map_of_both.iou.value kinds.photograph.called_repaired
+    """,
+    "compare": f"""
+        {IMAGES} dataset.classes protocol.name pretraining.split layers
+        plan.budget_minutes plan.autoencoder_share plan.rates.*.batch_size
+        random.*.fingerprint random_mean.*.accuracy random_mean.*.interval
+        methods.*.title methods.*.seconds methods.*.fingerprint
+        methods.*.layers.*.accuracy methods.*.layers.*.interval
+        methods.*.difference.*.accuracy methods.*.difference.*.interval
+        ours_minus.*.*.accuracy ours_minus.*.*.interval
+    """,
+    "ablate": f"""
+        {IMAGES} dataset.classes protocol.name pretraining.split layers
+        base.fingerprint base.layers.*.accuracy base.layers.*.interval
+        variants.*.changed variants.*.fingerprint
+        variants.*.difference.*.accuracy variants.*.difference.*.interval
+    """,
+    "voc": f"""
+        {IMAGES} dataset.train_split task measure protocol.name classes
+        models.*.path models.*.fingerprint models.*.description models.*.baseline
+        models.*.value models.*.interval models.*.per_class
+    """,
+    "step_speed": f"{BENCHMARK} preset batch_size rounds rows.*.work rows.*.precision rows.*.gflop_per_second",
+    "loop_speed": f"{BENCHMARK} preset rows.*.stage rows.*.ratio rows.*.costs",
+    "extraction_speed": f"{BENCHMARK} rows.*.model rows.*.layer rows.*.ratio",
 }
 
 
@@ -175,7 +126,7 @@ def load(path: str | os.PathLike) -> Results:
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in REQUIRED:
         raise ReportError(f"{path} is no results file. Received: kind={kind!r}. Known kinds: {', '.join(REQUIRED)}")
-    missing = [field for field in REQUIRED[kind] if not _has_field(values, field.split("."))]
+    missing = [field for field in REQUIRED[kind].split() if not _has_field(values, field.split("."))]
     if missing:
         raise ReportError(f"{path} of kind {kind} lacks {missing[0]}. Run the experiment again.")
     return Results(path.stem, values)
