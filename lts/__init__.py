@@ -1,14 +1,21 @@
-"""Self-supervised features by learning to spot artifacts, in TensorFlow 2 and Keras 3.
+"""Self-supervised image features by learning to spot artifacts.
 
 Reference: Jenni and Favaro, "Self-Supervised Feature Learning by Learning to
-Spot Artifacts", CVPR 2018 (arXiv 1806.05024).
+Spot Artifacts", CVPR 2018 (arXiv 1806.05024). TensorFlow 2 and Keras 3.
 """
 
 __version__ = "0.1.0"
 
 
 def load(path):
-    """Loads an exported model: `lts.export.saved_model.load`. TensorFlow is imported here, not before."""
-    from lts.export import saved_model
+    """Load an exported model.
+
+    Args:
+      path: folder of a SavedModel that this project exported.
+
+    Returns:
+      A `lts.export.saved_model.LoadedModel`.
+    """
+    from lts.export import saved_model  # imports TensorFlow: not needed for --help or --version
 
     return saved_model.load(path)

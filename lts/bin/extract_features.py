@@ -47,7 +47,7 @@ def main() -> int:
     )
     if result.broken:
         print(f"{len(result.broken)} broken images were skipped: {', '.join(result.broken)}", flush=True)
-    if result.before:
+    if result.already_complete:
         print(f"{FLAGS.output} was finished before: {result.images} images")
         return 0
     if result.signal is not None:

@@ -1,4 +1,4 @@
-"""Image sources, the release's augmentation, and batches for training and testing."""
+"""Image datasets, the release's augmentation, and batches."""
 
 from lts.data.pipeline import as_bytes, in_order, shuffled_examples, test_batches, training_batches
 from lts.data.sources import ImageDataset, open_source

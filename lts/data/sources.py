@@ -1,4 +1,4 @@
-"""`open_source`: where images come from, by the value of `--dataset`."""
+"""Image datasets by the value of `--dataset`."""
 
 import dataclasses
 import hashlib
@@ -11,12 +11,11 @@ from lts.data.folder import list_folder
 from lts.data.splits import resolve
 from lts.data.store import (
     LABELLED,
-    PURPOSES,
+    ROLES,
     DataError,
     FileStore,
     ImageIndex,
     MemoryStore,
-    Opened,
     array_store,
     broken_error,
     free_memory,
@@ -29,17 +28,18 @@ from lts.utils.errors import first_line
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """Images that can be read by their number, with what is known about them.
+    """Images with random access.
 
     Attributes:
       name: the value of `--dataset`.
-      split: the split that was chosen, as tfds writes it.
-      store: where the images are.
+      split: the resolved split, as tfds writes it.
+      store: the images.
+      num_examples: number N of images.
       labels: int64 [N], or None.
       class_names: names of the classes; empty without labels.
-      names: how reports name the N images; paths below the root for a folder, empty for the synthetic set.
+      names: N names for reports: relative paths in a folder; empty for the synthetic set.
       broken: names of the images that were skipped.
-      fingerprint: 16 hex digits of names, sizes and labels; another one means that the data changed.
+      fingerprint: 16 hex digits of names, sizes and labels; they change when the data change.
     """
 
     name: str
@@ -58,14 +58,23 @@ class ImageDataset:
         return len(self.class_names)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Image number `index`, an int64 scalar in [0, N): uint8 [h, w, 3]. Works inside `tf.data` maps."""
+        """Return one image; works inside `tf.data` maps.
+
+        Args:
+          index: int64 scalar in [0, N).
+
+        Returns:
+          uint8 [h, w, 3].
+        """
         return self.store.read(tf.convert_to_tensor(index, tf.int64))
 
     def check_files(self) -> None:
-        """Reads every image again where they are read from files: `tf.data` does not say which one it failed on.
+        """Find the image that a training step failed on.
+
+        `tf.data` does not report its name, so every file is read again. Images in memory cannot fail.
 
         Raises:
-          DataError: the first that cannot be read.
+          DataError: the first image that cannot be read.
         """
         if isinstance(self.store, FileStore):
             for number, name in enumerate(self.names):
@@ -85,69 +94,81 @@ def open_source(
     cache_gb: float | None = None,
     progress: bool = True,
 ) -> ImageDataset:
-    """Opens a set of images and decodes every image once.
+    """Open a dataset and decode every image once.
 
     Args:
       dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
-      split: which images, as tfds writes it ("unlabelled+train", "train[:80%]", "all"); None: what the role needs.
-      role: see `lts.data.store.PURPOSES`.
-      data_dir: where TensorFlow Datasets keeps its sets; None: its own default.
-      skip_broken_images: leave broken images out instead of stopping at the first.
-      cache_gb: decoded images are kept in memory up to this many gigabytes (10**9 bytes), and decoded from files at
-        each use beyond; None: half of the free memory.
-      progress: say what is going on.
+      split: as tfds writes it, for example "unlabelled+train", "train[:80%]", "all"; None: the default of the role.
+      role: see `lts.data.store.ROLES`.
+      data_dir: folder of the prepared tfds sets; None: the default of tfds.
+      skip_broken_images: skip broken images instead of raising.
+      cache_gb: largest size of the decoded images in memory, in units of 10**9 bytes. Larger datasets are decoded from
+        files at each use. None: half of the free memory.
+      progress: print progress.
 
     Returns:
-      The source.
+      The dataset.
 
     Raises:
-      DataError: anything that is wrong with the data or the way they were asked for, in one line.
+      DataError: anything that is wrong with the dataset or its images.
 
     Example:
-      >>> source = open_source("synthetic", "test[:4]", progress=False)
-      >>> source.read(0).shape
+      >>> dataset = open_source("synthetic", "test[:4]", progress=False)
+      >>> dataset.read(0).shape
       TensorShape([64, 64, 3])
     """
-    if role not in PURPOSES:
-        raise DataError(f"role must be {' | '.join(PURPOSES)}. Received: role={role!r}")
+    if role not in ROLES:
+        raise DataError(f"unknown role. Received: role={role!r}. Choose from {', '.join(ROLES)}.")
     start = time.monotonic()
     if dataset == "synthetic":
-        source = open_synthetic(split, role)
+        images = open_synthetic(split, role)
     else:
-        listing, split = list_images(dataset, split, role, data_dir)
+        index, split = list_images(dataset, split, role, data_dir)
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
-        source = _listed(dataset, split, listing, open_store(listing, cache_bytes, skip_broken_images, progress))
+        images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress)
     if progress:
-        place = "memory" if isinstance(source.store, MemoryStore) else "files"
+        place = "memory" if isinstance(images.store, MemoryStore) else "files"
         print(
-            f"{dataset}, split {source.split}: {source.num_examples} images, {source.num_classes} classes, read from "
+            f"{dataset}, split {images.split}: {images.num_examples} images, {images.num_classes} classes, read from "
             f"{place}, opened in {time.monotonic() - start:.1f} s",
             flush=True,
         )
-        if source.broken:
-            print(f"skipped {len(source.broken)} broken images: {', '.join(source.broken)}", flush=True)
-    return source
+        if images.broken:
+            print(f"skipped {len(images.broken)} broken images: {', '.join(images.broken)}", flush=True)
+    return images
 
 
-def _listed(dataset: str, split: str, listing: ImageIndex, opened: Opened) -> ImageDataset:
-    """The source of a listing that was opened."""
-    labels = None if listing.labels is None else listing.labels[opened.kept]
-    names = tuple(listing.names[index] for index in opened.kept)
+def _open_index(
+    dataset: str, split: str, index: ImageIndex, cache_bytes: float, skip_broken: bool, progress: bool
+) -> ImageDataset:
+    """Return the dataset of an index."""
+    opened = open_store(index, cache_bytes, skip_broken, progress)
+    labels = None if index.labels is None else index.labels[opened.kept]
+    names = tuple(index.names[position] for position in opened.kept)
     return ImageDataset(
         name=dataset,
         split=split,
         store=opened.store,
         num_examples=len(opened.kept),
         labels=labels,
-        class_names=listing.class_names,
+        class_names=index.class_names,
         names=names,
-        broken=tuple(listing.names[index] for index in sorted(opened.broken)),
+        broken=tuple(index.names[position] for position in sorted(opened.broken)),
         fingerprint=fingerprint_of(names, opened.sizes, labels),
     )
 
 
 def list_images(dataset: str, split: str | None, role: str, data_dir: str | None) -> tuple[ImageIndex, str]:
-    """What a folder or a set of tfds holds, before anything is decoded, and the split that was chosen.
+    """Return the index of a folder or a tfds set.
+
+    Args:
+      dataset: "tfds:NAME" | "folder:PATH".
+      split: as for `open_source`.
+      role: as for `open_source`.
+      data_dir: as for `open_source`.
+
+    Returns:
+      The images, none of them decoded, and the resolved split.
 
     Raises:
       DataError: no such dataset or split, or no labels where the role needs them.
@@ -157,17 +178,18 @@ def list_images(dataset: str, split: str | None, role: str, data_dir: str | None
         return list_folder(rest, split, role)
     if kind == "tfds" and rest:
         return list_tfds(rest, split, role, data_dir)
-    raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}")
+    raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}.")
 
 
 def open_synthetic(split: str | None, role: str) -> ImageDataset:
-    """The procedural set of the project, drawn afresh each time."""
+    """Return the synthetic set, rendered into memory."""
     split = split or {"pretrain": "unlabelled", "features": "all"}.get(role, role)
     pieces = resolve(split, SPLITS, "synthetic")
     if role in LABELLED and any(name == "unlabelled" for name, _, _ in pieces):
-        raise DataError(f"synthetic has no labels for split {split!r}")
-    drawn = [render(name, range(start, stop)) for name, start, stop in pieces]
-    images, labels = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
+        raise DataError(f"synthetic has no labels for this split. Received: split={split!r}. Give a labelled one.")
+    rendered = [render(name, range(start, stop)) for name, start, stop in pieces]
+    images = np.concatenate([piece_images for piece_images, _ in rendered])
+    labels = np.concatenate([piece_labels for _, piece_labels in rendered])
     if labels.max() < 0 or (labels.min() < 0 and role != "features"):
         labels = None
     return ImageDataset(
@@ -184,10 +206,7 @@ def open_synthetic(split: str | None, role: str) -> ImageDataset:
 
 
 def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:
-    """16 hex digits that change when the data do."""
-    parts = [
-        "\n".join(names).encode(errors="surrogateescape"),
-        sizes.tobytes(),
-        b"" if labels is None else labels.tobytes(),
-    ]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    """Return 16 hex digits that change when the data change."""
+    name_bytes = "\n".join(names).encode(errors="surrogateescape")
+    label_bytes = b"" if labels is None else labels.tobytes()
+    return hashlib.sha256(b"\0".join([name_bytes, sizes.tobytes(), label_bytes])).hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""A small procedural set: ten toys, all built of the same parts, that differ only in how the parts are put together.
+"""Synthetic image set: ten toys that differ in the arrangement of their parts only.
 
-Every picture, whatever its class, shows one body, one ball, one cone, two eyes, two steep and two shallow sticks, on a
-cluttered ground. Colours, patterns, light, ground, pose and clutter are drawn without looking at the class. So the
-colours and the local texture of a picture say nothing about its class, and one has to know what parts look like and
-where they belong: the knowledge that it takes to spot a damaged picture, too. (ours)
+Every picture, whatever its class, shows one body, one ball, one cone, two eyes, two steep and two shallow sticks on a
+cluttered background. Colours, patterns, light, background, pose and clutter are drawn independently of the class.
+Colours and local texture therefore say nothing about the class. A classifier must know what the parts look like and
+where they belong, and spotting a damaged picture needs the same knowledge. The set is this project's.
 
-Each image is a function of (split, index) alone. Shapes are signed distances, drawn with antialiased edges.
+Each image is a function of (split, index). Shapes are signed distance functions, drawn with antialiased edges.
 """
 
 import dataclasses
@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 VERSION = "toys-1"
-SIZE = 64  # pixels a side
-SPLITS = {"unlabelled": 4000, "train": 2000, "test": 1000}  # classes take turns
+SIZE = 64  # pixels per side
+SPLITS = {"unlabelled": 4000, "train": 2000, "test": 1000}  # image i has the class i % 10
 
-_MARGIN = 24  # pixels around the canvas, so that parts may stick out
+_MARGIN = 24  # pixels around the canvas, so that parts may extend beyond the image
 _CHUNK = 64  # images drawn together
-_STEEP, _SHALLOW = 0.4, np.pi / 2 - 0.4  # how far sticks lean from the vertical, radians
+_STEEP = 0.4  # angle of steep sticks from the vertical, in radians
+_SHALLOW = np.pi / 2 - 0.4
 
-# Where the parts are, in units of the toy's radius, y down: body, ball, cone, two eyes, two steep sticks, two shallow
-# sticks. Sticks lean left or right, cones point up (1) or down (-1): (x, y, lean or direction).
+# (x, y, lean or direction) of each part, in units of the toy's radius, y down. The order is body, ball, cone, two eyes,
+# two steep sticks, two shallow sticks. Sticks lean to the right (1) or left (-1); cones point up (1) or down (-1).
 _TOYS = {
     "robot": [
         (0, 0.12), (0, -0.46), (0, -0.86, 1), (-0.12, -0.46), (0.12, -0.46),
@@ -69,11 +70,11 @@ CLASS_NAMES = tuple(_TOYS)
 
 
 def render(split: str, indices: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Draws images of the set.
+    """Draw images of the set.
 
     Args:
       split: "unlabelled" | "train" | "test".
-      indices: which images of the split.
+      indices: numbers of the images in the split.
 
     Returns:
       uint8 [N, 64, 64, 3], and int64 labels [N]: -1 in the unlabelled split.
@@ -85,31 +86,36 @@ def render(split: str, indices: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
     """
     indices = np.array(list(indices), np.int64)
     labels = indices % len(CLASS_NAMES)
-    chunks = [slice(start, start + _CHUNK) for start in range(0, len(indices), _CHUNK)]
-    images = [_draw(_Dice(split, indices[chunk]), labels[chunk]) for chunk in chunks]
+    images = []
+    for start in range(0, len(indices), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        images.append(_draw(_Dice(split, indices[chunk]), labels[chunk]))
     return np.concatenate(images), np.full_like(labels, -1) if split == "unlabelled" else labels
 
 
 class _Dice:
-    """Uniform random numbers for a chunk of images, each image with a stream of its own."""
+    """Uniform random numbers for a chunk of images.
+
+    Each image has its own generator, so that it does not depend on its neighbours in the chunk.
+    """
 
     def __init__(self, split: str, indices: np.ndarray):
         key = list(SPLITS).index(split)
-        self._streams = [np.random.Generator(np.random.PCG64([key, int(index)])) for index in indices]
+        self._generators = [np.random.Generator(np.random.PCG64([key, int(index)])) for index in indices]
 
     def __call__(self, low: float, high: float, *shape: int) -> np.ndarray:
-        """float32 [n, *shape] in [low, high)."""
-        drawn = np.stack([stream.random(shape, np.float32) for stream in self._streams])
-        return low + (high - low) * drawn
+        """Return float32 [n, *shape] in [low, high)."""
+        numbers = np.stack([generator.random(shape, np.float32) for generator in self._generators])
+        return low + (high - low) * numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class _Shape:
-    """A part of a toy.
+    """Part of a toy.
 
     Attributes:
-      reach: pixels from its centre to its farthest point, at most.
-      distance: signed distance in pixels from (x, y) in pixels, negative inside.
+      reach: largest distance from its centre to its edge, in pixels.
+      distance: function of (x, y) in pixels that returns the signed distance to the edge, negative inside.
     """
 
     reach: int
@@ -117,8 +123,18 @@ class _Shape:
 
 
 def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
-    """The chunk of images that these dice stand for: uint8 [n, 64, 64, 3]."""
-    canvas = _ground(dice)
+    """Draw the chunk of images that belongs to these dice.
+
+    NB: every call of `dice` advances its generators. Another order of the calls gives another set.
+
+    Args:
+      dice: random numbers of the n images.
+      labels: int64 [n].
+
+    Returns:
+      uint8 [n, 64, 64, 3].
+    """
+    canvas = _background(dice)
     light = dice(0, 2 * np.pi)
     scale = dice(20.0, 26.0)
     column = scale[:, None, None]
@@ -129,37 +145,54 @@ def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
     eye = _Shape(5, lambda x, y: np.hypot(x, y) - 0.15 * column)
     pupil = _Shape(3, lambda x, y: np.hypot(x, y) - 0.07 * column)
 
-    def paint(shape: _Shape, centre: np.ndarray, angle: np.ndarray, colour: np.ndarray, pattern: float = 0.22) -> None:
-        _stamp(canvas, shape, centre, angle, colour, light, dice(0, pattern), dice(0.6, 1.3), dice(0, 2 * np.pi))
+    def paint(shape: _Shape, centre: np.ndarray, angle: np.ndarray, colour: np.ndarray, contrast: float = 0.22) -> None:
+        stripes = _Stripes(contrast=dice(0, contrast), pitch=dice(0.6, 1.3), phase=dice(0, 2 * np.pi))
+        _stamp(canvas, shape, centre, angle, colour, light, stripes)
 
+    # Clutter: one of each small part anywhere on the background.
     for shape in (stick, ball, eye, cone):
         paint(shape, dice(0, SIZE, 2), dice(0, 2 * np.pi), _colour(dice))
 
-    # the pose of the toy: where its own coordinates lie on the canvas
-    toys = np.array([[(*part, 0)[:3] for part in _TOYS[name]] for name in CLASS_NAMES], np.float32)[labels]
+    # The pose of the toy maps its coordinates to the canvas: jitter, mirror, scale, rotate, move.
+    parts = np.array([[(*part, 0)[:3] for part in _TOYS[name]] for name in CLASS_NAMES], np.float32)[labels]
     mirror = np.where(dice(0, 1) < 0.5, -1.0, 1.0)[:, None]
     turn = dice(-0.45, 0.45)
     middle = SIZE / 2 + dice(-5, 5, 2)
-    x, y = np.moveaxis(toys[..., :2] + dice(-0.04, 0.04, toys.shape[1], 2), -1, 0)
-    x, lean = x * mirror, toys[..., 2] * mirror
-    cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-    places = middle[:, None] + scale[:, None, None] * np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
-    angles = turn[:, None] + dice(-0.15, 0.15, toys.shape[1])
-    paints = [_colour(dice) for _ in range(4)]
+    jittered = parts[..., :2] + dice(-0.04, 0.04, parts.shape[1], 2)
+    x = jittered[..., 0] * mirror
+    y = jittered[..., 1]
+    lean = parts[..., 2] * mirror
+    cos = np.cos(turn)[:, None]
+    sin = np.sin(turn)[:, None]
+    centres = middle[:, None] + column * np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+    angles = turn[:, None] + dice(-0.15, 0.15, parts.shape[1])
+
+    # Paint from back to front.
+    stick_colour, body_colour, cone_colour, ball_colour = (_colour(dice) for _ in range(4))
     for part in (5, 6):
-        paint(stick, places[:, part], angles[:, part] + _STEEP * lean[:, part], paints[0])
+        paint(stick, centres[:, part], angles[:, part] + _STEEP * lean[:, part], stick_colour)
     for part in (7, 8):
-        paint(stick, places[:, part], angles[:, part] + _SHALLOW * lean[:, part], paints[0])
-    paint(body, places[:, 0], angles[:, 0], paints[1])
-    paint(cone, places[:, 2], angles[:, 2] + np.where(toys[:, 2, 2] > 0, 0, np.pi), paints[2])
-    paint(ball, places[:, 1], angles[:, 1], paints[3])
-    white, black = dice(0.85, 1.0, 3), dice(0.0, 0.15, 3)
+        paint(stick, centres[:, part], angles[:, part] + _SHALLOW * lean[:, part], stick_colour)
+    paint(body, centres[:, 0], angles[:, 0], body_colour)
+    paint(cone, centres[:, 2], angles[:, 2] + np.where(parts[:, 2, 2] > 0, 0, np.pi), cone_colour)
+    paint(ball, centres[:, 1], angles[:, 1], ball_colour)
+    white = dice(0.85, 1.0, 3)
+    black = dice(0.0, 0.15, 3)
     gaze = dice(-0.8, 0.8, 2)
     for part in (3, 4):
-        paint(eye, places[:, part], angles[:, part], white, pattern=0)
-        paint(pupil, places[:, part] + gaze, angles[:, part], black, pattern=0)
+        paint(eye, centres[:, part], angles[:, part], white, contrast=0)
+        paint(pupil, centres[:, part] + gaze, angles[:, part], black, contrast=0)
     inner = canvas[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     return np.round(255 * np.clip(inner, 0, 1)).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stripes:
+    """Sinusoidal pattern of a part: contrast, radians per pixel, phase in radians, each [n]."""
+
+    contrast: np.ndarray
+    pitch: np.ndarray
+    phase: np.ndarray
 
 
 def _stamp(
@@ -169,11 +202,9 @@ def _stamp(
     angle: np.ndarray,
     colour: np.ndarray,
     light: np.ndarray,
-    pattern: np.ndarray,
-    pitch: np.ndarray,
-    phase: np.ndarray,
+    stripes: _Stripes,
 ) -> None:
-    """Paints one part into every image of a chunk, in a window around it.
+    """Paint one part into every image of a chunk.
 
     Args:
       canvas: float32 [n, 64 + 2 margins, 64 + 2 margins, 3], changed in place.
@@ -181,51 +212,60 @@ def _stamp(
       centre: [n, 2], (x, y) in pixels of the image.
       angle: [n], radians, clockwise.
       colour: [n, 3] in [0, 1].
-      light: [n], direction that the light comes from, radians.
-      pattern: [n], contrast of the stripes.
-      pitch: [n], radians of the stripes a pixel.
-      phase: [n], radians, of the stripes.
+      light: [n], direction of the light in radians.
+      stripes: pattern of the part.
     """
+    # A square window around the part, clipped to the canvas.
     span = np.arange(-shape.reach, shape.reach + 1)
     corner = np.clip(np.floor(centre).astype(int), -_MARGIN + shape.reach, SIZE + _MARGIN - 1 - shape.reach)
-    columns, rows = (corner[:, axis, None] + span for axis in (0, 1))
+    columns = corner[:, 0, None] + span
+    rows = corner[:, 1, None] + span
     window = np.arange(len(canvas))[:, None, None], rows[:, :, None] + _MARGIN, columns[:, None, :] + _MARGIN
+
+    # Coordinates of its pixels: (dx, dy) around the centre, (x, y) turned with the part.
     dx = (columns + 0.5 - centre[:, :1]).astype(np.float32)[:, None, :]
     dy = (rows + 0.5 - centre[:, 1:]).astype(np.float32)[:, :, None]
-    cos, sin = (f(angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
-    x, y = cos * dx + sin * dy, cos * dy - sin * dx
+    cos = np.cos(angle).astype(np.float32)[:, None, None]
+    sin = np.sin(angle).astype(np.float32)[:, None, None]
+    x = cos * dx + sin * dy
+    y = cos * dy - sin * dx
+
+    # Shading: brighter towards the middle and the light, stripes, a dark rim, antialiased edges.
     distance = shape.distance(x, y)
     depth = np.clip(-distance / shape.reach, 0, 1)
     slope = (np.cos(light)[:, None, None] * dx + np.sin(light)[:, None, None] * dy) / shape.reach
-    stripes = pattern[:, None, None] * np.sin(pitch[:, None, None] * x + phase[:, None, None])
-    shade = 0.75 + 0.45 * np.sqrt(depth) + 0.25 * slope + stripes
-    shade *= 1 - 0.65 * np.clip(distance + 1.3, 0, 1)  # a dark rim
-    cover = np.clip(0.5 - distance, 0, 1)[..., None]
-    under = canvas[window]
-    canvas[window] = under + cover * (colour[:, None, None] * shade[..., None] - under)
+    wave = np.sin(stripes.pitch[:, None, None] * x + stripes.phase[:, None, None])
+    shade = 0.75 + 0.45 * np.sqrt(depth) + 0.25 * slope + stripes.contrast[:, None, None] * wave
+    shade *= 1 - 0.65 * np.clip(distance + 1.3, 0, 1)
+    opacity = np.clip(0.5 - distance, 0, 1)[..., None]
+    below = canvas[window]
+    canvas[window] = below + opacity * (colour[:, None, None] * shade[..., None] - below)
 
 
 def _box(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Signed distance to a square with sides of 2 * half."""
-    x, y = np.abs(x) - half, np.abs(y) - half
-    return np.hypot(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0)
+    """Return the signed distance to a square of side 2 * half."""
+    dx = np.abs(x) - half
+    dy = np.abs(y) - half
+    return np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0)
 
 
 def _colour(dice: _Dice) -> np.ndarray:
-    """A random colour [n, 3] of any hue, neither grey nor black."""
+    """Return random colours [n, 3] of any hue, neither grey nor black."""
     hue = dice(0, 1)[:, None] + np.array([0, 1 / 3, 2 / 3], np.float32)
     wave = 0.5 + 0.5 * np.cos(2 * np.pi * hue)
     return dice(0.45, 0.95, 1) * (1 - dice(0.4, 0.9, 1) * (1 - wave))
 
 
-def _ground(dice: _Dice) -> np.ndarray:
-    """Smooth noise of three grain sizes between two colours: float32 [n, side, side, 3] with the margins."""
+def _background(dice: _Dice) -> np.ndarray:
+    """Return smooth noise between two colours, float32 [n, side, side, 3] with margins."""
     side = SIZE + 2 * _MARGIN
     mix = 0.5
+    # Three grain sizes: number of cells per side, and range of the contrast.
     for cells, low, high in ((3, 0.4, 0.9), (9, 0.1, 0.4), (28, 0.0, 0.3)):
         place = np.linspace(0, cells - 1, side)
         weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
         weights = (weights**2 * (3 - 2 * weights)).astype(np.float32)  # smooth steps between the cells
         mix = mix + dice(low, high, 1, 1) * (weights @ dice(-1, 1, cells, cells) @ weights.T)
-    first, second = _colour(dice)[:, None, None], _colour(dice)[:, None, None]
+    first = _colour(dice)[:, None, None]
+    second = _colour(dice)[:, None, None]
     return (first + (second - first) * np.clip(mix, 0, 1)[..., None]).astype(np.float32)

@@ -1,13 +1,13 @@
-"""Features of a set of images, from an exported model into one file.
+"""Features of a dataset, written to one file by an exported model.
 
-Values go to disk as they come, so memory does not grow with the set, and a run that was stopped goes on where it was:
+Values go to disk as they are computed, so the memory does not grow with the dataset. A stopped run resumes:
 
-OUTPUT.partial/progress.json   what is extracted, and how many images are done
+OUTPUT.partial/progress.json   the request and the number of finished images
 OUTPUT.partial/LAYER.raw       the values of these images, one after the other
 OUTPUT.partial/lock            held while a process writes here
 
-When all images are done the file is written from these (`lts.extraction.feature_files`), takes its name, and the
-folder is removed: on the way there is room for the values twice on the disk.
+The output is written from these files when all images are finished (`lts.extraction.feature_files`), because an .npz
+needs the number of images and a checksum before its next entry. The disk must hold the values twice until then.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,41 +28,38 @@ from lts.config import ImageConfig
 from lts.data import DataError
 from lts.export.saved_model import LoadedModel
 from lts.extraction import feature_files
-from lts.extraction.stream import ImageStream
+from lts.extraction.stream import ImageStream, Views
 from lts.utils import files
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
 from lts.utils.signals import StopRequest, stop_on_signals
 
-DTYPES = ("float32", "float16")
-SAVE_SECONDS = 10.0  # of work that a killed process loses at most
-
-T = TypeVar("T")
+SAVE_SECONDS = 10.0  # a killed process loses at most this much work
 
 
 class ExtractionError(UserError):
-    """An extraction that cannot begin, go on or end."""
+    """Extraction that cannot start, resume or finish."""
 
 
 class _Stopped(Exception):
-    """A signal came while the file was written."""
+    """Signal that arrived while the output was written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of an extraction.
+    """Outcome of an extraction.
 
     Attributes:
-      images: number of images in the output, or done so far.
-      broken: reason by name of the images that were left out.
-      signal: number of the signal that stopped it; None: the output is whole.
-      before: the output was there already, whole and of the same request; nothing was done.
+      images: number of images in the output, or finished so far.
+      broken: reason by name of the skipped images.
+      signal: number of the signal that stopped the extraction; None: the output is complete.
+      already_complete: the output of the same request existed before, so nothing was computed.
     """
 
     images: int
     broken: dict[str, str]
     signal: int | None = None
-    before: bool = False
+    already_complete: bool = False
 
 
 def extract(
@@ -77,66 +74,80 @@ def extract(
     batch_size: int = 128,
     skip_broken_images: bool = False,
 ) -> Result:
-    """Extracts features into a file, going on with what a stopped run of the same request left.
+    """Extract features into a file.
+
+    Resumes a stopped run of the same request.
 
     Args:
-      model: the export.
-      stream: the images; each becomes the test view that evaluations see.
+      model: the exported model.
+      stream: the images; each is preprocessed to the test view that evaluations use.
       output: X.npz, X.tfrecord or X.parquet.
-      layers: names of the layers, each once.
+      layers: names of the layers, without repetition.
       pool: "none" | "avg" | "max" | "grid:N", as `LoadedModel.features` takes it.
-      dtype: of the values, "float32" | "float16".
-      image_size: pixels a side of the views; None: that of the model's training.
-      batch_size: images at a time; the values do not depend on it, beyond their last bits.
-      skip_broken_images: leave broken images out instead of stopping at the first.
+      dtype: "float32" | "float16".
+      image_size: side of the test view in pixels; None: that of the model's training.
+      batch_size: images per forward pass; changes the values in their last bits at most.
+      skip_broken_images: skip broken images instead of raising.
 
     Returns:
-      What became of it.
+      The outcome.
 
     Raises:
-      ExtractionError: other work at `output`, no room or no right to write there, or values that `dtype` cannot hold.
+      ExtractionError: `output` holds something else or cannot be written, or `dtype` cannot hold a value.
       FormatError, InputError, PoolError: no such format, layer, pool.
       DataError: a broken image.
 
     Example:
-      >>> extract(saved_model.load("runs/features"), open_stream("folder:PHOTOS"), "X.npz", pool="avg")
-      Result(images=1000, broken={}, signal=None, before=False)
+      >>> extract(lts.load("runs/features"), open_stream("folder:PHOTOS"), "X.npz", pool="avg")
+      Result(images=1000, broken={}, signal=None, already_complete=False)
     """
     output = pathlib.Path(output)
     feature_files.check_format(output)
     image = ImageConfig(image_size=image_size or model.image_size, test_crop=model.test_crop)
     forward = forward_pass(model, layers, pool, dtype, image.image_size)
-    one = forward(tf.zeros([1, image.image_size, image.image_size, 3], tf.uint8))
-    shapes = {layer: tuple(one[layer].shape[1:]) for layer in layers}
+    # One black image gives the shapes.
+    features = forward(tf.zeros([1, image.image_size, image.image_size, 3], tf.uint8))
+    shapes = {layer: tuple(features[layer].shape[1:]) for layer in layers}
+
     request = _request(model, stream, layers, pool, dtype, image)
     if output.exists():
-        return _done_before(output, request)
+        return _existing_result(output, request)
     folder = output.with_name(output.name + ".partial")
     try:
         with stop_on_signals() as stop, files.locked(folder):
             partial = _Partial(folder, request, shapes, np.dtype(dtype))
             views = stream.views(image, batch_size=batch_size, first=partial.done, skip_broken=skip_broken_images)
             _fill(partial, forward, views, len(stream.names), stop)
-            broken = {stream.names[number]: reason for number, reason in sorted(partial.broken.items())}
-            facts = {**request, **_facts(model, stream, image, broken), "shapes": shapes}
-            whole = not stop and _write(output, partial.table(facts, stream), stop)
-            return Result(partial.rows, broken, None if whole else stop.signal)
+            broken = {stream.names[number]: partial.broken[number] for number in sorted(partial.broken)}
+            metadata = request | _description(model, stream, broken) | {"shapes": shapes}
+            complete = not stop and _write(output, partial.table(metadata, stream), stop)
+            return Result(partial.rows, broken, None if complete else stop.signal)
     except files.InUse as holder:
-        raise ExtractionError(f"{folder} is in use by {holder}: stop it, or give another --output") from None
+        raise ExtractionError(f"{folder} is in use by {holder}. Stop it, or give another --output.") from None
     except OSError as error:
-        raise ExtractionError(f"{folder} could not be written: {error.strerror or error}") from None
+        raise ExtractionError(f"{folder} could not be written. Received: {error.strerror or error}.") from None
 
 
 def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: str, image_size: int) -> Any:
-    """The model as one compiled function for batches of any number: uint8 images to a dict of values by layer.
+    """Compile the features of a model.
+
+    Args:
+      model: the exported model.
+      layers: as for `extract`.
+      pool: as for `extract`.
+      dtype: as for `extract`.
+      image_size: as for `extract`.
+
+    Returns:
+      Function of uint8 [batch, image_size, image_size, 3] that returns the features by layer.
 
     Raises:
       InputError, PoolError: no such layer, no such pool.
     """
 
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = model.features(images, layer=tuple(layers), pool=pool)
-        return {layer: tf.cast(values[layer], dtype) for layer in layers}
+        features = model.features(images, layer=tuple(layers), pool=pool)
+        return {layer: tf.cast(features[layer], dtype) for layer in layers}
 
     spec = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)
     return tf.function(forward, autograph=False).get_concrete_function(spec)
@@ -145,7 +156,7 @@ def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: st
 def _request(
     model: LoadedModel, stream: ImageStream, layers: Sequence[str], pool: str, dtype: str, image: ImageConfig
 ) -> dict[str, Any]:
-    """All that decides the values: what goes on must agree in it."""
+    """Return everything that determines the values; a resumed run must agree with it."""
     return {
         "model_fingerprint": model.fingerprint,
         "data_fingerprint": stream.fingerprint,
@@ -161,8 +172,8 @@ def _request(
     }
 
 
-def _facts(model: LoadedModel, stream: ImageStream, image: ImageConfig, broken: dict[str, str]) -> dict[str, Any]:
-    """The rest of the metadata: what a reader wants to know of the file."""
+def _description(model: LoadedModel, stream: ImageStream, broken: dict[str, str]) -> dict[str, Any]:
+    """Return the metadata that do not determine the values."""
     about = {key: value for key, value in model.description.items() if not isinstance(value, dict)}
     return {
         "model": {"name": model.path.resolve().name, **about},
@@ -175,16 +186,16 @@ def _facts(model: LoadedModel, stream: ImageStream, image: ImageConfig, broken: 
     }
 
 
-def _done_before(output: pathlib.Path, request: dict[str, Any]) -> Result:
-    """What an output that is there holds, if it is what was asked for."""
+def _existing_result(output: pathlib.Path, request: dict[str, Any]) -> Result:
+    """Return the result of an existing output of the same request."""
     metadata = feature_files.read_metadata(output)
     if changed := _differences(metadata, request):
-        raise ExtractionError(f"{output} exists and differs ({changed}): remove it, or give another --output")
-    return Result(metadata["images"], metadata["broken"], before=True)
+        raise ExtractionError(f"{output} exists and differs. Received: {changed}. Remove it, or give another --output.")
+    return Result(metadata["images"], metadata["broken"], already_complete=True)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """In which entries of the request two differ; empty if in none."""
+    """Return the entries of two requests that differ as text; empty if none does."""
     return "; ".join(f"{key}: {old.get(key)} -> {value}" for key, value in new.items() if old.get(key) != value)
 
 
@@ -192,63 +203,68 @@ class _Partial:
     """Features of the first images, on disk.
 
     Args:
-      folder: where; what lies there is gone on with.
-      request: what is extracted.
-      shapes: of one image's values, by layer.
+      folder: where the files are; an earlier run is continued.
+      request: see `_request`.
+      shapes: shape of one image's values by layer.
       dtype: of the values.
 
     Attributes:
-      done: images that are done, broken ones included.
-      broken: reason by number.
+      done: number of finished images, including broken ones.
+      broken: reason by number of the broken images.
 
     Raises:
-      ExtractionError: what lies there is of another request, or damaged.
+      ExtractionError: the folder belongs to another request, or is damaged.
     """
 
     def __init__(
         self, folder: pathlib.Path, request: dict[str, Any], shapes: dict[str, tuple[int, ...]], dtype: np.dtype
     ):
-        self.folder, self._request, self._shapes, self._dtype = folder, request, shapes, dtype
-        self.done, self.broken = 0, {}
+        self.folder = folder
+        self.done = 0
+        self.broken: dict[int, str] = {}
+        self._request = request
+        self._shapes = shapes
+        self._dtype = dtype
         self._read_progress()
         self._files = {layer: open(self._path(layer), "ab", buffering=0) for layer in shapes}  # noqa: SIM115
+        # A killed process may have written more than it recorded: cut the files back to the record.
         for layer, file in self._files.items():
-            whole = self._rows(layer).row_bytes * self.rows
-            if file.tell() < whole:
-                raise ExtractionError(f"{self._path(layer)} is shorter than {folder} says: remove the folder")
-            file.truncate(whole)
+            recorded_bytes = self._rows(layer).row_bytes * self.rows
+            if file.tell() < recorded_bytes:
+                raise ExtractionError(f"{self._path(layer)} is shorter than progress.json records. Remove {folder}.")
+            file.truncate(recorded_bytes)
 
     @property
     def rows(self) -> int:
-        """Images whose values are there."""
+        """Number of images whose values are in the files."""
         return self.done - len(self.broken)
 
     def append(self, values: dict[str, np.ndarray], stop: int, broken: dict[int, str]) -> None:
-        """Takes the values of the images up to `stop`, without the broken ones."""
+        """Append the values of the images up to `stop`, without the broken ones."""
         for layer, array in values.items():
             if self._dtype == np.float16 and not np.isfinite(array).all():
-                raise ExtractionError(f"{layer} has values that float16 cannot hold: give --dtype=float32")
-            left = array.data.cast("B")
-            while left:
-                left = left[self._files[layer].write(left) :]
+                raise ExtractionError(f"float16 cannot hold a value of {layer}. Give --dtype=float32.")
+            remaining = array.data.cast("B")
+            # NB: an unbuffered write may write less than it is given.
+            while remaining:
+                remaining = remaining[self._files[layer].write(remaining) :]
         self.broken.update(broken)
         self.done = stop
 
     def save(self) -> None:
-        """Makes sure that what was taken is found again, whatever happens."""
+        """Record the progress, after its values have reached the disk."""
         for file in self._files.values():
             os.fsync(file.fileno())
-        files.write_json(
-            self.folder / "progress.json", {"request": self._request, "done": self.done, "broken": self.broken}
-        )
+        record = {"request": self._request, "done": self.done, "broken": self.broken}
+        files.write_json(self.folder / "progress.json", record)
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for file in self._files.values():
             file.close()
 
     def table(self, metadata: dict[str, Any], stream: ImageStream) -> feature_files.Table:
-        """Everything that goes into the output."""
+        """Return the contents of the output."""
         kept = [number for number in range(self.done) if number not in self.broken]
         return feature_files.Table(
             layers={layer: self._rows(layer) for layer in self._shapes},
@@ -260,17 +276,18 @@ class _Partial:
 
     def _read_progress(self) -> None:
         try:
-            progress = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
-            changed = _differences(progress["request"], self._request)
-            self.done, self.broken = progress["done"], {int(key): why for key, why in progress["broken"].items()}
+            record = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
+            changed = _differences(record["request"], self._request)
+            self.done = record["done"]
+            self.broken = {int(number): reason for number, reason in record["broken"].items()}
         except FileNotFoundError:
             return
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise ExtractionError(f"{self.folder} is damaged: remove it to begin again") from None
+            raise ExtractionError(f"{self.folder} is damaged. Remove it to start again.") from None
         if changed:
             raise ExtractionError(
-                f"{self.folder} holds part of another extraction ({changed}): give the same flags to go on with it, "
-                "another --output, or remove it"
+                f"{self.folder} holds part of another extraction. Received: {changed}. Give the same flags to resume "
+                "it, give another --output, or remove it."
             )
 
     def _path(self, layer: str) -> pathlib.Path:
@@ -280,23 +297,24 @@ class _Partial:
         return feature_files.Rows(self._path(layer), (self.rows, *self._shapes[layer]), self._dtype)
 
 
-def _fill(partial: _Partial, forward: Any, views: Iterable, count: int, stop: StopRequest) -> None:
-    """Extracts until all images are done or a signal comes; saves every few seconds, and however it ends."""
-    saved = time.monotonic()
+def _fill(partial: _Partial, forward: Any, views: Iterable[Views], count: int, stop: StopRequest) -> None:
+    """Extract until all images are finished or a signal arrives.
+
+    Saves every few seconds, and at the end in any case.
+    """
     if partial.done:
-        print(f"going on after {partial.done} of {count} images", flush=True)
-    batches = ((view, forward(tf.convert_to_tensor(view.images)) if len(view.images) else {}) for view in views)
+        print(f"resuming after {partial.done} of {count} images", flush=True)
+    last_save = time.monotonic()
     try:
         with Progress("extracting", count, first=partial.done) as progress:
-            for view, outputs in _one_behind(batches):
-                before = partial.done
-                partial.append({layer: outputs[layer].numpy() for layer in outputs}, view.stop, view.broken)
-                progress.advance(partial.done - before)
+            for view, features in _delayed(_forward_all(forward, views)):
+                progress.advance(view.stop - partial.done)
+                partial.append({layer: features[layer].numpy() for layer in features}, view.stop, view.broken)
                 if stop:
                     break
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if time.monotonic() - last_save > SAVE_SECONDS:
                     partial.save()
-                    saved = time.monotonic()
+                    last_save = time.monotonic()
         partial.save()
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be full
@@ -306,31 +324,38 @@ def _fill(partial: _Partial, forward: Any, views: Iterable, count: int, stop: St
         partial.close()
 
 
-def _one_behind(items: Iterable[T]) -> Iterator[T]:
-    """The items, each when the next one is there: a GPU computes it while this one is fetched and written."""
+def _forward_all(forward: Any, views: Iterable[Views]) -> Iterator[tuple[Views, dict[str, tf.Tensor]]]:
+    """Yield the views with their features; none for a range of broken images."""
+    for view in views:
+        yield view, forward(tf.convert_to_tensor(view.images)) if len(view.images) else {}
+
+
+def _delayed(items: Iterable) -> Iterator:
+    """Yield each item after the next one was started: a GPU computes it while this one is written."""
     waiting = []
     try:
         for item in items:
             yield from waiting
             waiting = [item]
     except Exception:
-        yield from waiting
+        yield from waiting  # the images before a broken one are finished and saved
         raise
     yield from waiting
 
 
 def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) -> bool:
-    """Writes the output inside of the partial folder, gives it its name, and removes the folder.
+    """Write the output from the partial folder, then remove the folder.
 
     Returns:
-      Whether it did; False: a signal came before.
+      Whether the output is complete; False: a signal arrived.
 
     Raises:
-      DataError: there is no image.
+      DataError: no image is left.
     """
     if not table.names:
-        name, reason = next(iter(table.metadata["broken"].items()))
-        raise DataError(f"all {len(table.metadata['broken'])} images are broken, the first is {name} ({reason})")
+        broken = table.metadata["broken"]
+        name, reason = next(iter(broken.items()))
+        raise DataError(f"all {len(broken)} images are broken. The first is {name} ({reason}).")
 
     def check() -> None:
         if stop:

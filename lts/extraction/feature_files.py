@@ -1,13 +1,13 @@
-"""Features in a file: .npz, .tfrecord or .parquet, written piece by piece from rows that lie on disk.
+"""Feature files: .npz, .tfrecord and .parquet.
 
-All three hold the same: an array for each layer, the images' names, their labels where there are any, and the metadata,
-which are JSON (`lts.extraction` says what is in them).
+The files are written piece by piece from raw values on disk. All three formats hold the features of each layer, names
+and labels of the images, and metadata as JSON (see `lts.extraction.extract`).
 
-X.npz       one array a layer, `names`, `labels`, `class_names`, and `metadata`, a string
-X.tfrecord  a tf.train.Example an image: the bytes of each layer (in C order), `name` (bytes), `label` (int64);
-            the metadata, with shapes and dtype, are in X.tfrecord.json beside it
-X.parquet   a row an image: a fixed-size list a layer (in C order), `name`, `label`; the metadata, with the
-            shape of each layer, are the schema's entry "lts"
+X.npz       one array per layer, `names`, `labels`, `class_names`, and `metadata`, a string
+X.tfrecord  one tf.train.Example per image: the bytes of each layer in C order, `name` (bytes), `label` (int64);
+            X.tfrecord.json holds the metadata with shapes and dtype
+X.parquet   one row per image: a fixed-size list per layer in C order, `name`, `label`;
+            entry "lts" of the schema holds the metadata with the shapes
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ import numpy as np
 
 from lts.utils.errors import FormatError, UserError
 
-PIECE_BYTES = 16_000_000  # read and written at a time
+PIECE_BYTES = 16_000_000  # size of the pieces in memory
 
 
 class FeatureFileError(UserError):
-    """A file of features that cannot be written as asked, or cannot be read."""
+    """Feature file that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """An array in a raw file, with its shape.
+    """Array in a raw file.
 
     Attributes:
-      path: of the file: the values alone, in C order.
-      shape: of the whole array; the first dimension counts images.
+      path: the file: values in C order without a header.
+      shape: of the array; the first dimension counts images.
       dtype: of the values.
     """
 
@@ -50,22 +50,22 @@ class Rows:
         return int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
     def read(self, file: Any, count: int) -> np.ndarray:
-        """The next `count` images from where the open file stands."""
+        """Return the next `count` images of the open file."""
         values = np.fromfile(file, self.dtype, count * self.row_bytes // self.dtype.itemsize)
         return values.reshape(-1, *self.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What goes into a file.
+    """Contents of a feature file.
 
     Attributes:
-      layers: values by layer.
-      names: of the images.
-      labels: int64, or None.
+      layers: features by layer.
+      names: names of the images.
+      labels: int64 [N], -1 for an image without a label; or None.
       class_names: names of the classes.
-      metadata: JSON-ready.
-      check: called between pieces; may raise to stop.
+      metadata: values that JSON can hold.
+      check: called before each piece; may raise to stop.
     """
 
     layers: dict[str, Rows]
@@ -76,7 +76,7 @@ class Table:
     check: Callable[[], None] = lambda: None
 
     def pieces(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-        """The images of a piece, and its values by layer."""
+        """Yield the images of each piece, and their features by layer."""
         count = max(1, PIECE_BYTES // sum(rows.row_bytes for rows in self.layers.values()))
         files = {layer: open(rows.path, "rb") for layer, rows in self.layers.items()}  # noqa: SIM115
         try:
@@ -90,51 +90,57 @@ class Table:
 
 
 def check_format(output: str | os.PathLike) -> None:
-    """Whether there is a format for this file name, and what it needs.
+    """Raise unless a file name has a known format.
+
+    Args:
+      output: the file name.
 
     Raises:
-      FormatError: no, or not on this machine.
+      FormatError: unknown suffix, or its package is not installed.
     """
     suffix = pathlib.Path(output).suffix
     if suffix not in WRITERS:
-        raise FormatError(f"output must end in {', '.join(WRITERS)}. Received: output={str(output)!r}")
+        raise FormatError(f"output must end in {', '.join(WRITERS)}. Received: output={str(output)!r}.")
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise FormatError("files of Parquet need the package pyarrow: pip install pyarrow, or give --output=X.npz")
+        raise FormatError(f"Parquet files need pyarrow. Received: output={str(output)!r}. Run: pip install pyarrow")
 
 
 def write(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
-    """Writes a file in the format of its suffix.
+    """Write a feature file in the format of its suffix.
 
     Returns:
-      The files that were written, the one that makes the others valid last.
+      The files that were written, the main file last.
     """
     return WRITERS[path.suffix](path, table)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """The metadata of a file of features.
+    """Return the metadata of a feature file.
 
     Raises:
-      FeatureFileError: the file is none, or is damaged.
+      FeatureFileError: not a feature file, or damaged.
     """
     path = pathlib.Path(path)
     try:
         return json.loads(READERS[path.suffix](path))
-    except Exception as error:  # readers of damaged files raise nearly anything
-        raise FeatureFileError(f"{path} cannot be read as a file of features ({type(error).__name__})") from None
+    except Exception as error:  # readers of damaged files raise nearly any type
+        raise FeatureFileError(f"{path} cannot be read as a feature file ({type(error).__name__}).") from None
 
 
 def _write_npz(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, rows in table.layers.items():
-            alone = dataclasses.replace(table, layers={name: rows})
+            one_layer = dataclasses.replace(table, layers={name: rows})
             with _npz_entry(archive, name) as entry:
                 header = np.lib.format.header_data_from_array_1_0(np.empty([0], rows.dtype)) | {"shape": rows.shape}
                 np.lib.format.write_array_header_1_0(entry, header)
-                for _, piece in alone.pieces():
+                for _, piece in one_layer.pieces():
                     entry.write(piece[name].data)
-        arrays = {"names": table.names, "class_names": table.class_names, "metadata": json.dumps(table.metadata)}
-        arrays = {name: np.array(value, np.str_) for name, value in arrays.items()}
+        arrays = {
+            "names": np.array(table.names, np.str_),
+            "class_names": np.array(table.class_names, np.str_),
+            "metadata": np.array(json.dumps(table.metadata), np.str_),
+        }
         if table.labels is not None:
             arrays["labels"] = table.labels
         for name, array in arrays.items():
@@ -144,7 +150,8 @@ def _write_npz(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
 
 
 def _npz_entry(archive: zipfile.ZipFile, name: str) -> Any:
-    """A file inside an .npz, of any length; without the time of day, so that equal contents are equal files."""
+    """Open a file of any length inside an .npz."""
+    # Without a time of day, equal contents give equal files.
     return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
 
 
@@ -156,15 +163,15 @@ def _read_npz(path: pathlib.Path) -> str:
 def _write_tfrecord(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     import tensorflow as tf
 
-    beside = path.with_name(path.name + ".json")
-    beside.write_text(json.dumps(table.metadata, indent=2) + "\n", encoding="utf-8")
+    metadata_path = path.with_name(path.name + ".json")
+    metadata_path.write_text(json.dumps(table.metadata, indent=2) + "\n", encoding="utf-8")
     with tf.io.TFRecordWriter(str(path)) as writer:
         for piece, layers in table.pieces():
             for row, number in enumerate(range(piece.start, piece.stop)):
                 label = -1 if table.labels is None else int(table.labels[number])
                 values = {name: array[row] for name, array in layers.items()}
                 writer.write(_example(table.names[number], label, values))
-    return [beside, path]
+    return [metadata_path, path]
 
 
 def _read_tfrecord(path: pathlib.Path) -> str:
@@ -172,9 +179,10 @@ def _read_tfrecord(path: pathlib.Path) -> str:
 
 
 def _example(name: str, label: int, values: dict[str, np.ndarray]) -> bytes:
-    """One image as a serialised tf.train.Example."""
+    """Return one image as a serialised tf.train.Example."""
     import tensorflow as tf
 
+    # Bytes, because a float list needs Python numbers: 2 milliseconds per image.
     features = {layer: tf.train.BytesList(value=[array.tobytes()]) for layer, array in values.items()}
     features["name"] = tf.train.BytesList(value=[os.fsencode(name)])
     entries = {key: tf.train.Feature(bytes_list=value) for key, value in features.items()}

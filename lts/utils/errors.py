@@ -1,37 +1,53 @@
-"""The errors that a user can cause; binaries show them as one line, without a traceback."""
+"""Errors that users can cause and fix.
+
+Binaries print such an error as one line without a traceback. This module imports no TensorFlow.
+"""
 
 import re
 
-PREAMBLE = r"Graph execution error:|Detected at node .*|<stack traces unavailable>|\s*$"  # what TensorFlow begins with
-LONGEST = 300  # characters of a reason that spreads over lines
+# The lines that TensorFlow puts before the reason of an error inside a graph.
+PREAMBLE = r"Graph execution error:|Detected at node .*|<stack traces unavailable>|\s*$"
+MAX_REASON_LENGTH = 300  # characters of a reason that spans several lines
 
 
 class UserError(ValueError):
-    """Something outside the program is wrong: the message says what, where, and what would be right.
+    """Wrong input, files or environment.
 
-    `exit_status` is what a binary ends with: 2 for wrong usage, 1 for the rest.
+    The message says what is wrong, what was received, and what to do.
+
+    Attributes:
+      exit_status: status of the binary: 2 for wrong usage, 1 for everything else.
     """
 
     exit_status = 1
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be: the message names the field, what came and what would be right."""
+    """Invalid configuration or flag value."""
 
     exit_status = 2
 
 
 class FormatError(UserError):
-    """A file or export format that is unknown or whose package is missing."""
+    """Unknown file or export format, or its package is missing."""
 
     exit_status = 2
 
 
 def first_line(error: Exception) -> str:
-    """Why a library failed, in one line, without TensorFlow's names of operations; its type where it says nothing."""
+    """Return the reason of a library's error as one line.
+
+    Args:
+      error: any exception; names of TensorFlow operations are removed from its message.
+
+    Returns:
+      The first informative line, or the type of the error if it has no message.
+    """
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     lines = [line for line in text.strip().splitlines() if not re.match(PREAMBLE, line)]
-    line = next(iter(lines), type(error).__name__)
-    if line.rstrip().endswith(":"):  # the reason comes below
-        line = " ".join(" ".join(lines).split())[:LONGEST]
-    return re.sub(r"^\{\{function_node .*?\}\} ", "", line).split(" [Op:")[0]
+    line = lines[0] if lines else type(error).__name__
+    # A line that ends with a colon announces its reason on the next lines.
+    if line.rstrip().endswith(":"):
+        line = " ".join(" ".join(lines).split())[:MAX_REASON_LENGTH]
+    without_function = re.sub(r"^\{\{function_node .*?\}\} ", "", line)
+    return without_function.split(" [Op:")[0]

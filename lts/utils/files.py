@@ -1,4 +1,7 @@
-"""Files that are whole or absent: written beside, then renamed. Folders that one process holds."""
+"""Atomic writes, and locks on folders.
+
+A reader sees either the previous file or the complete new one, however the writing process ends.
+"""
 
 import contextlib
 import fcntl
@@ -13,26 +16,35 @@ from typing import Any
 
 from lts.utils.errors import UserError
 
-PARTIAL = ".partial-"  # in the names of what is being written
+PARTIAL = ".partial-"  # marks the names of temporary folders
 
 
 class OutputError(UserError):
-    """A place that nothing is written to, because something else is there."""
+    """Output path that must not or cannot be written."""
 
 
 class InUse(Exception):
-    """Another process holds a folder; says which, as far as is known."""
+    """Folder locked by another process; the message names the process if it is known."""
 
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike) -> Iterator[None]:
-    """Holds a folder for this process by a file `lock` in it; the kernel lets go of it however the process ends.
+    """Lock a folder for this process.
+
+    The lock is a file `lock` in the folder. The kernel releases it however the process ends.
+
+    Args:
+      folder: created if it does not exist.
+
+    Yields:
+      Nothing; the lock is held inside the block.
 
     Raises:
-      InUse: another process holds it.
+      InUse: another process holds the lock.
     """
     path = pathlib.Path(folder) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+    # NB: mode "w" would erase the holder's name before the lock is ours.
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,82 +59,105 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends well.
+    """Replace a file or a folder atomically.
 
-    What was at `path` before is gone then; when the block raises, it is untouched.
+    Args:
+      path: the file or folder to replace. It stays untouched if the block raises.
+
+    Yields:
+      A temporary path on the same disk; the block writes the new file or folder there.
+
+    Example:
+      >>> with atomic_write("runs/report.html") as temporary:
+      ...     temporary.write_text("<html></html>")
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    room = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
     try:
-        yield room / path.name
+        yield temporary / path.name
+        # A rename cannot replace a folder that is not empty: move the previous one away first.
         if path.is_dir() and not path.is_symlink():
-            os.replace(path, room / "old")
-        os.replace(room / path.name, path)
+            os.replace(path, temporary / "old")
+        os.replace(temporary / path.name, path)
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
-    """Refuses a folder that `atomic_write` would delete although it holds something else than an earlier output.
+    """Raise unless a folder is free or holds an earlier output.
+
+    `atomic_write` deletes the folder, so it must not hold anything else.
 
     Args:
       folder: may be missing or empty.
       marker: name of a file that every earlier output holds.
 
     Raises:
-      OutputError: a file, or a folder of other things.
+      OutputError: `folder` is a file, or a folder without the marker.
     """
     folder = pathlib.Path(folder)
-    if folder.exists() and not (folder / marker).exists() and (folder.is_file() or any(folder.iterdir())):
+    if not folder.exists() or (folder / marker).exists():
+        return
+    if folder.is_file() or any(folder.iterdir()):
         raise OutputError(
-            f"{folder} exists and holds no {marker} of an earlier run: give another --output or remove it"
+            f"the output folder holds no {marker} of an earlier run. Received: output={folder}. "
+            "Give another --output or remove the folder."
         )
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-    """Refuses a place where no folder can be, before hours of work find out; creates nothing.
+    """Raise if a folder cannot be created or written.
+
+    Called before hours of work; creates nothing.
 
     Args:
       folder: may be missing.
 
     Raises:
-      OutputError: it, or what is above it, is a file, or may not be written to.
+      OutputError: the folder or its closest existing parent is a file or is not writable.
     """
-    place = pathlib.Path(folder).absolute()
-    there = next(path for path in (place, *place.parents) if path.exists())
-    if not there.is_dir():
-        raise OutputError(f"{folder} should be a folder, but {there} is a file: give another --output")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder} should be a folder to write to, but {there} is not: give another --output")
+    absolute = pathlib.Path(folder).absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not existing.is_dir():
+        raise OutputError(f"{existing} is a file, not a folder. Received: output={folder}. Give another --output.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{existing} is not writable. Received: output={folder}. Give another --output.")
 
 
 def remove_partial(folder: str | os.PathLike) -> None:
-    """Removes what writers left in a folder that were killed; nobody may be writing there."""
-    for room in pathlib.Path(folder).glob(f".*{PARTIAL}*"):
-        shutil.rmtree(room, ignore_errors=True)
+    """Remove temporary folders of killed writers.
+
+    Args:
+      folder: no process may be writing here.
+    """
+    for temporary in pathlib.Path(folder).glob(f".*{PARTIAL}*"):
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_folder(path: str | os.PathLike) -> None:
-    """Removes a folder; it is gone at once, not file by file."""
+    """Remove a folder atomically.
+
+    Args:
+      path: disappears at once, not file by file.
+    """
     path = pathlib.Path(path)
-    room = path.with_name(f".{path.name}{PARTIAL}removed")  # a new name needs no room on a full disk
-    os.replace(path, room)
-    shutil.rmtree(room, ignore_errors=True)
+    renamed = path.with_name(f".{path.name}{PARTIAL}removed")  # a rename works on a full disk, too
+    os.replace(path, renamed)
+    shutil.rmtree(renamed, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    with atomic_write(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write a text file atomically."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a binary file, whole or not at all."""
-    with atomic_write(path) as beside:
-        beside.write_bytes(content)
+    """Write a binary file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes indented JSON, whole or not at all."""
+    """Write indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Markdown tables."""
+"""Markdown tables: the only writer of them."""
 
 from collections.abc import Sequence
 

@@ -1,21 +1,24 @@
-"""How far long work is: a bar on a terminal, plain lines in a log."""
+"""Progress of long loops: a bar on terminals, lines in logs."""
 
 import sys
 import time
 
 import tqdm
 
-SECONDS = 10  # between two lines of a log
+LOG_SECONDS = 10  # between two lines in a log
 
 
 class Progress:
-    """Counts what is done; a context manager that ends with its line.
+    """Progress counter.
+
+    A context manager: leaving it without an error prints the total time. On a terminal it shows a tqdm bar. In a log
+    it prints one line every ten seconds, because the control characters of a bar make logs unreadable.
 
     Args:
-      title: what is going on.
-      total: how many there are.
-      unit: what is counted.
-      first: so many were done before.
+      title: name of the work.
+      total: number of items.
+      unit: plural name of the items.
+      first: number of items that an earlier run finished.
 
     Example:
       >>> with Progress("spotting", 1000) as progress:
@@ -23,25 +26,34 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, unit: str = "images", first: int = 0):
-        self.title, self.total, self.unit = title, total, unit
-        self.done, self._first, self._began = first, first, time.monotonic()
-        self._spoke = self._began
-        silent = not sys.stderr.isatty()
-        look = {"desc": title, "unit": f" {unit}", "disable": silent, "leave": False, "dynamic_ncols": True}
-        self._bar = tqdm.tqdm(total=total, initial=first, **look)
+        self.title = title
+        self.total = total
+        self.unit = unit
+        self.done = first
+        self._first = first
+        self._start = time.monotonic()
+        self._last_line = self._start
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=first,
+            desc=title,
+            unit=f" {unit}",
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+        )
 
     def advance(self, count: int) -> None:
-        """`count` more are done."""
+        """Count `count` more items as done."""
         self.done += count
         self._bar.update(count)
         now = time.monotonic()
-        if self._bar.disable and self.done < self.total and now - self._spoke >= SECONDS:
-            self._spoke, rate = now, (self.done - self._first) / (now - self._began)
-            left = (self.total - self.done) / rate
-            print(
-                f"{self.title}: {self.done} of {self.total} {self.unit}, {rate:.0f} a second, {left:.0f} s left",
-                flush=True,
-            )
+        if self._bar.disable and self.done < self.total and now - self._last_line >= LOG_SECONDS:
+            self._last_line = now
+            rate = (self.done - self._first) / (now - self._start)
+            seconds_left = (self.total - self.done) / rate
+            counts = f"{self.done} of {self.total} {self.unit}"
+            print(f"{self.title}: {counts}, {rate:.0f} {self.unit}/s, {seconds_left:.0f} s left", flush=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -49,5 +61,5 @@ class Progress:
     def __exit__(self, kind, *_) -> None:
         self._bar.close()
         if kind is None:
-            seconds = time.monotonic() - self._began
+            seconds = time.monotonic() - self._start
             print(f"{self.title}: {self.done} {self.unit}, {seconds:.1f} s", flush=True)

@@ -1,41 +1,51 @@
-"""Where a result comes from: the machine and the code that made it."""
+"""Hardware and commit that produced a result."""
 
 import os
 import pathlib
 import platform
 import subprocess
 
-import tensorflow as tf
-
 
 def hardware() -> str:
-    """The devices that this process computes on, for instance "2 cores of Intel(R) Xeon(R) Processor"."""
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    if gpus:
-        names = [details.get("device_name", "GPU") for details in gpus]
+    """Return the devices that this process computes on.
+
+    Returns:
+      For example "2 cores of Intel(R) Xeon(R) Processor" or "2 x NVIDIA H100".
+    """
+    import tensorflow as tf  # slow to import; `lts.utils` works without it
+
+    devices = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(device) for device in devices]
+    names = [detail.get("device_name", "GPU") for detail in details]
+    if names:
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
     return f"{len(os.sched_getaffinity(0))} cores of {_processor()}"
 
 
 def commit() -> str | None:
-    """Hash of the checkout's commit, with "+" behind it if files were changed since; None outside of a checkout."""
+    """Return the commit of this checkout.
+
+    Returns:
+      Twelve hex digits, followed by "+" if tracked files were changed since; None outside of a git checkout.
+    """
     root = pathlib.Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
-        found = _git(root, "rev-parse", "--short=12", "HEAD")
-        return found + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        digits = _git(root, "rev-parse", "--short=12", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{digits}+" if changes else digits
 
 
 def _git(root: pathlib.Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    command = ["git", "-C", root, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def _processor() -> str:
-    """The processor's name as Linux gives it, or its architecture."""
+    """Return the processor's name on Linux, or its architecture."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next step or batch."""
+"""Ctrl-C and SIGTERM as a request to stop."""
 
 import contextlib
 import signal
@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 
 class StopRequest:
-    """Whether to stop, and by which signal."""
+    """Request to stop; true after a signal arrived.
+
+    Attributes:
+      signal: number of the signal, or None.
+    """
 
     def __init__(self):
         self.signal: int | None = None
@@ -17,7 +21,13 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """While in the block, SIGINT and SIGTERM set the request; a second one of them stops at once."""
+    """Turn SIGINT and SIGTERM into a request to stop.
+
+    Loops check the request after each step or batch. A second signal raises KeyboardInterrupt at once.
+
+    Yields:
+      The request.
+    """
     request = StopRequest()
 
     def handle(number, frame):
@@ -25,19 +35,22 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = number
 
-    before = {}
+    previous = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not in the main thread: nothing to catch there
-                before[number] = signal.signal(number, handle)
+            # Python sets handlers in the main thread only; other threads receive no signals anyway.
+            with contextlib.suppress(ValueError):
+                previous[number] = signal.signal(number, handle)
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def reraise_signal(number: int | None) -> None:
-    """Ends the process by a signal that a training run caught and reported.
+    """End the process by a signal that was caught.
+
+    Callers save and report first.
 
     Args:
       number: the signal; None does nothing.

@@ -1,4 +1,7 @@
-"""One self-contained HTML file: text, tables and pictures inside, no network needed. Light and dark."""
+"""Self-contained HTML reports.
+
+Text, tables and pictures are inside one file that needs no network. It follows the light or dark scheme of the browser.
+"""
 
 import base64
 import html
@@ -32,25 +35,30 @@ pre { background: var(--box); padding: 0.75rem; overflow-x: auto; font-size: 0.8
 
 
 def page(title: str, body: str, style: str = "") -> str:
-    """A whole HTML page.
+    """Return a complete HTML page.
 
     Args:
       title: plain text.
       body: HTML.
-      style: CSS behind that of all pages.
+      style: CSS after that of all pages.
     """
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style>'
-    whole = f'<html lang="en"><head>{head}<title>{html.escape(title)}</title></head>\n<body>\n{body}\n</body></html>'
-    return f"<!doctype html>\n{whole}\n"
+    document = f'<html lang="en"><head>{head}<title>{html.escape(title)}</title></head>\n<body>\n{body}\n</body></html>'
+    return f"<!doctype html>\n{document}\n"
 
 
 class Report:
-    """Collects the parts of a page in their order; all text is escaped.
+    """HTML report, built part by part.
+
+    All text is escaped.
+
+    Args:
+      title: plain text, the heading of the page.
 
     Example:
       >>> report = Report("Quickstart")
       >>> report.heading("Filters")
-      >>> report.picture(montage, "conv_1", scale=4)
+      >>> report.picture(filter_montage(kernel), "conv_1", scale=4)
       >>> report.write("runs/quickstart/report.html")
     """
 
@@ -59,42 +67,46 @@ class Report:
         self._parts = [f"<h1>{html.escape(title)}</h1>"]
 
     def heading(self, text: str) -> None:
-        """Begins a section."""
+        """Begin a section."""
         self._parts.append(f"<h2>{html.escape(text)}</h2>")
 
     def paragraph(self, text: str) -> None:
-        """A paragraph of plain text."""
+        """Add a paragraph of plain text."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
     def preformatted(self, text: str) -> None:
-        """Text with its line breaks, as a configuration."""
+        """Add text that keeps its line breaks, such as a configuration."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """A table; the first row is its header."""
-        cells = [[html.escape(str(cell)) for cell in row] for row in rows]
-        head = "".join(f"<th>{cell}</th>" for cell in cells[0])
-        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells[1:])
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        """Add a table; the first row is its header."""
+        lines = []
+        for index, row in enumerate(rows):
+            tag = "td" if index else "th"
+            cells = "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)
+            lines.append(f"<tr>{cells}</tr>")
+        table = f"<table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table>"
         self._parts.append(f'<div class="scroll">{table}</div>')
 
     def picture(self, picture: np.ndarray | Figure, caption: str, scale: int = 1) -> None:
-        """A picture with its caption.
+        """Add a picture with its caption.
 
         Args:
           picture: uint8 [H, W, 3], or a matplotlib figure.
-          caption: plain text below it, and what is read out in its place.
-          scale: enlarges an array by whole pixels, so that small images stay sharp.
+          caption: plain text below the picture; screen readers read it in place of the picture.
+          scale: integer factor that enlarges an array; small images stay sharp.
         """
-        stream = io.BytesIO()
+        png = io.BytesIO()
         if isinstance(picture, Figure):
-            picture.savefig(stream, format="png", dpi=120)
+            picture.savefig(png, format="png", dpi=120)
         else:
-            Image.fromarray(picture.repeat(scale, axis=0).repeat(scale, axis=1)).save(stream, format="png")
-        data, text = base64.b64encode(stream.getvalue()).decode(), html.escape(caption)
+            enlarged = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+            Image.fromarray(enlarged).save(png, format="png")
+        data = base64.b64encode(png.getvalue()).decode()
+        text = html.escape(caption)
         image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
         self._parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
 
     def write(self, path: str | os.PathLike) -> None:
-        """Writes the page, whole or not at all."""
+        """Write the page atomically."""
         files.write_text(path, page(self.title, "\n".join(self._parts)))

@@ -1,4 +1,7 @@
-"""Artifact maps as colours over images. Pure NumPy and Pillow."""
+"""Artifact maps drawn over images.
+
+The functions take and return NumPy arrays; nothing here depends on TensorFlow.
+"""
 
 import matplotlib
 import numpy as np
@@ -7,17 +10,19 @@ from PIL import Image
 from lts.visualization.montage import montage
 
 COLOURS = "inferno"  # perceptually uniform: dark for 0, bright for 1, also without colour vision
-STRENGTH = 0.65  # opacity where the map is 1; where it is 0 the image is left as it is
+STRENGTH = 0.65  # opacity where the map is 1; where the map is 0 the image stays unchanged
 TABLE = (255 * matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256))[:, :3]).round().astype(np.uint8)
 GAP = 4  # white pixels between an image and its overlay
 
 
 def blend(images: np.ndarray, artifact: np.ndarray) -> np.ndarray:
-    """Images with a heat map over them, the stronger the larger the map is.
+    """Return images with a heat map over them.
+
+    Both the colour and the opacity grow with the map.
 
     Args:
       images: uint8 [..., H, W, 3].
-      artifact: float [..., H, W] in [0, 1]: probability that the place was repaired.
+      artifact: float [..., H, W] in [0, 1]: probability that a pixel was repaired. Values outside are clipped.
 
     Returns:
       uint8 [..., H, W, 3]; where the map is 0, the image itself.
@@ -29,26 +34,40 @@ def blend(images: np.ndarray, artifact: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """An image under its artifact map, of any size and proportions.
+    """Return an image under its artifact map.
 
     Args:
-      image: uint8 [H, W, 3].
-      cells: float [h, w], the map on its own grid; resized bilinearly.
+      image: uint8 [H, W, 3], of any size and aspect ratio.
+      cells: float [h, w], the map at the resolution of the discriminator; resized bilinearly.
+
+    Returns:
+      uint8 [H, W, 3].
     """
     smooth = Image.fromarray(np.asarray(cells, np.float32)).resize(image.shape[1::-1], Image.Resampling.BILINEAR)
     return blend(image, np.asarray(smooth))
 
 
 def side_by_side(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The image and its overlay in one picture: [H, W, 3] becomes [H, 2 * W + GAP, 3]."""
+    """Return an image next to its overlay.
+
+    Args:
+      image: uint8 [H, W, 3].
+      cells: float [h, w], as for `overlay`.
+
+    Returns:
+      uint8 [H, 2 * W + GAP, 3].
+    """
     return montage([image, overlay(image, cells)], columns=2, gap=GAP)
 
 
 def css_gradient(stops: int = 17) -> str:
-    """The colours as a CSS gradient from 0 to 1, each as see-through as it is over an image."""
-    at = np.linspace(0, 1, stops)
-    colours = [
-        f"rgb({r} {g} {b} / {STRENGTH * value:.3f})"
-        for value, (r, g, b) in zip(at, TABLE[(255 * at).round().astype(int)], strict=True)
-    ]
+    """Return the colours from 0 to 1 as a CSS gradient.
+
+    Args:
+      stops: number of colours; each has the opacity that `blend` gives it.
+    """
+    colours = []
+    for value in np.linspace(0, 1, stops):
+        red, green, blue = TABLE[round(255 * value)]
+        colours.append(f"rgb({red} {green} {blue} / {STRENGTH * value:.3f})")
     return f"linear-gradient(to right, {', '.join(colours)})"

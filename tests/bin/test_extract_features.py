@@ -90,7 +90,7 @@ def test_stopped_it_goes_on_to_the_same_bits(model, photos, tmp_path, number):
         assert json.loads((tmp_path / "X.npz.partial" / "progress.json").read_text())["done"] > 0
     done = run(MODULE, *flags(model, photos, output))
     assert done.returncode == 0, done.stderr
-    assert ("going on after" in done.stdout) == (number != signal.SIGKILL)
+    assert ("resuming after" in done.stdout) == (number != signal.SIGKILL)
     assert output.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "X.npz.partial").exists()
 
@@ -155,7 +155,7 @@ def test_a_full_disk_stops_it_with_one_line(model, photos, tmp_path, format, roo
     assert not output.exists()
     done = run(MODULE, *flags(model, photos, output))
     assert done.returncode == 0, done.stderr
-    assert "going on after" in done.stdout
+    assert "resuming after" in done.stdout
 
 
 def peak_megabytes(process) -> float:

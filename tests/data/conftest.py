@@ -15,7 +15,7 @@ def picture(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def save(tmp_path):
-    """Writes pictures below tmp_path: save("train/cat/1.png", seed=3)."""
+    """Write pictures below tmp_path, such as `train/cat/1.png`."""
 
     def write(name: str, seed: int = 0, mode: str = "RGB", **options) -> str:
         path = tmp_path / name

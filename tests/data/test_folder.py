@@ -15,6 +15,10 @@ def open_folder(root, split=None, **options):
     return open_source(f"folder:{root}", split, progress=False, **options)
 
 
+def classes(dataset) -> list[str]:
+    return [dataset.class_names[label] for label in dataset.labels]
+
+
 def one_line(caught) -> str:
     text = str(caught.value)
     assert "\n" not in text
@@ -28,21 +32,21 @@ def test_split_class_image(tree):
     assert (train.split, test.split) == ("train", "test")
     assert train.class_names == test.class_names == ("a", "b", "c")
     assert (train.num_examples, test.num_examples) == (8, 4)
-    for source in (train, test):
-        assert [source.class_names[label] for label in source.labels] == [name.split("/")[1] for name in source.names]
-        assert source.labels.dtype == np.int64
+    for dataset in (train, test):
+        assert classes(dataset) == [name.split("/")[1] for name in dataset.names]
+        assert dataset.labels.dtype == np.int64
 
 
 def test_pretraining_takes_everything(tree):
-    source = open_folder(tree)
-    assert source.num_examples == 17
-    assert source.labels is None  # some have no class
+    dataset = open_folder(tree)
+    assert dataset.num_examples == 17
+    assert dataset.labels is None  # some have no class
 
 
 def test_sum_of_splits(tree):
-    source = open_folder(tree, "unlabelled+train")
-    assert source.num_examples == 13
-    assert [name.split("/")[0] for name in source.names] == ["unlabelled"] * 5 + ["train"] * 8
+    dataset = open_folder(tree, "unlabelled+train")
+    assert dataset.num_examples == 13
+    assert [name.split("/")[0] for name in dataset.names] == ["unlabelled"] * 5 + ["train"] * 8
 
 
 def test_slices_cut_without_overlap(tree):
@@ -63,25 +67,25 @@ def test_slices_hold_all_classes(tmp_path, save):
 def test_class_image(tmp_path, save):
     for name in ("dog/1.png", "cat/1.png", "cat/2.png"):
         save(name)
-    source = open_folder(tmp_path, "all", role="train")
-    assert source.class_names == ("cat", "dog")
-    assert sorted(source.labels) == [0, 0, 1]
+    dataset = open_folder(tmp_path, "all", role="train")
+    assert dataset.class_names == ("cat", "dog")
+    assert sorted(dataset.labels) == [0, 0, 1]
     assert open_folder(tmp_path, "all[:2]").num_examples == 2
 
 
 def test_a_named_folder_is_a_split_even_without_classes(tmp_path, save):
     for name in ("one/1.png", "one/2.png", "two/1.png"):
         save(name)
-    source = open_folder(tmp_path, "one")
-    assert source.num_examples == 2
-    assert source.labels is None
+    dataset = open_folder(tmp_path, "one")
+    assert dataset.num_examples == 2
+    assert dataset.labels is None
 
 
 def test_images_alone(tmp_path, save):
     for index in range(3):
         save(f"{index}.png")
-    source = open_folder(tmp_path)
-    assert (source.num_examples, source.labels, source.class_names) == (3, None, ())
+    dataset = open_folder(tmp_path)
+    assert (dataset.num_examples, dataset.labels, dataset.class_names) == (3, None, ())
 
 
 def test_kinds_of_files(tmp_path, save):
@@ -107,9 +111,9 @@ def test_images_are_what_was_written(tmp_path, save):
     # wrong: images and labels or names out of step
     for seed in range(6):
         save(f"{seed}.png", seed=seed)
-    source = open_folder(tmp_path)
-    for index, name in enumerate(source.names):
-        np.testing.assert_array_equal(source.read(index), picture(seed=int(pathlib.PurePath(name).stem)))
+    dataset = open_folder(tmp_path)
+    for index, name in enumerate(dataset.names):
+        np.testing.assert_array_equal(dataset.read(index), picture(seed=int(pathlib.PurePath(name).stem)))
 
 
 def test_files_equal_memory(tree):
@@ -125,7 +129,7 @@ def test_a_file_that_only_pillow_reads_needs_memory(tmp_path, save):
     save("1.png")
     save("2.bmp", mode="P")
     assert open_folder(tmp_path).num_examples == 2
-    with pytest.raises(DataError, match=r"2\.bmp .*convert it to PNG or JPEG") as caught:
+    with pytest.raises(DataError, match=r"2\.bmp.*Convert it to PNG or JPEG") as caught:
         open_folder(tmp_path, cache_gb=0)
     one_line(caught)
 
@@ -140,11 +144,11 @@ def test_a_broken_file_stops_by_default(tmp_path, save, damage, cache_gb):
     with pytest.raises(DataError, match=r"bad\.jpg is broken .*--skip_broken_images") as caught:
         open_folder(tmp_path, cache_gb=cache_gb)
     one_line(caught)
-    source = open_folder(tmp_path, cache_gb=cache_gb, skip_broken_images=True)
-    assert source.broken == ("bad.jpg",)
-    assert source.num_examples == 3
-    for index, name in enumerate(source.names):  # the others did not move
-        difference = source.read(index).numpy() - picture(seed=int(pathlib.PurePath(name).stem)).astype(float)
+    dataset = open_folder(tmp_path, cache_gb=cache_gb, skip_broken_images=True)
+    assert dataset.broken == ("bad.jpg",)
+    assert dataset.num_examples == 3
+    for index, name in enumerate(dataset.names):  # the others did not move
+        difference = dataset.read(index).numpy() - picture(seed=int(pathlib.PurePath(name).stem)).astype(float)
         assert np.abs(difference).mean() < 25
 
 
@@ -152,9 +156,9 @@ def test_labels_follow_when_a_file_is_skipped(tmp_path, save):
     for name in "abc":
         save(f"train/{name}/1.png")
     (tmp_path / "train/b/1.png").write_bytes(b"")
-    source = open_folder(tmp_path, role="train", skip_broken_images=True)
-    assert [source.class_names[label] for label in source.labels] == [name.split("/")[1] for name in source.names]
-    assert source.class_names == ("a", "b", "c")
+    dataset = open_folder(tmp_path, role="train", skip_broken_images=True)
+    assert classes(dataset) == [name.split("/")[1] for name in dataset.names]
+    assert dataset.class_names == ("a", "b", "c")
 
 
 def test_all_broken(tmp_path):
@@ -175,12 +179,7 @@ def test_skipped_files_are_listed(tmp_path, save, capsys):
     [
         ("missing", None, "pretrain", "missing is not a folder"),
         ("empty", None, "pretrain", r"empty holds no images \(\.jpg"),
-        (
-            ".",
-            "validation",
-            "pretrain",
-            r"no split 'validation'; it has test \(4\), train \(8\), unlabelled \(5\), all",
-        ),
+        (".", "validation", "pretrain", r"no split 'validation'.* test \(4\), train \(8\), unlabelled \(5\), all"),
         (".", "unlabelled", "train", r"unlabelled/\d\.png lies in no class folder"),
         (".", "train[:0]", "train", "selects no images"),
     ],

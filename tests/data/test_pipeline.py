@@ -24,17 +24,17 @@ PLAIN = ImageConfig(
 )
 
 
-def source_of(images: np.ndarray) -> ImageDataset:
+def dataset_of(images: np.ndarray) -> ImageDataset:
     return ImageDataset("test", "all", array_store(images), len(images), None, (), (), (), "")
 
 
 def numbered(count: int) -> ImageDataset:
     """Grey images 16x16 whose value is their number."""
-    return source_of(np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], [count, 16, 16, 3]))
+    return dataset_of(np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], [count, 16, 16, 3]))
 
 
 def noise(count: int) -> ImageDataset:
-    return source_of(np.random.RandomState(0).randint(0, 256, [count, 20, 24, 3]).astype(np.uint8))
+    return dataset_of(np.random.RandomState(0).randint(0, 256, [count, 20, 24, 3]).astype(np.uint8))
 
 
 def numbers(dataset: tf.data.Dataset) -> np.ndarray:
@@ -127,9 +127,9 @@ def test_batch_shapes_are_known_to_the_graph():
 
 def test_labels_stay_beside_their_images():
     # wrong: labels in the order of the source
-    source = dataclasses.replace(numbered(50), labels=np.arange(50) * 3)
-    labelled = data.training_batches(source, PLAIN, batch_size=10, seed=1, steps=7, labels=True)
-    alone = data.training_batches(source, PLAIN, batch_size=10, seed=1, steps=7)
+    dataset = dataclasses.replace(numbered(50), labels=np.arange(50) * 3)
+    labelled = data.training_batches(dataset, PLAIN, batch_size=10, seed=1, steps=7, labels=True)
+    alone = data.training_batches(dataset, PLAIN, batch_size=10, seed=1, steps=7)
     for (images, labels), same in zip(labelled, alone, strict=True):
         np.testing.assert_array_equal(images, same)
         np.testing.assert_array_equal(labels, 3 * numbers(tf.data.Dataset.from_tensors(images)))

@@ -75,12 +75,12 @@ def test_no_image_appears_twice():
 
 def test_splits_and_labels():
     assert set(SPLITS) == {"unlabelled", "train", "test"}
-    source = open_source("synthetic", "unlabelled[:20]", progress=False)
-    assert (source.num_examples, source.labels, source.class_names) == (20, None, ())
-    source = open_source("synthetic", "train[:10]+test[:10]", role="train", progress=False)
-    np.testing.assert_array_equal(source.labels, np.tile(np.arange(10), 2))
-    assert source.class_names == CLASS_NAMES
-    np.testing.assert_array_equal(source.read(13), render("test", [3])[0][0])
+    dataset = open_source("synthetic", "unlabelled[:20]", progress=False)
+    assert (dataset.num_examples, dataset.labels, dataset.class_names) == (20, None, ())
+    dataset = open_source("synthetic", "train[:10]+test[:10]", role="train", progress=False)
+    np.testing.assert_array_equal(dataset.labels, np.tile(np.arange(10), 2))
+    assert dataset.class_names == CLASS_NAMES
+    np.testing.assert_array_equal(dataset.read(13), render("test", [3])[0][0])
 
 
 def test_fingerprint_names_the_selection():
@@ -90,7 +90,7 @@ def test_fingerprint_names_the_selection():
 
 @pytest.mark.parametrize(
     ("split", "role", "message"),
-    [("validation", "pretrain", "no split 'validation'"), ("unlabelled[:5]", "train", "no labels for split")],
+    [("validation", "pretrain", "no split 'validation'"), ("unlabelled[:5]", "train", "no labels for this split")],
 )
 def test_errors_are_one_clear_line(split, role, message):
     with pytest.raises(DataError, match=message) as caught:

@@ -5,10 +5,11 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from lts.data import DataError, open_source
+from lts.data import DataError, open_source, tfds_set
 from lts.data.store import FileStore, MemoryStore
 from tests.data.conftest import picture
 
@@ -96,13 +97,13 @@ def test_default_splits(data_dir):
 
 def test_images_and_labels(data_dir):
     # wrong: order of images and labels, height and width, label names
-    source = open_set("lts_toys", data_dir, role="train")
-    assert source.num_examples == 9
-    np.testing.assert_array_equal(source.labels, np.arange(9) % 3)
-    assert source.class_names == ("x", "y", "z")
-    assert isinstance(source.store, MemoryStore)
+    dataset = open_set("lts_toys", data_dir, role="train")
+    assert dataset.num_examples == 9
+    np.testing.assert_array_equal(dataset.labels, np.arange(9) % 3)
+    assert dataset.class_names == ("x", "y", "z")
+    assert isinstance(dataset.store, MemoryStore)
     for index in range(9):
-        np.testing.assert_array_equal(source.read(index), picture(10 + index, 20, seed=index))
+        np.testing.assert_array_equal(dataset.read(index), picture(10 + index, 20, seed=index))
 
 
 def test_unlabelled_images_have_no_labels(data_dir):
@@ -111,13 +112,14 @@ def test_unlabelled_images_have_no_labels(data_dir):
 
 
 def test_slices(data_dir):
-    source = open_set("lts_toys", data_dir, "train[6:]+test[:1]", role="train")
-    np.testing.assert_array_equal(source.labels, [0, 1, 2, 0])
+    dataset = open_set("lts_toys", data_dir, "train[6:]+test[:1]", role="train")
+    np.testing.assert_array_equal(dataset.labels, [0, 1, 2, 0])
     assert open_set("lts_toys", data_dir, "all[:50%]").num_examples == 9
 
 
-def test_what_does_not_fit_in_memory_is_unpacked_once(data_dir):
-    # wrong: another order, half-written folders, unpacked again at each start
+def test_images_that_do_not_fit_in_memory_are_unpacked_once(data_dir, monkeypatch):
+    """Fails if the order changes across folders, a folder grows too large, or a second start unpacks again."""
+    monkeypatch.setattr(tfds_set, "FILES_PER_FOLDER", 4)
     memory = open_set("lts_toys", data_dir, "train")
     for _ in range(2):
         files = open_set("lts_toys", data_dir, "train", cache_gb=0)
@@ -125,30 +127,42 @@ def test_what_does_not_fit_in_memory_is_unpacked_once(data_dir):
         assert files.fingerprint == memory.fingerprint
         for index in range(9):
             np.testing.assert_array_equal(files.read(index), memory.read(index))
-    unpacked = pathlib.Path(data_dir, "lts_toys", "1.0.0", "unpacked")
-    assert len(list(unpacked.iterdir())) == 1
-    assert len(list(unpacked.glob("*/*"))) == 9
+    (selection,) = pathlib.Path(data_dir, "lts_toys", "1.0.0", "unpacked").iterdir()
+    assert [len(list(folder.iterdir())) for folder in sorted(selection.iterdir())] == [4, 4, 1]
+
+
+def test_two_processes_may_unpack_the_same_set(tmp_path):
+    """Fails if the slower process raises, or replaces files that the faster one already reads."""
+
+    def images():
+        yield b"mine"
+        tfds_set.unpack(tmp_path, "train", tf.data.Dataset.from_tensor_slices([b"first", b"second"]))
+
+    dataset = tf.data.Dataset.from_generator(images, output_signature=tf.TensorSpec([], tf.string))
+    paths = tfds_set.unpack(tmp_path, "train", dataset)
+    assert [pathlib.Path(path).read_bytes() for path in paths] == [b"first", b"second"]
+    assert len(list((tmp_path / "unpacked").iterdir())) == 1
 
 
 def test_broken_images(data_dir):
     with pytest.raises(DataError, match=r"tfds:lts_broken train\[1\] is broken"):
         open_set("lts_broken", data_dir, "train")
     for cache_gb in (0, 1):
-        source = open_set("lts_broken", data_dir, "train", skip_broken_images=True, cache_gb=cache_gb)
-        assert source.broken == ("tfds:lts_broken train[1]",)
-        np.testing.assert_array_equal(source.labels, [0, 2])
-        np.testing.assert_array_equal(source.read(1), picture())
+        dataset = open_set("lts_broken", data_dir, "train", skip_broken_images=True, cache_gb=cache_gb)
+        assert dataset.broken == ("tfds:lts_broken train[1]",)
+        np.testing.assert_array_equal(dataset.labels, [0, 2])
+        np.testing.assert_array_equal(dataset.read(1), picture())
 
 
 @pytest.mark.parametrize(
     ("name", "split", "role", "message"),
     [
         ("stl11", None, "pretrain", r"tfds:stl11: no such set in TensorFlow Datasets; close names: stl10"),
-        ("zzzzzzzzz", None, "pretrain", r"tfds:zzzzzzzzz: no such set in TensorFlow Datasets$"),
+        ("zzzzzzzzz", None, "pretrain", r"tfds:zzzzzzzzz: no such set in TensorFlow Datasets\. Received"),
         ("lts_toys:9.9.9", None, "pretrain", "tfds:lts_toys:9.9.9: "),
-        ("lts_toys", "valid", "pretrain", r"tfds:lts_toys has no split 'valid'; it has train \(9\)"),
-        ("lts_toys", "unlabelled", "train", "has no labels for split 'unlabelled'"),
-        ("lts_numbers", None, "pretrain", "holds no images; its features are value"),
+        ("lts_toys", "valid", "pretrain", r"tfds:lts_toys has no split 'valid'.*Choose from train \(9\)"),
+        ("lts_toys", "unlabelled", "train", "has no labels for this split. Received: split='unlabelled'"),
+        ("lts_numbers", None, "pretrain", "holds no images. Received: features value"),
         (
             "lts_offline",
             None,

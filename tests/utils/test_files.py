@@ -18,7 +18,7 @@ def test_a_place_for_a_folder_is_left_as_it_was(tmp_path, below):
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
     file = tmp_path / "notes.txt"
     file.write_text("precious")
-    with pytest.raises(OutputError, match=r"notes\.txt is a file: give another --output"):
+    with pytest.raises(OutputError, match=r"notes\.txt is a file, not a folder\. Received"):
         files.check_folder(file / below)
     assert file.read_text() == "precious"
 
@@ -26,6 +26,6 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="is not: give another --output"):
+    with pytest.raises(OutputError, match="is not writable"):
         files.check_folder(tmp_path / "run")
     tmp_path.chmod(0o700)

@@ -69,17 +69,9 @@ def open_images(
       DataError: as `open_voc` raises it, and an image that cannot be decoded.
     """
     opened = open_voc(dataset, split, task, skip_broken_images=skip_broken_images, progress=progress, **options)
-    listing = ImageIndex(
-        names=opened.paths,
-        labels=None,
-        class_names=opened.class_names,
-        items=lambda: opened.paths,
-        dataset=lambda: tf.data.Dataset.from_tensor_slices(list(opened.paths)),
-        in_files=True,
-        paths=lambda: list(opened.paths),
-    )
+    index = ImageIndex.of_files(opened.paths, opened.paths)
     cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
-    found = open_store(listing, cache_bytes, skip_broken_images, progress)
+    found = open_store(index, cache_bytes, skip_broken_images, progress)
     kept = _without_broken(opened, found.kept, found.broken)
     if found.broken and progress:
         reasons = (kept.broken[opened.ids[index]] for index in sorted(found.broken))

@@ -1,6 +1,6 @@
 """Selective search on one image, and what a worker process of it does. Imports no TensorFlow: workers start quickly.
 
-ImageDataset: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; the implementation is OpenCV's.
+Source: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; the implementation is OpenCV's.
 """
 
 import multiprocessing
