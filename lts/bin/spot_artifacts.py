@@ -60,9 +60,9 @@ def _evaluate() -> None:
     from lts.export import saved_model
 
     model = saved_model.load(FLAGS.model)
-    damager = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)
+    corruption = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)
     results = spotting.evaluate(
-        model, damager, common.open_source(), FLAGS.output, seed=FLAGS.seed, resamples=FLAGS.resamples
+        model, corruption, common.open_source(), FLAGS.output, seed=FLAGS.seed, resamples=FLAGS.resamples
     )
     print(f"{spotting.summary(results)}\n{os.path.join(FLAGS.output, 'evaluation.html')}")
 

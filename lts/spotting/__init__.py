@@ -1,4 +1,4 @@
-"""Spotting artifacts: overlays and scores of any images, and how good they are on damage of our own making."""
+"""Artifact spotting: overlays and scores of images, and their evaluation."""
 
 from lts.spotting.corruption import Corruption
 from lts.spotting.evaluation import evaluate

@@ -1,4 +1,4 @@
-"""Images whose artifacts are known: what a stage 2 run's networks make of photographs."""
+"""Images with known artifacts, made by a trained run."""
 
 import os
 
@@ -14,69 +14,85 @@ from lts.training.run_dir import TrainingError
 
 
 class Corruption:
-    """Reconstructs, damages and repairs images with the newest checkpoint of a stage 2 run, in float32.
+    """Reconstruction, damage and repair of photographs.
+
+    The networks are those of the newest checkpoint of a `train_gan` run, in float32.
 
     Args:
       workdir: of the run.
-      keep_probability: a cell is KEPT with this probability; None: the run's own.
+      keep_probability: a cell is KEPT with this probability; None: the run's.
 
     Attributes:
-      config: of the run, `keep_probability` in it.
+      workdir: of the run.
+      config: of the run, with `keep_probability`.
       step: of the checkpoint.
-      record: the run's.
+      record: content of the run's config.json.
 
     Raises:
-      TrainingError: not a stage 2 run, no checkpoint, or networks that were never trained.
-      ConfigError: a probability that is none.
+      TrainingError: not a run of `train_gan`, no checkpoint, or networks that were never trained.
+      ConfigError: `keep_probability` is outside [0, 1].
     """
 
     def __init__(self, workdir: str | os.PathLike, keep_probability: float | None = None):
-        self.workdir, self.record = workdir, run_dir.read_run_config(workdir)
+        self.workdir = workdir
+        self.record = run_dir.read_run_config(workdir)
         if self.record["stage"] != "gan":
             raise TrainingError(f"{workdir} is a run of stage {self.record['stage']!r}: only train_gan repairs images")
         self.config: Config = self.record["config"]
         if keep_probability is not None:
             self.config = self.config.replace(keep_probability=keep_probability)
-        size = self.config.image.image_size
         self._gan = DamageRepairGAN(self.config)
-        self._gan.build((None, size, size, 3))
-        names = ("encoder", "decoder", "repair")
-        networks = {name: net for name in names if (net := getattr(self._gan, name)) is not None}
+        self._gan.build((None, self.config.image.image_size, self.config.image.image_size, 3))
+        networks = {"encoder": self._gan.encoder, "decoder": self._gan.decoder}
+        needed = list(imported.FROZEN)
+        # A run with `repair` off decodes the damaged features alone.
+        self._repairs = self._gan.repair is not None
+        if self._repairs:
+            networks["repair"] = self._gan.repair
+            needed.append("generator/")
         self.step = run_dir.restore_networks(workdir, **networks)
-        self.repairs = self._gan.repair is not None
-        lacking = imported.untrained(workdir, self.step, *imported.FROZEN, *(("generator/",) if self.repairs else ()))
-        if lacking:
-            raise TrainingError(f"{workdir} was imported from a checkpoint without {lacking[0]}, and not trained since")
-        self._make = tf.function(self._images, reduce_retracing=True)
+        untrained = imported.untrained(workdir, self.step, *needed)
+        if untrained:
+            raise TrainingError(
+                f"{workdir} was imported from a checkpoint without {untrained[0]}, and not trained since"
+            )
+        self._render = tf.function(self._corrupt, reduce_retracing=True)
 
-    def keep(self, seed: int, first: int, count: int) -> np.ndarray:
-        """Keep masks of images number `first` and the next ones, whatever the batch.
+    def keep_masks(self, seed: int, first: int, count: int) -> np.ndarray:
+        """Return the keep masks of consecutive images.
+
+        A mask depends on the seed and on the image's number alone, not on the batch.
+
+        Args:
+          seed: of all masks.
+          first: number of the first image.
+          count: number of images.
 
         Returns:
           float32 [count, grid, grid, 1], 1 = kept.
         """
         grid = self.config.mask_grid
-        uniform = [
-            np.random.default_rng([seed, first + row]).random((grid, grid, 1), np.float32) for row in range(count)
-        ]
-        return draw_keep_mask(np.stack(uniform), self.config.damage.keep_probability).numpy()
+        uniform = np.empty([count, grid, grid, 1], np.float32)
+        for row in range(count):
+            uniform[row] = np.random.default_rng([seed, first + row]).random((grid, grid, 1), np.float32)
+        return draw_keep_mask(uniform, self.config.damage.keep_probability).numpy()
 
-    def __call__(self, views: np.ndarray, keep: np.ndarray) -> dict[str, tf.Tensor]:
-        """What the networks make of test views.
+    def __call__(self, views: np.ndarray, keep_mask: np.ndarray) -> dict[str, tf.Tensor]:
+        """Return the corrupted images of test views.
 
         Args:
           views: uint8 [B, size, size, 3].
-          keep: [B, grid, grid, 1].
+          keep_mask: [B, grid, grid, 1].
 
         Returns:
-          "reconstruction" (what the discriminator learned to call real), "damaged" (decoded without repair; missing
-          where the run does not repair) and "repaired": uint8 [B, size, size, 3].
+          "reconstruction" (what the discriminator learned to call real), "repaired", and "damaged" (decoded without
+          repair; missing where the run does not repair): uint8 [B, size, size, 3].
         """
-        return self._make(tf.convert_to_tensor(views), tf.convert_to_tensor(keep))
+        return self._render(tf.convert_to_tensor(views), tf.convert_to_tensor(keep_mask))
 
-    def _images(self, views, keep):
+    def _corrupt(self, views, keep_mask):
         features = self._gan.encoder(tf.cast(views, tf.float32) / 127.5 - 1)
-        made = {"reconstruction": self._gan.decoder(features), "repaired": self._gan.repaired(features, keep)}
-        if self.repairs:
-            made["damaged"] = self._gan.damaged(features, keep)
-        return {name: data.as_bytes(images) for name, images in made.items()}
+        images = {"reconstruction": self._gan.decoder(features), "repaired": self._gan.repaired(features, keep_mask)}
+        if self._repairs:
+            images["damaged"] = self._gan.damaged(features, keep_mask)
+        return {kind: data.as_bytes(signed) for kind, signed in images.items()}

@@ -1,16 +1,17 @@
-"""How well an exported model spots artifacts, on images that a stage 2 run damages and repairs for it.
+"""Evaluation of artifact spotting on known artifacts.
 
-"Real" are reconstructions, as in training, never the photographs themselves; "repaired" are the same images with cells
-of their feature map dropped and painted over. The export sees both as bytes, like any image. What it says of
-photographs and of damage without repair, which it never saw, is measured beside it.
+This project. A `train_gan` run corrupts images for the export. "Real" are reconstructions, as in training, not the
+photographs themselves. "Repaired" are the same images with cells of their feature map dropped and repaired. The export
+receives both as bytes, like any image. Its outputs on photographs and on damage without repair, which it never saw in
+training, are measured too.
 
-OUTPUT/evaluation.json  figures with intervals, curves, what they come from
-OUTPUT/evaluation.md    the figures as a table
-OUTPUT/evaluation.html  the same with curves and examples, one file
-OUTPUT/curves.png, OUTPUT/examples.png
+    OUTPUT/evaluation.json  figures with intervals, curves, origin
+    OUTPUT/evaluation.md    the figures as tables
+    OUTPUT/evaluation.html  the same with curves and examples, one file
+    OUTPUT/curves.png, OUTPUT/examples.png
 """
 
-import json
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,176 +21,219 @@ import numpy as np
 from lts import data
 from lts.spotting import evaluation_report
 from lts.spotting.corruption import Corruption
-from lts.spotting.metadata import describe_model, describe_source, may_overlap, versions
+from lts.spotting.metadata import describe_model, describe_run, describe_source, versions
 from lts.utils import files, statistics
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
 from lts.utils.ranking import Counts, Ranking
 
 BATCH_SIZE = 64
-EXAMPLES = 8  # images that are shown
-CONFIDENCE = 0.95
-THRESHOLD = 0.5  # the one that the export's probabilities suggest
-POINTS = 200  # of a curve in evaluation.json
+EXAMPLES = 8  # images in examples.png
+THRESHOLD = 0.5  # on the export's probabilities
+CURVE_POINTS = 200  # in evaluation.json
+RESULTS = "evaluation.json"  # marks an earlier output
+
 CELL_FIGURES = {
-    "average_precision": lambda counts: counts.average_precision(),
+    "average_precision": lambda counts: counts.average_precision("step"),
     "auroc": lambda counts: counts.auroc,
     "iou": lambda counts: counts.at(THRESHOLD, counts.iou()),
 }
-RESULTS = "evaluation.json"  # by which an earlier output is known
 
 
 class EvaluationError(UserError):
-    """An export, a run and images that do not go together."""
+    """An export, a run and images that do not fit together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """Settings of the bootstrap over images.
+
+    Attributes:
+      resamples: number of resamples.
+      seed: of the resampling.
+      confidence: of the intervals.
+    """
+
+    resamples: int
+    seed: int
+    confidence: float = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Responses:
+    """Outputs of an export on every kind of image.
+
+    The kinds are "photograph", "reconstruction", "repaired" and, where the run repairs, "damaged".
+
+    Attributes:
+      probability: kind to float [N].
+      cells: kind to float [N, h, w], the artifact maps.
+      dropped: bool [N, h, w], the dropped cells of the repaired images.
+      examples: kind to uint8 [<= EXAMPLES, size, size, 3].
+    """
+
+    probability: dict[str, np.ndarray]
+    cells: dict[str, np.ndarray]
+    dropped: np.ndarray
+    examples: dict[str, np.ndarray]
 
 
 def evaluate(
     model,
-    damager: Corruption,
+    corruption: Corruption,
     source: data.ImageDataset,
     output: str | os.PathLike,
     *,
     seed: int = 1,
     resamples: int = 1000,
 ) -> dict[str, Any]:
-    """Measures an export on images of `source` and writes the output folder, whole or not at all.
+    """Measure an export and write the output folder.
+
+    The folder is written atomically.
 
     Args:
       model: from `lts.export.saved_model.load`.
-      damager: the run that damages.
+      corruption: of the run.
       source: images that the run was not trained on.
       output: folder to write; an earlier output is replaced.
       seed: of keep masks and bootstrap.
       resamples: of the bootstrap.
 
     Returns:
-      What evaluation.json holds.
+      The content of evaluation.json.
 
     Raises:
-      EvaluationError: an export of another image size or grid than the run, or keep masks of one kind alone.
+      EvaluationError: the export has another image size or grid than the run, or all cells are kept or dropped.
       OutputError: `output` holds something else.
     """
-    size = damager.config.image.image_size
+    size = corruption.config.image.image_size
     if model.image_size != size:
         raise EvaluationError(
-            f"{model.path} was trained at {model.image_size} pixels, {damager.workdir} at {size}: give an export of "
+            f"{model.path} was trained at {model.image_size} pixels, {corruption.workdir} at {size}: give an export of "
             "that run, or of one with the same --image_size"
         )
     files.check_replaceable(output, RESULTS)
-    found = _spot_all(model, damager, source, seed)
+    responses = _collect(model, corruption, source, seed)
+    bootstrap = Bootstrap(resamples, seed)
     results = {
-        "kind": "spotting",
         "model": describe_model(model),
-        "run": _describe_run(model, damager, source),
+        "run": describe_run(corruption, model, source),
         "images": describe_source(source),
         "protocol": {
             "seed": seed,
-            "keep_probability": damager.config.damage.keep_probability,
-            "confidence": CONFIDENCE,
+            "keep_probability": corruption.config.damage.keep_probability,
+            "confidence": bootstrap.confidence,
             "resamples": resamples,
         },
         "versions": versions(),
-        **_figures(found, seed, resamples),
+        **_figures(responses, bootstrap),
     }
     with files.atomic_write(output) as folder:
         folder.mkdir()
-        evaluation_report.write(results, found, folder)
+        evaluation_report.write(results, responses, folder)
         files.write_json(folder / RESULTS, results)
     return results
 
 
-def _spot_all(model, damager: Corruption, source: data.ImageDataset, seed: int) -> dict[str, Any]:
-    """What the export says of every kind of image.
-
-    Returns:
-      "probability": kind to float [N]; "cells": kind to float [N, h, w]; "dropped": bool [N, h, w], of the repaired
-      images; "examples": kind to uint8 [<= EXAMPLES, size, size, 3].
-    """
-    probability, cells, examples, dropped = {}, {}, {}, []
-    batches = data.test_batches(source, damager.config.image, batch_size=BATCH_SIZE)
+def _collect(model, corruption: Corruption, source: data.ImageDataset, seed: int) -> Responses:
+    """Return the export's outputs on every kind of image."""
+    probability: dict[str, list[np.ndarray]] = {}
+    cells: dict[str, list[np.ndarray]] = {}
+    examples: dict[str, list[np.ndarray]] = {}
+    dropped = []
     done = 0
     with Progress("evaluating", source.num_examples) as progress:
-        for views in batches:
-            keep = damager.keep(seed, done, len(views))
-            dropped.append(keep[..., 0] < 0.5)
-            for kind, images in {"photograph": views, **damager(views, keep)}.items():
-                out = model.spot(images)
-                probability.setdefault(kind, []).append(out["probability"].numpy())
-                cells.setdefault(kind, []).append(out["artifact_map"].numpy())
-                if cells[kind][-1].shape != dropped[-1].shape:
+        for views in data.test_batches(source, corruption.config.image, batch_size=BATCH_SIZE):
+            keep_mask = corruption.keep_masks(seed, done, len(views))
+            dropped.append(keep_mask[..., 0] < 0.5)
+            for kind, images in {"photograph": views, **corruption(views, keep_mask)}.items():
+                outputs = model.spot(images)
+                artifact_map = outputs["artifact_map"].numpy()
+                if artifact_map.shape != dropped[-1].shape:
                     raise EvaluationError(
-                        f"{model.path} says {list(cells[kind][-1].shape[1:])} cells of an image, {damager.workdir} "
+                        f"{model.path} has {list(artifact_map.shape[1:])} cells per image, {corruption.workdir} "
                         f"damages {list(dropped[-1].shape[1:])}: give an export of that run"
                     )
-                if done < EXAMPLES:
-                    examples.setdefault(kind, []).append(images.numpy()[: EXAMPLES - done])
+                probability.setdefault(kind, []).append(outputs["probability"].numpy())
+                cells.setdefault(kind, []).append(artifact_map)
+                examples.setdefault(kind, []).append(images.numpy()[: max(0, EXAMPLES - done)])
             done += len(views)
             progress.advance(len(views))
-    whole = [{kind: np.concatenate(parts) for kind, parts in each.items()} for each in (probability, cells, examples)]
-    dropped = np.concatenate(dropped)
-    if dropped.all() or not dropped.any():
+    all_dropped = np.concatenate(dropped)
+    if all_dropped.all() or not all_dropped.any():
         raise EvaluationError(
-            f"all cells are {'dropped' if dropped.any() else 'kept'}: keep_probability must lie between 0 and 1. "
-            f"Received: keep_probability={damager.config.damage.keep_probability}"
+            f"all cells are {'dropped' if all_dropped.any() else 'kept'}: keep_probability must be between 0 and 1. "
+            f"Received: keep_probability={corruption.config.damage.keep_probability}"
         )
-    return {"probability": whole[0], "cells": whole[1], "examples": whole[2], "dropped": dropped}
+    return Responses(_concatenate(probability), _concatenate(cells), all_dropped, _concatenate(examples))
 
 
-def _figures(found: dict[str, Any], seed: int, resamples: int) -> dict[str, Any]:
-    """All figures of what `_spot_all` returns."""
-    options = {"resamples": resamples, "confidence": CONFIDENCE, "seed": seed}
-    probability, cells, dropped = (found[name] for name in ("probability", "cells", "dropped"))
+def _concatenate(batches: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {kind: np.concatenate(parts) for kind, parts in batches.items()}
+
+
+def _figures(responses: Responses, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return all figures of an export's outputs."""
+    # The first pair is the task of the training.
     pairs = [("reconstruction", "repaired"), ("photograph", "repaired"), ("reconstruction", "photograph")]
-    if "damaged" in probability:
+    if "damaged" in responses.probability:
         pairs.insert(2, ("reconstruction", "damaged"))
-    both = [np.stack([cells["reconstruction"], cells["repaired"]]), np.stack([np.zeros_like(dropped), dropped])]
-    maps = {"mask_map": (cells["repaired"], dropped), "mask_map_of_both": both}
+    repaired_cells = responses.cells["repaired"]
+    # No cell of a reconstruction is dropped.
+    both_cells = np.stack([responses.cells["reconstruction"], repaired_cells])
+    both_dropped = np.stack([np.zeros_like(responses.dropped), responses.dropped])
     figures: dict[str, Any] = {"pairs": []}
-    with Progress("bootstrap", len(pairs) + len(maps), "figures") as progress:
-        for pair in pairs:
-            figures["pairs"].append(_pair(probability, *pair, options))
+    with Progress("bootstrap", len(pairs) + 2, "figures") as progress:
+        for untouched, changed in pairs:
+            figures["pairs"].append(_pair(responses.probability, untouched, changed, bootstrap))
             progress.advance(1)
-        for name, (scores, truth) in maps.items():
-            figures[name] = _mask_map(scores, truth, options)
-            progress.advance(1)
-    figures["kinds"] = {
-        kind: {
+        figures["mask_map"] = _mask_map(repaired_cells, responses.dropped, bootstrap)
+        progress.advance(1)
+        figures["mask_map_of_both"] = _mask_map(both_cells, both_dropped, bootstrap)
+        progress.advance(1)
+    figures["kinds"] = {}
+    for kind, values in responses.probability.items():
+        figures["kinds"][kind] = {
             "probability": float(values.mean()),
             "called_repaired": float((values >= THRESHOLD).mean()),
-            "artifact_map": float(cells[kind].mean()),
+            "artifact_map": float(responses.cells[kind].mean()),
         }
-        for kind, values in probability.items()
-    }
     return figures
 
 
-def _pair(probability: dict[str, np.ndarray], untouched: str, changed: str, options: dict) -> dict[str, Any]:
-    """How well the probability tells two kinds of images apart; the same images are drawn of both."""
+def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return how well the probability tells two kinds of images apart."""
     scores = np.concatenate([probability[untouched], probability[changed]])
-    count = len(scores) // 2
+    count = len(probability[untouched])
+    # Both kinds of an image have its number: the bootstrap draws them together.
     ranking = Ranking(scores, np.arange(2 * count) >= count, np.tile(np.arange(count), 2))
     counts = ranking.counts()
-    alarms, hits = counts.roc()
+    false_positive_rate, true_positive_rate = counts.roc()
     return {
         "untouched": untouched,
         "changed": changed,
         "auroc": counts.auroc,
-        "interval": _intervals(ranking, {"auroc": lambda counts: counts.auroc}, **options)["auroc"],
-        "curve": _thinned(false_positive_rate=alarms, true_positive_rate=hits),
+        "interval": _intervals(ranking, {"auroc": lambda counts: counts.auroc}, bootstrap)["auroc"],
+        "curve": _thin(false_positive_rate=false_positive_rate, true_positive_rate=true_positive_rate),
     }
 
 
-def _mask_map(cells: np.ndarray, dropped: np.ndarray, options: dict) -> dict[str, Any]:
-    """How well the map says which cells were dropped; cells [..., N, h, w] of an image N are drawn together."""
-    images = np.broadcast_to(np.arange(np.shape(cells)[-3])[:, None, None], np.shape(cells))
+def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return how well the artifact map finds the dropped cells.
+
+    Args:
+      cells: float [..., N, h, w].
+      dropped: bool, the same shape.
+      bootstrap: draws all cells of an image N together.
+    """
+    images = np.broadcast_to(np.arange(cells.shape[-3])[:, None, None], cells.shape)
     ranking = Ranking(cells, dropped, images)
     counts = ranking.counts()
     precision, recall = counts.precision_recall()
     iou = counts.iou()
     best = int(iou.argmax())
-
-    ends = _intervals(ranking, CELL_FIGURES, **options)
-    figures = {name: {"value": of(counts), "interval": ends[name]} for name, of in CELL_FIGURES.items()}
+    intervals = _intervals(ranking, CELL_FIGURES, bootstrap)
+    figures = {name: {"value": of(counts), "interval": intervals[name]} for name, of in CELL_FIGURES.items()}
     return {
         "base_rate": counts.base_rate,
         **figures,
@@ -197,17 +241,12 @@ def _mask_map(cells: np.ndarray, dropped: np.ndarray, options: dict) -> dict[str
         "best_iou": {"threshold": float(counts.thresholds[best]), "value": float(iou[best])},
         "precision_at_threshold": counts.at(THRESHOLD, precision),
         "recall_at_threshold": counts.at(THRESHOLD, recall),
-        "curve": _thinned(recall=recall, precision=precision, threshold=counts.thresholds, iou=iou),
+        "curve": _thin(recall=recall, precision=precision, threshold=counts.thresholds, iou=iou),
     }
 
 
 def _intervals(
-    ranking: Ranking,
-    figures: Mapping[str, Callable[[Counts], float]],
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
+    ranking: Ranking, figures: Mapping[str, Callable[[Counts], float]], bootstrap: Bootstrap
 ) -> dict[str, list[float]]:
     """Return the bootstrap interval over images of each figure by name."""
 
@@ -218,39 +257,14 @@ def _intervals(
             return np.full(len(figures), np.nan)
         return np.array([figure(counts) for figure in figures.values()])
 
-    resampled = statistics.bootstrap(figures_of, len(ranking.positives), resamples=resamples, seed=seed)
-    intervals = statistics.percentile_interval(resampled, confidence)
+    images = len(ranking.positives)
+    resampled = statistics.bootstrap(figures_of, images, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    intervals = statistics.percentile_interval(resampled, bootstrap.confidence)
     return dict(zip(figures, intervals.tolist(), strict=True))
 
 
-def _thinned(**columns: np.ndarray) -> dict[str, list[float]]:
-    """At most POINTS of each column, evenly spread, the first and the last among them."""
+def _thin(**columns: np.ndarray) -> dict[str, list[float]]:
+    """Return at most CURVE_POINTS evenly spaced entries of each column, including the first and the last."""
     length = len(next(iter(columns.values())))
-    chosen = np.unique(np.linspace(0, length - 1, POINTS).round().astype(int))
-    return {name: [round(float(value), 6) for value in values[chosen]] for name, values in columns.items()}
-
-
-def _trained_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A configuration without what only exporting looks at."""
-    if not isinstance(config, Mapping) or "discriminator" not in config:
-        return None
-    backbone = {name: value for name, value in config["discriminator"].items() if name != "recalibrate_batch_norm"}
-    return {**config, "discriminator": backbone}
-
-
-def _describe_run(model, damager: Corruption, source: data.ImageDataset) -> dict[str, Any]:
-    """The run, whether the export is of it, and whether the images may be among its training images.
-
-    An imported run that was never trained here names no training images: None, and nothing is known of them.
-    """
-    record = damager.record
-    dataset, split = record.get("dataset"), record.get("split")
-    same = _trained_config(model.description.get("config")) == _trained_config(json.loads(record["config"].to_json()))
-    return {
-        "workdir": str(damager.workdir),
-        "step": damager.step,
-        "dataset": dataset,
-        "split": split,
-        "exported_from_it": same and model.description.get("step") == damager.step,
-        "may_hold_the_images": dataset is not None and may_overlap(dataset, split, source.name, source.split),
-    }
+    chosen = np.unique(np.linspace(0, length - 1, CURVE_POINTS).round().astype(int))
+    return {name: values[chosen].astype(float).round(6).tolist() for name, values in columns.items()}

@@ -1,7 +1,9 @@
-"""What results say of the model, the images and the programs that they come from."""
+"""Descriptions of models, runs and images in results files."""
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,60 +15,101 @@ from lts.utils import provenance
 
 
 def describe_model(model) -> dict[str, Any]:
-    """An export in a few words; its configuration lies in its own config.json."""
-    known = {name: value for name, value in model.description.items() if name != "config"}
-    return {"path": str(model.path), "fingerprint": model.fingerprint, **known}
+    """Return the description of an export without its configuration, which its config.json holds."""
+    description = {name: value for name, value in model.description.items() if name != "config"}
+    return {"path": str(model.path), "fingerprint": model.fingerprint, **description}
 
 
 def describe_source(source: data.ImageDataset) -> dict[str, Any]:
-    """Where images come from and which were left out."""
+    """Return the origin of images, and which were skipped."""
     return {
         "dataset": source.name,
         "split": source.split,
         "number": source.num_examples,
         "fingerprint": source.fingerprint,
-        "broken": [shown(name) for name in source.broken],
+        "broken": [printable(name) for name in source.broken],
     }
 
 
+def describe_run(corruption, model, source: data.ImageDataset) -> dict[str, Any]:
+    """Return the run that corrupts images, and how it relates to them.
+
+    Args:
+      corruption: of the run.
+      model: an export, of this run or of another one.
+      source: the images.
+
+    Returns:
+      "exported_from_it": whether `model` is the export of the run's checkpoint; "may_hold_the_images": whether the
+      training images may include `source`, as far as names tell.
+    """
+    # An imported run that was never trained here has no data set: nothing is known of its training images.
+    dataset = corruption.record.get("dataset")
+    split = corruption.record.get("split")
+    run_config = json.loads(corruption.record["config"].to_json())
+    same_config = _without_export_options(model.description.get("config")) == _without_export_options(run_config)
+    return {
+        "workdir": str(corruption.workdir),
+        "step": corruption.step,
+        "dataset": dataset,
+        "split": split,
+        "exported_from_it": same_config and model.description.get("step") == corruption.step,
+        "may_hold_the_images": dataset is not None and may_overlap(dataset, split, source.name, source.split),
+    }
+
+
+def _without_export_options(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a configuration without the field that only exporting reads."""
+    if not isinstance(config, Mapping) or "discriminator" not in config:
+        return None
+    discriminator = dict(config["discriminator"])
+    discriminator.pop("recalibrate_batch_norm", None)
+    return {**config, "discriminator": discriminator}
+
+
 def versions() -> dict[str, str | None]:
-    """Of what computes the results."""
+    """Return the versions of the libraries that compute results."""
     libraries = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
     return {"lts": __version__, "commit": provenance.commit(), **libraries}
 
 
 def image_name(source: data.ImageDataset, index: int) -> str:
-    """Name of an image; its number where the source has no names."""
-    return shown(source.names[index]) if source.names else f"{index:06}"
+    """Return the name of an image, or its number where the source has no names."""
+    return printable(source.names[index]) if source.names else f"{index:06}"
 
 
-def shown(name: str) -> str:
-    """A file's name as text that can be written: bytes that are no text become escapes."""
+def printable(name: str) -> str:
+    """Return a file name as valid text: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:
-    """Whether two selections may share images, as far as their names tell.
+    """Return whether two selections may share images, as far as names tell.
 
-    Two different slices of one split are taken for disjoint.
+    Two different slices of one split count as disjoint.
+
+    Args:
+      dataset: name of the first data set.
+      split: of the first data set.
+      other_dataset: name of the second data set.
+      other_split: of the second data set.
 
     Example:
       >>> may_overlap("tfds:stl10", "unlabelled+train", "tfds:stl10", "test")
       False
     """
-    if _place(dataset) != _place(other_dataset):
+    if _location(dataset) != _location(other_dataset):
         return False
-    parts, others = ({part.strip() for part in re.split(r"\+", text)} for text in (split, other_split))
-    for part in parts:
-        for other in others:
+    for part in re.split(r"\s*\+\s*", split.strip()):
+        for other in re.split(r"\s*\+\s*", other_split.strip()):
             names = {part.split("[")[0], other.split("[")[0]}
-            slices = "[" in part and "[" in other and part != other
-            if (len(names) == 1 or "all" in names) and not slices:
+            different_slices = "[" in part and "[" in other and part != other
+            if (len(names) == 1 or "all" in names) and not different_slices:
                 return True
     return False
 
 
-def _place(dataset: str) -> str:
-    """A dataset's name, folders by their real path."""
+def _location(dataset: str) -> str:
+    """Return a data set's name, folders by their real path."""
     kind, _, folder = dataset.partition(":")
     return f"folder:{os.path.realpath(folder)}" if kind == "folder" else dataset

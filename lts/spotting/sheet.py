@@ -1,4 +1,7 @@
-"""The contact sheet: all overlays on one page, the most suspicious first."""
+"""Contact sheet: all overlays on one page.
+
+The image with the highest probability comes first.
+"""
 
 import html
 import urllib.parse
@@ -24,43 +27,45 @@ body {{ max-width: 100rem; }}
 """
 
 
-def render(facts: Mapping[str, Any], scores: Sequence) -> str:
-    """The page, as HTML that refers to the overlays beside it.
+def render(origin: Mapping[str, Any], scores: Sequence) -> str:
+    """Return the page as HTML that links to the overlays.
 
     Args:
-      facts: "model", "images" and "view", as in scores.json.
-      scores: in the order of the page; `lts.spotting.spot.Score`.
+      origin: "model", "images" and "view", as in scores.json.
+      scores: of type `lts.spotting.spot.Score`, in the order of the page.
     """
-    images, view = facts["images"], facts["view"]
+    images = origin["images"]
+    test_crop = origin["view"]["test_crop"]
     title = f"Artifacts in {images['dataset']}"
     suspicious = sum(score.probability >= 0.5 for score in scores)
-    crop = "" if view["test_crop"] == 1 else f" (the central {100 * view['test_crop']:g} % of each side)"
-    counted = f"{len(scores):,} images, {suspicious:,} of them with a probability of 0.5 or more, the highest first."
+    crop = "" if test_crop == 1 else f" (the central {100 * test_crop:g} % of each side)"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{counted} Left the image{crop}, right the same under its artifact map.</p>",
-        '<p>A place looks untouched 0 <span class="legend" role="img" aria-label="colours of the artifact map"></span>'
-        " 1 dropped and painted over. <b>The number</b> is the model's probability that the whole image was "
-        "repaired.</p>",
-        f'<p class="note">{html.escape(_note(facts))}</p>',
+        f"<p>{len(scores):,} images, {suspicious:,} of them with a probability of 0.5 or more, the highest first. "
+        f"On the left the image{crop}, on the right the same image under its artifact map.</p>",
+        '<p>Colours: 0, untouched <span class="legend" role="img" aria-label="colours of the artifact map"></span> '
+        "1, dropped and repaired. <b>The number</b> is the model's probability that the image was repaired.</p>",
+        f'<p class="note">{html.escape(_note(origin))}</p>',
         '<div class="sheet">',
         *(_card(score) for score in scores),
         "</div>",
-        _broken(images["broken"]),
+        _skipped(images["broken"]),
     ]
     return html_report.page(title, "\n".join(parts), STYLE)
 
 
-def _note(facts: Mapping[str, Any]) -> str:
-    model, size = facts["model"], facts["view"]["image_size"]
+def _note(origin: Mapping[str, Any]) -> str:
+    model = origin["model"]
+    size = origin["view"]["image_size"]
     return (
-        f"Model {model['path']} ({model['fingerprint']}) sees each image at {size} x {size} pixels. It learned to tell "
-        "an autoencoder's reconstructions from repaired ones: on plain photographs, and on changes of another kind, "
-        "read the order of the scores, not their height. The scores are in scores.csv and scores.json."
+        f"Model {model['path']} ({model['fingerprint']}) sees each image at {size} x {size} pixels. It was trained to "
+        "tell an autoencoder's reconstructions from repaired ones. On photographs, and on changes of another kind, use "
+        "the order of the scores, not their values. The scores are in scores.csv and scores.json."
     )
 
 
 def _card(score) -> str:
+    """Return one image's part of the page."""
     link = html.escape(urllib.parse.quote(score.overlay))
     name = html.escape(score.image)
     return (
@@ -72,8 +77,9 @@ def _card(score) -> str:
     )
 
 
-def _broken(names: Sequence[str]) -> str:
+def _skipped(names: Sequence[str]) -> str:
+    """Return the list of broken images, empty without any."""
     if not names:
         return ""
-    rows = "".join(f"<li>{html.escape(name)}</li>" for name in names)
-    return f"<h2>{len(names)} broken images were left out</h2><ul>{rows}</ul>"
+    items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+    return f"<h2>{len(names)} broken images were skipped</h2><ul>{items}</ul>"

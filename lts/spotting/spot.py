@@ -1,8 +1,8 @@
-"""Spots artifacts in a set of images: an overlay each, scores as CSV and JSON, a contact sheet.
+"""Artifact spotting in a set of images.
 
-OUTPUT/overlays/NAME.jpg  image | image under its artifact map, in the image's own proportions
-OUTPUT/scores.csv         a line each, highest probability first
-OUTPUT/scores.json        the same, with what model, images and view they come from
+OUTPUT/overlays/NAME.jpg  image | image under its artifact map, in the image's proportions
+OUTPUT/scores.csv         one line per image, highest probability first
+OUTPUT/scores.json        the same, with model, images and view
 OUTPUT/sheet.html         the overlays in that order
 """
 
@@ -10,7 +10,6 @@ import concurrent.futures
 import csv
 import dataclasses
 import hashlib
-import io
 import os
 import pathlib
 from collections.abc import Iterator
@@ -30,26 +29,26 @@ from lts.utils.errors import UserError
 from lts.utils.progress import Progress
 from lts.visualization import overlay
 
-PICTURE = 256  # pixels of an overlay's longer side
-LONGEST = 255  # bytes of a file's name
-QUALITY = 90  # of JPEG
+PICTURE_SIZE = 256  # longer side of an overlay in pixels
+MAX_NAME_BYTES = 255  # of a file name, on common file systems
+JPEG_QUALITY = 90
 BATCH_SIZE = 32
-SCORES = "scores.json"  # by which an earlier output is known
-DIGITS = 6  # of a score, behind the point
+SCORES = "scores.json"  # marks an earlier output
+DECIMALS = 6  # of a score
 
 
 class SpottingError(UserError):
-    """Images that cannot be spotted as asked: one line that says why."""
+    """Images that cannot be scored as requested."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What the model says of one image; the columns of scores.csv.
+    """Scores of one image; the columns of scores.csv.
 
     Attributes:
       image: its name.
-      probability: of having been repaired, [0, 1].
-      artifact_mean: mean over the artifact map's cells: share of the image that looks repaired.
+      probability: of having been repaired, in [0, 1].
+      artifact_mean: mean over the artifact map's cells: the share of the image that looks repaired.
       artifact_max: of the most suspicious cell.
       overlay: file in the output folder.
     """
@@ -69,38 +68,41 @@ def spot_images(
     image_size: int | None = None,
     test_crop: float | None = None,
 ) -> list[Score]:
-    """Scores every image and writes the output folder, whole or not at all; only scores are kept in memory.
+    """Score every image and write the output folder.
+
+    The folder is written atomically. Only scores are kept in memory.
 
     Args:
       model: from `lts.export.saved_model.load`.
       source: the images.
       output: folder to write; an earlier output is replaced.
-      image_size: pixels a side that the model sees; None: what it was trained at. On larger ones it averages its
-        probability over positions.
-      test_crop: central crop that the model sees, fraction of each side; None: that of its own test view.
+      image_size: side of the view in pixels; None: that of training. On larger views the model averages its probability
+        over positions.
+      test_crop: central crop of the view, fraction of each side; None: that of the model's test view.
 
     Returns:
       The scores, highest probability first.
 
     Raises:
-      SpottingError: an image size below the model's, a crop that is none, scores that are not finite.
+      SpottingError: an image size below the model's, an invalid crop, or scores that are not finite.
       OutputError: `output` holds something else.
     """
     view = _view(model, image_size, test_crop)
     files.check_replaceable(output, SCORES)
     with files.atomic_write(output) as folder:
         (folder / "overlays").mkdir(parents=True)
-        scores = sorted(_scan(model, source, view, folder), key=_rank)
+        # Sorted before rounding: equal rounded probabilities keep their order.
+        scores = sorted(_score(model, source, view, folder), key=_rank)
         scores = [_rounded(score) for score in scores]
-        facts = _facts(model, source, view)
+        origin = _origin(model, source, view)
         _write_csv(folder / "scores.csv", scores)
-        (folder / "sheet.html").write_text(sheet.render(facts, scores), encoding="utf-8")
-        files.write_json(folder / SCORES, {**facts, "scores": [dataclasses.asdict(score) for score in scores]})
+        (folder / "sheet.html").write_text(sheet.render(origin, scores), encoding="utf-8")
+        files.write_json(folder / SCORES, {**origin, "scores": [dataclasses.asdict(score) for score in scores]})
     return scores
 
 
 def _view(model, image_size: int | None, test_crop: float | None) -> ImageConfig:
-    """What the model sees of an image."""
+    """Return the model's view of an image."""
     size = model.image_size if image_size is None else image_size
     crop = model.test_crop if test_crop is None else test_crop
     if size < model.image_size:
@@ -110,76 +112,81 @@ def _view(model, image_size: int | None, test_crop: float | None) -> ImageConfig
     return ImageConfig(image_size=size, test_crop=crop)
 
 
-def _scan(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.Path) -> Iterator[Score]:
-    """Scores in the order of the source; the overlays are written by threads beside the model."""
+def _score(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.Path) -> Iterator[Score]:
+    """Yield scores in the order of the source, and write the overlays."""
+    first = 0
     with Progress("spotting", source.num_examples) as progress, concurrent.futures.ThreadPoolExecutor() as pool:
-        index = 0
         for views, pictures, sizes in _batches(source, view):
-            found = {name: value.numpy() for name, value in model.spot(views).items()}
-            cells = found["artifact_map"]
-            names = [image_name(source, index + row) for row in range(len(cells))]
-            if not (np.isfinite(found["probability"]).all() and np.isfinite(cells).all()):
-                raise SpottingError(f"{model.path} gives scores that are not finite, on {names[0]} or one behind it")
-            pictures = [p[:height, :width] for p, (height, width) in zip(pictures.numpy(), sizes.numpy(), strict=True)]
+            outputs = model.spot(views)
+            probabilities = outputs["probability"].numpy()
+            maps = outputs["artifact_map"].numpy()
+            names = [image_name(source, first + row) for row in range(len(maps))]
+            if not (np.isfinite(probabilities).all() and np.isfinite(maps).all()):
+                raise SpottingError(f"{model.path} gives scores that are not finite, in the batch from {names[0]} on")
             paths = [folder / overlay_path(name) for name in names]
-            list(pool.map(_write_overlay, paths, pictures, cells))
-            for name, probability, grid in zip(names, found["probability"], cells, strict=True):
-                yield Score(name, float(probability), float(grid.mean()), float(grid.max()), overlay_path(name))
-            index += len(cells)
-            progress.advance(len(cells))
+            # `list` waits for the threads and raises their errors.
+            list(pool.map(_write_overlay, paths, pictures.numpy(), sizes.numpy(), maps))
+            for name, probability, cells in zip(names, probabilities, maps, strict=True):
+                yield Score(name, float(probability), float(cells.mean()), float(cells.max()), overlay_path(name))
+            first += len(maps)
+            progress.advance(len(maps))
 
 
 def _batches(source: data.ImageDataset, view: ImageConfig) -> tf.data.Dataset:
-    """What is looked at and what is shown of it: the one place where images are read.
+    """Return batches of views and pictures; every image is read once.
 
     Returns:
-      Dataset of uint8 [B, size, size, 3], the model's views; uint8 [B, PICTURE, PICTURE, 3], the same crops in their
-      own proportions at the top left; int [B, 2], their height and width.
+      Dataset of uint8 [B, size, size, 3], the model's views; uint8 [B, PICTURE_SIZE, PICTURE_SIZE, 3], the same crops
+      in the images' proportions at the top left; int [B, 2], height and width of these pictures.
     """
 
     def example(index: tf.Tensor):
         image = source.read(index)
         crop = tf.image.central_crop(image, view.test_crop)
         shape = tf.cast(tf.shape(crop)[:2], tf.float32)
-        size = tf.maximum(1, tf.cast(tf.round(shape * (PICTURE / tf.reduce_max(shape))), tf.int32))
+        size = tf.cast(tf.round(shape * (PICTURE_SIZE / tf.reduce_max(shape))), tf.int32)
+        size = tf.maximum(1, size)
         picture = tf.cast(tf.round(tf.image.resize(crop, size, "area")), tf.uint8)
-        return (
-            test_view(image, view),
-            tf.image.pad_to_bounding_box(picture, 0, 0, PICTURE, PICTURE),
-            size,
-        )
+        padded = tf.image.pad_to_bounding_box(picture, 0, 0, PICTURE_SIZE, PICTURE_SIZE)
+        return test_view(image, view), padded, size
 
     examples = tf.data.Dataset.range(source.num_examples).map(example, num_parallel_calls=tf.data.AUTOTUNE)
     return examples.batch(BATCH_SIZE).prefetch(2)
 
 
 def overlay_path(name: str) -> str:
-    """Where the overlay of an image lies in the output.
+    """Return the path of an image's overlay in the output.
 
-    No two images share one: a suffix is added, and what would be too long for a file system ends with its hash.
+    No two images share one: the image's suffix stays, and a name that is too long for a file system ends with its hash.
+
+    Args:
+      name: of the image.
     """
     folder, _, leaf = name.rpartition("/")
-    if len(leaf.encode()) > LONGEST - len(".jpg"):
+    if len(leaf.encode()) > MAX_NAME_BYTES - len(".jpg"):
         leaf = f"{leaf[:50]}-{hashlib.sha256(leaf.encode()).hexdigest()[:16]}"
     return "/".join(part for part in ("overlays", folder, f"{leaf}.jpg") if part)
 
 
-def _write_overlay(path: pathlib.Path, picture: np.ndarray, cells: np.ndarray) -> None:
+def _write_overlay(path: pathlib.Path, padded: np.ndarray, size: np.ndarray, cells: np.ndarray) -> None:
+    height, width = size
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(overlay.side_by_side(picture, cells)).save(path, quality=QUALITY)
+    both = overlay.side_by_side(padded[:height, :width], cells)
+    Image.fromarray(both).save(path, quality=JPEG_QUALITY)
 
 
 def _rank(score: Score) -> tuple:
+    """Return the sort key: highest probability first, then the larger map, then the name."""
     return (-score.probability, -score.artifact_mean, score.image)
 
 
 def _rounded(score: Score) -> Score:
-    numbers = {name: round(value, DIGITS) for name, value in vars(score).items() if isinstance(value, float)}
+    numbers = {name: round(value, DECIMALS) for name, value in vars(score).items() if isinstance(value, float)}
     return dataclasses.replace(score, **numbers)
 
 
-def _facts(model, source: data.ImageDataset, view: ImageConfig) -> dict[str, Any]:
-    """What the scores come from."""
+def _origin(model, source: data.ImageDataset, view: ImageConfig) -> dict[str, Any]:
+    """Return what the scores were computed from."""
     return {
         "model": describe_model(model),
         "images": describe_source(source),
@@ -190,8 +197,7 @@ def _facts(model, source: data.ImageDataset, view: ImageConfig) -> dict[str, Any
 
 
 def _write_csv(path: pathlib.Path, scores: list[Score]) -> None:
-    text = io.StringIO()
-    rows = csv.DictWriter(text, [field.name for field in dataclasses.fields(Score)], lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(dataclasses.asdict(score) for score in scores)
-    path.write_text(text.getvalue(), encoding="utf-8", newline="")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Score)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(score) for score in scores)

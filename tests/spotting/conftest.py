@@ -1,4 +1,4 @@
-"""Untrained networks as the files that runs leave: what spotting does with them does not depend on their skill."""
+"""Run folders of untrained networks."""
 
 import types
 
@@ -11,6 +11,7 @@ from tests.fixtures.spotting import write_photos, write_run
 @pytest.fixture(scope="package")
 def world(tmp_path_factory) -> types.SimpleNamespace:
     """`gan`, `autoencoder`: workdirs; `features`: the export of `gan`; `photos`: twelve in sub-folders."""
+    # Untrained networks suffice: spotting does not depend on how well they do.
     root = tmp_path_factory.mktemp("world")
     gan = write_run(root / "gan", "gan")
     export.export_run(gan, root / "features")

@@ -1,4 +1,4 @@
-"""Models whose figures are known beforehand: one that knows, one that has it backwards, one that guesses."""
+"""Evaluations of models whose figures are known: one that knows, one that has it backwards, one that guesses."""
 
 import html.parser
 import json
@@ -13,31 +13,34 @@ from lts import config as configs
 from lts import data
 from lts.export import saved_model
 from lts.spotting import Corruption, evaluate, evaluation, summary
-from lts.spotting.metadata import may_overlap
+from lts.spotting.metadata import describe_run, may_overlap
 from lts.utils import files
 from tests.fixtures.spotting import FIELDS, BrightModel, write_run
 
 
-class PaintingDamager:
-    """Reconstructs everything as grey; dropped cells are white, kept ones of repaired images black."""
+class PaintedCorruption:
+    """A corruption that paints reconstructions and kept cells black, dropped cells white."""
 
-    repairs, step, workdir = True, 7, "painting"
+    step = 7
+    workdir = "painting"
 
-    def __init__(self, keep_probability=0.3):
+    def __init__(self, keep_probability: float = 0.3):
         self.config = configs.preset("tiny").replace(**FIELDS, keep_probability=keep_probability)
         self.record = {"stage": "gan", "dataset": "synthetic", "split": "unlabelled", "config": self.config}
 
-    def keep(self, seed, first, count):
-        """Of any number of cells, at least one is dropped and one is kept."""
-        masks = np.random.default_rng(seed).random((200, 4, 4, 1)) < self.config.damage.keep_probability
-        if 0 < self.config.damage.keep_probability < 1:
-            masks[:, 0, 0], masks[:, 1, 1] = True, False
+    def keep_masks(self, seed, first, count):
+        """Return masks with at least one dropped and one kept cell, unless the probability is 0 or 1."""
+        keep_probability = self.config.damage.keep_probability
+        masks = np.random.default_rng(seed).random((200, 4, 4, 1)) < keep_probability
+        if 0 < keep_probability < 1:
+            masks[:, 0, 0] = True
+            masks[:, 1, 1] = False
         return masks[first : first + count].astype(np.float32)
 
-    def __call__(self, views, keep):
-        white = (255 * (1 - keep)).repeat(4, 1).repeat(4, 2) * np.ones([1, 1, 1, 3])
-        kinds = {"reconstruction": np.zeros_like(white), "repaired": white, "damaged": white}
-        return {name: tf.constant(images.astype(np.uint8)) for name, images in kinds.items()}
+    def __call__(self, views, keep_mask):
+        painted = (255 * (1 - keep_mask)).repeat(4, 1).repeat(4, 2) * np.ones([1, 1, 1, 3])
+        white = tf.constant(painted.astype(np.uint8))
+        return {"reconstruction": tf.zeros_like(white), "repaired": white, "damaged": white}
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +48,50 @@ def source():
     return data.open_source("synthetic", "test[:70]", progress=False)
 
 
-def run(source, output, model=None, damager=None, **options):
+@pytest.fixture(scope="module")
+def model(world):
+    return saved_model.load(world.features)
+
+
+@pytest.fixture(scope="module")
+def corruption(world):
+    return Corruption(world.gan)
+
+
+@pytest.fixture(scope="module")
+def evaluated(source, model, corruption, tmp_path_factory):
+    """Results of the untrained export on its run, and the output folder."""
+    output = tmp_path_factory.mktemp("evaluated") / "out"
+    return run(source, output, model, corruption), output
+
+
+def run(source, output, model=None, corruption=None, **options):
     options = {"resamples": 20, **options}
-    return evaluate(model or BrightModel(), damager or PaintingDamager(), source, output, **options)
+    return evaluate(model or BrightModel(), corruption or PaintedCorruption(), source, output, **options)
 
 
 def test_a_model_that_knows(source, tmp_path):
+    """Fails if a perfect model does not get perfect figures, or a share is not the painted one."""
     results = run(source, tmp_path / "out")
     task = results["pairs"][0]
     assert (task["untouched"], task["changed"], task["auroc"]) == ("reconstruction", "repaired", 1)
     assert task["interval"] == [1, 1]
-    assert task["curve"] == {
-        "false_positive_rate": [0, *[0] * (len(task["curve"]["true_positive_rate"]) - 2), 1],
-        "true_positive_rate": task["curve"]["true_positive_rate"],
-    }
+    assert task["curve"]["false_positive_rate"][-1] == 1
+    assert set(task["curve"]["false_positive_rate"][:-1]) == {0}
     cells = results["mask_map"]
     for figure in ("average_precision", "auroc", "iou"):
         assert (cells[figure]["value"], cells[figure]["interval"]) == (1, [1, 1])
     assert (cells["iou"]["threshold"], cells["best_iou"]["value"]) == (0.5, 1)
-    dropped = 1 - PaintingDamager().keep(1, 0, 70)
+    dropped = 1 - PaintedCorruption().keep_masks(1, 0, 70)
     assert cells["base_rate"] == pytest.approx(dropped.mean())
     assert results["mask_map_of_both"]["base_rate"] == pytest.approx(dropped.mean() / 2)
     assert results["kinds"]["repaired"]["artifact_map"] == pytest.approx(dropped.mean())
     assert results["kinds"]["reconstruction"]["called_repaired"] == 0
 
 
+@pytest.mark.slow
 def test_a_model_that_has_it_backwards(source, tmp_path):
+    """Fails if calling kept cells dropped scores above 0."""
     results = run(source, tmp_path / "out", BrightModel(sign=-1.0))
     assert results["pairs"][0]["auroc"] == 0
     cells = results["mask_map"]
@@ -80,6 +101,7 @@ def test_a_model_that_has_it_backwards(source, tmp_path):
 
 
 def test_a_model_that_guesses(source, tmp_path):
+    """Fails if the same score for everything is better or worse than the base rate."""
     results = run(source, tmp_path / "out", BrightModel(sign=0.0))
     assert results["pairs"][0]["auroc"] == 0.5
     cells = results["mask_map"]
@@ -87,22 +109,21 @@ def test_a_model_that_guesses(source, tmp_path):
     assert cells["iou"]["value"] == pytest.approx(cells["base_rate"])
 
 
-def test_the_same_figures_twice_whatever_the_batch(world, source, tmp_path, monkeypatch):
-    model, damager = saved_model.load(world.features), Corruption(world.gan)
-    first = run(source, tmp_path / "1", model, damager)
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 64)
-    assert run(source, tmp_path / "2", model, damager) == first
-    assert run(source, tmp_path / "3", model, damager, seed=2) != first
+def test_figures_depend_on_the_seed_alone(source, model, corruption, evaluated, tmp_path, monkeypatch):
+    """Fails if figures change when repeated, masks with the batch size, or masks do not change with the seed."""
+    assert run(source, tmp_path / "again", model, corruption) == evaluated[0]
+    first = evaluation._collect(model, corruption, source, seed=1)
     monkeypatch.setattr(evaluation, "BATCH_SIZE", 9)
-    other = run(source, tmp_path / "4", model, damager)
-    for one, two in zip(first["pairs"], other["pairs"], strict=True):
-        assert one["auroc"] == pytest.approx(two["auroc"], abs=2e-3)
-    assert first["run"]["exported_from_it"]
-    assert not first["run"]["may_hold_the_images"]
-    assert {pair["changed"] for pair in first["pairs"]} == {"repaired", "damaged", "photograph"}
+    other = evaluation._collect(model, corruption, source, seed=1)
+    np.testing.assert_array_equal(other.dropped, first.dropped)
+    for kind, probability in first.probability.items():
+        np.testing.assert_allclose(other.probability[kind], probability, atol=1e-4)
+    assert (evaluation._collect(model, corruption, source, seed=2).dropped != first.dropped).any()
 
 
-class _Page(html.parser.HTMLParser):
+class PageText(html.parser.HTMLParser):
+    """Text of an HTML page without its tags."""
+
     def __init__(self, text):
         super().__init__()
         self.text = ""
@@ -112,25 +133,27 @@ class _Page(html.parser.HTMLParser):
         self.text += text
 
 
-def test_what_it_leaves(world, source, tmp_path):
-    results = run(source, tmp_path / "out", saved_model.load(world.features), Corruption(world.gan))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("evaluation.json", "evaluation.md", "evaluation.html", "curves.png", "examples.png")
-    }
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == results
-    markdown = (tmp_path / "out" / "evaluation.md").read_text()
+def test_output(evaluated):
+    """Fails if a file is missing, or the documents differ from the figures."""
+    results, output = evaluated
+    assert sorted(path.name for path in output.iterdir()) == [
+        *("curves.png", "evaluation.html", "evaluation.json", "evaluation.md", "examples.png")
+    ]
+    assert json.loads((output / "evaluation.json").read_text()) == results
+    assert {pair["changed"] for pair in results["pairs"]} == {"repaired", "damaged", "photograph"}
+    markdown = (output / "evaluation.md").read_text()
     assert summary(results) in markdown
-    page = _Page((tmp_path / "out" / "evaluation.html").read_text()).text
+    page = PageText((output / "evaluation.html").read_text()).text
     for words in (f"{results['pairs'][0]['auroc']:.3f}", "average precision", "0.5", "70 images of synthetic"):
         assert words in markdown
         assert words in page
     for name in ("curves.png", "examples.png"):
-        with Image.open(tmp_path / "out" / name) as picture:
+        with Image.open(output / name) as picture:
             assert picture.width > 500
 
 
-def test_what_does_not_go_together_is_one_line(world, source, tmp_path):
-    model = saved_model.load(world.features)
+def test_what_does_not_fit_together(source, model, tmp_path):
+    """Fails if another image size or grid, masks of one kind, or a foreign folder is not one line."""
     larger = Corruption(write_run(tmp_path / "larger", "gan", image_size="32"))
     with pytest.raises(evaluation.EvaluationError, match=r"16 pixels.* at 32"):
         run(source, tmp_path / "out", model, larger)
@@ -138,24 +161,27 @@ def test_what_does_not_go_together_is_one_line(world, source, tmp_path):
         run(source, tmp_path / "out", BrightModel(cells=2))
     for probability, words in ((1.0, "all cells are kept"), (0.0, "all cells are dropped")):
         with pytest.raises(evaluation.EvaluationError, match=words):
-            run(source, tmp_path / "out", damager=PaintingDamager(probability))
+            run(source, tmp_path / "out", corruption=PaintedCorruption(probability))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")
     with pytest.raises(files.OutputError):
         run(source, tmp_path / "out")
 
 
-def test_images_of_the_training_are_told(world, source, tmp_path):
-    damager = PaintingDamager()
-    damager.record = {**damager.record, "split": "unlabelled+test"}
-    results = run(source, tmp_path / "out", damager=damager)
-    assert results["run"]["may_hold_the_images"]
-    assert "Not surely held out" in summary(results)
+def test_warnings(source, evaluated):
+    """Fails if figures on training images, or of another run's export, carry no warning."""
+    results, _ = evaluated
+    assert "held out" not in summary(results)
+    assert "not the export" not in summary(results)
+    corruption = PaintedCorruption()
+    corruption.record["split"] = "unlabelled+test"
+    results = {**results, "run": describe_run(corruption, BrightModel(), source)}
+    assert "may not be held out" in summary(results)
     assert "not the export of this run" in summary(results)
 
 
 @pytest.mark.parametrize(
-    ("split", "other", "meet"),
+    ("split", "other", "overlap"),
     [
         ("train", "test", False),
         ("unlabelled+train", "test", False),
@@ -166,27 +192,27 @@ def test_images_of_the_training_are_told(world, source, tmp_path):
         ("train[:80%]", "train[:80%]", True),
     ],
 )
-def test_which_splits_may_share_images(split, other, meet):
-    assert may_overlap("tfds:x", split, "tfds:x", other) == meet
-    assert may_overlap("folder:a/../x", split, "folder:x", other) == meet
+def test_splits_that_may_overlap(split, other, overlap):
+    """Fails if training images pass for held-out ones, or the other way round."""
+    assert may_overlap("tfds:x", split, "tfds:x", other) == overlap
+    assert may_overlap("folder:a/../x", split, "folder:x", other) == overlap
     assert not may_overlap("folder:x", split, "folder:y", other)
 
 
 @pytest.mark.parametrize(
-    ("section", "changed", "exported"),
+    ("discriminator", "changes", "exported"),
     [
+        ({}, {}, True),
         ({}, {"step": 99}, False),
         ({"recalibrate_batch_norm": True}, {}, True),
         ({"fc_units": 9}, {}, False),
     ],
 )
-def test_whose_export_it_is(world, source, tmp_path, section, changed, exported):
-    """The baseline: another run's model on this run's repairs is measured, and said to be that."""
-    model = saved_model.load(world.features)
+def test_whether_the_model_is_the_runs_export(source, model, corruption, discriminator, changes, exported):
+    """Fails if another run's export passes for this run's, or an export option makes this run's a stranger."""
     config = model.description["config"]
-    config = {**config, "discriminator": {**config["discriminator"], **section}}
-    stranger = types.SimpleNamespace(
-        **{name: getattr(model, name) for name in ("path", "fingerprint", "image_size", "test_crop", "spot")},
-        description={**model.description, "config": config, **changed},
-    )
-    assert run(source, tmp_path / "out", stranger, Corruption(world.gan))["run"]["exported_from_it"] == exported
+    config = {**config, "discriminator": {**config["discriminator"], **discriminator}}
+    other = types.SimpleNamespace(description={**model.description, "config": config, **changes})
+    description = describe_run(corruption, other, source)
+    assert description["exported_from_it"] == exported
+    assert not description["may_hold_the_images"]
