@@ -32,7 +32,7 @@ def main() -> None:
             f"validation_split must hold no test images. Received: --validation_split={FLAGS.validation_split}"
         )
     custom = dict(ablations.parse(text) for text in FLAGS.variant)
-    autoencoder_training, base = pretraining_flags.base()
+    autoencoder_training, base = pretraining_flags.stage_configs()
     variants = ablations.choose(FLAGS.only, custom, base, autoencoder_training)
     files.check_folder(FLAGS.output)
     source = common.open_source()
@@ -54,13 +54,18 @@ def main() -> None:
     print(f"\n{comparison_report.markdown(results)}\nwritten to {FLAGS.output}")
 
 
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    pretraining_flags.define_flags("runs/ablate")
+    flags.DEFINE_string("train_split", "train[:80%]", "labelled images that the probe is trained on")
+    flags.DEFINE_string("validation_split", "train[80%:]", "labelled images that the probe is tested on")
+    flags.DEFINE_list("only", [], f"variants to run next to the base; none: {', '.join(ablations.ABLATIONS)}")
+    flags.DEFINE_multi_string("variant", [], "one more variant, name:field=value[,field=value]; may be repeated")
+
+
 def console() -> None:
     """Run the command."""
-    pretraining_flags.define("runs/ablate")
-    flags.DEFINE_string("train_split", "train[:80%]", "Labelled images that the probe is trained on.")
-    flags.DEFINE_string("validation_split", "train[80%:]", "Labelled images that the probe is tested on.")
-    flags.DEFINE_list("only", [], f"Variants to run next to the base. Default: {', '.join(ablations.ABLATIONS)}.")
-    flags.DEFINE_multi_string("variant", [], "One more variant, name:field=value[,field=value]; may be repeated.")
+    define_flags()
     common.run(main)
 
 

@@ -131,18 +131,23 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
         return timed(run_bare), timed(run_extraction)
 
 
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_string("model", None, "folder of the SavedModel", required=True)
+    flags.DEFINE_string("dataset", None, "images, folder:PATH", required=True)
+    flags.DEFINE_string("split", "all", "split")
+    flags.DEFINE_integer("images", 10_000, "number of images", lower_bound=1)
+    flags.DEFINE_string("layer", "conv_5", "layer to extract")
+    flags.DEFINE_list("pool", ["avg", "none"], "poolings, measured one after another")
+    flags.DEFINE_enum("format", "npz", ["npz", "tfrecord", "parquet"], "format of the feature file")
+    flags.DEFINE_integer("batch_size", 128, "images per forward pass", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "interleaved rounds", lower_bound=1)
+    flags.DEFINE_string("output", "runs/benchmark_extraction", "folder of the results")
+
+
 def console() -> None:
     """Run the command."""
-    flags.DEFINE_string("model", None, "Folder of the SavedModel.", required=True)
-    flags.DEFINE_string("dataset", None, "Images, folder:PATH.", required=True)
-    flags.DEFINE_string("split", "all", "One split.")
-    flags.DEFINE_integer("images", 10_000, "Number of images.", lower_bound=1)
-    flags.DEFINE_string("layer", "conv_5", "Layer to extract.")
-    flags.DEFINE_list("pool", ["avg", "none"], "Poolings, measured one after another.")
-    flags.DEFINE_enum("format", "npz", ["npz", "tfrecord", "parquet"], "Format of the feature file.")
-    flags.DEFINE_integer("batch_size", 128, "Images per forward pass.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 3, "Interleaved rounds.", lower_bound=1)
-    flags.DEFINE_string("output", "runs/benchmark_extraction", "Folder of the results.")
+    define_flags()
     common.run(main)
 
 

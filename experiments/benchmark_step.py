@@ -249,15 +249,20 @@ def main() -> None:
     speed.write(results, FLAGS.output)
 
 
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_enum("preset", "release", list(configs.PRESETS), "named configuration")
+    flags.DEFINE_integer("batch_size", 32, "images per step", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "interleaved rounds after the one that compiles", lower_bound=1)
+    flags.DEFINE_bool("loop", False, "time the training loop instead of the steps")
+    flags.DEFINE_integer("turn_steps", 500, "steps in a turn of --loop", lower_bound=1)
+    flags.DEFINE_string("output", "runs/benchmark_step", "folder of the results")
+    common.define_data_flags(required=False)
+
+
 def console() -> None:
     """Run the command."""
-    flags.DEFINE_string("preset", "release", "Named configuration.")
-    flags.DEFINE_integer("batch_size", 32, "Images per step.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 5, "Interleaved rounds after the one that compiles.", lower_bound=1)
-    flags.DEFINE_bool("loop", False, "Time the training loop instead of the steps.")
-    flags.DEFINE_integer("turn_steps", 500, "Steps in a turn of --loop.", lower_bound=1)
-    flags.DEFINE_string("output", "runs/benchmark_step", "Folder of the results.")
-    common.define_data_flags(required=False)
+    define_flags()
     common.run(main)
 
 

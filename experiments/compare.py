@@ -31,7 +31,7 @@ def request() -> baselines.Request:
     Raises:
       UsageError: a flag is given that the budget decides, or budget or share is out of range.
     """
-    autoencoder_schedule = pretraining_flags.schedule_of_stage_1()
+    autoencoder_schedule = pretraining_flags.autoencoder_schedule()
     for name in PLANNED_FIELDS:
         if FLAGS[name].value is not None or name in autoencoder_schedule:
             raise common.UsageError(f"steps follow from --budget_minutes. Received: --{name}. Remove it.")
@@ -53,7 +53,7 @@ def request() -> baselines.Request:
 def main() -> None:
     """Plan, train, probe and report."""
     compare_request = request()
-    _, base = pretraining_flags.base()
+    _, base = pretraining_flags.stage_configs()
     files.check_folder(FLAGS.output)
     pretrain = common.open_source()
     from experiments.probing import run as probe_run
@@ -75,22 +75,25 @@ def main() -> None:
     print(f"\n{comparison_report.markdown(results)}\nwritten to {output}")
 
 
-def console() -> None:
-    """Run the command."""
-    pretraining_flags.define("runs/compare")
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    pretraining_flags.define_flags("runs/compare")
     flags.DEFINE_float(
-        "budget_minutes", None, "Training time of each method, without compiling.", lower_bound=0, required=True
+        "budget_minutes", None, "training time of each method, without compiling", lower_bound=0, required=True
     )
-    flags.DEFINE_float("autoencoder_share", baselines.AUTOENCODER_SHARE, "Part of our budget for the autoencoder.")
+    flags.DEFINE_float("autoencoder_share", baselines.AUTOENCODER_SHARE, "part of our budget for the autoencoder")
     for name, fields in baselines.SETTINGS.items():
         default = f"{fields['learning_rate']:g}"
-        flags.DEFINE_float(
-            f"{name}_learning_rate", None, f"Learning rate of {name}. Default: {default}.", lower_bound=0
-        )
-    flags.DEFINE_integer("calibration_rounds", 3, "Turns in which each training is timed.", lower_bound=1)
-    flags.DEFINE_float("calibration_seconds", 15, "Seconds of a turn.", lower_bound=0)
-    flags.DEFINE_string("train_split", None, "Labelled images to train on. Default: the data set's training split.")
-    flags.DEFINE_string("test_split", None, "Labelled images to test on. Default: the data set's test split.")
+        flags.DEFINE_float(f"{name}_learning_rate", None, f"learning rate of {name}; none: {default}", lower_bound=0)
+    flags.DEFINE_integer("calibration_rounds", 3, "turns in which each training is timed", lower_bound=1)
+    flags.DEFINE_float("calibration_seconds", 15, "seconds of a turn", lower_bound=0)
+    flags.DEFINE_string("train_split", None, "labelled images to train on; none: the data set's training split")
+    flags.DEFINE_string("test_split", None, "labelled images to test on; none: the data set's test split")
+
+
+def console() -> None:
+    """Run the command."""
+    define_flags()
     common.run(main)
 
 

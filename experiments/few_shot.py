@@ -9,37 +9,33 @@ into --output. A run that was stopped goes on where it stopped. All labels are `
 
 import dataclasses
 
-from absl import flags
-
 from experiments.probing import flags as probe_flags
-from experiments.probing.protocols import CLASSIFIERS, FewShotProtocol
-from lts.bin import common
+from experiments.probing.protocols import FewShotProtocol
+from lts.bin import common, field_flags
+from lts.config.fields import fields_named
 
 DEFAULT = FewShotProtocol()
+FIELDS = fields_named(FewShotProtocol, "shares", "draws", "classifier", "pool", "dimensions", "seed")
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    probe_flags.define(DEFAULT, values)
-    shares = [f"{share:g}" for share in DEFAULT.shares]
-    flags.DEFINE_list("shares", shares, "Percent of the labels, between 0 and 100.", flag_values=values)
-    flags.DEFINE_integer("draws", DEFAULT.draws, "Draws of each share.", 2, flag_values=values)
-    flags.DEFINE_enum("classifier", DEFAULT.classifier, CLASSIFIERS, "Linear classifier.", flag_values=values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    probe_flags.define_inputs()
+    probe_flags.define_layers()
+    probe_flags.define_protocol(FIELDS, lambda: DEFAULT)
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to one call of `probe_run.run`."""
-    shares = probe_flags.numbers(values, "shares", float, lambda share: 0 < share < 100)
-    chosen = {name: values[name].value for name in ("draws", "classifier", "pool", "dimensions", "seed")}
+def main() -> None:
+    """Run the probe that the flags describe."""
+    protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     common.import_tensorflow()
     from experiments.probing import few_shot as few_shot_draws
 
-    protocol = dataclasses.replace(DEFAULT, shares=shares, **chosen)
-    probe_flags.run(values, probe_flags.open_inputs(values), protocol, few_shot_draws.measure_shares)
+    probe_flags.run(probe_flags.open_inputs(), protocol, few_shot_draws.measure_shares)
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

@@ -8,75 +8,69 @@ below it in training/, with checkpoints and TensorBoard. A run that was stopped 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FINETUNE, FinetuneProtocol
-from lts.bin import common
-from lts.config import HEADS
+from lts.bin import common, field_flags
+from lts.config.fields import fields_named
 from lts.utils import files
 
+FLAGS = flags.FLAGS
 DEFAULT = "default"
-OVERRIDES = ("head", "train_layers", "epochs", "batch_size", "learning_rate", "weight_decay", "precision")
+FIELDS = fields_named(
+    FinetuneProtocol, "head", "epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seeds"
+)
+TRAIN_LAYERS = fields_named(FinetuneProtocol, "train_layers")
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    define_schedule(values)
-    what = "Train this many of the last convolutions and freeze those before; 0: the head alone."
-    flags.DEFINE_integer("train_layers", None, what, 0, 5, flag_values=values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    define_schedule(FINETUNE, [*FIELDS, *TRAIN_LAYERS])
 
 
-def define_schedule(values: flags.FlagValues) -> None:
-    """Flags of models, images, head and schedule."""
-    probe_flags.define_inputs(values)
-    choice, integer, real = flags.DEFINE_enum, flags.DEFINE_integer, flags.DEFINE_float
-    choice(
-        "protocol", DEFAULT, list(FINETUNE), "Named protocol, see experiments/probing/protocols.py.", flag_values=values
-    )
-    choice("head", None, HEADS, "fc_1 and fc_2, a linear map of conv_5, or one of its mean.", flag_values=values)
-    integer("epochs", None, "Passes over the training images.", 1, flag_values=values)
-    integer("batch_size", None, "Images in one training step.", 1, flag_values=values)
-    real("learning_rate", None, "First rate of Adam.", 1e-12, flag_values=values)
-    real("weight_decay", None, "L2 on all kernels.", 0.0, flag_values=values)
-    choice("precision", None, ("float32", "bfloat16"), "None: as the model was trained.", flag_values=values)
-    flags.DEFINE_list("seeds", ["1"], "Seeds of training, at least 0 and below 2**30.", flag_values=values)
-    flags.DEFINE_string(
-        "export", None, "Write the trained backbone of --model here, as a SavedModel.", flag_values=values
-    )
+def define_schedule(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.Field]) -> None:
+    """Define flags of models, images, head and schedule.
+
+    Args:
+      protocols: by the value of --protocol.
+      fields: of the protocol, which are flags.
+    """
+    flags.DEFINE_enum("protocol", DEFAULT, list(protocols), "named protocol, see experiments/probing/protocols.py")
+    flags.DEFINE_string("export", None, "write the trained backbone of --model here, as a SavedModel")
+    probe_flags.define_inputs()
+    probe_flags.define_protocol(fields, lambda: protocols[FLAGS.protocol])
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to one call of `finetuning.run`."""
-    run(values, FINETUNE)
+def main() -> None:
+    """Fine-tune as the flags describe."""
+    run(FINETUNE, [*FIELDS, *TRAIN_LAYERS])
 
 
-def run(values: flags.FlagValues, protocols: Mapping[str, FinetuneProtocol]) -> None:
-    """Flags to files; `protocols` by the value of --protocol."""
-    given = [name for name in OVERRIDES if name in values and values[name].value is not None]
-    chosen = {name: values[name].value for name in given}
-    seeds = probe_flags.numbers(values, "seeds", int, lambda seed: 0 <= seed < 2**30)
-    protocol = dataclasses.replace(protocols[values.protocol], seeds=seeds, **chosen)
-    if values.export:
-        files.check_replaceable(values.export, "saved_model.pb")
+def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.Field]) -> None:
+    """Train, test and write the results; arguments as for `define_schedule`."""
+    protocol = dataclasses.replace(protocols[FLAGS.protocol], **field_flags.given(fields))
+    if FLAGS.export:
+        files.check_replaceable(FLAGS.export, "saved_model.pb")
     common.import_tensorflow()
     from experiments.probing import finetuning
     from lts import training
 
-    inputs, output = probe_flags.open_inputs(values), values.output
-    results = finetuning.run(inputs.model, inputs.baselines, inputs.train, inputs.test, protocol, output)
+    inputs = probe_flags.open_inputs()
+    results = finetuning.run(inputs.model, inputs.baselines, inputs.train, inputs.test, protocol, FLAGS.output)
 
     def finish() -> None:
-        if values.export:
-            training.export_run(finetuning.workdir(output, inputs.model, seeds[0]), values.export)
+        if FLAGS.export:
+            workdir = finetuning.workdir(FLAGS.output, inputs.model, protocol.seeds[0])
+            training.export_run(workdir, FLAGS.export)
 
-    probe_flags.end(results, output, finish)
+    probe_flags.end(results, finish)
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

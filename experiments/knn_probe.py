@@ -9,35 +9,33 @@ Cosine similarity; k is chosen on a slice of the training images. Writes results
 
 import dataclasses
 
-from absl import flags
-
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import KnnProtocol
-from lts.bin import common
+from lts.bin import common, field_flags
+from lts.config.fields import fields_named
 
 DEFAULT = KnnProtocol()
+FIELDS = fields_named(KnnProtocol, "neighbours", "pool", "dimensions", "seed")
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    probe_flags.define(DEFAULT, values)
-    candidates = [str(k) for k in DEFAULT.neighbours]
-    flags.DEFINE_list("neighbours", candidates, "Values of k to choose from, 1 or more.", flag_values=values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    probe_flags.define_inputs()
+    probe_flags.define_layers()
+    probe_flags.define_protocol(FIELDS, lambda: DEFAULT)
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to one call of `probe_run.run`."""
-    neighbours = probe_flags.numbers(values, "neighbours", int, lambda k: k >= 1)
-    chosen = {name: values[name].value for name in ("pool", "dimensions", "seed")}
+def main() -> None:
+    """Run the probe that the flags describe."""
+    protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     common.import_tensorflow()
     from experiments.probing import knn
 
-    protocol = dataclasses.replace(DEFAULT, neighbours=neighbours, **chosen)
-    probe_flags.run(values, probe_flags.open_inputs(values), protocol, knn.measure)
+    probe_flags.run(probe_flags.open_inputs(), protocol, knn.measure)
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

@@ -18,83 +18,76 @@ from typing import Any
 from absl import flags
 
 from experiments.probing import flags as probe_flags
-from experiments.probing.protocols import CLASSIFIERS, LINEAR, SGD
-from lts.bin import common
+from experiments.probing.protocols import LINEAR, SGD, Protocol, SgdProtocol
+from lts.bin import common, field_flags
+from lts.config.fields import fields_named
 
+FLAGS = flags.FLAGS
 DEFAULT = "logistic"
-SETTINGS = (  # flags that change a protocol
-    *("classifier", "pool", "dimensions", "seed"),
-    *("epochs", "learning_rate", "training_batch_size", "image_size"),
-)
+TRAINED_HEADS = fields_named(SgdProtocol, "epochs", "learning_rate", "training_batch_size", "image_size")
+FIELDS = [*fields_named(Protocol, "classifier", "pool", "dimensions", "seed"), *TRAINED_HEADS]
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    probe_flags.define(LINEAR[DEFAULT], values)
-    choice, integer = flags.DEFINE_enum, flags.DEFINE_integer
-    choice(
-        "protocol", DEFAULT, list(LINEAR), "Named protocol, see experiments/probing/protocols.py.", flag_values=values
-    )
-    choice("classifier", None, CLASSIFIERS, "Linear classifier, if not the protocol's own.", flag_values=values)
-    own = f"of {', '.join(SGD)}, if not the protocol's own."
-    integer("epochs", None, f"Passes over the training images, {own}", 1, flag_values=values)
-    integer("training_batch_size", None, f"Training images in a step, {own}", 1, flag_values=values)
-    integer("image_size", None, f"Pixels a side, {own}", 1, flag_values=values)
-    flags.DEFINE_float("learning_rate", None, f"First learning rate, {own}", 0.0, flag_values=values)
-    flags.DEFINE_string("folds", None, "fold_indices.txt of STL-10, for stl10_folds.", flag_values=values)
-    integer("projector_images", 1000, "Test images in the embedding projector; 0: none.", 0, flag_values=values)
-    flags.DEFINE_bool("model_card", False, "Put the figures into the model's README.md too.", flag_values=values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_enum("protocol", DEFAULT, list(LINEAR), "named protocol, see experiments/probing/protocols.py")
+    flags.DEFINE_string("folds", None, "fold_indices.txt of STL-10, for --protocol=stl10_folds")
+    flags.DEFINE_integer("projector_images", 1000, "test images in the embedding projector; 0: none", 0)
+    flags.DEFINE_bool("model_card", False, "also write the figures into the model's README.md")
+    probe_flags.define_inputs()
+    probe_flags.define_layers()
+    probe_flags.define_protocol(FIELDS, lambda: LINEAR[FLAGS.protocol])
 
 
-def choose(values: flags.FlagValues) -> Any:
-    """The protocol that the flags name, with the fields changed that they change.
+def choose() -> Any:
+    """Return the protocol that the flags name, with the fields that they change.
 
-    Heads that are trained otherwise than a published protocol says do not carry its name alone: what was changed
-    stands behind it.
+    Where a value of a published protocol of trained heads is changed, the change is appended to its name.
 
     Raises:
-      UsageError: a flag that the protocol has no use for.
+      UsageError: a flag that does not apply to the protocol.
     """
-    protocol = LINEAR[values.protocol]
-    given = {name: values[name].value for name in SETTINGS if values[name].present}
-    useless = [name for name in given if getattr(protocol, name, None) is None]
-    if useless:
-        raise common.UsageError(f"--{useless[0]} does not apply to --protocol={protocol.name}")
+    protocol = LINEAR[FLAGS.protocol]
+    given = field_flags.given(FIELDS)
+    unused = [name for name in given if getattr(protocol, name, None) is None]
+    if unused:
+        raise common.UsageError(f"--{unused[0]} does not apply to --protocol={protocol.name}")
     changed = {name: value for name, value in given.items() if value != getattr(protocol, name) and name != "seed"}
-    if values.protocol in SGD and changed:
+    if FLAGS.protocol in SGD and changed:
         given["name"] = " ".join([protocol.name, *(f"--{name}={value}" for name, value in changed.items())])
     return dataclasses.replace(protocol, **given)
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to one call of `probe_run.run`."""
-    if (values.protocol == "stl10_folds") != bool(values.folds):
-        raise common.UsageError("--protocol=stl10_folds needs --folds=fold_indices.txt, and nothing else takes it")
-    protocol = choose(values)
+def main() -> None:
+    """Run the probe that the flags describe."""
+    if (FLAGS.protocol == "stl10_folds") != bool(FLAGS.folds):
+        raise common.UsageError("--protocol=stl10_folds needs --folds=fold_indices.txt, and no other protocol takes it")
+    protocol = choose()
     common.import_tensorflow()
     from experiments.probing import linear, projector, stl10_folds
     from lts.export import model_card
 
     def finish(model, results, test) -> None:
-        projector.write(model, results["layers"], test, values.output, values.projector_images, values.batch_size)
-        if values.model_card:
-            model_card.add_probe(values.model, results)
+        projector.write(model, results["layers"], test, FLAGS.output, FLAGS.projector_images, FLAGS.batch_size)
+        if FLAGS.model_card:
+            model_card.add_probe(FLAGS.model, results)
 
-    measure, probe_model = linear.measure, None
-    given = stl10_folds.read(values.folds) if values.folds else None
-    inputs = probe_flags.open_inputs(values)
-    if given:
-        protocol = dataclasses.replace(protocol, folds=stl10_folds.digest(given))
-        measure = functools.partial(stl10_folds.measure, stl10_folds.rows(given, inputs.train))
-    if values.protocol in SGD:
+    measure = linear.measure
+    probe_model = None
+    folds = stl10_folds.read(FLAGS.folds) if FLAGS.folds else None
+    inputs = probe_flags.open_inputs()
+    if folds:
+        protocol = dataclasses.replace(protocol, folds=stl10_folds.digest(folds))
+        measure = functools.partial(stl10_folds.measure, stl10_folds.rows(folds, inputs.train))
+    if FLAGS.protocol in SGD:
         from experiments.probing import sgd_probe
 
         probe_model = sgd_probe.probe_model
-    probe_flags.run(values, inputs, protocol, measure, finish, probe_model)
+    probe_flags.run(inputs, protocol, measure, finish, probe_model)
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

@@ -15,8 +15,11 @@ from absl import flags
 
 from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, field_flags
+from lts.config.fields import fields_named
 
+FLAGS = flags.FLAGS
+FIELDS = fields_named(configs.TrainingConfig, "precision")  # of both stages
 SPLITS = {"pretrain": "unlabelled", "train": "train", "test": "test"}
 RANDOM_SEEDS = (1, 2, 3)
 
@@ -74,25 +77,18 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     probe_run.clear_cache(output)
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Define the flags.
-
-    A function, so that importing the module has no effect on other programs.
-    """
-    flags.DEFINE_string(
-        "output", "runs/quickstart", "Folder of the run; an existing run is resumed.", flag_values=values
-    )
-    flags.DEFINE_string("precision", None, "Of both stages: float32 | bfloat16. Default: float32.", flag_values=values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_string("output", "runs/quickstart", "folder of the run; a run in it is resumed")
+    field_flags.define(FIELDS, lambda: configs.preset("tiny").gan_training)
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
+def main() -> None:
     """Run preset tiny and print where the report is."""
     started = time.monotonic()
-    config = configs.preset("tiny")
-    if values.precision is not None:
-        config = config.replace(precision=values.precision)
+    config = configs.preset("tiny", **field_flags.given(FIELDS))
     common.import_tensorflow()
-    path = run(config, values.output)
+    path = run(config, FLAGS.output)
     minutes = (time.monotonic() - started) / 60
     print(f"\nFinished in {minutes:.1f} minutes. Open this page in a browser:\n{path.resolve()}")
 

@@ -131,9 +131,14 @@ def main(paths: Sequence[str]) -> None:
         print(f"not in any table: {', '.join(unused)}")
 
 
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_list("pages", [], "markdown pages whose tables are filled; none: print all tables")
+
+
 def console() -> None:
     """Run the command."""
-    flags.DEFINE_list("pages", [], "Markdown pages whose tables are filled. Default: print all tables.")
+    define_flags()
     common.run(main, arguments=True)
 
 

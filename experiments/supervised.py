@@ -5,25 +5,23 @@
 As `experiments.finetune` with all layers trained: the same networks, head, schedule, augmentation and files.
 """
 
-from absl import flags
-
 from experiments import finetune
 from experiments.probing.protocols import SUPERVISED
 from lts.bin import common
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    finetune.define_schedule(values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    finetune.define_schedule(SUPERVISED, finetune.FIELDS)
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to one call of `finetuning.run`."""
-    finetune.run(values, SUPERVISED)
+def main() -> None:
+    """Train from scratch as the flags describe."""
+    finetune.run(SUPERVISED, finetune.FIELDS)
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

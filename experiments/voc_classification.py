@@ -7,31 +7,29 @@ The baselines are trained in the same way. Writes results.json, results.md, resu
 runs lie below it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
 """
 
-from absl import flags
-
 from experiments.voc import flags as voc_flags
 from experiments.voc.protocols import CLASSIFICATION
 from lts.bin import common
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    voc_flags.define(CLASSIFICATION, "trainval", "test", values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    voc_flags.define_flags(CLASSIFICATION, "trainval", "test")
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to files."""
+def main() -> None:
+    """Run the task that the flags describe."""
 
     def make(inputs: voc_flags.Inputs, protocol):
         from experiments.voc.classification import Classification
 
         return Classification(inputs.train, inputs.test, protocol)
 
-    voc_flags.run(values, CLASSIFICATION, "classification", make)
+    voc_flags.run(CLASSIFICATION, "classification", make)
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

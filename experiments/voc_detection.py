@@ -17,24 +17,24 @@ from experiments.voc import flags as voc_flags
 from experiments.voc.detection.proposals import MAX_BOXES
 from experiments.voc.detection.selective_search import MODES
 from experiments.voc.protocols import DETECTION
-from lts.bin import common
+from lts.bin import common, field_flags
+
+FLAGS = flags.FLAGS
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Adds this binary's flags; a function, so that importing the module has no effect on other binaries."""
-    voc_flags.define(DETECTION, "trainval", "test", values)
-    text = flags.DEFINE_string
-    text(
-        "proposals", None, ".npz of boxes by image id, see experiments/voc/detection/proposals.py.", flag_values=values
-    )
-    text("proposal_cache", None, "What was searched for; none: OUTPUT/proposals.", flag_values=values)
-    flags.DEFINE_enum("proposal_mode", "fast", MODES, "Of selective search.", flag_values=values)
-    flags.DEFINE_integer("max_proposals", MAX_BOXES, "Of one image (Fast R-CNN).", 1, flag_values=values)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    voc_flags.define_flags(DETECTION, "trainval", "test")
+    with field_flags.group("Proposals"):
+        flags.DEFINE_string("proposals", None, ".npz of boxes by image id, see experiments/voc/detection/proposals.py")
+        flags.DEFINE_string("proposal_cache", None, "folder of the proposals found; none: OUTPUT/proposals")
+        flags.DEFINE_enum("proposal_mode", "fast", MODES, "mode of selective search")
+        flags.DEFINE_integer("max_proposals", MAX_BOXES, "largest number of proposals per image (Fast R-CNN)", 1)
 
 
-def main(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Flags to one call of `transfer_flags.run`."""
-    if not values.proposals:
+def main() -> None:
+    """Run the task that the flags describe."""
+    if not FLAGS.proposals:
         from experiments.voc.detection import selective_search
 
         selective_search.import_opencv()  # says what is missing before anything is read
@@ -42,21 +42,21 @@ def main(values: flags.FlagValues = flags.FLAGS) -> None:
     def make(inputs: voc_flags.Inputs, protocol: Any) -> Any:
         from experiments.voc.detection.task import DetectionTask
 
-        found = (_proposals(values, images.set) for images in (inputs.train, inputs.test))
+        found = (_proposals(images.set) for images in (inputs.train, inputs.test))
         return DetectionTask(inputs.train, inputs.test, protocol, *found)
 
-    voc_flags.run(values, DETECTION, "detection", make)
+    voc_flags.run(DETECTION, "detection", make)
 
 
-def _proposals(values: flags.FlagValues, opened: Any) -> tuple:
+def _proposals(opened: Any) -> tuple:
     """Of the images of a set: from --proposals, or searched for."""
     from experiments.voc.detection import proposals
 
-    if values.proposals:
-        found = proposals.read_proposals(values.proposals, opened.ids, opened.sizes, values.max_proposals)
+    if FLAGS.proposals:
+        found = proposals.read_proposals(FLAGS.proposals, opened.ids, opened.sizes, FLAGS.max_proposals)
     else:
-        cache = values.proposal_cache or os.path.join(values.output, "proposals")
-        mode, most = values.proposal_mode, values.max_proposals
+        cache = FLAGS.proposal_cache or os.path.join(FLAGS.output, "proposals")
+        mode, most = FLAGS.proposal_mode, FLAGS.max_proposals
         found = proposals.search_proposals(opened.paths, cache, mode=mode, max_boxes=most)
     share, number = proposals.recall(found, opened.objects), sum(map(len, found)) / len(found)
     print(
@@ -66,7 +66,7 @@ def _proposals(values: flags.FlagValues, opened: Any) -> tuple:
 
 
 def console() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     define_flags()
     common.run(main)
 

@@ -1,4 +1,4 @@
-"""What `compare` and `ablate` share: flags, and the way from flags to configurations and images."""
+"""Flags that `compare` and `ablate` share."""
 
 from typing import Any
 
@@ -9,47 +9,52 @@ from lts import config as configs
 from lts.bin import common
 
 FLAGS = flags.FLAGS
-FLAGGED = (*configs.SECTIONS, "gan_training")
-BOTH = ("precision", "seed")  # flags of a stage that mean both
+SECTIONS = (*configs.SECTIONS, "gan_training")
+BOTH_STAGES = ("precision", "seed")  # flags of a stage that apply to both
 PROTOCOLS = ("ridge", "logistic")
 
 
-def define(output: str) -> None:
-    """Flags of the configuration, the images, the probe and the folder."""
-    common.define_data_flags()
-    common.define_config_flags(*FLAGGED)
-    flags.mark_flag_as_required("preset")
-    flags.DEFINE_string(
-        "autoencoder_training", "", "the autoencoder's schedule: field=value[,field=value]; the flags are stage 2's"
-    )
-    flags.DEFINE_string("output", output, "folder of the run; a run that is in it goes on")
-    flags.DEFINE_enum("protocol", "ridge", PROTOCOLS, "of the linear probes, see experiments/probing/protocols.py")
+def define_flags(output: str) -> None:
+    """Define flags of the configuration, the images, the probe and the output.
 
-
-def base() -> tuple[configs.Config, configs.Config]:
-    """Configurations of the autoencoder and of stage 2, as `lts.bin.train_autoencoder` and `train_gan` make them.
-
-    Fields of a stage that are flags are stage 2's, but for those of `BOTH`; stage 1's are in --autoencoder_training.
-
-    Raises:
-      UserError: a preset, field or value that cannot be.
+    Args:
+      output: default of --output.
     """
-    given = common.overrides(*FLAGGED)
-    both = {name: given.pop(name) for name in BOTH if name in given}
-    schedule = {
-        name: given.pop(name) for _, field in configs.fields_of("gan_training") if (name := field.name) in given
-    }
-    autoencoder_training = configs.preset(FLAGS.preset, **given, **both).replace(
-        "autoencoder_training", **schedule_of_stage_1()
+    flags.DEFINE_string("output", output, "folder of the run; a run in it is resumed")
+    flags.DEFINE_enum("protocol", "ridge", PROTOCOLS, "of the linear probes, see experiments/probing/protocols.py")
+    flags.DEFINE_string(
+        "autoencoder_training",
+        "",
+        "schedule of the autoencoder: field=value[,field=value]; the other flags give that of stage 2",
     )
-    return autoencoder_training, autoencoder_training.replace("gan_training", **schedule)
+    common.define_data_flags()
+    common.define_config_flags(*SECTIONS, required=True)
 
 
-def schedule_of_stage_1() -> dict[str, str]:
-    """Fields of --autoencoder_training.
+def stage_configs() -> tuple[configs.Config, configs.Config]:
+    """Return the configurations of the autoencoder and of stage 2.
+
+    They are those of `lts.bin.train_autoencoder` and `train_gan`. Flags of a stage configure stage 2, except those of
+    `BOTH_STAGES`. The fields of stage 1 are in --autoencoder_training.
 
     Raises:
-      UsageError: something that is no field of a stage.
+      UserError: an unknown preset or field, or an invalid value.
+    """
+    early = common.overrides(*SECTIONS)
+    late = {}
+    for _, field in configs.fields_of("gan_training"):
+        if field.name in early and field.name not in BOTH_STAGES:
+            late[field.name] = early.pop(field.name)
+    config = configs.preset(FLAGS.preset, **early)
+    autoencoder_config = config.replace("autoencoder_training", **autoencoder_schedule())
+    return autoencoder_config, autoencoder_config.replace("gan_training", **late)
+
+
+def autoencoder_schedule() -> dict[str, str]:
+    """Return the fields of --autoencoder_training.
+
+    Raises:
+      UsageError: a name that is no field of a stage.
     """
     fields = ablations.parse_fields(FLAGS.autoencoder_training) if FLAGS.autoencoder_training else {}
     unknown = fields.keys() - {field.name for _, field in configs.fields_of("autoencoder_training")}
@@ -59,8 +64,19 @@ def schedule_of_stage_1() -> dict[str, str]:
 
 
 def open_labelled(split: str | None, role: str) -> Any:
-    """Labelled images of --dataset."""
+    """Return labelled images of --dataset.
+
+    Args:
+      split: as tfds writes splits.
+      role: "train" or "test".
+    """
     from experiments.probing import datasets
 
-    options = {name: FLAGS[name].value for name in ("data_dir", "skip_broken_images", "cache_gb")}
-    return datasets.open_labelled(FLAGS.dataset, split, role=role, **options)
+    return datasets.open_labelled(
+        FLAGS.dataset,
+        split,
+        role=role,
+        data_dir=FLAGS.data_dir,
+        skip_broken_images=FLAGS.skip_broken_images,
+        cache_gb=FLAGS.cache_gb,
+    )

@@ -1,112 +1,128 @@
-"""Everything that decides the result of a probe, or of fine-tuning, besides the model and the images."""
+"""Protocols of the probes and of fine-tuning.
+
+A protocol holds every value that decides a result besides the model and the images.
+"""
 
 import dataclasses
 from typing import ClassVar
 
+from lts.config import HEADS
+from lts.config.fields import CheckedFields, field
+
 CLASSIFIERS = ("ridge", "logistic")
 POOLS = ("average", "max")
+PRECISIONS = ("float32", "bfloat16")
+HELD_OUT = "fraction of the training images of each class that is held out to choose on"
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
-    """Linear probes: how features are pooled, which classifier reads them, how sure its accuracy is."""
+class Protocol(CheckedFields):
+    """Linear probe on features that are extracted once."""
 
     KIND: ClassVar[str] = "linear_probe"  # of the results file
-    classifier: str = "ridge"  # ridge | logistic
-    pool: str = "average"  # average | max
-    dimensions: int = 9000  # values a layer is pooled to, about
-    validation: float = 0.2  # of the training images of each class: regularisation is chosen on them
-    resamples: int = 10000  # of the bootstrap
-    confidence: float = 0.95  # of the intervals
-    seed: int = 1  # of the validation split and the bootstrap
+
+    classifier: str = field("ridge", "linear classifier", choices=CLASSIFIERS)
+    pool: str = field("average", "pooling of feature maps", choices=POOLS)
+    dimensions: int = field(9000, "approximate number of values a layer is pooled to", minimum=1)
+    validation: float = field(0.2, HELD_OUT, above=0, below=1)
+    resamples: int = field(10000, "resamples of the bootstrap", minimum=1)
+    confidence: float = field(0.95, "level of the intervals", above=0, below=1)
+    seed: int = field(1, "seed of the validation split and the bootstrap", minimum=0)
     name: str = "ridge"
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldsProtocol(Protocol):
-    """STL-10's own: a linear probe on each of its ten folds of 1,000 labels, mean and deviation over the folds."""
+    """Linear probe on each of STL-10's ten folds of 1,000 labels.
 
-    classifier: str = "logistic"
+    The mean and the deviation over the folds are reported.
+    """
+
+    classifier: str = field("logistic", "linear classifier", choices=CLASSIFIERS)
     name: str = "stl10_folds"
     folds: str = ""  # digest of the folds
 
 
 EXTRACTED = {  # features are extracted once
-    "logistic": Protocol(classifier="logistic", name="logistic"),  # multinomial logistic regression: for one's own data
-    "ridge": Protocol(),  # least squares to the labels: as accurate, half the time; what quickstart runs
+    # Multinomial logistic regression, for the user's own data.
+    "logistic": Protocol(classifier="logistic", name="logistic"),
+    # Least squares on the labels: as accurate, half the time. The quickstart uses it.
+    "ridge": Protocol(),
     "stl10_folds": FoldsProtocol(),
 }
+ALEXNET = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
 
 
 @dataclasses.dataclass(frozen=True)
-class SgdProtocol:
-    """Linear heads on frozen features, trained by gradient descent over augmented images, all heads in one pass.
+class SgdProtocol(CheckedFields):
+    """Linear heads on frozen features, trained over augmented images.
 
-    A field that is None does not apply to the protocol.
+    Gradient descent trains the heads of all layers in one pass. A field that is None does not apply to the protocol.
     """
 
     KIND: ClassVar[str] = "sgd_probe"  # of the results file
     LEAST_IMAGES: ClassVar[int] = 1  # training images of a class: none are held out
 
     name: str
-    epochs: int  # passes over the training images
-    learning_rate: float  # at the beginning
-    layers: tuple[str, ...] = ()  # probed where --layers names none; (): all
-    training_batch_size: int = 192
-    image_size: int = 227  # pixels a side that the backbone sees; 0: the model's own
-    augmentation: str = "crops"  # random crops and mirroring of the images at `margin` times the size | pretraining
+    epochs: int = field(40, "passes over the training images", minimum=1)
+    learning_rate: float = field(0.1, "first learning rate", above=0)
+    layers: tuple[str, ...] = ()  # probed where --layers is not given; (): all
+    training_batch_size: int = field(192, "training images per step", minimum=1)
+    image_size: int = field(227, "pixels per side that the backbone sees; 0: the model's own", minimum=0)
+    # crops: random crops and mirroring of images at `margin` times the size. pretraining: the model's own augmentation.
+    augmentation: str = field("crops", "augmentation of training images", choices=["crops", "pretraining"])
     margin: float | None = 256 / 227  # shorter side of the image that crops are cut from, over `image_size`
-    views: int = 1  # of a test image: 1, the central crop | 10, also the corners and all mirrored; mean of the softmax
+    # 1: the central crop. 10: the corners and all mirrored too, with the mean of their softmax.
+    views: int = field(1, "views of a test image: 1 or 10", minimum=1, maximum=10)
     backbone_training: bool = False  # frozen backbone in training mode: batch norm by the batch's statistics
-    pool: str | None = "max"  # average | max; None: whole maps
-    dimensions: int | None = 9000  # values a layer is pooled to, about
+    pool: str | None = field("max", "pooling of feature maps", choices=POOLS)  # None: whole maps
+    dimensions: int | None = field(9000, "approximate number of values a layer is pooled to", minimum=1)
     windows: tuple[tuple[str, int, str], ...] = ()  # instead of `dimensions`: layer, kernel = stride, padding
     norm_decay: float | None = 0.9  # of a batch norm without scale and shift before the linear map; None: there is none
     norm_epsilon: float | None = 1e-5
-    initialiser: str = "normal"  # of the linear map: normal | truncated_normal | fan_in
+    initialiser: str = field("normal", "of the linear map", choices=["normal", "truncated_normal", "fan_in"])
     deviation: float | None = (2 / 1000) ** 0.5
     weight_decay: float = 5e-4  # weight_decay * sum(w ** 2) / 2 is added to the loss
     decay_biases: bool = True
-    resamples: int = 10000  # of the bootstrap
-    confidence: float = 0.95  # of the intervals
-    seed: int = 1  # of heads, order of the images, augmentation and bootstrap
+    resamples: int = field(10000, "resamples of the bootstrap", minimum=1)
+    confidence: float = field(0.95, "level of the intervals", above=0, below=1)
+    seed: int = field(1, "seed of heads, image order, augmentation and bootstrap", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
-class SgdProtocol(SgdProtocol):
-    """With Nesterov momentum and a rate that falls in steps."""
+class MomentumProtocol(SgdProtocol):
+    """Nesterov momentum and a learning rate that falls in steps."""
 
-    optimizer: ClassVar[str] = "sgd"  # with `nesterov`: as `lts.training.optimizers.build_optimizer` reads it
+    optimizer: ClassVar[str] = "sgd"  # with `nesterov`, read by `lts.training.optimizers.build_optimizer`
     nesterov: ClassVar[bool] = True
     momentum: float = 0.9
-    drops: tuple[float, ...] = ()  # fractions of the steps from which on the next rate counts
+    drops: tuple[float, ...] = ()  # fractions of the steps at which the next rate begins
     rates: tuple[float, ...] = (1.0, 0.1, 0.02, 0.004, 0.0008)  # times `learning_rate`
 
 
 @dataclasses.dataclass(frozen=True)
 class AdamProtocol(SgdProtocol):
-    """With the release's Adam and its linear decay."""
+    """The release's Adam with its linear decay."""
 
     optimizer: ClassVar[str] = "adam"
     beta_1: float = 0.5
     beta_2: float = 0.999
     epsilon: float = 1e-5
-    bias_gradient_factor: float = 2.0  # gradients of biases count this often
+    bias_gradient_factor: float = 2.0  # on the gradients of biases
     end_lr_fraction: float = 0.01  # last rate as a fraction of the first
-    decay_fraction: float = 0.9  # linear decay over this part of the steps
+    decay_fraction: float = 0.9  # fraction of the steps with linear decay
 
 
-ALEXNET = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
 SGD = {
     # RotNet's release (Gidaris et al., 2018): rates 0.1, 0.01, 0.002, 0.0004, 0.00008 from epochs 0, 5, 15, 25, 35 on,
     # batch norm with PyTorch's constants before the linear map, sd sqrt(2 / classes) for ImageNet's 1,000. 40 epochs
-    # (ours): the last rate as long as the first. Other numbers of epochs move the drops in proportion.
-    "rotnet": SgdProtocol(
+    # (ours): the last rate lasts as long as the first. Other numbers of epochs move the drops in proportion.
+    "rotnet": MomentumProtocol(
         name="rotnet", layers=ALEXNET, epochs=40, learning_rate=0.1, drops=(5 / 40, 15 / 40, 25 / 40, 35 / 40)
     ),
     # LCI's release (Jenni et al., 2020). Epochs and batch size on ImageNet are (ours); its script for STL-10 takes
     # 64-pixel crops of the 96-pixel images, 900 epochs, batch 64.
-    "lci": SgdProtocol(
+    "lci": MomentumProtocol(
         name="lci",
         layers=ALEXNET,
         epochs=65,
@@ -115,16 +131,22 @@ SGD = {
         views=10,
         pool="average",
         dimensions=None,
-        windows=tuple(zip(ALEXNET, (6, 4, 3, 3, 2), ("SAME", "VALID", "SAME", "SAME", "VALID"), strict=True)),
+        windows=(
+            ("conv_1", 6, "SAME"),
+            ("conv_2", 4, "VALID"),
+            ("conv_3", 3, "SAME"),
+            ("conv_4", 3, "SAME"),
+            ("conv_5", 2, "VALID"),
+        ),
         norm_decay=0.975,
         norm_epsilon=1e-3,
         initialiser="fan_in",
         deviation=None,
         decay_biases=False,
     ),
-    # The release of this paper on STL-10, trap included: the frozen backbone runs in training mode, so that every batch
-    # norm of it (in the release conv_5's) normalises with the statistics of the batch while heads are trained, and its
-    # moving averages go on moving; the test then normalises with these.
+    # The release of this paper on STL-10, trap included: the frozen backbone runs in training mode while heads are
+    # trained. Every batch norm of it (in the release conv_5's) normalises with the statistics of the batch, and its
+    # moving averages keep moving. The test normalises with the moved averages.
     "stl10_release": AdamProtocol(
         name="stl10_release",
         layers=("conv_5",),
@@ -150,68 +172,93 @@ LINEAR = {**EXTRACTED, **SGD}  # by the value of --protocol of linear_probe
 
 
 @dataclasses.dataclass(frozen=True)
-class KnnProtocol:
-    """Nearest neighbours by cosine similarity: nothing is fitted but k."""
+class KnnProtocol(CheckedFields):
+    """Nearest neighbours by cosine similarity.
+
+    Nothing is fitted. Only k is chosen.
+    """
 
     KIND: ClassVar[str] = "knn_probe"  # of the results file
-    neighbours: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)  # values of k to choose from
-    pool: str = "average"
-    dimensions: int = 9000
-    validation: float = 0.2  # of the training images of each class: k is chosen on them
-    resamples: int = 10000
-    confidence: float = 0.95
-    seed: int = 1
+
+    neighbours: tuple[int, ...] = field(
+        (1, 2, 5, 10, 20, 50, 100, 200), "values of k to choose from", minimum=1, min_length=1, distinct=True
+    )
+    pool: str = field("average", "pooling of feature maps", choices=POOLS)
+    dimensions: int = field(9000, "approximate number of values a layer is pooled to", minimum=1)
+    validation: float = field(0.2, HELD_OUT, above=0, below=1)
+    resamples: int = field(10000, "resamples of the bootstrap", minimum=1)
+    confidence: float = field(0.95, "level of the intervals", above=0, below=1)
+    seed: int = field(1, "seed of the validation split and the bootstrap", minimum=0)
     name: str = "knn"
 
 
 @dataclasses.dataclass(frozen=True)
-class FewShotProtocol:
-    """Linear classifiers from a share of the labels, drawn several times."""
+class FewShotProtocol(CheckedFields):
+    """Linear classifiers on a share of the labels, drawn several times."""
 
     KIND: ClassVar[str] = "few_shot"  # of the results file
-    shares: tuple[float, ...] = (1.0, 5.0, 10.0)  # percent of the training images of each class
-    draws: int = 5
-    classifier: str = "ridge"
-    pool: str = "average"
-    dimensions: int = 9000
-    parts: int = 5  # of the cross-validation inside a draw that chooses the regularisation
-    confidence: float = 0.95
-    seed: int = 1  # of the draws
+
+    shares: tuple[float, ...] = field(
+        (1.0, 5.0, 10.0),
+        "percent of the training images of each class",
+        above=0,
+        below=100,
+        min_length=1,
+        distinct=True,
+    )
+    draws: int = field(5, "draws of each share", minimum=2)
+    classifier: str = field("ridge", "linear classifier", choices=CLASSIFIERS)
+    pool: str = field("average", "pooling of feature maps", choices=POOLS)
+    dimensions: int = field(9000, "approximate number of values a layer is pooled to", minimum=1)
+    parts: int = field(5, "parts of the cross-validation that chooses the regularisation of a draw", minimum=2)
+    confidence: float = field(0.95, "level of the intervals", above=0, below=1)
+    seed: int = field(1, "seed of the draws", minimum=0)
     name: str = "few_shot"
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneProtocol:
-    """The backbone with a new head, trained on labels: from the model's weights, or from random ones.
+class FinetuneProtocol(CheckedFields):
+    """Backbone with a new head, trained on labels.
 
-    The augmentation is that of the model's own training, the optimizer the project's: Adam with beta 0.5 and 0.999 and
-    a rate that decays linearly to 1 %. Nothing is chosen: the last weights are tested once, in float32. The defaults
-    are ours, for a few thousand images on a CPU.
+    Training starts at the model's weights, or at random ones. The augmentation is that of the model's own training. The
+    optimizer is the project's: Adam with beta 0.5 and 0.999 and a rate that decays linearly to 1 %. No value is chosen:
+    the last weights are tested once, in float32. The defaults are (ours), for a few thousand images on a CPU.
     """
 
     KIND: ClassVar[str] = "finetune"  # of the results file
-    head: str = "fc"  # fc: as the discriminator's, with dropout | linear: of conv_5's map | pooled: linear of its mean
-    train_layers: int = 5  # this many of the last convolutions are trained, those before them are frozen
-    pretrained: bool = True  # False: begins at random weights: the upper reference
-    epochs: int = 40
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 5e-5  # L2 on all kernels (release)
-    precision: str | None = None  # of activations in training: float32 | bfloat16; None: as the model was trained
-    seeds: tuple[int, ...] = (1,)  # of head, order, augmentation and dropout; the mean over them is reported
-    resamples: int = 10000
-    confidence: float = 0.95
-    seed: int = 1  # of the bootstrap
+
+    head: str = field("fc", "fc: fc_1 and fc_2 | linear: map of conv_5 | pooled: linear map of its mean", choices=HEADS)
+    train_layers: int = field(5, "number of last convolutions to train; 0: the head alone", minimum=0, maximum=5)
+    pretrained: bool = True  # False: random weights, the upper reference
+    epochs: int = field(40, "passes over the training images", minimum=1)
+    batch_size: int = field(32, "images per training step", minimum=1)
+    learning_rate: float = field(1e-3, "first learning rate of Adam", above=0)
+    weight_decay: float = field(5e-5, "L2 on all kernels (release)", minimum=0)
+    precision: str | None = field(
+        None, "precision of activations in training; none: as the model was trained", choices=PRECISIONS
+    )
+    seeds: tuple[int, ...] = field(
+        (1,),
+        "seeds of head, order, augmentation and dropout; the mean over them is reported",
+        minimum=0,
+        below=2**30,
+        min_length=1,
+        distinct=True,
+    )
+    resamples: int = field(10000, "resamples of the bootstrap", minimum=1)
+    confidence: float = field(0.95, "level of the intervals", above=0, below=1)
+    seed: int = field(1, "seed of the bootstrap", minimum=0)
     name: str = "finetune"
 
 
-# By the value of --protocol. The release's transfer trains the linear head of 400 epochs alone (its num_conv2train,
-# here train_layers, is 0); its num_conv2train of 1 to 5 is this.
+# By the value of --protocol. The release's transfer trains the linear head for 400 epochs. Its num_conv2train, 0 by
+# default, is train_layers here.
 FINETUNE = {
     "default": FinetuneProtocol(),
     "release": FinetuneProtocol(head="linear", epochs=400, batch_size=128, name="finetune_release"),
 }
-SUPERVISED = {  # the same from scratch
-    key: dataclasses.replace(each, pretrained=False, name=each.name.replace("finetune", "supervised"))
-    for key, each in FINETUNE.items()
+# The same from scratch.
+SUPERVISED = {
+    key: dataclasses.replace(protocol, pretrained=False, name=protocol.name.replace("finetune", "supervised"))
+    for key, protocol in FINETUNE.items()
 }

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from experiments.voc import crops, metrics
 from experiments.voc.drawing import GAP, draw_scores, enlarge
-from experiments.voc.protocols import ClassificationProtocol, ProtocolError
+from experiments.voc.protocols import ClassificationProtocol
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
-from lts.config import discriminator_grid
+from lts.config import ConfigError, discriminator_grid
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.visualization.montage import montage
@@ -126,7 +126,7 @@ class Classification(VocTask):
         size, config = self.size(loaded), loaded.config.discriminator
         grid = discriminator_grid(size, config)
         if grid < 1:
-            raise ProtocolError(f"crop must be larger for the layers of {loaded.path}. Received: crop={size}")
+            raise ConfigError(f"crop must be larger for the layers of {loaded.path}. Received: crop={size}")
         head = ClassificationHead(grid, config.fc_units, len(self.class_names))
         return ClassificationModel(loaded, head, self.protocol, seed, precision, size=size)
 

@@ -1,180 +1,191 @@
-"""Everything that decides the result of a VOC task besides the model and the images.
+"""Protocols of the three VOC tasks.
 
-Every field says where its value is from: (Kraehenbuehl et al. 2016) is the public script of their VOC classification,
-(FCN) the public solver of Long et al.'s FCN-AlexNet, (Fast R-CNN) Girshick 2015 and its release, (AlexNet) Krizhevsky
-et al. 2012, (release) the authors' code of this method, (ours) chosen here. Its line is the help of its flag.
+A protocol holds every value that decides a result besides the model and the images. Each help text is tagged with the
+source of the value: (Kraehenbuehl et al. 2016) is the public script of their VOC classification, (FCN) the public
+solver of Long et al.'s FCN-AlexNet, (Fast R-CNN) Girshick 2015 and its release, (AlexNet) Krizhevsky et al. 2012,
+(release) the authors' code of this method, (ours) chosen in this project.
 """
 
 import dataclasses
 from typing import Any, ClassVar
 
-from lts.config.fields import field
-from lts.utils.errors import UserError
+from lts.config import ConfigError
+from lts.config.fields import check_fields, field
 
-CHOICES = {
-    "optimizer": ("adam", "sgd"),
-    "batch_norm": ("inference", "batch"),
-    "precision": (None, "float32", "bfloat16"),
-    "rule": ("11-point", "area"),
-    "form": ("32s", "16s"),
-}
-LAYERS = 5  # convolutions of the backbone
-
-
-class ProtocolError(UserError):
-    """A protocol with a value that cannot be."""
-
-    exit_status = 2
+CONVOLUTIONS = 5  # of the backbone
+RULE_HELP = "average precision of the headline: 11-point (VOC 2007) | area; both are reported"
 
 
 @dataclasses.dataclass(frozen=True)
 class VocProtocol:
-    """What the three tasks share: schedule, optimizer, which part of the backbone learns, how sure the result is.
+    """Schedule, optimizer and statistics that the three tasks share.
 
-    Raises `ProtocolError` when a value cannot be.
+    `ConfigError` is raised for a value outside of its bounds.
     """
 
-    steps: int = field(1500, "training steps (ours)")
-    batch_size: int = field(16, "images in one step (ours)")
+    steps: int = field(1500, "training steps (ours)", minimum=1)
+    batch_size: int = field(16, "images per step (ours)", minimum=1)
     optimizer: str = field(
-        "adam", "adam: the project's, linear decay to 1 % (ours) | sgd: momentum, biases at twice the rate (Fast R-CNN)"
+        "adam",
+        "adam: the project's, linear decay to 1 % (ours) | sgd: momentum, biases at twice the rate (Fast R-CNN)",
+        choices=["adam", "sgd"],
     )
-    learning_rate: float = field(1e-3, "first rate (ours)")
-    momentum: float = field(0.9, "of sgd (Fast R-CNN; FCN)")
-    rate_steps: int = field(0, "of sgd: steps after which the rate falls, again and again; 0: never (ours)")
-    rate_factor: float = field(0.1, "of sgd: what it falls to (Fast R-CNN)")
-    global_clipnorm: float = field(0.0, "largest global norm of a step's gradient; 0: not clipped (ours)")
-    weight_decay: float = field(5e-5, "L2 on all kernels that learn (release)")
-    frozen: int = field(0, "so many first convolutions stay as they are (ours)")
+    learning_rate: float = field(1e-3, "first learning rate (ours)", above=0)
+    momentum: float = field(0.9, "momentum of sgd (Fast R-CNN; FCN)", minimum=0, below=1)
+    rate_steps: int = field(0, "sgd: steps between two falls of the learning rate; 0: no fall (ours)", minimum=0)
+    rate_factor: float = field(0.1, "sgd: factor of each fall (Fast R-CNN)", above=0, maximum=1)
+    global_clipnorm: float = field(0.0, "largest global norm of a step's gradient; 0: not clipped (ours)", minimum=0)
+    weight_decay: float = field(5e-5, "L2 on all trained kernels (release)", minimum=0)
+    frozen: int = field(0, "number of first convolutions that are not trained (ours)", minimum=0, maximum=CONVOLUTIONS)
     batch_norm: str = field(
-        "inference", "of convolutions that learn: inference: the export's statistics | batch: those of the batch (ours)"
+        "inference",
+        "statistics in trained convolutions: inference (those of the export) | batch (ours)",
+        choices=["inference", "batch"],
     )
     precision: str | None = field(
-        None, "of the backbone's activations: float32 | bfloat16; None: as the model was trained (ours)"
+        None,
+        "precision of the backbone's activations; none: as the model was trained (ours)",
+        choices=["float32", "bfloat16"],
     )
     seeds: tuple[int, ...] = field(
-        (1,), "of head, order, augmentation and dropout; the mean over them is reported (ours)"
+        (1,),
+        "seeds of head, order, augmentation and dropout; the mean over them is reported (ours)",
+        minimum=0,
+        below=2**30,
+        min_length=1,
+        distinct=True,
     )
-    resamples: int = field(1000, "of the bootstrap over test images (ours)")
-    confidence: float = field(0.95, "of the intervals (ours)")
-    bootstrap_seed: int = field(1, "of the bootstrap (ours)")
-    name: str = field("small", "of the protocol; 'custom' with other values than the named one has")
+    resamples: int = field(1000, "resamples of the bootstrap over test images (ours)", minimum=1)
+    confidence: float = field(0.95, "level of the intervals (ours)", above=0, below=1)
+    bootstrap_seed: int = field(1, "seed of the bootstrap (ours)", minimum=0)
+    name: str = "small"  # "custom" where another value differs from the named protocol
 
-    bias_gradient_factor: ClassVar[float] = 2.0  # of sgd: biases learn at twice the rate (Fast R-CNN; FCN)
+    bias_gradient_factor: ClassVar[float] = 2.0  # sgd: biases learn at twice the rate (Fast R-CNN; FCN)
     STATISTICS: ClassVar[tuple[str, ...]] = ("seeds", "resamples", "confidence", "bootstrap_seed")
-    AFTERWARDS: ClassVar[tuple[str, ...]] = ()  # what training does not see, beside those
+    AFTERWARDS: ClassVar[tuple[str, ...]] = ()  # further fields that do not affect training
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_fields(self)
 
     def of_training(self) -> dict[str, Any]:
-        """What decides the weights, as JSON holds it: a run with another value of it is another run."""
-        left_out = (*self.STATISTICS, *self.AFTERWARDS, "name")
-        kept = {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+        """Return the fields that decide the weights, as JSON holds them.
+
+        A run with another value of one of them is another run.
+        """
+        skipped = (*self.STATISTICS, *self.AFTERWARDS, "name")
+        values = {}
+        for name, value in dataclasses.asdict(self).items():
+            if name not in skipped:
+                values[name] = list(value) if isinstance(value, tuple) else value
+        return values
 
     def replace(self, **changes: Any) -> "VocProtocol":
-        """A copy with other values, called "custom" if it is another protocol by more than seeds and intervals."""
+        """Return a copy with other values.
+
+        The copy is named "custom" if it differs by more than seeds, intervals and precision.
+
+        Args:
+          **changes: field to value.
+        """
         changed = dataclasses.replace(self, **changes)
-        own = {field.name for field in dataclasses.fields(self)} - {*self.STATISTICS, "precision"}
-        same = all(getattr(self, name) == getattr(changed, name) for name in own)
-        return changed if same else dataclasses.replace(changed, name="custom")
+        decisive = {field.name for field in dataclasses.fields(self)} - {*self.STATISTICS, "precision"}
+        is_same = all(getattr(self, name) == getattr(changed, name) for name in decisive)
+        return changed if is_same else dataclasses.replace(changed, name="custom")
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationProtocol(VocProtocol):
-    """Multi-label fine-tuning and a ten-crop test.
+    """Multi-label fine-tuning with a ten-crop test.
 
-    The head is AlexNet's: pool_5, fc_1 and fc_2 with dropout, as wide as the configuration's `fc_units`, and a score a
-    class. The loss is the sigmoid cross entropy, summed over classes, mean over images (Kraehenbuehl et al. 2016).
+    The head is AlexNet's: pool_5, fc_1 and fc_2 with dropout and the configuration's `fc_units`, and a score per class.
+    The loss is the sigmoid cross entropy, summed over classes, mean over images (Kraehenbuehl et al. 2016).
     """
 
-    crop: int = field(0, "pixels a side of what the network sees; 0: as the backbone was trained (ours)")
-    scales: tuple[float, ...] = field((1.0, 1.6), "shorter side of training images in crops, drawn uniformly (ours)")
-    test_scale: float = field(1.125, "shorter side of test images in crops: 256 / 227, about (AlexNet)")
-    dropout_keep: float = field(0.5, "of fc_1 and fc_2 (AlexNet)")
-    rule: str = field("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
+    crop: int = field(0, "pixels per side that the network sees; 0: as the backbone was trained (ours)", minimum=0)
+    scales: tuple[float, ...] = field(
+        (1.0, 1.6),
+        "range of the shorter side of training images in crops, drawn uniformly (ours)",
+        above=0,
+        length=2,
+        ascending=True,
+    )
+    test_scale: float = field(1.125, "shorter side of test images in crops: about 256 / 227 (AlexNet)", above=0)
+    dropout_keep: float = field(0.5, "probability that fc_1 and fc_2 keep a unit (AlexNet)", above=0, maximum=1)
+    rule: str = field("11-point", RULE_HELP, choices=["11-point", "area"])
 
     AFTERWARDS: ClassVar[tuple[str, ...]] = ("test_scale", "rule")
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationProtocol(VocProtocol):
-    """A fully convolutional network (FCN): pool_5, fc_1, fc_2 and scores as convolutions, enlarged bilinearly.
+    """Fully convolutional network with bilinear upsampling (FCN).
 
-    "32s" scores pool_5, a map of twice conv_5's stride: 32 pixels in the release, 16 in `small`. "16s" adds scores of
-    conv_5, the map before that pool, and so enlarges half as much. The loss is the mean cross entropy over all pixels
-    of the batch that have a label.
+    pool_5, fc_1, fc_2 and scores are convolutions. "32s" scores pool_5, a map of twice the stride of conv_5: 32 pixels
+    in the release, 16 in `small`. "16s" adds scores of conv_5 and upsamples half as much. The loss is the mean cross
+    entropy over all labelled pixels of the batch.
     """
 
-    batch_size: int = field(8, "images in one step (ours)")
-    crop: int = field(160, "pixels a side of training crops; what lies outside of the image is ignored (ours)")
-    scales: tuple[float, ...] = field((0.75, 1.5), "of training images, drawn log-uniformly (ours)")
-    form: str = field("16s", "32s: scores of pool_5 | 16s: and of conv_5 (FCN)")
-    fc_kernel: int = field(3, "of fc_1, cells of pool_5 (ours; FCN-AlexNet's 6 come with a trained classifier)")
-    dropout_keep: float = field(0.5, "of fc_1 and fc_2 (FCN)")
+    batch_size: int = field(8, "images per step (ours)", minimum=1)
+    crop: int = field(
+        160, "pixels per side of training crops; pixels outside of the image are ignored (ours)", minimum=0
+    )
+    scales: tuple[float, ...] = field(
+        (0.75, 1.5),
+        "range of the scale of training images, drawn log-uniformly (ours)",
+        above=0,
+        length=2,
+        ascending=True,
+    )
+    form: str = field("16s", "32s: scores of pool_5 | 16s: and of conv_5 (FCN)", choices=["32s", "16s"])
+    fc_kernel: int = field(
+        3, "kernel of fc_1 in cells of pool_5 (ours; 6 in FCN-AlexNet, from a trained classifier)", minimum=1
+    )
+    dropout_keep: float = field(0.5, "probability that fc_1 and fc_2 keep a unit (FCN)", above=0, maximum=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectionProtocol(VocProtocol):
-    """Fast R-CNN: regions of a few images a step, at one of several scales, and single-scale tests.
+    """Fast R-CNN with multi-scale training and single-scale tests.
 
-    The loss is the mean over regions of softmax cross entropy and smooth L1. Batch norm keeps the export's statistics,
-    for batches of two images have none of their own.
+    A step takes regions of a few images. The loss is the mean over regions of softmax cross entropy and smooth L1.
+    Batch norm keeps the statistics of the export, because two images per batch are too few to estimate them.
     """
 
-    batch_size: int = field(2, "images in one step (Fast R-CNN)")
-    regions: int = field(128, "regions in one step, of all its images (Fast R-CNN)")
-    positive_share: float = field(0.25, "most objects among the regions (Fast R-CNN)")
-    positive_iou: float = field(0.5, "least overlap of a region and its object (Fast R-CNN)")
-    negative_iou: float = field(0.1, "least overlap of a hard negative; easy ones fill up (Fast R-CNN)")
-    sides: tuple[int, ...] = field((128, 160, 192), "pixels of the shorter side, one drawn for each image (ours)")
-    longest: int = field(320, "pixels that the longer side has at most (ours)")
-    test_side: int = field(160, "pixels of the shorter side of test images (ours)")
-    cells: int = field(6, "a side of a pooled region: AlexNet's pool_5 (Fast R-CNN)")
-    units: tuple[int, ...] = field((512, 512), "of the fully connected layers (ours)")
-    dropout_keep: float = field(0.5, "of the fully connected layers (AlexNet)")
+    batch_size: int = field(2, "images per step (Fast R-CNN)", minimum=1)
+    regions: int = field(128, "regions per step, over all its images (Fast R-CNN)", minimum=1)
+    positive_share: float = field(
+        0.25, "largest fraction of objects among the regions (Fast R-CNN)", above=0, maximum=1
+    )
+    positive_iou: float = field(0.5, "least overlap of a region and its object (Fast R-CNN)", above=0, maximum=1)
+    negative_iou: float = field(
+        0.1, "least overlap of a hard negative; easy ones fill up the batch (Fast R-CNN)", minimum=0, maximum=1
+    )
+    sides: tuple[int, ...] = field(
+        (128, 160, 192), "pixels of the shorter side, one drawn for each image (ours)", minimum=1, min_length=1
+    )
+    longest: int = field(320, "largest number of pixels of the longer side (ours)", minimum=1)
+    test_side: int = field(160, "pixels of the shorter side of test images (ours)", minimum=1)
+    cells: int = field(6, "cells per side of a pooled region: AlexNet's pool_5 (Fast R-CNN)", minimum=1)
+    units: tuple[int, ...] = field((512, 512), "units of the fully connected layers (ours)", minimum=1, min_length=1)
+    dropout_keep: float = field(
+        0.5, "probability that the fully connected layers keep a unit (AlexNet)", above=0, maximum=1
+    )
     rescale: bool = field(False, "rescale the backbone on training images first (Kraehenbuehl et al. 2016)")
-    threshold: float = field(0.001, "least score of a detection (ours)")
-    suppression: float = field(0.3, "overlap above which the weaker detection of a class goes (Fast R-CNN)")
-    detections: int = field(100, "most of an image (ours)")
-    rule: str = field("11-point", "average precision of the headline: 11-point (VOC 2007) | area; both are reported")
+    threshold: float = field(0.001, "least score of a detection (ours)", minimum=0, maximum=1)
+    suppression: float = field(
+        0.3, "overlap above which the weaker detection of a class is dropped (Fast R-CNN)", minimum=0, maximum=1
+    )
+    detections: int = field(100, "largest number of detections per image (ours)", minimum=1)
+    rule: str = field("11-point", RULE_HELP, choices=["11-point", "area"])
 
     AFTERWARDS: ClassVar[tuple[str, ...]] = ("test_side", "threshold", "suppression", "detections", "rule")
 
-
-def _check(protocol: VocProtocol) -> None:
-    """Raises `ProtocolError` at the first value of a protocol that cannot be."""
-    values = dataclasses.asdict(protocol)
-    wanted = {
-        **dict.fromkeys(("steps", "batch_size", "resamples", "fc_kernel"), (lambda v: v >= 1, "at least 1")),
-        **dict.fromkeys(("learning_rate", "test_scale"), (lambda v: v > 0, "positive")),
-        **dict.fromkeys(("rate_factor", "dropout_keep"), (lambda v: 0 < v <= 1, "in (0, 1]")),
-        **dict.fromkeys(
-            ("rate_steps", "global_clipnorm", "weight_decay", "crop", "bootstrap_seed"),
-            (lambda v: v >= 0, "at least 0"),
-        ),
-        **dict.fromkeys(("longest", "test_side", "cells", "detections"), (lambda v: v >= 1, "at least 1")),
-        **dict.fromkeys(("positive_share", "positive_iou"), (lambda v: 0 < v <= 1, "in (0, 1]")),
-        **dict.fromkeys(("negative_iou", "threshold", "suppression"), (lambda v: 0 <= v <= 1, "in [0, 1]")),
-        **dict.fromkeys(("sides", "units"), (lambda v: v and min(v) >= 1, "numbers of at least 1")),
-        "regions": (
-            lambda v: v >= 1 and v % protocol.batch_size == 0,
-            f"as many for each of the {protocol.batch_size} images of a step",
-        ),
-        "momentum": (lambda v: 0 <= v < 1, "in [0, 1)"),
-        "confidence": (lambda v: 0 < v < 1, "in (0, 1)"),
-        "frozen": (lambda v: 0 <= v <= LAYERS, f"a number of layers, 0 to {LAYERS}"),
-        "scales": (lambda v: len(v) == 2 and 0 < v[0] <= v[1], "two positive numbers, the smaller first"),
-        "seeds": (
-            lambda v: v and len(set(v)) == len(v) and all(0 <= seed < 2**30 for seed in v),
-            "different numbers, at least 0 and below 2**30",
-        ),
-        **{name: (lambda v, o=options: v in o, " | ".join(map(str, options))) for name, options in CHOICES.items()},
-    }
-    for name, (holds, what) in wanted.items():
-        if name in values and not holds(values[name]):
-            raise ProtocolError(f"{name} must be {what}. Received: {name}={values[name]!r}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.regions % self.batch_size:
+            raise ConfigError(
+                f"regions must be a multiple of batch_size={self.batch_size}. Received: regions={self.regions}"
+            )
 
 
 # By the value of --protocol, for each task. `small` is for some hundred images and minutes on a CPU (ours).

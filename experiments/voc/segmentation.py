@@ -10,9 +10,9 @@ import tensorflow as tf
 from experiments.voc import crops, metrics, upsampling
 from experiments.voc.data.images import open_masks
 from experiments.voc.drawing import GAP, OPACITY, draw_mask, enlarge, voc_palette
-from experiments.voc.protocols import ProtocolError, SegmentationProtocol
+from experiments.voc.protocols import SegmentationProtocol
 from experiments.voc.transfer import Evaluation, TransferError, TransferModel, VocTask
-from lts.config import DiscriminatorConfig, discriminator_grid
+from lts.config import ConfigError, DiscriminatorConfig, discriminator_grid
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.visualization.montage import montage
@@ -148,7 +148,7 @@ class Segmentation(VocTask):
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> SegmentationModel:
         config, crop = loaded.config.discriminator, self.protocol.crop
         if discriminator_grid(crop, config) < 1:
-            raise ProtocolError(f"crop must be larger for the layers of {loaded.path}. Received: crop={crop}")
+            raise ConfigError(f"crop must be larger for the layers of {loaded.path}. Received: crop={crop}")
         smallest = loaded.geometry["conv_5"].smallest
         for name, sides in zip(self.test.set.ids, self.test.set.sizes, strict=True):
             if min(sides) < smallest:

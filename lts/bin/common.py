@@ -1,4 +1,15 @@
-"""What all binaries share: the start, errors as one line, flags of the configuration and of the data."""
+"""The start of a binary, and the flags of data, configuration and training.
+
+def define_flags() -> None:
+common.define_data_flags()
+
+def main() -> None:
+source = common.open_source()
+
+def console() -> None:
+define_flags()
+common.run(main)
+"""
 
 import dataclasses
 import os
@@ -11,78 +22,106 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from lts import __version__
 from lts import config as configs
+from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
 from lts.utils.errors import UserError, first_line
 
 FLAGS = flags.FLAGS
+RESUME = "run the same command again to resume"
+IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
 
 
 class UsageError(UserError):
-    """Flags that cannot be."""
+    """Invalid flags."""
 
     exit_status = 2
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """SIGTERM was received."""
 
 
 def run(main: Callable[..., int | None], arguments: bool = False) -> None:
-    """Runs a binary's `main` and leaves with its exit status.
+    """Run a binary's `main` and exit with its status.
 
-    Wrong flags and every `UserError` become one line on stderr; Ctrl-C and SIGTERM outside
-    of training leave with 130 and 143, and nothing half-written.
+    Invalid flags and every `UserError` become one line on stderr. Ctrl-C and SIGTERM outside of training exit with 130
+    and 143, and leave nothing half-written.
 
     Args:
-      main: of the binary.
-      arguments: `main` takes what is on the command line besides flags, as a list; otherwise that is refused.
+      main: function of the binary, called when the flags are parsed.
+      arguments: whether `main` takes the command line's other arguments as a list; otherwise they are refused.
     """
-
-    def terminate(*_) -> None:
-        raise _Terminated
 
     def guarded(argv: Sequence[str]) -> None:
         for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="backslashreplace")  # names of files that the locale cannot show
-        if not flags.FLAGS["verbosity"].present:
+            # File names may hold characters that the locale cannot show.
+            stream.reconfigure(errors="backslashreplace")
+        if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
-        signal.signal(signal.SIGTERM, terminate)
-        try:
-            if len(argv) > 1 and not arguments:
-                raise UsageError(f"unexpected argument {argv[1]!r}: everything is given as --flag=value")
-            status = (main(argv[1:]) if arguments else main()) or 0
-        except UserError as error:
-            status = _complain(error, error.exit_status)
-        except OSError as error:
-            status = _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
-        except _tensorflow_errors() as error:
-            status = _complain(first_line(error), 1)
-        except _Terminated:
-            status = _complain("terminated", 143)
-        except KeyboardInterrupt:
-            status = _complain("interrupted", 130)
+        signal.signal(signal.SIGTERM, _terminate)
+        status = _status(main, argv[1:], arguments)
         sys.stdout.flush()
         sys.exit(status)
 
-    for module, defined in FLAGS.flags_by_module_dict().items():
-        for flag in () if module.startswith("absl.") else defined:
-            FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows what other modules defined, too
+    flags.DEFINE_bool("version", False, "print the version and exit")
     app.run(guarded, flags_parser=_parse)
 
 
+def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bool) -> int:
+    """The exit status of `main`; prints the error it raises."""
+    try:
+        if given and not arguments:
+            raise UsageError(f"unexpected argument. Received: {given[0]!r}. Give everything as --flag=value.")
+        status = main(given) if arguments else main()
+        return status or 0
+    except UserError as error:
+        return _complain(error, error.exit_status)
+    except OSError as error:
+        return _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
+    except _tensorflow_errors() as error:
+        return _complain(first_line(error), 1)
+    except _Terminated:
+        return _complain("terminated", 143)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+
+
+def _terminate(*_) -> None:
+    raise _Terminated
+
+
 def _tensorflow_errors() -> tuple:
-    """What TensorFlow raises when a file, a disk or a device fails; nothing if it was not imported."""
+    """The errors of TensorFlow for a failing file, disk or device; none if TensorFlow was not imported."""
     tensorflow = sys.modules.get("tensorflow")
     return () if tensorflow is None else (tensorflow.errors.OpError,)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+    """Parse the flags; --help and --version are answered before any other flag is checked."""
+    if "--version" in argv:
+        print(f"lts {__version__}")
+        sys.exit(0)
+    help_flags = {"--help", "-help", "-h", "-?"}
     try:
-        return flags.FLAGS(argv)
+        rest = FLAGS([argument for argument in argv if argument not in help_flags])
     except flags.Error as error:
-        missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
-        sys.exit(_complain(f"give --{', --'.join(missing)}" if missing else error, 2))
+        if not help_flags.intersection(argv):
+            sys.exit(_complain(_flag_complaint(error), 2))
+    if help_flags.intersection(argv):
+        print(field_flags.help_text())
+        sys.exit(0)
+    return rest
+
+
+def _flag_complaint(error: flags.Error) -> str:
+    missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
+    if missing:
+        return f"give --{', --'.join(missing)}"
+    # A field's own message is clearer than absl's around it.
+    cause = error.__context__
+    return str(cause) if isinstance(cause, UserError) else str(error)
 
 
 def _complain(error: object, status: int) -> int:
@@ -92,14 +131,15 @@ def _complain(error: object, status: int) -> int:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines it writes to stderr at every start.
+    """Import TensorFlow without the lines it writes to stderr.
 
-    Binaries call it when their flags are known to be right: a wrong one is answered at once.
-    TF_CPP_MIN_LOG_LEVEL, if set, is respected and shows them all; a failing import shows them too.
+    Binaries call it once their flags are known to be valid, so that an invalid one is answered at once. If the variable
+    TF_CPP_MIN_LOG_LEVEL is set, all lines are shown. A failing import shows them too.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # TensorFlow's C++ code writes to the descriptor itself, so sys.stderr cannot be replaced.
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:
@@ -115,18 +155,31 @@ def import_tensorflow() -> None:
             os.close(saved)
 
 
-def define_data_flags(required: bool = True, cache: bool = True) -> None:
-    """--dataset, --split, --data_dir, --skip_broken_images and, unless images are used once, --cache_gb."""
-    flags.DEFINE_string("dataset", None, "synthetic | tfds:NAME | folder:PATH", required=required)
-    flags.DEFINE_string("split", None, "splits as tfds writes them, as unlabelled+train[:80%]")
-    flags.DEFINE_string("data_dir", None, "where tfds keeps its data")
-    flags.DEFINE_bool("skip_broken_images", False, "leave out images that cannot be read, instead of stopping")
-    if cache:
-        flags.DEFINE_float("cache_gb", None, "memory for decoded images; none: half of what is free", lower_bound=0)
+def define_data_flags(required: bool = True, cache: bool = True, split: bool = True, images: str = IMAGES) -> None:
+    """Define the flags of the images.
+
+    Args:
+      required: whether --dataset must be given.
+      cache: whether images are used more than once, for --cache_gb.
+      split: whether there is one split, for --split.
+      images: help of --dataset.
+    """
+    with field_flags.group("Data"):
+        flags.DEFINE_string("dataset", None, images, required=required)
+        if split:
+            flags.DEFINE_string("split", None, "splits as tfds writes them, such as unlabelled+train[:80%]")
+        flags.DEFINE_string("data_dir", None, "folder of tfds' data sets")
+        flags.DEFINE_bool("skip_broken_images", False, "skip images that cannot be read, instead of stopping")
+        if cache:
+            flags.DEFINE_float("cache_gb", None, "memory for decoded images; none: half of what is free", 0)
 
 
 def open_source(dataset: str | None = None) -> Any:
-    """The images that the data flags name; `dataset` takes the place of --dataset."""
+    """Return the images that the data flags name.
+
+    Args:
+      dataset: replaces --dataset.
+    """
     import_tensorflow()
     from lts import data
 
@@ -139,75 +192,76 @@ def open_source(dataset: str | None = None) -> Any:
     )
 
 
-def define_config_flags(*sections: str) -> None:
-    """--preset, and a flag for each configuration field of the sections."""
-    flags.DEFINE_string("preset", None, f"named configuration: {' | '.join(configs.PRESETS)}")
-    for _, field in configs.fields_of(*sections):
-        shown = field.default
-        if isinstance(shown, tuple):
-            shown = ",".join(f"{value:g}" for value in shown)
-        help = f"{field.metadata['help']}; in preset release: {shown}"
-        define = flags.DEFINE_bool if field.type is bool else flags.DEFINE_string
-        define(field.name, None, help)
+def define_config_flags(*sections: str, required: bool = False) -> None:
+    """Define --preset, and a flag for each field of the sections of `Config`.
+
+    Args:
+      *sections: names of sections.
+      required: whether --preset must be given.
+    """
+    flags.DEFINE_enum("preset", None, list(configs.PRESETS), "named configuration", required=required)
+    for section in sections:
+        title = section.replace("_", " ").capitalize()
+        with field_flags.group(f"{title} configuration"):
+            described = [field for _, field in configs.fields_of(section)]
+            field_flags.define(described, lambda section=section: getattr(chosen_preset(), section))
+
+
+def chosen_preset() -> configs.Config:
+    """Return the preset that --preset names, or the release's."""
+    return configs.preset(FLAGS.preset or "release")
 
 
 def overrides(*sections: str) -> dict[str, Any]:
-    """The configuration fields that were given as flags."""
-    names = [field.name for _, field in configs.fields_of(*sections)]
-    return {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    """Return the configuration fields that were given as flags, by name."""
+    return field_flags.given(field for _, field in configs.fields_of(*sections))
 
 
 def define_training_flags() -> None:
-    """--workdir and the intervals of a training run."""
-    flags.DEFINE_string("workdir", None, "folder of the run; a run that is in it goes on", required=True)
-    for field in dataclasses.fields(MonitoringOptions):
-        given, least = (field.name, field.default, field.metadata["help"]), 0 if field.name == "histogram_steps" else 1
-        if field.name == "profile_steps":
-            flags.DEFINE_list(*given)
-        elif field.type is float:
-            flags.DEFINE_float(*given, lower_bound=0)
-        else:
-            flags.DEFINE_integer(*given, lower_bound=least)
-    flags.DEFINE_string("replicas", "auto", "auto: all GPUs; N: so many GPUs, or logical devices of a CPU, for tests")
+    """Define --workdir, --replicas and the intervals of monitoring."""
+    with field_flags.group("Training and monitoring"):
+        flags.DEFINE_string("workdir", None, "folder of the run; a run in it is resumed", required=True)
+        flags.DEFINE_string("replicas", "auto", "auto: all GPUs | N: N GPUs, or N logical CPU devices for tests")
+        field_flags.define(dataclasses.fields(MonitoringOptions), MonitoringOptions)
 
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
-    """Prints the configuration, opens the data and trains; returns the exit status, 128 + signal when stopped."""
-    intervals = {field.name: FLAGS[field.name].value for field in dataclasses.fields(MonitoringOptions)}
-    intervals["profile_steps"] = _profile_steps()
+    """Print the configuration, open the images and train.
+
+    Args:
+      config: configuration of the run.
+      stage: see `lts.training.train`.
+      **options: see `lts.training.train`.
+
+    Returns:
+      The exit status: 0, or 128 + signal when the run was stopped.
+    """
+    monitoring = MonitoringOptions(**field_flags.given(dataclasses.fields(MonitoringOptions)))
     import_tensorflow()
     from lts import training
 
     strategy = training.build_strategy(FLAGS.replicas)
     print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
-    source, beside = open_source(), MonitoringOptions(**intervals)
-    result = training.train(config, stage, source, FLAGS.workdir, options=beside, strategy=strategy, **options)
-    if source.broken:
-        print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}", flush=True)
+    source = open_source()
+    result = training.train(config, stage, source, FLAGS.workdir, options=monitoring, strategy=strategy, **options)
+    print_broken(source.broken)
     if result.signal is None:
         return 0
-    print("run the same command again to go on", flush=True)
+    print(RESUME, flush=True)
     return 128 + result.signal
 
 
-def _profile_steps() -> tuple[int, int] | None:
-    """--profile_steps as numbers."""
-    if FLAGS.profile_steps is None:
-        return None
-    try:
-        first, last = map(int, FLAGS.profile_steps)
-        if not 0 < first <= last:
-            raise ValueError
-    except ValueError:
-        given = ",".join(FLAGS.profile_steps)
-        raise UsageError(f"profile_steps must be two steps, the first first. Received: {given}") from None
-    return first, last
+def print_broken(names: Sequence[str]) -> None:
+    """Print the names of images that were skipped, if any."""
+    if names:
+        print(f"{len(names)} broken images were skipped: {', '.join(names)}", flush=True)
 
 
 def describe(config: configs.Config) -> str:
-    """The configuration, a line a section."""
+    """Return the configuration as text, one line per section."""
     lines = []
     for section in (*configs.SECTIONS, *configs.STAGES):
         fields = vars(getattr(config, section)).items()
-        lines.append(f"  {section}: " + " ".join(f"{name}={value}".replace(" ", "") for name, value in fields))
+        values = [f"{name}={value}".replace(" ", "") for name, value in fields]
+        lines.append(f"  {section}: {' '.join(values)}")
     return "\n".join(lines)

@@ -1,10 +1,12 @@
-"""Stage 3: exports the discriminator of a run as a SavedModel, or an untrained one to compare with.
+r"""Export the features of a run as a SavedModel.
 
-Of a run of stage 1 the encoder is exported. --recalibrate_batch_norm measures batch norm statistics anew, on --dataset or
+    python -m lts.bin.export_features --workdir=runs/gan --output=runs/features
+    python -m lts.bin.export_features --preset=small --random_weights --seed=1 --dataset=folder:PHOTOS \
+        --output=runs/random_1
+
+A run of stage 2 gives the discriminator's backbone, a run of stage 1 the encoder. The second command exports an
+untrained discriminator as a baseline. --recalibrate_batch_norm estimates batch norm statistics on --dataset, or else on
 the images of training.
-
-python -m lts.bin.export_features --workdir=runs/gan --output=runs/features
-python -m lts.bin.export_features --preset=small --random_weights --seed=1 --dataset=folder:PHOTOS --output=runs/random
 """
 
 from absl import flags
@@ -12,12 +14,25 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = ("image", "autoencoder", "discriminator")
 FLAGS = flags.FLAGS
 
 
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_string("workdir", None, "workdir of a training run")
+    flags.DEFINE_string("output", None, "folder of the SavedModel", required=True)
+    flags.DEFINE_enum("weights", "raw", ("raw", "averaged"), "averaged: the moving average of the run's weights")
+    flags.DEFINE_list(
+        "formats", ["saved_model"], "also write these formats: tflite, tflite_float16, onnx (needs the extra onnx)"
+    )
+    flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
+    flags.DEFINE_integer("seed", 1, "seed of the random weights", lower_bound=0)
+    common.define_data_flags(required=False)
+    common.define_config_flags(*configs.NETWORK_SECTIONS)
+
+
 def main() -> None:
-    """Flags to one export."""
+    """Export a run or random weights."""
     if FLAGS.random_weights:
         _export_random()
     else:
@@ -25,18 +40,21 @@ def main() -> None:
 
 
 def _export_run() -> None:
-    fixed = [name for name in ("preset", *common.overrides(*SECTIONS)) if name != "recalibrate_batch_norm"]
-    given = [name for name in fixed if FLAGS[name].value is not None]
-    if given:
-        raise common.UsageError(f"--{given[0]} goes with --random_weights; a trained run has its own configuration")
+    overrides = common.overrides(*configs.NETWORK_SECTIONS)
+    recalibrate = overrides.pop("recalibrate_batch_norm", None)
+    refused = ["preset"] if FLAGS.preset else list(overrides)
+    if refused:
+        raise common.UsageError(
+            f"--{refused[0]} is for --random_weights: a trained run has a configuration. Leave it out."
+        )
     if FLAGS.workdir is None:
         raise common.UsageError("--workdir=RUN is required, or --random_weights with --preset and --dataset")
     common.import_tensorflow()
     from lts import training
 
-    recalibrate = FLAGS.recalibrate_batch_norm
-    configured = training.read_run_config(FLAGS.workdir)["config"].discriminator.recalibrate_batch_norm
-    if FLAGS.dataset and not (configured if recalibrate is None else recalibrate):
+    config = training.read_run_config(FLAGS.workdir)["config"]
+    recalibrates = config.discriminator.recalibrate_batch_norm if recalibrate is None else recalibrate
+    if FLAGS.dataset and not recalibrates:
         raise common.UsageError("--dataset is for --recalibrate_batch_norm: give both, or leave it out")
     source = common.open_source() if FLAGS.dataset else None
     step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate)
@@ -47,8 +65,8 @@ def _export_random() -> None:
     if FLAGS.workdir is not None:
         raise common.UsageError("--workdir and --random_weights exclude each other")
     if FLAGS.preset is None or FLAGS.dataset is None:
-        raise common.UsageError("--random_weights needs --preset and --dataset, to estimate batch norm statistics on")
-    config = configs.preset(FLAGS.preset, **common.overrides(*SECTIONS))
+        raise common.UsageError("--random_weights needs --preset, and --dataset to estimate batch norm statistics on")
+    config = common.chosen_preset().replace(**common.overrides(*configs.NETWORK_SECTIONS))
     common.import_tensorflow()
     from lts import training
 
@@ -57,15 +75,8 @@ def _export_random() -> None:
 
 
 def console() -> None:
-    """Entry point of `lts-export-features`."""
-    flags.DEFINE_string("workdir", None, "workdir of train_gan")
-    flags.DEFINE_string("output", None, "folder of the SavedModel", required=True)
-    flags.DEFINE_enum("weights", "raw", ("raw", "averaged"), "averaged: the moving average of the run's weights")
-    flags.DEFINE_list("formats", ["saved_model"], "beside the SavedModel: tflite, tflite_float16, onnx (extra onnx)")
-    flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
-    flags.DEFINE_integer("seed", 1, "of the random weights", lower_bound=0)
-    common.define_data_flags(required=False)
-    common.define_config_flags(*SECTIONS)
+    """Run the command `lts-export-features`."""
+    define_flags()
     common.run(main)
 
 

@@ -1,10 +1,10 @@
-"""Reads a checkpoint of the authors' TensorFlow 1 program into a run that exports and trains on like any other.
+"""Import a checkpoint of the authors' TensorFlow 1 program as a run.
 
     python -m lts.bin.import_checkpoint --checkpoint=RELEASE/model.ckpt-195249 --output=runs/gan
 
-Says of every variable whether it was taken, is missing, or is left over. A
-checkpoint of the autoencoder alone becomes a run of stage 1, one with anything
-of discriminator or generator a run of stage 2.
+The run can be exported and trained further like any other. Every variable is reported as taken, missing or left over. A
+checkpoint of the autoencoder alone becomes a run of stage 1. A checkpoint with any variable of discriminator or
+generator becomes a run of stage 2.
 """
 
 from absl import flags
@@ -12,35 +12,39 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = ("image", "autoencoder", "discriminator")
 FLAGS = flags.FLAGS
 
 
-def main() -> None:
-    """Flags to configuration to one import."""
-    config = configs.preset(FLAGS.preset or "release", **common.overrides(*SECTIONS))
-    common.import_tensorflow()
-    from lts.release.importing import import_checkpoint
-
-    report = import_checkpoint(config, FLAGS.checkpoint, FLAGS.output, FLAGS.weights, FLAGS.stage)
-    print(report)
-    print(f"{FLAGS.output} goes on with train_{report.stage}")
-
-
-def console() -> None:
-    """Entry point of `lts-import-checkpoint`."""
-    flags.DEFINE_string("checkpoint", None, "what the release saved, as FOLDER/model.ckpt-195249", required=True)
-    flags.DEFINE_string("output", None, "workdir of the run to make", required=True)
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_string("checkpoint", None, "release checkpoint, such as FOLDER/model.ckpt-195249", required=True)
+    flags.DEFINE_string("output", None, "workdir of the new run", required=True)
     flags.DEFINE_enum(
-        "weights", "raw", ("raw", "averaged"), "averaged: each weight's moving average in the place of the weight"
+        "weights", "raw", ("raw", "averaged"), "averaged: the moving average of each weight replaces the weight"
     )
     flags.DEFINE_enum(
         "stage",
         None,
         ("autoencoder", "gan"),
-        "autoencoder: leave out all but encoder and decoder; if not given: by what the checkpoint holds",
+        "autoencoder: skip all but encoder and decoder; none: decided by the contents of the checkpoint",
     )
-    common.define_config_flags(*SECTIONS)
+    common.define_config_flags(*configs.NETWORK_SECTIONS)
+
+
+def main() -> None:
+    """Import the checkpoint that the flags name."""
+    config = common.chosen_preset().replace(**common.overrides(*configs.NETWORK_SECTIONS))
+    common.import_tensorflow()
+    from lts.release.importing import import_checkpoint
+
+    report = import_checkpoint(config, FLAGS.checkpoint, FLAGS.output, FLAGS.weights, FLAGS.stage)
+    print(report)
+    print(f"train_{report.stage} resumes {FLAGS.output}")
+
+
+def console() -> None:
+    """Run the command `lts-import-checkpoint`."""
+    define_flags()
     common.run(main)
 
 

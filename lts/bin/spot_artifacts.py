@@ -1,32 +1,54 @@
-r"""Says where images look repaired; or how well the model says it, on damage of its own run's making.
+r"""Find the repaired regions of images, or measure how well that works.
 
-python -m lts.bin.spot_artifacts --model=runs/features --images=FOLDER --output=runs/spotted
-python -m lts.bin.spot_artifacts --model=runs/features --evaluate=runs/gan --dataset=folder:PHOTOS --split=test \
-  --output=runs/spotting
+    python -m lts.bin.spot_artifacts --model=runs/features --images=FOLDER --output=runs/spotted
+    python -m lts.bin.spot_artifacts --model=runs/features --evaluate=runs/gan --dataset=folder:PHOTOS --split=test \
+        --output=runs/spotting
+
+The first command writes artifact maps of the images in a folder. The second damages and repairs the images of --dataset
+with the networks of a run, and measures how well the model finds the damage.
 """
 
 import os
 
 from absl import flags
 
-from lts.bin import common
+from lts.bin import common, field_flags
 
 FLAGS = flags.FLAGS
-ONLY = {  # flags that one of the two ways does not take
+# Flags that do not apply, by the flag that chooses what the binary does.
+EXCLUDED = {
     "images": ("dataset", "keep_probability", "resamples", "seed"),
     "evaluate": ("image_size", "test_crop"),
 }
-SHOWN = 5  # images named at the end
+PRINTED_IMAGES = 5
+
+
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_string("model", None, "SavedModel of export_features", required=True)
+    flags.DEFINE_string("output", None, "folder to write", required=True)
+    with field_flags.group("Artifact maps of a folder"):
+        flags.DEFINE_string("images", None, "folder of images")
+        flags.DEFINE_integer("image_size", None, "pixels per side that the model sees; none: those of its training")
+        flags.DEFINE_float(
+            "test_crop", None, "central crop, fraction of each side; none: that of its training", upper_bound=1
+        )
+    with field_flags.group("Evaluation"):
+        flags.DEFINE_string("evaluate", None, "workdir of train_gan, which damages and repairs the images of --dataset")
+        flags.DEFINE_float("keep_probability", None, "probability that a cell is KEPT; none: that of the run")
+        flags.DEFINE_integer("resamples", 1000, "resamples of the bootstrap", lower_bound=10)
+        flags.DEFINE_integer("seed", 1, "seed of keep masks and bootstrap", lower_bound=0)
+    common.define_data_flags(required=False)
 
 
 def main() -> None:
-    """Flags to one call."""
-    given = [name for name in ONLY if FLAGS[name].value is not None]
-    if len(given) != 1:
+    """Spot artifacts in a folder, or evaluate a run."""
+    chosen = [name for name in EXCLUDED if FLAGS[name].value is not None]
+    if len(chosen) != 1:
         raise common.UsageError("give either --images=FOLDER or --evaluate=WORKDIR with --dataset")
-    for name in ONLY[given[0]]:
+    for name in EXCLUDED[chosen[0]]:
         if FLAGS[name].present:
-            raise common.UsageError(f"--{name} does not go with --{given[0]}")
+            raise common.UsageError(f"--{name} does not go with --{chosen[0]}")
     if FLAGS.evaluate is not None:
         _evaluate()
     else:
@@ -34,22 +56,24 @@ def main() -> None:
 
 
 def _spot() -> None:
-    folder, output = (os.path.realpath(path) for path in (FLAGS.images, FLAGS.output))
+    folder = os.path.realpath(FLAGS.images)
+    output = os.path.realpath(FLAGS.output)
     if os.path.commonpath([folder, output]) == folder:
         raise common.UsageError(
-            f"--output={FLAGS.output} lies in --images: its overlays would be spotted the next time"
+            f"the overlays would be spotted the next time. Received: output={FLAGS.output}. Give a folder outside of "
+            "--images."
         )
     common.import_tensorflow()
     from lts import spotting
     from lts.export import saved_model
 
-    model, source = saved_model.load(FLAGS.model), common.open_source(f"folder:{FLAGS.images}")
+    model = saved_model.load(FLAGS.model)
+    source = common.open_source(f"folder:{FLAGS.images}")
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
-    for score in scores[:SHOWN]:
+    for score in scores[:PRINTED_IMAGES]:
         print(f"{score.probability:.3f} {score.image}")
     print(f"{len(scores)} images: {os.path.join(FLAGS.output, 'sheet.html')}")
-    if source.broken:
-        print(f"{len(source.broken)} broken images were skipped: {', '.join(source.broken)}")
+    common.print_broken(source.broken)
 
 
 def _evaluate() -> None:
@@ -68,19 +92,8 @@ def _evaluate() -> None:
 
 
 def console() -> None:
-    """Entry point of `lts-spot-artifacts`."""
-    flags.DEFINE_string("model", None, "SavedModel of export_features", required=True)
-    flags.DEFINE_string("images", None, "folder of images to look at")
-    flags.DEFINE_string("evaluate", None, "workdir of train_gan: damages the images of --dataset and measures")
-    flags.DEFINE_string("output", None, "folder to write", required=True)
-    flags.DEFINE_integer("image_size", None, "pixels a side that the model sees, if not those of its training")
-    flags.DEFINE_float(
-        "test_crop", None, "central crop, fraction of each side, if not that of its training; 1: all", upper_bound=1
-    )
-    flags.DEFINE_float("keep_probability", None, "a cell is KEPT with this probability, if not the run's own")
-    flags.DEFINE_integer("resamples", 1000, "of the bootstrap", lower_bound=10)
-    flags.DEFINE_integer("seed", 1, "of keep masks and bootstrap", lower_bound=0)
-    common.define_data_flags(required=False)
+    """Run the command `lts-spot-artifacts`."""
+    define_flags()
     common.run(main)
 
 

@@ -1,25 +1,33 @@
-"""Stage 1: trains the autoencoder.
+"""Train the autoencoder (stage 1).
 
-python -m lts.bin.train_autoencoder --preset=small --dataset=folder:PHOTOS --workdir=runs/ae
+    python -m lts.bin.train_autoencoder --preset=small --dataset=folder:PHOTOS --workdir=runs/ae
+
+The same command resumes a stopped run.
 """
 
 from lts import config as configs
 from lts.bin import common
 
-SECTIONS = (*configs.SECTIONS, "autoencoder_training")  # stage 2 takes over what is said here of its networks
+# Stage 2 takes over the configuration of stage 1, so all sections are given here.
+SECTIONS = (*configs.SECTIONS, "autoencoder_training")
 
 
-def main() -> int:
-    """Flags to configuration to training."""
-    name = common.FLAGS.preset or "release"
-    return common.train(configs.preset(name, "autoencoder_training", **common.overrides(*SECTIONS)), "autoencoder")
-
-
-def console() -> None:
-    """Entry point of `lts-train-autoencoder`."""
+def define_flags() -> None:
+    """Define the flags of this binary."""
     common.define_data_flags()
     common.define_config_flags(*SECTIONS)
     common.define_training_flags()
+
+
+def main() -> int:
+    """Train the autoencoder of the configuration that the flags give."""
+    config = common.chosen_preset().replace("autoencoder_training", **common.overrides(*SECTIONS))
+    return common.train(config, "autoencoder")
+
+
+def console() -> None:
+    """Run the command `lts-train-autoencoder`."""
+    define_flags()
     common.run(main)
 
 

@@ -1,10 +1,9 @@
-"""Stage 2: trains repair network against discriminator.
+"""Train the repair network against the discriminator (stage 2).
 
     python -m lts.bin.train_gan --autoencoder=runs/ae --dataset=folder:PHOTOS --workdir=runs/gan
 
-The configuration is the autoencoder's, unless --preset names another. A run
-imported with its encoder and decoder (lts.bin.import_checkpoint) goes on
-without --autoencoder.
+The configuration is that of the autoencoder, unless --preset names another. The same command resumes a stopped run. A
+run that was imported with its encoder and decoder (lts.bin.import_checkpoint) is resumed without --autoencoder.
 """
 
 import pathlib
@@ -19,15 +18,23 @@ NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside a trained 
 FLAGS = flags.FLAGS
 
 
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_string("autoencoder", None, "workdir of the trained autoencoder")
+    common.define_data_flags()
+    common.define_config_flags(*SECTIONS)
+    common.define_training_flags()
+
+
 def main() -> int:
-    """Flags to configuration to training."""
-    run = FLAGS.autoencoder or FLAGS.workdir  # whose configuration is taken
-    if FLAGS.autoencoder is None and not (pathlib.Path(run) / "config.json").exists():
+    """Train stage 2 with the configuration that the flags give."""
+    configured_run = FLAGS.autoencoder or FLAGS.workdir
+    if FLAGS.autoencoder is None and not (pathlib.Path(configured_run) / "config.json").exists():
         raise common.UsageError(NO_AUTOENCODER)
     common.import_tensorflow()
     from lts import training
 
-    record = training.read_run_config(run)
+    record = training.read_run_config(configured_run)
     if FLAGS.autoencoder is None and "imported" not in record:
         raise common.UsageError(NO_AUTOENCODER)
     base = configs.preset(FLAGS.preset) if FLAGS.preset else record["config"]
@@ -36,11 +43,8 @@ def main() -> int:
 
 
 def console() -> None:
-    """Entry point of `lts-train-gan`."""
-    flags.DEFINE_string("autoencoder", None, "workdir of the trained autoencoder")
-    common.define_data_flags()
-    common.define_config_flags(*SECTIONS)
-    common.define_training_flags()
+    """Run the command `lts-train-gan`."""
+    define_flags()
     common.run(main)
 
 

@@ -73,6 +73,13 @@ def field(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+class CheckedFields:
+    """Base of configuration dataclasses, which checks every field."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def fields_named(section: type, *names: str) -> list[dataclasses.Field]:
     """Return the fields of a dataclass with these names, or all of them."""
     fields = dataclasses.fields(section)

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from lts.config.fields import check_fields, field
+from lts.config.fields import CheckedFields, field
 
 
 @dataclasses.dataclass(frozen=True)
-class MonitoringOptions:
+class MonitoringOptions(CheckedFields):
     """Intervals of monitoring and checkpoints.
 
     No option changes a weight. `ConfigError` is raised for a value outside of its bounds.
@@ -20,9 +20,6 @@ class MonitoringOptions:
     )
     checkpoint_minutes: float = field(10.0, "minutes between two checkpoints; the end writes one too", minimum=0)
     keep_checkpoints: int = field(3, "checkpoints to keep", minimum=1)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def steps_to_next(self, step: int) -> int:
         """Return the number of steps until monitoring is due again.

@@ -361,10 +361,7 @@ def discriminator_grid(image_size: int, discriminator: DiscriminatorConfig) -> i
     """
     cells = image_size
     for kernel, stride in ((discriminator.conv_1_kernel, discriminator.conv_1_stride), (3, 2), (3, 2)):
-        if discriminator.disc_padding == "SAME":
-            cells = -(-cells // stride)
-        else:
-            cells = (cells - kernel) // stride + 1
+        cells = -(-cells // stride) if discriminator.disc_padding == "SAME" else (cells - kernel) // stride + 1
     return cells
 
 

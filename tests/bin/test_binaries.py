@@ -184,9 +184,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
             "lts.bin.train_autoencoder",
             ("--dataset=synthetic", "--workdir=x", "photos"),
             2,
-            "unexpected argument 'photos'",
+            "unexpected argument. Received: 'photos'",
         ),
-        ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--preset=big"), 2, "release, imagenet"),
+        ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--preset=big"), 2, "<release|imagenet"),
         ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--image_size=100"), 2, "6.25x6.25"),
         ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--steps=many"), 2, "steps='many'"),
         ("lts.bin.train_autoencoder", ("--dataset=folder:/no/such", "--workdir=x"), 1, "/no/such"),
@@ -219,7 +219,7 @@ def test_a_workdir_that_cannot_be_written_is_one_line(photos, tmp_path):
 @pytest.mark.parametrize(
     ("binary", "words"),
     [
-        ("lts.bin.train_gan", ("--keep_probability", "a cell is KEPT with", "--repair_learning_rate", "--[no]repair")),
+        ("lts.bin.train_gan", ("--keep_probability", "that a cell is KEPT", "--repair_learning_rate", "--[no]repair")),
         ("experiments.linear_probe", ("--model", "--layers", "--epochs")),
         ("experiments.voc_detection", ("--dataset", "--proposals", "--positive_iou", "--test_split", "--baseline")),
         ("experiments.compare", ("--budget_minutes", "--autoencoder_training", "--keep_probability")),

@@ -86,7 +86,7 @@ def test_stopped_it_goes_on_to_the_same_bits(model, photos, tmp_path, number):
     assert not output.exists()
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
-        assert (out.splitlines()[-1], err) == ("run the same command again to go on", "")
+        assert (out.splitlines()[-1], err) == ("run the same command again to resume", "")
         assert json.loads((tmp_path / "X.npz.partial" / "progress.json").read_text())["done"] > 0
     done = run(MODULE, *flags(model, photos, output))
     assert done.returncode == 0, done.stderr

@@ -117,7 +117,7 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
     [
         (("--checkpoint=gan",), 2, "output"),
         (("--checkpoint=gan", "--output=x", "--weights=mean"), 2, "raw|averaged"),
-        (("--checkpoint=gan", "--output=x", "--preset=big"), 2, "release, imagenet"),
+        (("--checkpoint=gan", "--output=x", "--preset=big"), 2, "<release|imagenet"),
         (("--checkpoint=nothing", "--output=x"), 1, "there is no TensorFlow checkpoint"),
         (("--checkpoint=gan", "--output=x"), 1, "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 32] in this"),
         (("--checkpoint=backbone", "--output=x", "--weights=averaged", *NETWORKS), 1, "give --weights=raw"),

@@ -27,7 +27,7 @@ ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "-
         ("ablate", ("--validation_split=test",), "validation_split must hold no test images"),
         ("ablate", ("--validation_split=train+test[:9]",), "validation_split must hold no test images"),
         ("ablate", ("--variant=mine",), "field=value"),
-        ("ablate", ("--variant=mine:width=3",), "unknown field 'width'"),
+        ("ablate", ("--variant=mine:width=3",), "unknown field. Received: 'width'"),
         ("ablate", ("--autoencoder_training=repair=false",), "no field 'repair'"),
         ("ablate", ("--keep_probability=3",), "keep_probability must be in [0, 1]"),
         ("compare", ("--budget_minutes=1", "--steps=9"), "steps follow from --budget_minutes"),

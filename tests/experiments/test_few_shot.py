@@ -96,9 +96,9 @@ def test_a_class_with_one_image_is_one_line(stand_in_world, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--shares=0,5"], 2, "--shares"),
-        (["--shares=100"], 2, "--shares"),
-        (["--shares=nan"], 2, "--shares"),
+        (["--shares=0,5"], 2, "shares must be"),
+        (["--shares=100"], 2, "shares must be"),
+        (["--shares=nan"], 2, "shares must be"),
         (["--draws=1"], 2, "draws"),
         ([], 1, "nothing/here"),
     ],

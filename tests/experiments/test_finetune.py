@@ -5,7 +5,6 @@ import signal
 
 import numpy as np
 import pytest
-from absl import flags
 
 import lts
 from experiments import finetune, report, supervised
@@ -20,6 +19,7 @@ from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.train import build_model
 from tests.fixtures import probe_binaries
+from tests.fixtures.binaries import call
 from tests.training.test_transfer import CONFIG, made_up_export
 
 SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[:30]")
@@ -38,10 +38,7 @@ def models(tmp_path_factory):
 
 def run(binary, models, output, *arguments):
     """The binary's main with these flags; its results."""
-    values = flags.FlagValues()
-    binary.define_flags(values)
-    values([binary.__name__, f"--model={models / 'features'}", f"--output={output}", *SPLITS, "--epochs=1", *arguments])
-    binary.main(values)
+    call(binary, f"--model={models / 'features'}", f"--output={output}", *SPLITS, "--epochs=1", *arguments)
     return json.loads((output / "results.json").read_text())
 
 
@@ -233,7 +230,7 @@ def test_a_baseline_without_a_backbone_is_refused_before_training(models, tmp_pa
     [
         ("finetune", ["--train_layers=6"], 2, "train_layers"),
         ("finetune", ["--head=fc_1"], 2, "fc_1"),
-        ("finetune", ["--seeds=1,x"], 2, "--seeds"),
+        ("finetune", ["--seeds=1,x"], 2, "seeds must be"),
         ("finetune", ["--learning_rate=0"], 2, "learning_rate"),
         ("supervised", ["--train_layers=2"], 2, "train_layers"),
         ("finetune", [], 1, "nothing/here is not an exported model"),

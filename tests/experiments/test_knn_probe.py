@@ -105,9 +105,9 @@ def test_errors_of_model_and_data_are_one_line(stand_in_world, tmp_path, change,
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--neighbours=0,5"], 2, "--neighbours"),
-        (["--neighbours=five"], 2, "--neighbours"),
-        (["--neighbours="], 2, "--neighbours"),
+        (["--neighbours=0,5"], 2, "neighbours must be"),
+        (["--neighbours=five"], 2, "neighbours must be"),
+        (["--neighbours="], 2, "neighbours must be"),
         ([], 1, "nothing/here"),
     ],
 )

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from absl import flags
 
 from experiments import quickstart
 from lts.config import preset
 from tests.fixtures import runs
+from tests.fixtures.binaries import call
 
 
 @pytest.mark.parametrize(("argument", "precision"), [([], "float32"), (["--precision=bfloat16"], "bfloat16")])
@@ -15,10 +15,7 @@ def test_precision_reaches_both_stages(tmp_path, monkeypatch, argument, precisio
     """Fails if --precision is lost on its way to a stage."""
     configs = []
     monkeypatch.setattr(quickstart, "run", lambda config, output: configs.append(config) or tmp_path)
-    values = flags.FlagValues()
-    quickstart.define_flags(values)
-    values(["quickstart", *argument])
-    quickstart.main(values)
+    call(quickstart, *argument)
     assert configs == [preset("tiny").replace(precision=precision)]
     assert configs[0].autoencoder_training.precision == configs[0].gan_training.precision == precision
 
@@ -28,7 +25,7 @@ def test_a_wrong_precision_is_one_line(tmp_path):
     done = runs.run("experiments.quickstart", f"--output={tmp_path / 'run'}", "--precision=float16")
     assert done.returncode == 2
     (complaint,) = done.stderr.splitlines()
-    assert complaint == "quickstart: precision must be float32 | bfloat16. Received: precision='float16'"
+    assert complaint == "quickstart: flag --precision=float16: value should be one of <float32|bfloat16>"
     assert done.stdout == ""
     assert not (tmp_path / "run").exists()
 

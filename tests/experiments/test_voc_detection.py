@@ -9,7 +9,6 @@ import time
 
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
 import lts
@@ -26,6 +25,7 @@ from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.utils.errors import UserError
 from tests.fixtures import tiny_devkit
+from tests.fixtures.binaries import call
 from tests.training.test_transfer import CONFIG, made_up_export
 
 SMALL = ("--sides=32,48", "--test_side=48", "--longest=80", "--units=16,8", "--cells=3", "--regions=16")
@@ -70,10 +70,7 @@ def arguments(models, root, output, *more):
 
 def run(models, root, output, *more):
     """The binary's main with these flags; its results."""
-    values = flags.FlagValues()
-    voc_detection.define_flags(values)
-    values(["voc_detection", *arguments(models, root, output, *more)])
-    voc_detection.main(values)
+    call(voc_detection, *arguments(models, root, output, *more))
     return json.loads((output / "results.json").read_text())
 
 
@@ -110,11 +107,8 @@ def test_selective_search(models, devkit, tmp_path, capsys):
     """Proposals of train and test are found before training, and kept."""
     if importlib.util.find_spec("cv2") is None:
         pytest.skip("no OpenCV (extra detection)")
-    values = flags.FlagValues()
-    voc_detection.define_flags(values)
     given = [one for one in arguments(models, devkit, tmp_path, "--steps=2") if not one.startswith("--proposals")]
-    values(["voc_detection", *given])
-    voc_detection.main(values)
+    call(voc_detection, *given)
     shown = capsys.readouterr().out
     assert (
         shown.index("selective search: 12 images") < shown.rindex("proposals an image, ") < shown.index("training in")

@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
 from experiments import linear_probe
 from experiments.probing import run as probe_run
@@ -24,6 +23,7 @@ from lts.data.sources import ImageDataset
 from lts.data.store import array_store
 from lts.export import saved_model
 from tests.fixtures import probe_binaries, probing, runs
+from tests.fixtures.binaries import call, flags_of
 
 CLASSES = ("blue", "green", "red")
 TINY = ("--epochs=4", "--training_batch_size=10", "--image_size=64", "--projector_images=0")
@@ -40,11 +40,11 @@ def source(split: str, per_class: int = 20, **changes) -> ImageDataset:
 
 def run(export, output, *arguments: str) -> dict:
     """The binary's main with these flags; its results."""
-    values = flags.FlagValues()
-    linear_probe.define_flags(values)
-    values(["linear_probe", f"--model={export}", "--dataset=colours", f"--output={output}", *TINY, *arguments])
-    linear_probe.main(values)
+    call(linear_probe, f"--model={export}", "--dataset=colours", f"--output={output}", *TINY, *arguments)
     return json.loads((output / "results.json").read_text())
+
+
+REQUIRED = ("--model=x", "--dataset=x", "--output=x")
 
 
 @pytest.fixture
@@ -89,11 +89,11 @@ def test_the_same_twice_and_a_finished_training_is_not_done_again(tiny_export, c
 
 def _probe(export, layers, name, tmp_path, **changes):
     """A probe whose heads are trained on the colours, as the binary would with these flags changed."""
-    values = flags.FlagValues()
-    linear_probe.define_flags(values)
-    required = ["--model=x", "--dataset=x", "--output=x"]
-    values(["linear_probe", *required, f"--protocol={name}", *TINY, *(f"--{k}={v}" for k, v in changes.items())])
-    model, protocol, train = saved_model.load(export), linear_probe.choose(values), source("train")
+    changed = [f"--{field}={value}" for field, value in changes.items()]
+    with flags_of(linear_probe, *REQUIRED, f"--protocol={name}", *TINY, *changed):
+        protocol = linear_probe.choose()
+    model = saved_model.load(export)
+    train = source("train")
     return sgd_probe.fit(model, layers, train, protocol, tmp_path / "training")
 
 
@@ -210,22 +210,17 @@ def test_the_large_sets_go_the_same_way_on_stand_ins(dataset, classes, shape, ti
     ],
 )
 def test_a_flag_that_a_protocol_has_no_use_for_is_refused(arguments, message):
-    values = flags.FlagValues()
-    linear_probe.define_flags(values)
-    values(["linear_probe", "--model=x", "--dataset=x", "--output=x", *arguments])
-    with pytest.raises(UsageError, match=message):
-        linear_probe.choose(values)
+    with flags_of(linear_probe, *REQUIRED, *arguments), pytest.raises(UsageError, match=message):
+        linear_probe.choose()
 
 
 def test_a_protocol_keeps_its_name_unless_its_numbers_are_changed():
     def name(*arguments):
-        values = flags.FlagValues()
-        linear_probe.define_flags(values)
-        values(["linear_probe", "--model=x", "--dataset=x", "--output=x", *arguments])
-        return linear_probe.choose(values).name
+        with flags_of(linear_probe, *REQUIRED, *arguments):
+            return linear_probe.choose().name
 
     assert name("--protocol=rotnet", "--seed=7", "--epochs=40", "--batch_size=5") == "rotnet"
-    assert name("--protocol=rotnet", "--image_size=64") == "imagenet --image_size=64"
+    assert name("--protocol=rotnet", "--image_size=64") == "rotnet --image_size=64"
     assert name("--protocol=ridge", "--dimensions=50") == "ridge"
 
 

@@ -20,7 +20,7 @@ from experiments.reporting import tables
 from experiments.voc import classification, segmentation, transfer
 from experiments.voc import run as voc_run
 from experiments.voc.data.images import open_images
-from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION, ProtocolError
+from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION
 from lts.data import DataError
 from lts.export.saved_model import ExportError
 from lts.networks.variables import variables_by_path
@@ -29,6 +29,7 @@ from lts.training.loop import Loop
 from lts.training.optimizers import build_optimizer
 from lts.utils.files import OutputError
 from tests.fixtures import tiny_devkit, tiny_models
+from tests.fixtures.binaries import call
 
 BINARIES = {"classification": voc_classification, "segmentation": voc_segmentation}
 SIGNALS = {"classification": signal.SIGINT, "segmentation": signal.SIGTERM}
@@ -352,20 +353,16 @@ def test_intervals_of_shares_stay_within_0_and_1():
 @pytest.mark.parametrize(
     ("binary", "arguments", "message"),
     [
-        (voc_classification, ["--frozen=6"], "frozen must be a number of layers, 0 to 5"),
-        (voc_classification, ["--scales=2,1"], "scales must be two positive numbers"),
-        (voc_classification, ["--seeds=1,1"], "seeds must be different numbers"),
-        (voc_segmentation, ["--dropout_keep=0"], "dropout_keep must be in"),
+        (voc_classification, ["--frozen=6"], "frozen must be at least 0 and at most 5"),
+        (voc_classification, ["--scales=2,1"], "scales must be 2 numbers in ascending order, each above 0"),
+        (voc_classification, ["--seeds=1,-1"], "seeds must be 1 or more different numbers in ascending order, each at"),
+        (voc_segmentation, ["--dropout_keep=0"], "dropout_keep must be above 0 and at most 1"),
         (voc_segmentation, ["--steps=0"], "steps must be at least 1"),
     ],
 )
 def test_values_that_cannot_be(binary, arguments, message):
-    values = flags.FlagValues()
-    binary.define_flags(values)
-    values(["binary", "--model=m", "--dataset=d", "--output=o", *arguments])
-    with pytest.raises(ProtocolError, match=message) as error:
-        binary.main(values)
-    assert error.value.exit_status == 2
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        call(binary, "--model=m", "--dataset=d", "--output=o", *arguments)
 
 
 def test_a_model_without_a_backbone_is_named_before_images_are_read(models, tmp_path):
@@ -374,22 +371,16 @@ def test_a_model_without_a_backbone_is_named_before_images_are_read(models, tmp_
     shutil.copytree(models / "features", encoder)
     path = encoder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"network": "encoder"}))
-    values = flags.FlagValues()
-    voc_classification.define_flags(values)
     given = [f"--model={models / 'features'}", f"--baseline={encoder}"]
-    values(["binary", *given, "--dataset=folder:nowhere", f"--output={tmp_path / 'out'}"])
     with pytest.raises(ExportError, match="is an exported encoder"):
-        voc_classification.main(values)
+        call(voc_classification, *given, "--dataset=folder:nowhere", f"--output={tmp_path / 'out'}")
 
 
 def test_an_output_that_is_a_file_is_named_before_anything_is_read(tmp_path):
     file = tmp_path / "results.txt"
     file.touch()
-    values = flags.FlagValues()
-    voc_classification.define_flags(values)
-    values(["binary", "--model=nothing", "--dataset=folder:nowhere", f"--output={file}"])
     with pytest.raises(OutputError, match="should be a folder"):
-        voc_classification.main(values)
+        call(voc_classification, "--model=nothing", "--dataset=folder:nowhere", f"--output={file}")
 
 
 def test_a_protocol_with_other_values_has_no_name():

@@ -1,0 +1,152 @@
+"""Flags from configuration fields, and the `--help` that lists them by topic.
+
+A binary defines its flags into `absl.flags.FLAGS` in a function `define_flags`:
+
+    with field_flags.group("Schedule"):
+        field_flags.define(fields_named(TrainingConfig, "steps", "precision"), lambda: TrainingConfig())
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from absl import flags
+
+from lts.config import fields
+
+FLAGS = flags.FLAGS
+COLUMNS = 80
+NAMED_CONFIGURATIONS = ("preset", "protocol")  # flags that choose the defaults of other flags
+
+# Flag name to a function that returns the object whose attribute of that name is the flag's default.
+_CHOSEN: dict[str, Callable[[], Any]] = {}
+
+
+class _FieldParser(flags.ArgumentParser):
+    """Parser of a number or a list, by the description of its field."""
+
+    def __init__(self, field: dataclasses.Field):
+        self.field = field
+
+    def parse(self, argument: Any) -> Any:
+        value = fields.cast(self.field, argument)
+        fields.check_value(self.field, value)
+        return value
+
+
+def define(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) -> None:
+    """Define a flag for each field; without the flag, the chosen configuration decides.
+
+    Args:
+      described: fields of configuration dataclasses.
+      chosen: returns the configuration that the other flags name. `--help` shows its values.
+    """
+    for field in described:
+        text = field.metadata["help"]
+        if field.metadata["ablation"]:
+            text += " (for ablations only)"
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(field.name, None, field.metadata["choices"], text)
+        elif fields.element_type(field) is bool:
+            flags.DEFINE_bool(field.name, None, text)
+        else:
+            flags.DEFINE(_FieldParser(field), field.name, None, text)
+        _CHOSEN[field.name] = chosen
+
+
+def given(described: Iterable[dataclasses.Field]) -> dict[str, Any]:
+    """Return the values of the fields that were given as flags, by name."""
+    values = {field.name: FLAGS[field.name].value for field in described}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@contextlib.contextmanager
+def group(title: str) -> Iterator[None]:
+    """List the flags that are defined inside under one title of `--help`."""
+    earlier = set(FLAGS)
+    yield
+    for name in FLAGS:
+        if name not in earlier:
+            FLAGS.register_key_flag_for_module(f"{title}:", FLAGS[name])
+
+
+def help_text() -> str:
+    """Return what `--help` prints: the program's docstring and its flags by topic."""
+    lines = _wrapped_docstring(sys.modules["__main__"].__doc__ or "")
+    names = [name for name in NAMED_CONFIGURATIONS if name in FLAGS]
+    if names and any(flag in FLAGS for flag in _CHOSEN):
+        name = names[0]
+        chosen = FLAGS[name].value or "release"
+        note = f"Defaults are those of --{name}={chosen}. --{name}=NAME --help shows those of another one."
+        lines += ["", *textwrap.wrap(note, COLUMNS)]
+    for title, members in _groups().items():
+        lines += ["", title]
+        for flag in members:
+            lines += _flag_lines(flag)
+    lines += ["", "--helpfull also lists the flags of absl, such as --flagfile."]
+    return "\n".join(lines)
+
+
+def _groups() -> dict[str, list[flags.Flag]]:
+    """Flags by title; those without a group come first."""
+    by_key = FLAGS.key_flags_by_module_dict()
+    groups = {title: members for title, members in by_key.items() if title.endswith(":")}
+    grouped = {flag.name for members in groups.values() for flag in members}
+    others = []
+    for module, members in FLAGS.flags_by_module_dict().items():
+        if not module.startswith("absl."):
+            others += [flag for flag in members if flag.name not in grouped]
+    return {"Flags:": others, **groups}
+
+
+def _flag_lines(flag: flags.Flag) -> list[str]:
+    name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    default = flag.value
+    if flag.name in _CHOSEN and default is None:
+        default = getattr(_CHOSEN[flag.name](), flag.name, None)
+    if isinstance(default, list | tuple):
+        default = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
+    text = f"{name}: {' '.join(flag.help.split())}"
+    if default not in (None, ""):
+        text += f" [{default:.6g}]" if isinstance(default, float) else f" [{default}]"
+    return textwrap.wrap(text, COLUMNS, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _wrapped_docstring(docstring: str) -> list[str]:
+    """The lines of a docstring in 80 columns; indented lines are commands."""
+    lines = []
+    for kind, block in itertools.groupby(docstring.strip().splitlines(), _line_kind):
+        if kind == "text":
+            lines += textwrap.wrap(" ".join(block), COLUMNS)
+        elif kind == "command":
+            lines += _wrapped_commands(list(block))
+        else:
+            lines.append("")
+    return lines
+
+
+def _line_kind(line: str) -> str:
+    if not line.strip():
+        return "empty"
+    return "command" if line.startswith("    ") else "text"
+
+
+def _wrapped_commands(block: list[str]) -> list[str]:
+    """Shell commands, each broken by backslashes where it is too long."""
+    lines = []
+    for command in re.sub(r"\\\n", "", "\n".join(block)).splitlines():
+        parts = textwrap.wrap(
+            " ".join(command.split()),
+            COLUMNS - 2,
+            initial_indent="    ",
+            subsequent_indent="        ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += " \\\n".join(parts).splitlines()
+    return lines
