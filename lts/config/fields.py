@@ -13,7 +13,7 @@ Flags, `--help`, the checks and "which fields define the networks" all follow fr
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lts.utils.errors import ConfigError
@@ -149,9 +149,7 @@ def requirement(field: dataclasses.Field) -> str:
     described = field.metadata
     if described["choices"]:
         return " | ".join(described["choices"])
-    words = {"minimum": "at least", "above": "above", "maximum": "at most", "below": "below"}
-    bounds = [f"{words[name]} {described[name]:.12g}" for name in words if described[name] is not None]
-    text = " and ".join(bounds)
+    text = _bounds_text(described)
     if not is_tuple(field):
         return text
     number = described["length"] or f"{described['min_length']} or more"
@@ -159,6 +157,21 @@ def requirement(field: dataclasses.Field) -> str:
     if described["distinct"] or described["ascending"]:
         order += " in ascending order"
     return f"{number} {order}, each {text}" if text else f"{number} {order}"
+
+
+def _bounds_text(described: Mapping[str, Any]) -> str:
+    """Bounds in words: "at least 1", "in [0, 1)"."""
+    low = described["minimum"] if described["above"] is None else described["above"]
+    high = described["maximum"] if described["below"] is None else described["below"]
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f"at least {low:g}" if described["above"] is None else f"above {low:g}"
+    if low is None:
+        return f"at most {high:g}" if described["below"] is None else f"below {high:g}"
+    opening = "[" if described["above"] is None else "("
+    closing = "]" if described["below"] is None else ")"
+    return f"in {opening}{low:g}, {high:.12g}{closing}"
 
 
 def cast(field: dataclasses.Field, value: Any) -> Any:

@@ -5,7 +5,6 @@ import json
 import pathlib
 
 import pytest
-from absl import flags
 
 from experiments import report
 from experiments.reporting import published as published_tables
@@ -15,6 +14,7 @@ from experiments.reporting.results import ReportError, Results
 from lts.bin import common
 from lts.config import preset
 from tests.fixtures import runs
+from tests.fixtures.binaries import flags_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "experiments" / "results"
@@ -245,11 +245,7 @@ def run_main(capsys):
     """Return a function that runs the program in this process and returns its output."""
 
     def run(paths, pages=()):
-        values = flags.FlagValues()
-        flags.DEFINE_list("pages", list(pages), "", flag_values=values)
-        values.mark_as_parsed()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(report, "FLAGS", values)
+        with flags_of(report, f"--pages={','.join(map(str, pages))}"):
             report.main([str(path) for path in paths])
         return capsys.readouterr().out
 

@@ -353,10 +353,10 @@ def test_intervals_of_shares_stay_within_0_and_1():
 @pytest.mark.parametrize(
     ("binary", "arguments", "message"),
     [
-        (voc_classification, ["--frozen=6"], "frozen must be at least 0 and at most 5"),
+        (voc_classification, ["--frozen=6"], r"frozen must be in \[0, 5\]"),
         (voc_classification, ["--scales=2,1"], "scales must be 2 numbers in ascending order, each above 0"),
-        (voc_classification, ["--seeds=1,-1"], "seeds must be 1 or more different numbers in ascending order, each at"),
-        (voc_segmentation, ["--dropout_keep=0"], "dropout_keep must be above 0 and at most 1"),
+        (voc_classification, ["--seeds=1,-1"], "seeds must be 1 or more different numbers in ascending order, each in"),
+        (voc_segmentation, ["--dropout_keep=0"], r"dropout_keep must be in \(0, 1\]"),
         (voc_segmentation, ["--steps=0"], "steps must be at least 1"),
     ],
 )
