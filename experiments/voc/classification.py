@@ -1,4 +1,7 @@
-"""VOC classification: multi-label fine-tuning of a backbone with new fully connected layers, and a ten-crop test."""
+"""VOC classification.
+
+The backbone is fine-tuned on image labels under new fully connected layers, and tested on ten crops.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,37 +19,48 @@ from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.visualization.montage import montage
 
-TEST_BATCH = 8  # images of ten crops; speed alone
+TEST_BATCH = 8  # images of ten crops; affects only the speed
 
 
 class ClassificationHead(keras.Model):
-    """AlexNet's: 3x3 pool of stride 2, fc_1 and fc_2 with dropout, a score a class.
+    """AlexNet's fully connected layers.
 
-    With the release's widths a map [8, 15, 15, 256] (crops of 227 pixels) becomes [8, 8, 8, 256], [8, 4096],
+    A 3x3 pool of stride 2, fc_1 and fc_2 with dropout, and one score per class. The pool comes before fc_1, as in
+    AlexNet; the backbone has none.
+
+    Shapes (the release's sizes, crops of 227 pixels): a map [8, 15, 15, 256] gives [8, 8, 8, 256], [8, 4096],
     [8, 4096] and logits [8, classes].
 
     Args:
-      grid: cells a side of conv_5's map.
-      width: units of fc_1 and fc_2.
+      grid: cells per side of the map of conv_5.
+      units: units of fc_1 and fc_2.
       classes: number of logits.
+      name: Keras name.
     """
 
-    def __init__(self, grid: int, width: int, classes: int, name="head"):
+    def __init__(self, grid: int, units: int, classes: int, name="head"):
         super().__init__(name=name, dtype="float32")
-        self.grid, self.width = grid, width
-        self.fc_1 = keras.layers.Dense(width, "relu", kernel_initializer="he_normal", name="fc_1")
-        self.fc_2 = keras.layers.Dense(width, "relu", kernel_initializer="he_normal", name="fc_2")
-        small = keras.initializers.RandomNormal(stddev=0.01)  # (Kraehenbuehl et al. 2016)
-        self.score = keras.layers.Dense(classes, kernel_initializer=small, name="score")
+        self.grid = grid
+        self.units = units
+        self.fc_1 = keras.layers.Dense(units, "relu", kernel_initializer="he_normal", name="fc_1")
+        self.fc_2 = keras.layers.Dense(units, "relu", kernel_initializer="he_normal", name="fc_2")
+        score_initializer = keras.initializers.RandomNormal(stddev=0.01)  # (Kraehenbuehl et al. 2016)
+        self.score = keras.layers.Dense(classes, kernel_initializer=score_initializer, name="score")
 
     def build(self, input_shape):
+        # NB: "SAME" pooling rounds up, so 227 pixels give 8 x 8 cells here, not AlexNet's 6 x 6.
         cells = -(-self.grid // 2)
         self.fc_1.build((None, cells * cells * input_shape[-1]))
-        self.fc_2.build((None, self.width))
-        self.score.build((None, self.width))
+        self.fc_2.build((None, self.units))
+        self.score.build((None, self.units))
 
     def call(self, features, drop: Callable | None = None):
-        """Logits [B, classes] of conv_5's map [B, grid, grid, channels]; `drop`: see `TransferModel.dropout`."""
+        """Return logits [B, classes] of the map [B, grid, grid, channels].
+
+        Args:
+          features: the map of conv_5.
+          drop: result of `TransferModel.dropout`; None: no dropout.
+        """
         x = tf.nn.max_pool2d(features, 3, 2, "SAME")
         x = tf.reshape(x, [-1, self.fc_1.kernel.shape[0]])
         for stream, layer in enumerate((self.fc_1, self.fc_2)):
@@ -57,50 +71,62 @@ class ClassificationHead(keras.Model):
 
 
 class ClassificationModel(TransferModel):
-    """Sigmoid cross entropy of image labels. A batch is images [B, H, W, 3] in [-1, 1] and labels int [B, classes]."""
+    """Backbone and head with the sigmoid cross entropy of image labels.
+
+    A batch is images [B, H, W, 3] in [-1, 1] and labels int [B, classes].
+    """
 
     METRICS = ("loss", "classification", "l2", "gradient_norm")
 
     def __init__(self, *args, size: int, **kwargs):
         super().__init__(*args, **kwargs)
-        self.size = size  # pixels a side of its images
+        self.size = size  # pixels per side of the crops
 
     def call(self, images):
-        """Logits [B, classes] of images [B, H, W, 3] in [-1, 1]."""
+        """Return logits [B, classes] of images [B, H, W, 3] in [-1, 1]."""
         return self.network.head(self.features(images))
 
     @tf.function(reduce_retracing=True)
     def mean_logits(self, views):
-        """Means of the crops' logits, [B, classes] of [B, crops, H, W, 3]."""
+        """Return the mean logits [B, classes] over crops [B, crops, H, W, 3]."""
         logits = self(tf.reshape(views, [-1, *views.shape[2:]]))
         return tf.reduce_mean(tf.reshape(logits, [-1, views.shape[1], logits.shape[-1]]), 1)
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Scalars: `classification`, `l2` and their sum `loss`."""
+        """Return the scalars `classification`, `l2` and their sum `loss`."""
         images, labels = batch
         drop = self.dropout(self.protocol.dropout_keep) if training else None
         logits = self.network.head(self.features(images, training), drop=drop)
-        terms = {"classification": label_loss(logits, labels), "l2": self.l2()}
-        return {"loss": tf.add_n(list(terms.values())), **terms}
+        classification_loss = label_loss(logits, labels)
+        l2 = self.l2()
+        return {"loss": classification_loss + l2, "classification": classification_loss, "l2": l2}
 
     def pictures(self, batch) -> dict:
-        """Images; and in a column for each class its label (a bright top, grey if difficult) and its score (a bar)."""
+        """Return images, and one column per class.
+
+        The top of a column is the label (bright: present, grey: difficult), the bar below it is the score.
+        """
         images, labels = batch
         height, width = images.shape[1:3]
-        column = tf.range(width) * labels.shape[1] // width
-        truth = tf.gather(tf.where(labels < 0, 0.0, tf.cast(labels, tf.float32) * 2 - 1), column, axis=1)[:, None]
-        scores = tf.gather(tf.sigmoid(self(images)), column, axis=1)[:, None]
-        up = tf.reshape(1 - (tf.range(height, dtype=tf.float32) + 0.5) / height, [1, height, 1]) / 0.8
-        bars = tf.where(up > 1.05, truth, tf.where(up < scores, 0.6, -0.6))
-        return {"image": images, "labels over scores": bars[..., None]}
+        class_of_column = tf.range(width) * labels.shape[1] // width
+        shades = tf.where(labels < 0, 0.0, tf.cast(labels, tf.float32) * 2 - 1)  # difficult, absent or present
+        truth = tf.gather(shades, class_of_column, axis=1)[:, None]
+        scores = tf.gather(tf.sigmoid(self(images)), class_of_column, axis=1)[:, None]
+        # Bars fill the lower 80 % of the picture; the label is above 84 %.
+        level = tf.reshape(1 - (tf.range(height, dtype=tf.float32) + 0.5) / height, [1, height, 1]) / 0.8
+        bars = tf.where(level < scores, 0.6, -0.6)
+        columns = tf.where(level > 1.05, truth, bars)
+        return {"image": images, "labels over scores": columns[..., None]}
 
 
 def label_loss(logits, labels):
-    """Sigmoid cross entropy, summed over classes, mean over images (Kraehenbuehl et al. 2016).
+    """Return the sigmoid cross entropy, summed over classes, mean over images.
+
+    Source: Kraehenbuehl et al. 2016.
 
     Args:
       logits: [B, classes].
-      labels: int [B, classes]: 1 there, 0 not there, -1 left out ("difficult" alone).
+      labels: int [B, classes]: 1 present, 0 absent, -1 ignored (only "difficult" objects).
     """
     known = tf.cast(labels >= 0, tf.float32)
     targets = tf.cast(labels > 0, tf.float32)
@@ -109,9 +135,10 @@ def label_loss(logits, labels):
 
 
 class Classification(VocTask):
-    """Which classes an image shows; the protocol is a `ClassificationProtocol`."""
+    """The task with a `ClassificationProtocol`."""
 
-    name, measure = "voc_classification", "mAP"
+    name = "voc_classification"
+    measure = "mAP"
     protocol: ClassificationProtocol
 
     def __init__(self, train, test, protocol):
@@ -119,11 +146,12 @@ class Classification(VocTask):
         self.labels = train.set.image_labels().astype(np.int32)
 
     def size(self, loaded: LoadedModel) -> int:
-        """Pixels a side of the crops that the network sees."""
+        """Return the pixels per side of the crops."""
         return self.protocol.crop or loaded.image_size
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> ClassificationModel:
-        size, config = self.size(loaded), loaded.config.discriminator
+        size = self.size(loaded)
+        config = loaded.config.discriminator
         grid = discriminator_grid(size, config)
         if grid < 1:
             raise ConfigError(f"crop must be larger for the layers of {loaded.path}. Received: crop={size}")
@@ -131,15 +159,17 @@ class Classification(VocTask):
         return ClassificationModel(loaded, head, self.protocol, seed, precision, size=size)
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-        size, (least, most) = self.size(loaded), self.protocol.scales
+        size = self.size(loaded)
+        smallest_scale, largest_scale = self.protocol.scales
         labels = tf.constant(self.labels)
 
         def make(index, seed):
             window_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
-            drawn, flip = tf.unstack(tf.random.stateless_uniform([2], draw_seed))
+            fraction, flip = tf.unstack(tf.random.stateless_uniform([2], draw_seed))
             image = self.train.read(index)
-            short = tf.cast(tf.reduce_min(tf.shape(image)[:2]), tf.float32)
-            scale = size * (least + (most - least) * drawn) / short
+            short_side = tf.cast(tf.reduce_min(tf.shape(image)[:2]), tf.float32)
+            crops_per_side = smallest_scale + (largest_scale - smallest_scale) * fraction
+            scale = size * crops_per_side / short_side
             begin = crops.random_window(tf.shape(image), size, scale, window_seed)
             crop = crops.cut_image(image, begin, scale, tf.constant([size, size]))
             return tf.ensure_shape(crops.mirrored(crop, flip), [size, size, 3]), labels[index]
@@ -147,41 +177,42 @@ class Classification(VocTask):
         return make
 
     def scores(self, model: ClassificationModel, numbers: Sequence[int], title: str) -> np.ndarray:
-        """Mean of the ten crops' logits of test images (Kraehenbuehl et al. 2016): float32 [len(numbers), classes]."""
+        """Return the mean logits of ten crops of test images, float32 [images, classes].
+
+        Kraehenbuehl et al.'s script averages the logits of ten random crops. Here the crops are AlexNet's fixed ten.
+        """
         size = model.size
-        short = max(size, round(size * self.protocol.test_scale))
-        views = tf.data.Dataset.from_tensor_slices(np.asarray(numbers, np.int64))
-        views = views.map(lambda i: crops.ten_crops(self.test.read(i), size, short), tf.data.AUTOTUNE)
-        found = []
+        short_side = max(size, round(size * self.protocol.test_scale))
+        indices = tf.data.Dataset.from_tensor_slices(np.asarray(numbers, np.int64))
+        views = indices.map(lambda i: crops.ten_crops(self.test.read(i), size, short_side), tf.data.AUTOTUNE)
+        logits = []
         with Progress(f"{title}: test images", len(numbers)) as progress:
             for batch in views.batch(TEST_BATCH).prefetch(1):
-                found.append(model.mean_logits(batch).numpy())
+                logits.append(model.mean_logits(batch).numpy())
                 progress.advance(len(batch))
-        return np.concatenate(found)
+        return np.concatenate(logits)
 
     def evaluate(self, model: ClassificationModel, title: str) -> Evaluation:
-        """Average precision by both rules; the protocol's is the headline."""
-        numbers, labels = range(self.test.set.num_examples), self.test.set.image_labels()
-        scores = self.scores(model, numbers, title)
-        found = {rule: metrics.classification_ap(scores, labels, rule) for rule in metrics.RULES}
-        chosen = found[self.protocol.rule]
-        rules = {
-            rule: {"mean": ap.mean, "per_class": dict(zip(self.class_names, _known(ap.per_class), strict=True))}
-            for rule, ap in found.items()
-        }
-        return Evaluation(chosen.mean, chosen.per_class, {"rules": rules}, chosen.weighted)
+        """Return the average precision by both rules; the headline is the protocol's."""
+        labels = self.test.set.image_labels()
+        scores = self.scores(model, range(self.test.set.num_examples), title)
+        precisions = {}
+        rules = {}
+        for rule in metrics.RULES:
+            precision = metrics.classification_ap(scores, labels, rule)
+            values = [None if np.isnan(value) else float(value) for value in precision.per_class]
+            precisions[rule] = precision
+            rules[rule] = {"mean": precision.mean, "per_class": dict(zip(self.class_names, values, strict=True))}
+        headline = precisions[self.protocol.rule]
+        return Evaluation(headline.mean, headline.per_class, {"rules": rules}, headline.weighted)
 
     def draw(self, model: ClassificationModel, numbers: Sequence[int]) -> np.ndarray:
-        """Test images beside the probabilities of their classes."""
+        """Draw test images next to the probabilities of their classes."""
         scores = 1 / (1 + np.exp(-self.scores(model, numbers, "pictures")))
         labels = self.test.set.image_labels()
         panels = []
         for number, probabilities in zip(numbers, scores, strict=True):
             image = enlarge(self.test.read(number).numpy())
             panels += [image, draw_scores(probabilities, labels[number], self.class_names, image.shape[0])]
-        titles = ("image", "filled: there (grey: difficult); bar: predicted probability")
+        titles = ("image", "filled: present (grey: difficult); bar: predicted probability")
         return montage(panels, len(titles), GAP, titles)
-
-
-def _known(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]

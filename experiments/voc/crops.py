@@ -1,28 +1,28 @@
-"""Windows of images and masks: where they lie, and what is seen in them. Pure TensorFlow, eager or inside `tf.data`.
+"""Windows of images and masks.
 
-A window of `size` pixels a side shows the image `scale` times as large; its first row begins at the image's
-coordinate `top`, counted in pixels from the image's edge. Its row i looks at top + (i + 0.5) / scale, of images and
-masks alike.
+A window of `size` pixels per side shows the image enlarged by `scale`. Row i of the window samples the image at
+`top + (i + 0.5) / scale`, in pixels from the image's edge, for images and masks alike. Pure TensorFlow, eager or in
+`tf.data`.
 """
 
 import tensorflow as tf
 
-IGNORED = 255
+IGNORED = 255  # mask label of pixels without a class
 
 
 def signed(image: tf.Tensor) -> tf.Tensor:
-    """Bytes as networks take them: float32 in [-1, 1]."""
+    """Return bytes as float32 in [-1, 1]."""
     return tf.cast(image, tf.float32) / 127.5 - 1.0
 
 
 def random_window(shape: tf.Tensor, size: int, scale: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Where a window begins, drawn uniformly from where it lies within the image.
+    """Draw the position of a window uniformly within the image.
 
-    Along a side that is too short for the window the image lies within the window instead.
+    Along a side that is shorter than the window, the image lies within the window instead.
 
     Args:
       shape: int [>= 2], (height, width, ...) of the image.
-      size: pixels a side of the window.
+      size: pixels per side of the window.
       scale: enlargement of the image.
       seed: int [2].
 
@@ -34,7 +34,9 @@ def random_window(shape: tf.Tensor, size: int, scale: tf.Tensor, seed: tf.Tensor
 
 
 def cut_image(image: tf.Tensor, begin: tf.Tensor, scale: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """What a window shows of an image: bilinear, with a wider kernel where the image becomes smaller.
+    """Cut a window out of an image.
+
+    Bilinear, with a wider kernel where the image is reduced.
 
     Args:
       image: uint8 [h, w, 3].
@@ -43,7 +45,7 @@ def cut_image(image: tf.Tensor, begin: tf.Tensor, scale: tf.Tensor, size: tf.Ten
       size: int [2], height and width of the window.
 
     Returns:
-      float32 [height, width, 3] in [-1, 1]; 0 outside of the image.
+      float32 [height, width, 3] in [-1, 1]; 0 (grey) outside the image.
     """
     scales = tf.stack([scale, scale])
     return tf.raw_ops.ScaleAndTranslate(
@@ -57,47 +59,52 @@ def cut_image(image: tf.Tensor, begin: tf.Tensor, scale: tf.Tensor, size: tf.Ten
 
 
 def cut_mask(mask: tf.Tensor, begin: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:
-    """What a window shows of a mask: the label of the pixel that each looks at.
+    """Cut a window out of a mask, by nearest neighbour.
 
     Args:
       mask: uint8 [h, w].
-      begin, scale: as for `cut_image`.
-      size: pixels a side.
+      begin: float [2], (top, left) of the window.
+      scale: enlargement.
+      size: pixels per side of the window.
 
     Returns:
-      uint8 [size, size]; 255 outside of the image.
+      uint8 [size, size]; 255 outside the image.
     """
-    inside, places = [], []
+    inside = []
+    indices = []
     for axis in range(2):
-        at = tf.cast(tf.floor(begin[axis] + (tf.range(size, dtype=tf.float32) + 0.5) / scale), tf.int32)
+        samples = begin[axis] + (tf.range(size, dtype=tf.float32) + 0.5) / scale
+        index = tf.cast(tf.floor(samples), tf.int32)
         length = tf.shape(mask)[axis]
-        inside.append((at >= 0) & (at < length))
-        places.append(tf.clip_by_value(at, 0, length - 1))
-    labels = tf.gather(tf.gather(mask, places[0], axis=0), places[1], axis=1)
+        inside.append((index >= 0) & (index < length))
+        indices.append(tf.clip_by_value(index, 0, length - 1))
+    labels = tf.gather(tf.gather(mask, indices[0], axis=0), indices[1], axis=1)
     return tf.where(inside[0][:, tf.newaxis] & inside[1], labels, tf.constant(IGNORED, labels.dtype))
 
 
 def mirrored(image: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-    """[h, w, ...] with left and right exchanged where `number`, uniform in [0, 1), is below a half."""
+    """Mirror [h, w, ...] left-right where `number`, uniform in [0, 1), is below 0.5."""
     return tf.cond(number < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def ten_crops(image: tf.Tensor, size: int, short_side: int) -> tf.Tensor:
-    """The four corners and the middle of an image, and their mirror images (AlexNet).
+    """Return the four corners and the centre of an image, and their mirror images.
+
+    Source: AlexNet.
 
     Args:
       image: uint8 [h, w, 3].
-      size: pixels a side of the crops.
-      short_side: the image is first resized so that its shorter side has so many pixels, at least `size`.
+      size: pixels per side of the crops.
+      short_side: pixels of the shorter side to which the image is resized first, at least `size`.
 
     Returns:
-      float32 [10, size, size, 3] in [-1, 1]: top left, top right, bottom left, bottom right, middle; then mirrored.
+      float32 [10, size, size, 3] in [-1, 1]: top left, top right, bottom left, bottom right, centre; then mirrored.
     """
     sides = tf.cast(tf.shape(image)[:2], tf.float32)
     scale = short_side / tf.reduce_min(sides)
     resized = cut_image(image, tf.zeros([2]), scale, tf.cast(tf.round(sides * scale), tf.int32))
     bottom, right = tf.unstack(tf.shape(resized)[:2] - size)
-    places = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
-    crops = tf.stack([resized[top : top + size, left : left + size] for top, left in places])
+    corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2))
+    crops = tf.stack([resized[top : top + size, left : left + size] for top, left in corners])
     crops = tf.ensure_shape(crops, [5, size, size, 3])
     return tf.concat([crops, tf.reverse(crops, [2])], 0)

@@ -1,11 +1,14 @@
-"""Pictures of boxes and masks for people. Pure functions to uint8 arrays; boxes: see `experiments.voc.data.records`."""
+"""Drawings of boxes, masks and scores.
+
+Pure functions that return uint8 arrays. Boxes are those of `experiments.voc.data.records`.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LONG_SIDE = 480  # pixels: smaller images are enlarged to it, so that lines and letters have room
+LONG_SIDE = 480  # pixels to which smaller images are enlarged, so that lines and letters fit
 FONT = 14  # pixels
 MARGIN = 3  # pixels around letters
 GAP = 6  # white pixels between the panels of a montage
@@ -15,7 +18,9 @@ BRIGHTEST = 255 * 0.6  # letters are black on lighter colours, white on darker o
 
 
 def voc_palette(count: int = 256) -> np.ndarray:
-    """VOC's colours of labels: bits 0, 3, 6 of a label make red, 1, 4, 7 green, 2, 5 blue, from the highest bit down.
+    """Return VOC's colours of labels.
+
+    Bits 0, 3, 6 of a label give red, 1, 4, 7 green, 2, 5 blue, from the highest bit down (VOC development kit).
 
     Args:
       count: number of labels.
@@ -39,7 +44,7 @@ def voc_palette(count: int = 256) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
-    """An image as it stands beside drawn ones: uint8 [height, width, 3], enlarged where its long side is shorter."""
+    """Enlarge an image [height, width, 3] whose long side is shorter than `long_side`."""
     height, width = image.shape[:2]
     scale = max(1.0, long_side / max(height, width))
     size = (round(width * scale), round(height * scale))
@@ -55,22 +60,22 @@ def draw_boxes(
     difficult: np.ndarray | None = None,
     long_side: int = LONG_SIDE,
 ) -> np.ndarray:
-    """An image with boxes and their class names, a colour a class.
+    """Draw boxes with class names, one colour per class.
 
-    The truth (no scores) has closed lines and its names at the top; predictions (scores) have dashed lines and their
-    names and scores at the bottom, the best one drawn last. Objects that are difficult are marked "(difficult)".
+    True boxes (no scores) have solid lines and their names at the top. Predicted boxes have dashed lines, and names and
+    scores at the bottom; the best is drawn last.
 
     Args:
       image: uint8 [height, width, 3].
-      boxes: float [n, 4], (ymin, xmin, ymax, xmax) in pixels of `image`; parts outside are not drawn.
-      labels: int [n], places in `class_names`.
+      boxes: float [n, 4], (ymin, xmin, ymax, xmax) in pixels of `image`; parts outside are clipped.
+      labels: int [n], indices of `class_names`.
       class_names: names of the classes.
-      scores: float [n] of predictions; None: the boxes are the truth.
-      difficult: bool [n], or None.
-      long_side: the image is enlarged to it where it is smaller.
+      scores: float [n] of predictions; None: true boxes.
+      difficult: bool [n], marked "(difficult)"; or None.
+      long_side: pixels to which a smaller image is enlarged.
 
     Returns:
-      uint8 [h, w, 3], h and w as those of `image` or enlarged.
+      uint8 [h, w, 3].
     """
     canvas = Image.fromarray(enlarge(image, long_side))
     scales = np.tile([canvas.height / image.shape[0], canvas.width / image.shape[1]], 2)
@@ -98,14 +103,14 @@ def draw_mask(
     legend: bool = True,
     long_side: int = LONG_SIDE,
 ) -> np.ndarray:
-    """An image under its mask in VOC's colours, with the names of the classes that are in it below.
+    """Draw an image under its mask in VOC's colours.
 
     Args:
       image: uint8 [height, width, 3].
-      mask: int [height, width], places in `class_names`, or 255: no class, drawn nearly white.
+      mask: int [height, width], indices of `class_names`, or 255 for no class, drawn nearly white.
       class_names: names of the classes.
-      legend: name the classes below the image.
-      long_side: the image is enlarged to it where it is smaller.
+      legend: whether to print the names of the present classes below the image.
+      long_side: pixels to which a smaller image is enlarged.
 
     Returns:
       uint8 [h + legend, w, 3].
@@ -124,21 +129,24 @@ def draw_mask(
 def draw_scores(
     scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str], height: int, width: int = LONG_SIDE
 ) -> np.ndarray:
-    """What an image shows beside what is predicted: a line for each class, the best score first.
+    """Draw one line per class, the best score first.
+
+    A line has a square (filled: present, grey: difficult), the name, and a bar for the probability.
 
     Args:
       scores: float [C], probabilities.
-      labels: int [C]: 1 there, -1 difficult alone, 0 not there.
+      labels: int [C]: 1 present, -1 only difficult, 0 absent.
       class_names: names of the classes.
-      height: pixels of the picture; classes that do not fit are left out.
+      height: pixels of the picture; classes that do not fit are skipped.
       width: pixels of the picture.
 
     Returns:
-      uint8 [height, width, 3]: a square, filled where the class is there, grey where it is difficult; the name; a bar.
+      uint8 [height, width, 3].
     """
     canvas = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(canvas)
-    line, bar = FONT + 3 * MARGIN, width // 2
+    line = FONT + 3 * MARGIN
+    bar = width // 2  # left end of the bars
     order = np.argsort(-np.asarray(scores), kind="stable")[: height // line]
     for place, index in enumerate(order):
         y = place * line + MARGIN
@@ -155,22 +163,24 @@ def _font() -> ImageFont.ImageFont:
 
 
 def _corners(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """First and last pixel of a box, (left, top, right, bottom), on a canvas of this (width, height)."""
+    """Return the first and last pixels of a box, (left, top, right, bottom), clipped to a canvas (width, height)."""
     top, left, bottom, right = (round(float(value)) for value in box)
     width, height = size
-    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    left = min(max(left, 0), width - 1)
+    top = min(max(top, 0), height - 1)
     return left, top, max(min(right, width) - 1, left), max(min(bottom, height) - 1, top)
 
 
 def _rectangle(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: tuple, dashed: bool) -> None:
-    """A line of three pixels with a white edge, inside the box."""
+    """Draw a line of three pixels with a white edge inside the box."""
     left, top, right, bottom = box
     draw.rectangle(box, outline="white", width=5)
     inner = (min(left + 1, right), min(top + 1, bottom), max(right - 1, left), max(bottom - 1, top))
     if not dashed:
         draw.rectangle((inner[0], inner[1], max(inner[0], inner[2]), max(inner[1], inner[3])), outline=colour, width=3)
         return
-    dash, period = 8, 14
+    dash = 8
+    period = 14
     for x in range(left, right, period):
         for y in (top + 1, max(bottom - 3, top + 1)):
             draw.rectangle((x, y, min(x + dash, right), y + 2), fill=colour)
@@ -182,9 +192,10 @@ def _rectangle(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour
 def _caption(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], text: str, colour: tuple, at_bottom: bool
 ) -> None:
-    """Letters on the class's colour within the top or the bottom of a box, moved into the picture."""
+    """Print text on the class's colour at the top or bottom of a box, moved into the picture."""
     left, top, _, bottom = box
-    width, height = round(draw.textlength(text, font=_font())) + 2 * MARGIN, FONT + 2 * MARGIN
+    width = round(draw.textlength(text, font=_font())) + 2 * MARGIN
+    height = FONT + 2 * MARGIN
     x = max(0, min(left, draw.im.size[0] - width))
     y = max(0, min(bottom - height + 1 if at_bottom else top, draw.im.size[1] - height))
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
@@ -192,23 +203,27 @@ def _caption(
 
 
 def _ink(colour: Sequence[int]) -> str:
-    """Black or white, whichever can be read on a colour."""
+    """Return black or white, whichever is legible on a colour."""
     return "black" if np.dot([0.299, 0.587, 0.114], colour) > BRIGHTEST else "white"
 
 
 def _legend(labels: Sequence[int], names: dict[int, str], palette: np.ndarray, width: int) -> np.ndarray:
-    """Class names beside their colours, in as many lines as they need: uint8 [h, width, 3]."""
-    line, swatch = FONT + 3 * MARGIN, FONT
-    places, x, y = [], MARGIN, MARGIN
+    """Draw class names next to their colours, uint8 [h, width, 3]."""
+    line = FONT + 3 * MARGIN
+    swatch = FONT
+    positions = []
+    x = MARGIN
+    y = MARGIN
     for label in labels:
         needed = swatch + 3 * MARGIN + round(_font().getlength(names[label])) + 2 * MARGIN
         if x > MARGIN and x + needed > width:
-            x, y = MARGIN, y + line
-        places.append((label, x, y))
+            x = MARGIN
+            y += line
+        positions.append((label, x, y))
         x += needed
     canvas = Image.new("RGB", (width, y + line), "white")
     draw = ImageDraw.Draw(canvas)
-    for label, x, y in places:
+    for label, x, y in positions:
         colour = tuple(int(value) for value in palette[label])
         draw.rectangle((x, y, x + swatch, y + swatch), fill=colour, outline="black")
         draw.text((x + swatch + MARGIN, y - 1), names[label], "black", font=_font())

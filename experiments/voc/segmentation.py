@@ -1,4 +1,7 @@
-"""VOC segmentation: a fully convolutional network on a backbone (Long et al. 2015), tested at full resolution."""
+"""VOC segmentation.
+
+A fully convolutional network on the backbone (FCN: Long et al. 2015), tested at full resolution.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,32 +22,34 @@ from lts.visualization.montage import montage
 
 
 class FCNHead(keras.Model):
-    """pool_5, fc_1 and fc_2 as convolutions, scores, and their enlargement to the image (FCN).
+    """Fully convolutional head (FCN).
 
-    With the release's widths a map [8, 30, 30, 256] of images of 480 pixels becomes [8, 15, 15, 256], twice
-    [8, 15, 15, 4096], scores [8, 15, 15, classes] and logits [8, 480, 480, classes]. The 16s form enlarges the scores
-    to conv_5's 30 x 30 cells, adds scores of conv_5 there, and enlarges the sum. Score layers begin at zero (FCN).
+    pool_5, fc_1 and fc_2 as convolutions, scores, and their bilinear enlargement to the image. The 16s form enlarges
+    the scores to the cells of conv_5, adds scores of conv_5, and enlarges the sum. Score layers are initialised with
+    zeros (FCN). The enlargement is fixed; FCN learns the one from 32s to 16s from a bilinear start.
+
+    Shapes (the release's sizes, images of 480 pixels): a map [8, 30, 30, 256] gives [8, 15, 15, 256], twice
+    [8, 15, 15, 4096], scores [8, 15, 15, classes] and logits [8, 480, 480, classes].
 
     Args:
-      config: of the backbone: where the cells of its map lie in the image.
+      config: of the backbone; gives the positions of the cells in the image.
       classes: number of logits.
-      protocol: form and kernel of fc_1.
+      protocol: form, and kernel of fc_1.
+      name: Keras name.
     """
 
     def __init__(self, config: DiscriminatorConfig, classes: int, protocol: SegmentationProtocol, name="head"):
         super().__init__(name=name, dtype="float32")
-        self.config, self.protocol = config, protocol
-
-        def convolution(filters: int, kernel: int, name: str, **options):
-            return keras.layers.Conv2D(filters, kernel, padding="same", name=name, **options)
-
-        hidden = {"activation": "relu", "kernel_initializer": "he_normal"}
-        self.fc_1 = convolution(config.fc_units, protocol.fc_kernel, "fc_1", **hidden)
-        self.fc_2 = convolution(config.fc_units, 1, "fc_2", **hidden)
-        self.score = convolution(classes, 1, "score", kernel_initializer="zeros")
+        self.config = config
+        self.protocol = protocol
+        hidden = {"activation": "relu", "kernel_initializer": "he_normal", "padding": "same"}
+        score = {"kernel_size": 1, "kernel_initializer": "zeros"}
+        self.fc_1 = keras.layers.Conv2D(config.fc_units, protocol.fc_kernel, name="fc_1", **hidden)
+        self.fc_2 = keras.layers.Conv2D(config.fc_units, 1, name="fc_2", **hidden)
+        self.score = keras.layers.Conv2D(classes, name="score", **score)
         self.score_skip = None
         if protocol.form == "16s":
-            self.score_skip = convolution(classes, 1, "score_skip", kernel_initializer="zeros")
+            self.score_skip = keras.layers.Conv2D(classes, name="score_skip", **score)
 
     def build(self, input_shape):
         self.fc_1.build(input_shape)
@@ -54,12 +59,12 @@ class FCNHead(keras.Model):
             self.score_skip.build(input_shape)
 
     def call(self, features, sides, drop: Callable | None = None):
-        """Logits of every pixel.
+        """Return the logits of every pixel.
 
         Args:
-          features: conv_5's map [B, h, w, channels].
+          features: map of conv_5 [B, h, w, channels].
           sides: int [2], height and width H, W of the images.
-          drop: see `TransferModel.dropout`.
+          drop: result of `TransferModel.dropout`; None: no dropout.
 
         Returns:
           float32 [B, H, W, classes].
@@ -69,49 +74,62 @@ class FCNHead(keras.Model):
             x = layer(x)
             if drop is not None:
                 x = drop(x, stream)
-        x = self.score(x)
-        backbone = upsampling.backbone_layers(self.config)
-        head = [*backbone, upsampling.Layer(3, 2), upsampling.Layer(self.protocol.fc_kernel, 1)]
-        coarse, fine = ([upsampling.cells(side, layers) for side in tf.unstack(sides)] for layers in (head, backbone))
+        scores = self.score(x)
+
+        # Positions of the cells along both sides of the image: of conv_5, and of the scores after pool_5 and fc_1.
+        fine_layers = upsampling.backbone_layers(self.config)
+        coarse_layers = [*fine_layers, upsampling.Layer(3, 2), upsampling.Layer(self.protocol.fc_kernel, 1)]
+        cells = [upsampling.cells(side, coarse_layers) for side in tf.unstack(sides)]
         if self.score_skip:
-            at = [one.places(two.centres()) for one, two in zip(coarse, fine, strict=True)]
-            x = upsampling.interpolate(x, *at) + self.score_skip(features)
-            coarse = fine
-        pixels = (tf.range(side, dtype=tf.float32) for side in tf.unstack(sides))
-        return upsampling.interpolate(x, *(one.places(at) for one, at in zip(coarse, pixels, strict=True)))
+            fine_cells = [upsampling.cells(side, fine_layers) for side in tf.unstack(sides)]
+            rows, columns = (c.places(f.centres()) for c, f in zip(cells, fine_cells, strict=True))
+            scores = upsampling.interpolate(scores, rows, columns) + self.score_skip(features)
+            cells = fine_cells
+        pixels = [tf.range(side, dtype=tf.float32) for side in tf.unstack(sides)]
+        return upsampling.interpolate(scores, cells[0].places(pixels[0]), cells[1].places(pixels[1]))
 
 
 class SegmentationModel(TransferModel):
-    """Cross entropy of every pixel. A batch is images [B, H, W, 3] in [-1, 1] and masks uint8 [B, H, W]."""
+    """Backbone and head with the cross entropy of every pixel.
+
+    A batch is images [B, H, W, 3] in [-1, 1] and masks uint8 [B, H, W].
+    """
 
     METRICS = ("loss", "segmentation", "pixel_accuracy", "l2", "gradient_norm")
 
     def logits(self, images, training: bool = False):
-        """Float32 [B, H, W, classes]."""
+        """Return logits, float32 [B, H, W, classes]."""
         drop = self.dropout(self.protocol.dropout_keep) if training else None
         return self.network.head(self.features(images, training), tf.shape(images)[1:3], drop=drop)
 
     def call(self, images):
-        """Labels uint8 [B, H, W] of images [B, H, W, 3] in [-1, 1]."""
+        """Return labels uint8 [B, H, W] of images [B, H, W, 3] in [-1, 1]."""
         return tf.cast(tf.argmax(self.logits(images), -1), tf.uint8)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def predict_one(self, image):
-        """Labels uint8 [h, w] of one image of any size, uint8 [h, w, 3]."""
+        """Return labels uint8 [h, w] of one image of any size, uint8 [h, w, 3]."""
         return self(crops.signed(image)[None])[0]
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Scalars: `segmentation`, `l2`, their sum `loss`, and `pixel_accuracy`."""
+        """Return the scalars `segmentation`, `l2`, their sum `loss`, and `pixel_accuracy`."""
         images, masks = batch
         logits = self.logits(images, training)
-        terms = {"segmentation": pixel_loss(logits, masks), "l2": self.l2()}
-        right = tf.cast(tf.argmax(logits, -1), tf.uint8) == masks  # never 255
-        known = tf.reduce_sum(tf.cast(masks != crops.IGNORED, tf.float32))
-        accuracy = tf.math.divide_no_nan(tf.reduce_sum(tf.cast(right, tf.float32)), known)
-        return {"loss": tf.add_n(list(terms.values())), **terms, "pixel_accuracy": accuracy}
+        segmentation_loss = pixel_loss(logits, masks)
+        l2 = self.l2()
+        # A prediction is never 255, so ignored pixels are never correct.
+        correct = tf.cast(tf.argmax(logits, -1), tf.uint8) == masks
+        labelled = tf.reduce_sum(tf.cast(masks != crops.IGNORED, tf.float32))
+        pixel_accuracy = tf.math.divide_no_nan(tf.reduce_sum(tf.cast(correct, tf.float32)), labelled)
+        return {
+            "loss": segmentation_loss + l2,
+            "segmentation": segmentation_loss,
+            "l2": l2,
+            "pixel_accuracy": pixel_accuracy,
+        }
 
     def pictures(self, batch) -> dict:
-        """Images, and under their true and their predicted mask in VOC's colours."""
+        """Return images, and under their true and predicted masks in VOC's colours."""
         images, masks = batch
         palette = tf.constant(voc_palette() / 127.5 - 1, tf.float32)
 
@@ -122,11 +140,11 @@ class SegmentationModel(TransferModel):
 
 
 def pixel_loss(logits, masks):
-    """Mean softmax cross entropy over the pixels that have a label; 0 where none has.
+    """Return the mean softmax cross entropy over labelled pixels; 0 without any.
 
     Args:
       logits: [B, H, W, classes].
-      masks: uint8 [B, H, W]: a class, or 255, which is left out.
+      masks: uint8 [B, H, W]: a class, or 255 for ignored pixels.
     """
     known = masks != crops.IGNORED
     labels = tf.cast(tf.where(known, masks, tf.zeros_like(masks)), tf.int32)
@@ -136,9 +154,10 @@ def pixel_loss(logits, masks):
 
 
 class Segmentation(VocTask):
-    """Which class each pixel shows; the protocol is a `SegmentationProtocol`."""
+    """The task with a `SegmentationProtocol`."""
 
-    name, measure = "voc_segmentation", "mean IU"
+    name = "voc_segmentation"
+    measure = "mean IU"
     protocol: SegmentationProtocol
 
     def __init__(self, train, test, protocol):
@@ -146,53 +165,59 @@ class Segmentation(VocTask):
         self.masks = open_masks(train.set)
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> SegmentationModel:
-        config, crop = loaded.config.discriminator, self.protocol.crop
+        config = loaded.config.discriminator
+        crop = self.protocol.crop
         if discriminator_grid(crop, config) < 1:
             raise ConfigError(f"crop must be larger for the layers of {loaded.path}. Received: crop={crop}")
         smallest = loaded.geometry["conv_5"].smallest
         for name, sides in zip(self.test.set.ids, self.test.set.sizes, strict=True):
             if min(sides) < smallest:
                 raise TransferError(
-                    f"{name} of {self.test.set.name} has {sides[0]} x {sides[1]} pixels, fewer than the {smallest} a "
-                    f"side that {loaded.path} needs"
+                    f"{name} of {self.test.set.name} has {sides[0]} x {sides[1]} pixels; {loaded.path} needs at least "
+                    f"{smallest} per side"
                 )
         head = FCNHead(config, len(self.class_names), self.protocol)
         return SegmentationModel(loaded, head, self.protocol, seed, precision)
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-        size, (least, most) = self.protocol.crop, np.log(self.protocol.scales).astype(np.float32)
+        size = self.protocol.crop
+        smallest, largest = np.log(self.protocol.scales).astype(np.float32)
 
         def make(index, seed):
             window_seed, draw_seed = tf.unstack(tf.random.split(seed, 2))
-            drawn, flip = tf.unstack(tf.random.stateless_uniform([2], draw_seed))
-            image, mask = self.train.read(index), self.masks.read(index)[..., 0]
-            scale = tf.exp(least + (most - least) * drawn)
+            fraction, flip = tf.unstack(tf.random.stateless_uniform([2], draw_seed))
+            image = self.train.read(index)
+            mask = self.masks.read(index)[..., 0]
+            scale = tf.exp(smallest + (largest - smallest) * fraction)
             begin = crops.random_window(tf.shape(image), size, scale, window_seed)
             crop = crops.cut_image(image, begin, scale, tf.constant([size, size]))
             labels = crops.cut_mask(mask, begin, scale, size)
-            crop, labels = crops.mirrored(crop, flip), crops.mirrored(labels, flip)
-            return tf.ensure_shape(crop, [size, size, 3]), tf.ensure_shape(labels, [size, size])
+            crop = tf.ensure_shape(crops.mirrored(crop, flip), [size, size, 3])
+            labels = tf.ensure_shape(crops.mirrored(labels, flip), [size, size])
+            return crop, labels
 
         return make
 
     def evaluate(self, model: SegmentationModel, title: str) -> Evaluation:
-        """Intersection over union of whole images, every pixel of each that has a label."""
-        count, classes = self.test.set.num_examples, len(self.class_names)
+        """Return the intersection over union, over all labelled pixels of whole images."""
+        count = self.test.set.num_examples
+        classes = len(self.class_names)
         confusions = np.zeros([count, classes, classes], np.int64)
         with Progress(f"{title}: test images", count) as progress:
-            for number in range(count):
-                predicted = model.predict_one(self.test.read(number)).numpy()
-                confusions[number] = metrics.confusion_matrix(self.test.set.read_mask(number), predicted, classes)
+            for index in range(count):
+                predicted = model.predict_one(self.test.read(index)).numpy()
+                truth = self.test.set.read_mask(index)
+                confusions[index] = metrics.confusion_matrix(truth, predicted, classes)
                 progress.advance(1)
         score = metrics.mean_iou(confusions.sum(0))
 
-        def weighted(times: np.ndarray) -> np.ndarray:
-            return metrics.class_iou(np.tensordot(times, confusions, 1))
+        def weighted(counts: np.ndarray) -> np.ndarray:
+            return metrics.class_iou(np.tensordot(counts, confusions, 1))
 
         return Evaluation(score.mean, score.per_class, {"pixel_accuracy": score.pixel_accuracy}, weighted)
 
     def draw(self, model: SegmentationModel, numbers: Sequence[int]) -> np.ndarray:
-        """Test images, and under their true and their predicted mask."""
+        """Draw test images, and under their true and predicted masks."""
         panels = []
         for number in numbers:
             image = self.test.read(number)

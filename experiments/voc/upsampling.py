@@ -1,8 +1,8 @@
-"""Where the cells of a network's map lie in its image, and bilinear interpolation between them.
+"""Positions of a map's cells in the image, and interpolation.
 
-With TensorFlow's "SAME" padding a map is not centred on its image: of a 64-pixel image cell i of the pool behind conv_5
-of preset `small` is centred at pixel 16 i + 15, where a plain resize by 16 would place it at 16 i + 7.5. Scores are
-enlarged from where they belong.
+With TensorFlow's "SAME" padding a map is not centred on its image. Cell i of the pool after conv_5 of preset `small` is
+centred at pixel 16 i + 15 of a 64-pixel image; a plain resize by 16 would place it at 16 i + 7.5. FCN pads images by
+100 pixels and crops instead.
 """
 
 import dataclasses
@@ -15,7 +15,13 @@ from lts.config import DiscriminatorConfig
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A convolution or pool: kernel, stride, and padding "SAME" or "VALID"."""
+    """A convolution or a pool.
+
+    Attributes:
+      kernel: cells per side.
+      stride: cells.
+      padding: "SAME" or "VALID".
+    """
 
     kernel: int
     stride: int
@@ -24,12 +30,12 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """The cells of a map along one side of the image.
+    """Cells of a map along one side of the image.
 
     Attributes:
-      first: pixel, counted from 0, on which the first one is centred; may be a half.
-      stride: pixels from one to the next.
-      count: how many there are.
+      first: centre of the first cell in pixels, counted from 0; may be a half.
+      stride: pixels between neighbouring cells.
+      count: number of cells.
     """
 
     first: tf.Tensor
@@ -37,38 +43,47 @@ class Cells:
     count: tf.Tensor
 
     def centres(self) -> tf.Tensor:
-        """Pixels on which they are centred: float32 [count]."""
+        """Return the centres in pixels, float32 [count]."""
         return self.first + self.stride * tf.range(self.count, dtype=tf.float32)
 
     def places(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Pixels in units of cells: float, 0 on the first one; not below it, nor above the last one."""
-        place = (pixels - self.first) / self.stride
-        return tf.clip_by_value(place, 0.0, tf.cast(self.count - 1, tf.float32))
+        """Return the positions of pixels in units of cells, in [0, count - 1]."""
+        positions = (pixels - self.first) / self.stride
+        return tf.clip_by_value(positions, 0.0, tf.cast(self.count - 1, tf.float32))
 
 
 def backbone_layers(config: DiscriminatorConfig) -> list[Layer]:
-    """Conv_1 and two pools, which move and part the backbone's cells; its other layers have stride 1 and odd kernels."""
+    """Return the layers that move the backbone's cells: conv_1 and two pools.
+
+    The other layers have stride 1 and odd kernels.
+    """
     pool = Layer(3, 2, config.disc_padding)
     return [Layer(config.conv_1_kernel, config.conv_1_stride, config.disc_padding), pool, pool]
 
 
 def cells(side: tf.Tensor | int, layers: Sequence[Layer]) -> Cells:
-    """The cells behind some layers, of an image with `side` pixels."""
-    first, stride, count = tf.constant(0.0), 1, tf.convert_to_tensor(side, tf.int32)
+    """Return the cells after `layers`, for an image of `side` pixels."""
+    first = tf.constant(0.0)
+    stride = 1
+    count = tf.convert_to_tensor(side, tf.int32)
     for layer in layers:
-        before = 0
+        padding = 0
         if layer.padding == "SAME":
             outputs = -(-count // layer.stride)
-            before = tf.maximum((outputs - 1) * layer.stride + layer.kernel - count, 0) // 2
+            # TensorFlow puts the odd pixel of "SAME" padding at the end (trap 10).
+            padding = tf.maximum((outputs - 1) * layer.stride + layer.kernel - count, 0) // 2
         else:
             outputs = (count - layer.kernel) // layer.stride + 1
-        first += stride * ((layer.kernel - 1) / 2 - tf.cast(before, tf.float32))
-        stride, count = stride * layer.stride, outputs
+        first += stride * ((layer.kernel - 1) / 2 - tf.cast(padding, tf.float32))
+        stride *= layer.stride
+        count = outputs
     return Cells(first, stride, count)
 
 
 def interpolate(values: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Bilinear interpolation on a grid of places, as two products with matrices.
+    """Interpolate bilinearly on a grid of positions.
+
+    Two matrix products, one per axis.
 
     Args:
       values: [B, h, w, channels].
@@ -84,5 +99,5 @@ def interpolate(values: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Te
 
 
 def _weights(places: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Share of each cell in each place: [len(places), count], rows of sum 1."""
+    """Return the weight of each cell at each position, [len(places), count]; rows sum to 1."""
     return tf.nn.relu(1.0 - tf.abs(places[:, None] - tf.range(count, dtype=tf.float32)))

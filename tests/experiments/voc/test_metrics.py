@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.voc.metrics import (
-    ALARM,
+    FALSE_ALARM,
     HIT,
     IGNORED,
     Detections,
@@ -84,19 +84,23 @@ LESS = [10.0, 10.0, 20.0, 14.9]
 
 def test_the_threshold_itself_is_enough():
     assert match(found((0.9, HALF)), there((BOX, 0))).tolist() == [HIT]
-    assert match(found((0.9, LESS)), there((BOX, 0))).tolist() == [ALARM]
-    assert match(found((0.9, HALF)), there((BOX, 0)), iou=0.6).tolist() == [ALARM]
+    assert match(found((0.9, LESS)), there((BOX, 0))).tolist() == [FALSE_ALARM]
+    assert match(found((0.9, HALF)), there((BOX, 0)), iou=0.6).tolist() == [FALSE_ALARM]
 
 
 def test_the_highest_score_takes_the_box():
     """Though the other fits better, and whatever the order; of equal scores the first."""
-    assert match(found((0.8, BOX), (0.9, HALF)), there((BOX, 0))).tolist() == [ALARM, HIT]
-    assert match(found((0.8, BOX), (0.8, HALF)), there((BOX, 0))).tolist() == [HIT, ALARM]
+    assert match(found((0.8, BOX), (0.9, HALF)), there((BOX, 0))).tolist() == [FALSE_ALARM, HIT]
+    assert match(found((0.8, BOX), (0.8, HALF)), there((BOX, 0))).tolist() == [HIT, FALSE_ALARM]
 
 
 def test_what_finds_a_difficult_box_is_ignored():
     """Each time; it is neither a hit nor a duplicate."""
-    assert match(found((0.9, BOX), (0.8, HALF), (0.7, LESS)), there((BOX, 1))).tolist() == [IGNORED, IGNORED, ALARM]
+    assert match(found((0.9, BOX), (0.8, HALF), (0.7, LESS)), there((BOX, 1))).tolist() == [
+        IGNORED,
+        IGNORED,
+        FALSE_ALARM,
+    ]
 
 
 def test_the_largest_overlap_decides_even_if_that_box_is_taken():
@@ -104,18 +108,18 @@ def test_the_largest_overlap_decides_even_if_that_box_is_taken():
     second = [10.0, 12.0, 20.0, 22.0]
     middle = [10.0, 10.5, 20.0, 20.5]  # IoU with BOX 95/105, with the second 85/115
     assert box_iou([middle], [second]) > 0.5
-    assert match(found((0.9, BOX), (0.8, middle)), there((BOX, 0), (second, 0))).tolist() == [HIT, ALARM]
+    assert match(found((0.9, BOX), (0.8, middle)), there((BOX, 0), (second, 0))).tolist() == [HIT, FALSE_ALARM]
     assert match(found((0.9, middle)), there((BOX, 1), (second, 0))).tolist() == [IGNORED]
 
 
 def test_classes_do_not_match_each_other():
-    assert match(found((0.9, BOX, 1)), there((BOX, 0, 0))).tolist() == [ALARM]
+    assert match(found((0.9, BOX, 1)), there((BOX, 0, 0))).tolist() == [FALSE_ALARM]
     both = there((BOX, 0, 0), (BOX, 0, 1))
     assert match(found((0.9, BOX, 1), (0.8, BOX, 0)), both).tolist() == [HIT, HIT]
 
 
 def test_an_image_without_boxes_or_detections():
-    assert match(found((0.9, BOX)), there()).tolist() == [ALARM]
+    assert match(found((0.9, BOX)), there()).tolist() == [FALSE_ALARM]
     assert match(found(), there((BOX, 0))).tolist() == []
     assert match(found(), there()).tolist() == []
 
@@ -170,15 +174,15 @@ def test_matching_as_told_step_by_step(seed):
             if truths.labels[number] == detections.labels[row] and overlap > best:
                 best, nearest = overlap, number
         if best < 0.5:
-            outcome[row] = ALARM
+            outcome[row] = FALSE_ALARM
         elif truths.difficult[nearest]:
             outcome[row] = IGNORED
         else:
-            outcome[row] = ALARM if nearest in taken else HIT
+            outcome[row] = FALSE_ALARM if nearest in taken else HIT
             taken.add(nearest)
     result = match(detections, truths)
     assert result.tolist() == [outcome[row] for row in range(15)]
-    assert {HIT, ALARM} <= set(result.tolist())
+    assert {HIT, FALSE_ALARM} <= set(result.tolist())
 
 
 # Segmentation
