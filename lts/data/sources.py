@@ -17,13 +17,12 @@ from lts.data.store import (
     ImageIndex,
     MemoryStore,
     array_store,
-    broken_error,
+    check_files,
     free_memory,
     open_store,
 )
 from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
-from lts.utils.errors import first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,30 +57,12 @@ class ImageDataset:
         return len(self.class_names)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Return one image; works inside `tf.data` maps.
-
-        Args:
-          index: int64 scalar in [0, N).
-
-        Returns:
-          uint8 [h, w, 3].
-        """
+        """Return image `index`, an int64 scalar in [0, N), as uint8 [h, w, 3]; works inside `tf.data` maps."""
         return self.store.read(tf.convert_to_tensor(index, tf.int64))
 
     def check_files(self) -> None:
-        """Find the image that a training step failed on.
-
-        `tf.data` does not report its name, so every file is read again. Images in memory cannot fail.
-
-        Raises:
-          DataError: the first image that cannot be read.
-        """
-        if isinstance(self.store, FileStore):
-            for number, name in enumerate(self.names):
-                try:
-                    self.read(number)
-                except tf.errors.OpError as error:
-                    raise broken_error(name, first_line(error)) from None
+        """Raise `DataError` for the first image that cannot be read any more."""
+        check_files(self.store, self.names)
 
 
 def open_source(
@@ -159,16 +140,7 @@ def _open_index(
 
 
 def list_images(dataset: str, split: str | None, role: str, data_dir: str | None) -> tuple[ImageIndex, str]:
-    """Return the index of a folder or a tfds set.
-
-    Args:
-      dataset: "tfds:NAME" | "folder:PATH".
-      split: as for `open_source`.
-      role: as for `open_source`.
-      data_dir: as for `open_source`.
-
-    Returns:
-      The images, none of them decoded, and the resolved split.
+    """Return the index of a folder or a tfds set, and the resolved split; arguments as for `open_source`.
 
     Raises:
       DataError: no such dataset or split, or no labels where the role needs them.

@@ -59,23 +59,11 @@ class ImageIndex:
     paths: Callable[[], list[str]]
 
     @classmethod
-    def of_files(
-        cls,
-        paths: Sequence[str],
-        names: Sequence[str],
-        labels: np.ndarray | None = None,
-        class_names: Sequence[str] = (),
-    ) -> "ImageIndex":
+    def of_files(cls, paths: Sequence[str], names: Sequence[str], labels: Any = None, class_names: Sequence[str] = ()):
         """Return the index of N image files."""
         encoded = [os.fsencode(path) for path in paths]  # TensorFlow takes names that are not UTF-8 as bytes
-        return cls(
-            names=tuple(names),
-            labels=labels,
-            class_names=tuple(class_names),
-            dataset=lambda: tf.data.Dataset.from_tensor_slices(encoded),
-            in_files=True,
-            paths=lambda: list(paths),
-        )
+        dataset = lambda: tf.data.Dataset.from_tensor_slices(encoded)  # noqa: E731
+        return cls(tuple(names), labels, tuple(class_names), dataset, in_files=True, paths=lambda: list(paths))
 
     def items(self) -> Iterable[str | bytes]:
         """Return the N paths or encoded images; may be called again."""
@@ -110,11 +98,7 @@ class MemoryStore:
 
 
 class FileStore:
-    """Encoded images in files, decoded at each read.
-
-    Args:
-      paths: the N files.
-    """
+    """Encoded images in files, decoded at each read."""
 
     def __init__(self, paths: list[str]):
         with tf.device("CPU:0"):
@@ -124,6 +108,20 @@ class FileStore:
         """Return image `index`, an int64 scalar, as uint8 [h, w, 3]."""
         with tf.device("CPU:0"):
             return decode_image(tf.io.read_file(self._paths[index]))
+
+
+def check_files(store: MemoryStore | FileStore, names: Sequence[str]) -> None:
+    """Raise `DataError` for the first image that cannot be read any more.
+
+    `tf.data` does not report which image a training step failed on, so every file is read again. Images in memory
+    cannot fail.
+    """
+    if isinstance(store, FileStore):
+        for number, name in enumerate(names):
+            try:
+                store.read(number)
+            except tf.errors.OpError as error:
+                raise broken_error(name, first_line(error)) from None
 
 
 def array_store(images: np.ndarray) -> MemoryStore:
@@ -169,11 +167,10 @@ def open_store(index: ImageIndex, cache_bytes: float, skip_broken: bool, progres
       DataError: a broken image without `skip_broken`, no image left, or an image that files cannot serve.
     """
     # The sizes in the headers come first, so that the memory is allocated once.
-    broken: dict[int, str] = {}
-    headers = _scan(index, "reading sizes", lambda _, item: read_header(item), broken, skip_broken, progress)
+    headers = _scan(index, "reading sizes", lambda _, item: read_header(item), skip_broken, progress)
     sizes = np.zeros([len(headers), 3], np.int64)
     for position, header in enumerate(headers):
-        if header is not None:
+        if isinstance(header, Header):
             sizes[position] = (header.height, header.width, header.encoded_bytes)
     lengths = sizes[:, 0] * sizes[:, 1] * 3
     offsets = np.cumsum(lengths) - lengths
@@ -181,19 +178,17 @@ def open_store(index: ImageIndex, cache_bytes: float, skip_broken: bool, progres
     flat = aligned_empty(lengths.sum() if in_memory else 0)
 
     def decode(position: int, item: str | bytes) -> None:
-        if headers[position] is None:
-            return
+        if isinstance(headers[position], BrokenImage):
+            raise headers[position]
         image, by_pillow = decode_once(item, headers[position])
         if in_memory:
             flat[offsets[position] : offsets[position] + lengths[position]] = image.reshape(-1)
         elif by_pillow:
-            raise DataError(
-                "TensorFlow cannot decode this kind of image at each read. "
-                f"Received: {index.names[position]}. Convert it to PNG or JPEG, or set --cache_gb to at least "
-                f"{lengths.sum() / 1e9:.1f}."
-            )
+            hint = f"Convert it to PNG or JPEG, or set --cache_gb to at least {lengths.sum() / 1e9:.1f}."
+            raise DataError(f"TensorFlow cannot read this kind of image. Received: {index.names[position]}. {hint}")
 
-    _scan(index, "decoding", decode, broken, skip_broken, progress)
+    results = _scan(index, "decoding", decode, skip_broken, progress)
+    broken = {position: str(result) for position, result in enumerate(results) if isinstance(result, BrokenImage)}
     kept = np.array([position for position in range(len(sizes)) if position not in broken], np.int64)
     if not len(kept):
         raise DataError(f"all {len(broken)} images are broken. The first is {index.names[0]} ({broken[0]}).")
@@ -215,26 +210,9 @@ def broken_error(name: str, reason: str) -> DataError:
 
 
 def _scan(
-    index: ImageIndex,
-    title: str,
-    work: Callable[[int, str | bytes], Any],
-    broken: dict[int, str],
-    skip_broken: bool,
-    progress: bool,
+    index: ImageIndex, title: str, work: Callable[[int, str | bytes], Any], skip_broken: bool, progress: bool
 ) -> list[Any]:
-    """Call `work(position, item)` for every image, in threads.
-
-    Args:
-      index: the dataset.
-      title: name on the progress bar.
-      work: raises `BrokenImage` for a broken image.
-      broken: gets the reason by position of each broken image.
-      skip_broken: as in `open_store`.
-      progress: as in `open_store`.
-
-    Returns:
-      The results in order; None for broken images.
-    """
+    """Return `work(position, item)` of every image, computed in threads; a `BrokenImage` for broken images."""
 
     def guarded(job: tuple[int, str | bytes]) -> Any:
         try:
@@ -250,12 +228,9 @@ def _scan(
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(jobs, CHUNK)):
             for (position, _), result in zip(chunk, pool.map(guarded, chunk), strict=True):
-                is_broken = isinstance(result, BrokenImage)
-                if is_broken and not skip_broken:
+                if isinstance(result, BrokenImage) and not skip_broken:
                     raise broken_error(index.names[position], str(result))
-                if is_broken:
-                    broken[position] = str(result)
-                results.append(None if is_broken else result)
+                results.append(result)
             bar.update(len(chunk))
     return results
 
@@ -279,13 +254,9 @@ def read_header(item: str | bytes) -> Header:
 
 
 def decode_once(item: str | bytes, header: Header) -> tuple[np.ndarray, bool]:
-    """Decode an image with TensorFlow or, failing that, with Pillow.
+    """Decode an image (path or bytes) with TensorFlow or, failing that, with Pillow.
 
-    TensorFlow comes first because files are decoded by it at each read, and JPEG bits differ between libraries.
-
-    Args:
-      item: path or bytes.
-      header: from `read_header`.
+    TensorFlow comes first because it decodes files at each read, and JPEG bits differ between libraries.
 
     Returns:
       uint8 [h, w, 3], and whether Pillow decoded it.
@@ -303,16 +274,10 @@ def decode_once(item: str | bytes, header: Header) -> tuple[np.ndarray, bool]:
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode a JPEG, PNG, BMP or GIF.
+    """Decode a JPEG, PNG, BMP or GIF to uint8 [h, w, 3].
 
     Grey becomes RGB, 16 bits become the upper 8, an alpha channel is dropped, and a GIF gives its first frame, as in
     TensorFlow Datasets and Pillow.
-
-    Args:
-      encoded: scalar string.
-
-    Returns:
-      uint8 [h, w, 3].
     """
     return tf.ensure_shape(tf.io.decode_image(encoded, channels=3, expand_animations=False), [None, None, 3])
 

@@ -123,16 +123,9 @@ class _Shape:
 
 
 def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
-    """Draw the chunk of images that belongs to these dice.
+    """Draw a chunk of images, uint8 [n, 64, 64, 3].
 
     NB: every call of `dice` advances its generators. Another order of the calls gives another set.
-
-    Args:
-      dice: random numbers of the n images.
-      labels: int64 [n].
-
-    Returns:
-      uint8 [n, 64, 64, 3].
     """
     canvas = _background(dice)
     light = dice(0, 2 * np.pi)
@@ -146,8 +139,10 @@ def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
     pupil = _Shape(3, lambda x, y: np.hypot(x, y) - 0.07 * column)
 
     def paint(shape: _Shape, centre: np.ndarray, angle: np.ndarray, colour: np.ndarray, contrast: float = 0.22) -> None:
-        stripes = _Stripes(contrast=dice(0, contrast), pitch=dice(0.6, 1.3), phase=dice(0, 2 * np.pi))
-        _stamp(canvas, shape, centre, angle, colour, light, stripes)
+        contrast, pitch, phase = (
+            dice(low, high)[:, None, None] for low, high in ((0, contrast), (0.6, 1.3), (0, 2 * np.pi))
+        )
+        _stamp(canvas, shape, centre, angle, colour, light, lambda x: contrast * np.sin(pitch * x + phase))
 
     # Clutter: one of each small part anywhere on the background.
     for shape in (stick, ball, eye, cone):
@@ -186,15 +181,6 @@ def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(inner, 0, 1)).astype(np.uint8)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Stripes:
-    """Sinusoidal pattern of a part: contrast, radians per pixel, phase in radians, each [n]."""
-
-    contrast: np.ndarray
-    pitch: np.ndarray
-    phase: np.ndarray
-
-
 def _stamp(
     canvas: np.ndarray,
     shape: _Shape,
@@ -202,18 +188,12 @@ def _stamp(
     angle: np.ndarray,
     colour: np.ndarray,
     light: np.ndarray,
-    stripes: _Stripes,
+    stripes: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """Paint one part into every image of a chunk.
+    """Paint one part into every image of a chunk, in place.
 
-    Args:
-      canvas: float32 [n, 64 + 2 margins, 64 + 2 margins, 3], changed in place.
-      shape: the part.
-      centre: [n, 2], (x, y) in pixels of the image.
-      angle: [n], radians, clockwise.
-      colour: [n, 3] in [0, 1].
-      light: [n], direction of the light in radians.
-      stripes: pattern of the part.
+    Shapes: canvas [n, side, side, 3]; centre [n, 2], (x, y) in pixels of the image; angle [n], radians, clockwise;
+    colour [n, 3] in [0, 1]; light [n], its direction in radians. `stripes` returns the pattern at x of the part.
     """
     # A square window around the part, clipped to the canvas.
     span = np.arange(-shape.reach, shape.reach + 1)
@@ -234,8 +214,7 @@ def _stamp(
     distance = shape.distance(x, y)
     depth = np.clip(-distance / shape.reach, 0, 1)
     slope = (np.cos(light)[:, None, None] * dx + np.sin(light)[:, None, None] * dy) / shape.reach
-    wave = np.sin(stripes.pitch[:, None, None] * x + stripes.phase[:, None, None])
-    shade = 0.75 + 0.45 * np.sqrt(depth) + 0.25 * slope + stripes.contrast[:, None, None] * wave
+    shade = 0.75 + 0.45 * np.sqrt(depth) + 0.25 * slope + stripes(x)
     shade *= 1 - 0.65 * np.clip(distance + 1.3, 0, 1)
     opacity = np.clip(0.5 - distance, 0, 1)[..., None]
     below = canvas[window]

@@ -71,15 +71,8 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
     if labels is not None:
         declared = getattr(builder.info.features[label_key], "names", None)
         class_names = tuple(declared or map(str, range(labels.max() + 1)))
-    index = ImageIndex(
-        names=tuple(names),
-        labels=labels,
-        class_names=class_names,
-        dataset=images,
-        in_files=False,
-        paths=lambda: unpack(builder.data_dir, selection, images()),
-    )
-    return index, split
+    paths = lambda: unpack(builder.data_dir, selection, images())  # noqa: E731
+    return ImageIndex(tuple(names), labels, class_names, images, in_files=False, paths=paths), split
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
@@ -134,13 +127,7 @@ def _keys(builder: Any, where: str) -> tuple[str, str | None]:
 
 
 def examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
-    """Return examples in their fixed order.
-
-    Args:
-      builder: from `prepared_builder`.
-      selection: which examples, as tfds writes it.
-      keys: names of the features to read; images stay encoded.
-    """
+    """Return the selected examples in their fixed order; images stay encoded, and only `keys` are read."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -160,11 +147,6 @@ def unpack(data_dir: str | os.PathLike, selection: str, images: tf.data.Dataset)
     Training needs random access, and the TFRecord files of tfds have none. Example 1234 of the selection becomes
     unpacked/SELECTION/00001/00001234. A folder holds at most 1,000 files, because many file systems and tools fail on
     one folder of 1.28 million files (ImageNet).
-
-    Args:
-      data_dir: folder of the prepared set.
-      selection: which examples, as tfds writes it.
-      images: their encoded images.
 
     Returns:
       The files, in the order of the examples.

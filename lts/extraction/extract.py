@@ -129,17 +129,7 @@ def extract(
 
 
 def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: str, image_size: int) -> Any:
-    """Compile the features of a model.
-
-    Args:
-      model: the exported model.
-      layers: as for `extract`.
-      pool: as for `extract`.
-      dtype: as for `extract`.
-      image_size: as for `extract`.
-
-    Returns:
-      Function of uint8 [batch, image_size, image_size, 3] that returns the features by layer.
+    """Return a compiled function of uint8 [batch, image_size, image_size, 3] that computes features by layer.
 
     Raises:
       InputError, PoolError: no such layer, no such pool.

@@ -29,15 +29,9 @@ class InUse(Exception):
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike) -> Iterator[None]:
-    """Lock a folder for this process.
+    """Lock a folder for this process; creates the folder if necessary.
 
     The lock is a file `lock` in the folder. The kernel releases it however the process ends.
-
-    Args:
-      folder: created if it does not exist.
-
-    Yields:
-      Nothing; the lock is held inside the block.
 
     Raises:
       InUse: another process holds the lock.
@@ -61,11 +55,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
 def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Replace a file or a folder atomically.
 
-    Args:
-      path: the file or folder to replace. It stays untouched if the block raises.
-
-    Yields:
-      A temporary path on the same disk; the block writes the new file or folder there.
+    The block writes to a temporary path on the same disk. If it raises, `path` stays untouched.
 
     Example:
       >>> with atomic_write("runs/report.html") as temporary:
@@ -107,15 +97,9 @@ def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-    """Raise if a folder cannot be created or written.
+    """Raise `OutputError` if a folder cannot be created or written.
 
     Called before hours of work; creates nothing.
-
-    Args:
-      folder: may be missing.
-
-    Raises:
-      OutputError: the folder or its closest existing parent is a file or is not writable.
     """
     absolute = pathlib.Path(folder).absolute()
     existing = next(path for path in (absolute, *absolute.parents) if path.exists())
@@ -126,21 +110,13 @@ def check_folder(folder: str | os.PathLike) -> None:
 
 
 def remove_partial(folder: str | os.PathLike) -> None:
-    """Remove temporary folders of killed writers.
-
-    Args:
-      folder: no process may be writing here.
-    """
+    """Remove temporary folders of killed writers; no process may be writing in `folder`."""
     for temporary in pathlib.Path(folder).glob(f".*{PARTIAL}*"):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_folder(path: str | os.PathLike) -> None:
-    """Remove a folder atomically.
-
-    Args:
-      path: disappears at once, not file by file.
-    """
+    """Remove a folder at once, not file by file."""
     path = pathlib.Path(path)
     renamed = path.with_name(f".{path.name}{PARTIAL}removed")  # a rename works on a full disk, too
     os.replace(path, renamed)

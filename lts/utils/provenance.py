@@ -7,11 +7,7 @@ import subprocess
 
 
 def hardware() -> str:
-    """Return the devices that this process computes on.
-
-    Returns:
-      For example "2 cores of Intel(R) Xeon(R) Processor" or "2 x NVIDIA H100".
-    """
+    """Return the devices of this process, such as "2 x NVIDIA H100" or "2 cores of Intel(R) Xeon(R) Processor"."""
     import tensorflow as tf  # slow to import; `lts.utils` works without it
 
     devices = tf.config.list_physical_devices("GPU")
@@ -23,10 +19,9 @@ def hardware() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of this checkout.
+    """Return the commit of this checkout, or None outside of a git checkout.
 
-    Returns:
-      Twelve hex digits, followed by "+" if tracked files were changed since; None outside of a git checkout.
+    Twelve hex digits, followed by "+" if tracked files were changed since.
     """
     root = pathlib.Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

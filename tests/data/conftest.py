@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def picture(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
-    """A smooth picture with some noise, uint8 [height, width, 3]."""
+    """Return a smooth picture with noise, uint8 [height, width, 3]."""
     y, x = np.mgrid[:height, :width]
     waves = np.stack([np.sin(x / 5 + seed), np.cos(y / 4 - seed), np.sin((x + y) / 7)], axis=-1)
     noise = np.random.RandomState(seed).uniform(-20, 20, waves.shape)
@@ -28,7 +28,7 @@ def save(tmp_path):
 
 @pytest.fixture
 def tree(tmp_path, save):
-    """ROOT/split/class/image with images alone in `unlabelled`; the root."""
+    """Root of ROOT/split/class/image, with images without a class in `unlabelled`."""
     for split, classes, count in (("train", "ab", 4), ("test", "bc", 2)):
         for name in classes:
             for index in range(count):

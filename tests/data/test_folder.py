@@ -26,7 +26,7 @@ def one_line(caught) -> str:
 
 
 def test_split_class_image(tree):
-    # wrong: classes numbered per split, so that train and test disagree
+    """Fails if classes are numbered per split, so that train and test disagree."""
     train = open_folder(tree, role="train")
     test = open_folder(tree, role="test")
     assert (train.split, test.split) == ("train", "test")
@@ -50,14 +50,14 @@ def test_sum_of_splits(tree):
 
 
 def test_slices_cut_without_overlap(tree):
-    # wrong: an order that changes, so that a part for choosing holds training images
+    """Fails if the order changes, so that validation images are trained on."""
     first, second, whole = (open_folder(tree, split).names for split in ("train[:75%]", "train[75%:]", "train"))
     assert len(first) == 6
     assert first + second == whole
 
 
 def test_slices_hold_all_classes(tmp_path, save):
-    # wrong: the order of the file system, where the first half is one class
+    """Fails on the order of the file system, whose first half is one class."""
     for name in "ab":
         for index in range(10):
             save(f"train/{name}/{index}.png")
@@ -89,7 +89,7 @@ def test_images_alone(tmp_path, save):
 
 
 def test_kinds_of_files(tmp_path, save):
-    # wrong: upper case extensions, hidden files, text beside the images
+    """Fails on upper-case extensions, hidden files, or text next to the images."""
     for name in ("a.JPG", "b.jpeg", "c.PNG", "d.bmp", "e.gif", "deep/er/f.jpg"):
         save(name)
     save(".hidden/x.png")
@@ -108,7 +108,7 @@ def test_links_are_followed_and_circles_end(tmp_path, save):
 
 
 def test_images_are_what_was_written(tmp_path, save):
-    # wrong: images and labels or names out of step
+    """Fails if images and names are out of step."""
     for seed in range(6):
         save(f"{seed}.png", seed=seed)
     dataset = open_folder(tmp_path)
@@ -117,7 +117,8 @@ def test_images_are_what_was_written(tmp_path, save):
 
 
 def test_files_equal_memory(tree):
-    memory, files = open_folder(tree), open_folder(tree, cache_gb=0)
+    memory = open_folder(tree)
+    files = open_folder(tree, cache_gb=0)
     assert isinstance(memory.store, MemoryStore)
     assert isinstance(files.store, FileStore)
     assert memory.fingerprint == files.fingerprint
@@ -198,7 +199,7 @@ def test_unknown_kind_of_dataset(dataset):
 
 
 def test_fingerprint_tells_changes(tree, save):
-    # wrong: a run that resumes on other data
+    """Fails if a run could resume on other data."""
     before = open_folder(tree).fingerprint
     assert before == open_folder(tree).fingerprint
     assert before != open_folder(tree, "train").fingerprint

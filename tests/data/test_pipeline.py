@@ -1,4 +1,4 @@
-"""Batches are a function of (seed, step), and epochs are whole."""
+"""Batches: functions of (seed, step), in complete epochs."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def dataset_of(images: np.ndarray) -> ImageDataset:
 
 
 def numbered(count: int) -> ImageDataset:
-    """Grey images 16x16 whose value is their number."""
+    """Return grey images 16x16 whose value is their number."""
     return dataset_of(np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], [count, 16, 16, 3]))
 
 
@@ -38,13 +38,13 @@ def noise(count: int) -> ImageDataset:
 
 
 def numbers(dataset: tf.data.Dataset) -> np.ndarray:
-    """Which of the numbered images the batches hold."""
+    """Return the numbers of the images in the batches."""
     values = np.concatenate(list(dataset.as_numpy_iterator()))[:, 8, 8, 0]
     return np.round((values + 1) * 127.5).astype(int)
 
 
 def test_resume_gives_the_same_batches():
-    # wrong: state carried from batch to batch, a shuffle buffer, a seed that counts from the resumed step
+    """Fails on state between batches, a shuffle buffer, or a seed that counts from the resumed step."""
     whole = list(data.training_batches(noise(10), CONFIG, batch_size=4, seed=3, steps=7).as_numpy_iterator())
     rest = data.training_batches(noise(10), CONFIG, batch_size=4, seed=3, first_step=4, steps=3)
     for expected, batch in zip(whole[4:], rest.as_numpy_iterator(), strict=True):
@@ -55,7 +55,7 @@ def test_resume_gives_the_same_batches():
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_number_of_threads_does_not_matter(threads):
-    # wrong: order or randomness by whoever comes first
+    """Fails if the fastest thread decides order or randomness."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     make = lambda: data.training_batches(noise(10), CONFIG, batch_size=5, seed=1, steps=6)  # noqa: E731
@@ -72,7 +72,7 @@ def test_seeds_differ():
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (7, 16), (1, 3)])
 def test_every_epoch_holds_every_image_once(count, batch_size):
-    # wrong: images lost at the end of an epoch, drawn with replacement, fewer images than a batch
+    """Fails if an epoch loses or repeats images, and on fewer images than a batch."""
     steps = 4 * count
     seen = numbers(data.training_batches(numbered(count), PLAIN, batch_size=batch_size, seed=5, steps=steps))
     epochs = seen[: len(seen) // count * count].reshape(-1, count)
@@ -88,13 +88,13 @@ def test_epochs_are_shuffled_each_in_its_own_way():
 
 
 def test_the_same_image_looks_different_in_the_next_epoch():
-    # wrong: augmentation seeded by the image instead of the position
+    """Fails if the image seeds the augmentation instead of the position."""
     first, second = data.training_batches(noise(1), CONFIG, batch_size=1, seed=1, steps=2)
     assert np.abs(first - second).max() > 0.05
 
 
 def test_test_batches_are_bytes_in_order():
-    # wrong: rounding down, a lost last batch, shuffling
+    """Fails if pixels are rounded down, the last batch is lost, or images are shuffled."""
     batches = list(data.test_batches(numbered(7), PLAIN, batch_size=3).as_numpy_iterator())
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert batches[0].dtype == np.uint8
@@ -103,7 +103,7 @@ def test_test_batches_are_bytes_in_order():
 
 @pytest.mark.parametrize("shape", [(40, 40), (53, 31)])
 def test_test_views_are_test_images_to_the_nearest_byte(shape):
-    """Values cut off instead of rounded, another scale, a wrap at 255."""
+    """Fails if values are truncated, scaled differently, or wrap at 255."""
     image = tf.constant(np.random.default_rng(1).choice([0, 1, 128, 254, 255], (*shape, 3)).astype(np.uint8))
     config = ImageConfig(image_size=24, test_crop=0.85)
     exact = (augment.test_image(image, config).numpy().astype(np.float64) + 1) * 127.5
@@ -118,7 +118,7 @@ def test_limit_of_test_batches():
 
 
 def test_batch_shapes_are_known_to_the_graph():
-    # wrong: networks that cannot be built because a dimension is None
+    """Fails if a network cannot be built because a dimension is None."""
     training = data.training_batches(noise(3), CONFIG, batch_size=2, seed=1, steps=1)
     assert training.element_spec == tf.TensorSpec([2, 16, 16, 3], tf.float32)
     testing = data.test_batches(noise(3), CONFIG, batch_size=2)
@@ -126,7 +126,7 @@ def test_batch_shapes_are_known_to_the_graph():
 
 
 def test_labels_stay_beside_their_images():
-    # wrong: labels in the order of the source
+    """Fails if labels keep the order of the dataset."""
     dataset = dataclasses.replace(numbered(50), labels=np.arange(50) * 3)
     labelled = data.training_batches(dataset, PLAIN, batch_size=10, seed=1, steps=7, labels=True)
     alone = data.training_batches(dataset, PLAIN, batch_size=10, seed=1, steps=7)

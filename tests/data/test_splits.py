@@ -1,4 +1,4 @@
-"""Split specifications, as tfds writes them."""
+"""Split specifications in the syntax of tfds."""
 
 import pytest
 

@@ -64,14 +64,14 @@ def test_lossless_kinds_are_exact(encoded, expected):
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_is_close(mode, progressive):
-    # wrong: inverted CMYK, channels exchanged
+    """Fails on inverted CMYK or exchanged channels."""
     image = RGB.convert(mode)
     decoded = decode(encode(image, "JPEG", quality=95, progressive=progressive, subsampling=0))
     assert np.abs(decoded.astype(int) - np.asarray(image.convert("RGB"))).mean() < 6
 
 
 def test_sixteen_bits_become_the_upper_eight():
-    # wrong: clipped to white, or the lower byte
+    """Fails if values are clipped to white, or if the lower byte is taken."""
     values = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
     decoded = decode(encode(Image.fromarray(values), "PNG"))
     np.testing.assert_array_equal(decoded, np.repeat((values >> 8)[..., None], 3, axis=-1))
@@ -84,7 +84,7 @@ def test_first_frame_of_a_gif():
 
 
 def test_stores_read_the_same(tmp_path):
-    # wrong: offsets, height and width exchanged, another decoder (JPEG bits differ between libraries)
+    """Fails on wrong offsets, exchanged height and width, or another decoder."""
     images = [picture(5, 9), picture(12, 4), picture(7, 7)]
     paths = [str(tmp_path / f"{index}.jpg") for index in range(3)]
     for image, path in zip(images, paths, strict=True):
@@ -102,7 +102,7 @@ def test_stores_read_the_same(tmp_path):
 
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_memory_beyond_two_gigabytes(in_graph):
-    # wrong: 32-bit offsets; pages that nobody touches cost nothing
+    """Fails on 32-bit offsets; untouched pages cost no memory."""
     flat = aligned_empty(2**31 + 100)
     flat[-50:] = 9
     flat[-50:-2] = np.arange(48)

@@ -1,4 +1,4 @@
-"""The synthetic set: deterministic, and its classes differ in the arrangement of parts alone."""
+"""The synthetic set: deterministic, with classes that differ in arrangement only."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,13 @@ def sets():
 
 
 def statistics(images: np.ndarray) -> np.ndarray:
-    """Colour and texture of whole images: moments and histograms of colour, of gradient strength and orientation."""
+    """Return moments and histograms of colour, gradient strength and gradient orientation."""
     scaled = images.astype(np.float32) / 255
     grey = scaled.mean(-1)
-    dy, dx = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1], grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
-    strength, orientation = np.hypot(dx, dy), np.arctan2(dy, dx) % np.pi
+    dy = grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]
+    dx = grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]
+    strength = np.hypot(dx, dy)
+    orientation = np.arctan2(dy, dx) % np.pi
     features = [scaled.mean((1, 2)), scaled.std((1, 2))]
     for channel in range(3):
         features.append([np.histogram(image, 8, (0, 1))[0] / image.size for image in scaled[..., channel]])
@@ -50,18 +52,18 @@ def test_shapes_and_balance(sets):
 
 
 def test_colour_and_texture_statistics_tell_no_classes(sets):
-    # wrong: a class that can be told without looking at the arrangement
+    """Fails if a class can be recognised without the arrangement of the parts."""
     assert accuracy(statistics, sets, 10.0) < 2 * CHANCE
 
 
 def test_pixels_tell_classes_badly(sets):
-    # wrong: too easy (position alone tells the class) or impossible
+    """Fails if the set is too easy (position reveals the class) or impossible."""
     pixels = accuracy(lambda images: images[:, ::2, ::2].reshape(len(images), -1), sets, 1e4)
     assert 2 * CHANCE < pixels < 0.55
 
 
 def test_an_image_depends_on_its_split_and_index_alone():
-    # wrong: neighbours share a stream of random numbers
+    """Fails if neighbours share a random generator."""
     images, labels = render("test", range(70))
     again, again_labels = render("test", [69, 3])
     np.testing.assert_array_equal(again, images[[69, 3]])

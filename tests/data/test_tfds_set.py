@@ -90,13 +90,13 @@ def open_set(name, data_dir, split=None, **options):
 
 
 def test_default_splits(data_dir):
-    # wrong: pre-training on the labelled part of STL-10
+    """Fails if STL-10 pre-trains on its labelled part."""
     splits = {role: open_set("lts_toys", data_dir, role=role).split for role in ("pretrain", "train", "test")}
     assert splits == {"pretrain": "unlabelled", "train": "train", "test": "test"}
 
 
 def test_images_and_labels(data_dir):
-    # wrong: order of images and labels, height and width, label names
+    """Fails if images and labels are out of step, or if height and width are exchanged."""
     dataset = open_set("lts_toys", data_dir, role="train")
     assert dataset.num_examples == 9
     np.testing.assert_array_equal(dataset.labels, np.arange(9) % 3)

@@ -1,4 +1,4 @@
-"""Extraction: the values of direct calls, in three formats, whatever stops it on the way."""
+"""Extraction: correct values in three formats, and exact resume."""
 
 import json
 import pathlib
@@ -61,7 +61,7 @@ def break_photo(root: pathlib.Path, name: str) -> str:
 
 
 def expected(model, root, layer, pool, split="all"):
-    """Names, labels and features by the calls that evaluations make."""
+    """Return names and features computed as evaluations do."""
     dataset = data.open_source(f"folder:{root}", split, progress=False)
     batches = [model.features(images, layer, pool) for images in data.test_batches(dataset, IMAGE, batch_size=8)]
     return dataset.names, np.concatenate(batches)
@@ -69,7 +69,9 @@ def expected(model, root, layer, pool, split="all"):
 
 def read_npz(path, layer):
     arrays = np.load(path)
-    names, features, labels = arrays["names"], arrays[layer], arrays.get("labels")
+    names = arrays["names"]
+    features = arrays[layer]
+    labels = arrays.get("labels")
     return list(names), features, labels, json.loads(str(arrays["metadata"]))
 
 
@@ -92,7 +94,8 @@ def read_tfrecord(path, layer):
     }
     rows = [tf.io.parse_single_example(record, keys) for record in tf.data.TFRecordDataset(str(path))]
     names = [row["name"].numpy().decode() for row in rows]
-    shape, dtype = metadata["shapes"][layer], metadata["dtype"]
+    shape = metadata["shapes"][layer]
+    dtype = metadata["dtype"]
     features = np.stack([np.reshape(tf.io.decode_raw(row[layer], dtype), shape) for row in rows])
     return names, features, np.array([row["label"] for row in rows]), metadata
 
@@ -103,7 +106,7 @@ READ = {"npz": read_npz, "parquet": read_parquet, "tfrecord": read_tfrecord}
 @pytest.mark.parametrize("format", READ)
 @pytest.mark.parametrize("pool", ["none", "avg", "grid:2"])
 def test_values_names_and_labels_come_back(model, photos, tmp_path, format, pool):
-    """Rows out of step with names, another crop or resize, a shape that is lost on the way."""
+    """Fails if rows and names are out of step, the preprocessing differs, or a shape is lost."""
     output = tmp_path / f"X.{format}"
     stream = open_stream(f"folder:{photos}")
     result = extract(model, stream, output, ["conv_5", "conv_2"], pool, batch_size=8)
@@ -126,7 +129,7 @@ def test_values_names_and_labels_come_back(model, photos, tmp_path, format, pool
 
 
 def test_streamed_views_are_those_of_test_batches(photos):
-    """Decoding or preprocessing of its own, with bits of its own."""
+    """Fails if the stream decodes or preprocesses to other bits."""
     stream = open_stream(f"folder:{photos}")
     views = np.concatenate([view.images for view in stream.views(IMAGE, batch_size=5, first=3)])
     dataset = data.open_source(f"folder:{photos}", "all", progress=False)
@@ -135,7 +138,7 @@ def test_streamed_views_are_those_of_test_batches(photos):
 
 
 def test_kinds_that_tensorflow_does_not_read_keep_their_place(tmp_path):
-    """A palette read as shades of grey, a film, a row that moves to the end."""
+    """Fails on palettes read as grey levels, on animations, or if such a row moves to the end."""
     for seed, name in enumerate(["1.jpg", "2.bmp", "3.png", "4.bmp", "5.gif", "6.png", "7.png"]):
         save_photo(tmp_path / name, seed, "P" if name in ("2.bmp", "5.gif", "3.png") else "RGB")
     save_photo(tmp_path / "8.png", 8, "RGBA")
@@ -168,11 +171,12 @@ def test_half_precision(model, photos, tmp_path, format):
 
 
 def test_a_broken_image_stops_it_and_what_is_done_stays(model, tmp_path):
-    """An image that moves rows against names; work that is lost when the image is mended."""
+    """Fails if a broken image shifts the rows, or if repairing it loses finished work."""
     for seed in range(30):
         save_photo(tmp_path / "photos" / f"{seed}.jpg", seed)
     bad = break_photo(tmp_path / "photos", "bad.jpg")
-    stream, output = open_stream(f"folder:{tmp_path / 'photos'}"), tmp_path / "X.npz"
+    stream = open_stream(f"folder:{tmp_path / 'photos'}")
+    output = tmp_path / "X.npz"
     at = stream.names.index(bad)
     with pytest.raises(DataError, match=r"bad\.jpg is broken \(.*\)\. Repair or remove it, or pass --skip"):
         extract(model, stream, output, pool="avg", batch_size=4)
@@ -198,10 +202,11 @@ def test_all_broken(model, tmp_path):
 
 @pytest.mark.parametrize("format", READ)
 def test_stopped_at_any_batch_it_ends_with_the_same_file(model, photos, tmp_path, format, monkeypatch):
-    """Rows twice, rows lost, a time of day in the file."""
+    """Fails if rows are lost or repeated, or if the file holds a time of day."""
     stream = open_stream(f"folder:{photos}")
     extract(model, stream, tmp_path / f"whole.{format}", batch_size=3)
-    output, stops = tmp_path / f"X.{format}", 0
+    output = tmp_path / f"X.{format}"
+    stops = 0
     append = extraction._Partial.append
 
     def append_and_stop(partial, *args):
@@ -217,7 +222,8 @@ def test_stopped_at_any_batch_it_ends_with_the_same_file(model, photos, tmp_path
 
 
 def test_stopped_while_the_file_is_written(model, photos, tmp_path, monkeypatch):
-    stream, output = open_stream(f"folder:{photos}"), tmp_path / "X.npz"
+    stream = open_stream(f"folder:{photos}")
+    output = tmp_path / "X.npz"
     extract(model, stream, tmp_path / "whole.npz")
     with monkeypatch.context() as patch:
         patch.setattr(feature_files, "PIECE_BYTES", 1)
@@ -232,7 +238,8 @@ def test_stopped_while_the_file_is_written(model, photos, tmp_path, monkeypatch)
 
 
 def test_what_a_killed_process_wrote_beyond_its_record_is_dropped(model, photos, tmp_path, monkeypatch):
-    stream, output = open_stream(f"folder:{photos}"), tmp_path / "X.npz"
+    stream = open_stream(f"folder:{photos}")
+    output = tmp_path / "X.npz"
     extract(model, stream, tmp_path / "whole.npz", batch_size=4)
     monkeypatch.setattr(feature_files, "write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -246,7 +253,8 @@ def test_what_a_killed_process_wrote_beyond_its_record_is_dropped(model, photos,
 
 
 def test_another_request_is_never_mixed_in(model, photos, tmp_path, monkeypatch):
-    stream, output = open_stream(f"folder:{photos}"), tmp_path / "X.npz"
+    stream = open_stream(f"folder:{photos}")
+    output = tmp_path / "X.npz"
     with monkeypatch.context() as patch:
         patch.setattr(feature_files, "write", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -266,7 +274,8 @@ def test_another_request_is_never_mixed_in(model, photos, tmp_path, monkeypatch)
 
 
 def test_a_damaged_partial_folder(model, photos, tmp_path):
-    stream, folder = open_stream(f"folder:{photos}"), tmp_path / "X.npz.partial"
+    stream = open_stream(f"folder:{photos}")
+    folder = tmp_path / "X.npz.partial"
     folder.mkdir()
     (folder / "progress.json").write_text("{")
     with pytest.raises(ExtractionError, match=r"is damaged\. Remove it"):

@@ -1,4 +1,4 @@
-"""One line out of what libraries say."""
+"""One-line reasons of library errors."""
 
 import pytest
 import tensorflow as tf
@@ -13,7 +13,7 @@ def raised(function) -> Exception:
 
 
 def test_the_reason_not_tensorflows_preamble():
-    """An error inside a graph begins with lines that say nothing."""
+    """Fails if the line is the preamble of an error inside a graph."""
     decode = tf.function(lambda encoded: tf.io.decode_image(encoded))
     assert first_line(raised(lambda: decode(tf.constant("no picture")))).startswith("Unknown image file format")
     assert first_line(raised(lambda: tf.io.read_file("/nowhere"))) == "/nowhere; No such file or directory"

@@ -1,4 +1,4 @@
-"""Places that files are written to."""
+"""Checks of output folders."""
 
 import os
 

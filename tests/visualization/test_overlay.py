@@ -1,4 +1,4 @@
-"""Colours where the map says so, the image itself where it says nothing."""
+"""Heat maps over images."""
 
 import re
 
@@ -19,7 +19,7 @@ def test_the_map_decides_the_colour():
 
 
 def test_the_heat_grows_with_the_map():
-    """On black, every step of the map is brighter than the one before: the order can be read without colour vision."""
+    """Fails if brightness does not grow with the map: it must be readable without colour vision."""
     ramp = overlay.blend(np.zeros([1, 101, 3], np.uint8), np.linspace(0, 1, 101)[None])
     brightness = ramp[0] @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(brightness) > -0.75).all()

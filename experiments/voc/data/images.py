@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from experiments.voc.data.dataset import VocSet, open_voc
 from lts.data.sources import fingerprint_of
-from lts.data.store import FileStore, ImageIndex, MemoryStore, aligned_empty, broken_error, free_memory, open_store
-from lts.utils.errors import first_line
+from lts.data.store import FileStore, ImageIndex, MemoryStore, aligned_empty, check_files, free_memory, open_store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +35,7 @@ class Images:
         Raises:
           DataError: the first that cannot be read.
         """
-        if isinstance(self.store, FileStore):
-            for number, path in enumerate(self.set.paths):
-                try:
-                    self.read(number)
-                except tf.errors.OpError as error:
-                    raise broken_error(path, first_line(error)) from None
+        check_files(self.store, self.set.paths)
 
 
 def open_images(
