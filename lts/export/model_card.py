@@ -109,8 +109,9 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     """
     config = Config.from_dict(description["config"])
     size = description["image_size"]
-    stage = description.get("stage", "gan")
+    stage = description.get("stage", "gan")  # exports of random weights have no stage
     layers = geometry(config, description.get("network", "backbone"))
+    # The advice was measured for trained discriminators alone.
     trained_gan = stage == "gan" and description.get("weights") != "random"
     example_layer = next((layer for layer in layers if trained_gan and layer.name == BEST_LAYER), layers[-1])
     crop = description["test_crop"]
@@ -139,7 +140,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
 
 
 def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
-    """Write the figures of a linear probe into the card of an export.
+    """Write the figures of a linear probe into a card.
 
     Args:
       path: folder of the export.
@@ -178,7 +179,7 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
     weights = description.get("weights", "trained")
     imported = description.get("imported")
     settings = config.autoencoder_training if description.get("stage") == "autoencoder" else config.gan_training
-    # An imported run has a data set only if it was trained further here. Otherwise the settings say nothing about it.
+    # An imported run has a data set only if it was trained further here. Otherwise its settings were never used.
     trained_here = weights == "trained" and ("dataset" in description or not imported)
     settings_apply = trained_here or not imported
     rows = {
@@ -202,7 +203,7 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
 
 
 def _release_checkpoint(imported: Mapping[str, Any]) -> str:
-    """Return the checkpoint of the release that a run was imported from."""
+    """Return the name of an imported checkpoint of the release."""
     step = imported["release_step"]
     at_step = "" if step is None else f", step {step:,}"
     return f"{imported['checkpoint']} of the authors' TensorFlow 1 program ({imported['weights']} weights{at_step})"

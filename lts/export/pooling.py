@@ -40,14 +40,7 @@ def pool(features: tf.Tensor, how: str) -> tf.Tensor:
 
 
 def check(how: str) -> None:
-    """Raise an error unless a pooling is known.
-
-    Args:
-      how: see `pool`.
-
-    Raises:
-      PoolError: an unknown pooling.
-    """
+    """Raise `PoolError` unless a pooling is known."""
     if not re.fullmatch(r"none|avg|max|grid:[1-9]\d*", how):
         raise PoolError(f"pool must be none, avg, max or grid:N, for example grid:3. Received: pool={how!r}")
 
@@ -70,7 +63,7 @@ def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.
     """
     # Every bin is a rectangle, so rows and columns can be pooled one after the other.
     for axis in (1, 2):
-        size = features.shape[axis] or tf.shape(features)[axis]
+        size = features.shape[axis] or tf.shape(features)[axis]  # a tensor where unknown while tracing
         pooled = []
         for i in range(cells):
             inputs = tf.range(i * size // cells, ((i + 1) * size + cells - 1) // cells)

@@ -29,15 +29,16 @@ from lts.networks.variables import variables_by_path
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
 
+# NumPy alone can read it: names such as conv_2/conv_0/kernel.
 WEIGHTS = "backbone.npz"
 
 
 class ExportError(UserError):
-    """A folder that is not a readable export of this project."""
+    """Folder that is not a readable export."""
 
 
 class InputError(UserError):
-    """Images or a layer that an exported model does not accept."""
+    """Images or layer that a model does not accept."""
 
 
 def export(
@@ -72,6 +73,7 @@ def export(
     backbone = backbone or getattr(network, "backbone", network)
     # NB: `track` alone makes variables trainable in the SavedModel: only the features are meant to be fine-tuned.
     archive.track(backbone)
+    # Heads and features are separate collections: `backbone` may have other statistics than the network's own.
     if description.get("spot", True):
         tracked = {id(variable) for variable in backbone.variables}
         heads = [variable for variable in network.variables if id(variable) not in tracked]
@@ -81,6 +83,7 @@ def export(
     for name, endpoint in _feature_endpoints(getattr(backbone, "endpoints", backbone), smallest).items():
         archive.add_endpoint(name, endpoint)
     weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
+    # Everything is written to a temporary folder, which then replaces `output`.
     with files.atomic_write(output) as folder:
         archive.write_out(str(folder), verbose=False)
         files.write_json(folder / "config.json", description)
@@ -97,16 +100,14 @@ def _geometry(description: dict[str, Any]) -> list[LayerGeometry]:
 def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str, Callable]:
     """Return the traced feature signatures by name.
 
-    Args:
-      backbone: maps (images in [-1, 1], training, last) to a dict of maps.
-      smallest: least image side of each layer, first layer first.
+    `backbone` maps (images in [-1, 1], training, last) to a dict of maps; `smallest` is each layer's least image side.
     """
-    layers = tuple(smallest)
+    layers = tuple(smallest)  # first to last
 
     def compute(images, names: Sequence[str], training: bool = False) -> dict:
         with tf.control_dependencies([_assert_images(images, smallest[names[-1]])]):
             signed = tf.cast(images, tf.float32) / 127.5 - 1
-        maps = backbone(signed, training=training, last=names[-1])
+        maps = backbone(signed, training=training, last=names[-1])  # later layers are not built into the graph
         outputs = {name: maps[name] for name in names}
         for name in names:
             outputs[f"{name}_pooled"] = tf.reduce_mean(maps[name], [1, 2])
@@ -117,8 +118,10 @@ def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str
         return tf.function(lambda images: compute(images, names, training), input_signature=signature)
 
     endpoints = {"serving_default": endpoint(layers)}
+    # TensorFlow computes all outputs of a signature: one per layer, so that a user of conv_2 does not wait for conv_5.
     for name in layers:
         endpoints[name] = endpoint([name])
+    # Augmented images are rarely whole numbers.
     endpoints["train"] = endpoint(layers, tf.float32, training=True)
     return endpoints
 
@@ -128,14 +131,16 @@ def _spot_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def spot(images):
+        # NB: on images below the training size fc_1 would see zeros that it never saw in training.
         with tf.control_dependencies([_assert_images(images, image_size)]):
             outputs = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
-        # The mask head predicts kept cells; the map shows dropped ones.
+        # The mask head predicts kept cells. The map shows dropped ones: like `probability`, it is high where an image
+        # looks repaired.
         artifact_map = tf.sigmoid(-outputs["mask_logits"])
         # NB: TFLite cannot convert `[..., tf.newaxis]`.
         enlarged = tf.image.resize(tf.expand_dims(artifact_map, -1), tf.shape(images)[1:3])
         return {
-            "probability": tf.nn.softmax(outputs["logits"])[:, 0],
+            "probability": tf.nn.softmax(outputs["logits"])[:, 0],  # class 0 is "repaired" (release)
             "artifact_map": artifact_map,
             "artifact_map_image": enlarged[..., 0],
         }
@@ -146,8 +151,8 @@ def _spot_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
 def _assert_images(images: tf.Tensor, smallest: int) -> tf.Operation:
     """Return an operation that fails unless images are accepted.
 
-    NB: TensorFlow does not check shapes when a signature is called by name. Without this operation a wrong rank
-    crashes or gives numbers.
+    NB: TensorFlow does not check shapes when a signature is called by name. Without this operation grey images were
+    broadcast to RGB silently, and oneDNN aborted on images too small for "VALID" pooling.
     """
     shape = tf.shape(images)
     # Five entries, padded with zeros, can be unstacked whatever the rank.
@@ -178,11 +183,6 @@ class LoadedModel:
 
     Shapes: uint8 images `[8, 96, 96, 3]` give conv_3 `[8, 6, 6, 384]` of preset `release`.
 
-    Args:
-      path: folder of the export.
-      module: result of `tf.saved_model.load`.
-      description: content of `config.json`.
-
     Attributes:
       path: folder of the export.
       layers: names of the feature layers, first to last.
@@ -193,9 +193,6 @@ class LoadedModel:
       geometry: `LayerGeometry` by layer: stride, receptive field, smallest image.
       fingerprint: 16 hex digits of the weights.
       module: result of `tf.saved_model.load`.
-
-    Raises:
-      ValueError: a signature is missing.
 
     Example:
       >>> import lts
@@ -258,6 +255,7 @@ class LoadedModel:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         pooling.check(pool)
         deepest = max(names, key=self.layers.index)
+        # The signature of one layer does not compute later ones; several layers come from one pass.
         signature = self.module.signatures[deepest if len(set(names)) == 1 else "serving_default"]
         outputs = signature(images=_check_images(images, self.geometry[deepest].smallest))
         pooled = {name: pooling.pool(outputs[name], pool) for name in names}
@@ -329,11 +327,7 @@ def _fingerprint(path: pathlib.Path) -> str:
 
 
 def _check_images(images: Any, smallest: int) -> tf.Tensor:
-    """Return images as a tensor that a signature accepts.
-
-    Raises:
-      InputError: another dtype, rank, size or number of channels.
-    """
+    """Return images as a tensor, or raise `InputError`."""
     try:
         images = tf.convert_to_tensor(images)
     except (TypeError, ValueError) as error:

@@ -45,7 +45,7 @@ class Corruption:
         self._gan.build((None, self.config.image.image_size, self.config.image.image_size, 3))
         networks = {"encoder": self._gan.encoder, "decoder": self._gan.decoder}
         needed = list(imported.FROZEN)
-        # A run with `repair` off decodes the damaged features alone.
+        # A run with `repair` off decodes damaged features directly.
         self._repairs = self._gan.repair is not None
         if self._repairs:
             networks["repair"] = self._gan.repair

@@ -12,6 +12,7 @@ training, are measured too.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,10 +26,11 @@ from lts.spotting.metadata import describe_model, describe_run, describe_source,
 from lts.utils import files, statistics
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
-from lts.utils.ranking import Counts, Ranking
+from lts.utils.ranking import Ranking
 
 BATCH_SIZE = 64
 EXAMPLES = 8  # images in examples.png
+CONFIDENCE = 0.95  # of the intervals
 THRESHOLD = 0.5  # on the export's probabilities
 CURVE_POINTS = 200  # in evaluation.json
 RESULTS = "evaluation.json"  # marks an earlier output
@@ -41,22 +43,7 @@ CELL_FIGURES = {
 
 
 class EvaluationError(UserError):
-    """An export, a run and images that do not fit together."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bootstrap:
-    """Settings of the bootstrap over images.
-
-    Attributes:
-      resamples: number of resamples.
-      seed: of the resampling.
-      confidence: of the intervals.
-    """
-
-    resamples: int
-    seed: int
-    confidence: float = 0.95
+    """Export, run and images that do not fit together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +101,7 @@ def evaluate(
         )
     files.check_replaceable(output, RESULTS)
     responses = _collect(model, corruption, source, seed)
-    bootstrap = Bootstrap(resamples, seed)
+    bootstrap = functools.partial(statistics.bootstrap, resamples=resamples, seed=seed)
     results = {
         "model": describe_model(model),
         "run": describe_run(corruption, model, source),
@@ -122,7 +109,7 @@ def evaluate(
         "protocol": {
             "seed": seed,
             "keep_probability": corruption.config.damage.keep_probability,
-            "confidence": bootstrap.confidence,
+            "confidence": CONFIDENCE,
             "resamples": resamples,
         },
         "versions": versions(),
@@ -144,11 +131,11 @@ def _collect(model, corruption: Corruption, source: data.ImageDataset, seed: int
     done = 0
     with Progress("evaluating", source.num_examples) as progress:
         for views in data.test_batches(source, corruption.config.image, batch_size=BATCH_SIZE):
-            keep_mask = corruption.keep_masks(seed, done, len(views))
+            keep_mask = corruption.keep_masks(seed, done, len(views))  # [B, h, w, 1]
             dropped.append(keep_mask[..., 0] < 0.5)
             for kind, images in {"photograph": views, **corruption(views, keep_mask)}.items():
                 outputs = model.spot(images)
-                artifact_map = outputs["artifact_map"].numpy()
+                artifact_map = outputs["artifact_map"].numpy()  # [B, h, w]
                 if artifact_map.shape != dropped[-1].shape:
                     raise EvaluationError(
                         f"{model.path} has {list(artifact_map.shape[1:])} cells per image, {corruption.workdir} "
@@ -172,16 +159,15 @@ def _concatenate(batches: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarra
     return {kind: np.concatenate(parts) for kind, parts in batches.items()}
 
 
-def _figures(responses: Responses, bootstrap: Bootstrap) -> dict[str, Any]:
+def _figures(responses: Responses, bootstrap: Callable) -> dict[str, Any]:
     """Return all figures of an export's outputs."""
     # The first pair is the task of the training.
     pairs = [("reconstruction", "repaired"), ("photograph", "repaired"), ("reconstruction", "photograph")]
     if "damaged" in responses.probability:
         pairs.insert(2, ("reconstruction", "damaged"))
     repaired_cells = responses.cells["repaired"]
-    # No cell of a reconstruction is dropped.
-    both_cells = np.stack([responses.cells["reconstruction"], repaired_cells])
-    both_dropped = np.stack([np.zeros_like(responses.dropped), responses.dropped])
+    both_cells = np.stack([responses.cells["reconstruction"], repaired_cells])  # [2, N, h, w]
+    both_dropped = np.stack([np.zeros_like(responses.dropped), responses.dropped])  # none in reconstructions
     figures: dict[str, Any] = {"pairs": []}
     with Progress("bootstrap", len(pairs) + 2, "figures") as progress:
         for untouched, changed in pairs:
@@ -201,11 +187,11 @@ def _figures(responses: Responses, bootstrap: Bootstrap) -> dict[str, Any]:
     return figures
 
 
-def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return how well the probability tells two kinds of images apart."""
+def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, bootstrap: Callable) -> dict[str, Any]:
+    """Return how well the probability separates two kinds of images."""
     scores = np.concatenate([probability[untouched], probability[changed]])
     count = len(probability[untouched])
-    # Both kinds of an image have its number: the bootstrap draws them together.
+    # Both kinds of an image have its number, so that the bootstrap draws them together.
     ranking = Ranking(scores, np.arange(2 * count) >= count, np.tile(np.arange(count), 2))
     counts = ranking.counts()
     false_positive_rate, true_positive_rate = counts.roc()
@@ -218,14 +204,9 @@ def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, b
     }
 
 
-def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return how well the artifact map finds the dropped cells.
-
-    Args:
-      cells: float [..., N, h, w].
-      dropped: bool, the same shape.
-      bootstrap: draws all cells of an image N together.
-    """
+def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Callable) -> dict[str, Any]:
+    """Return how well artifact maps [..., N, h, w] find dropped cells."""
+    # The bootstrap draws all cells of an image together.
     images = np.broadcast_to(np.arange(cells.shape[-3])[:, None, None], cells.shape)
     ranking = Ranking(cells, dropped, images)
     counts = ranking.counts()
@@ -245,10 +226,8 @@ def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Bootstrap) -> d
     }
 
 
-def _intervals(
-    ranking: Ranking, figures: Mapping[str, Callable[[Counts], float]], bootstrap: Bootstrap
-) -> dict[str, list[float]]:
-    """Return the bootstrap interval over images of each figure by name."""
+def _intervals(ranking: Ranking, figures: Mapping[str, Callable], bootstrap: Callable) -> dict[str, list[float]]:
+    """Return the bootstrap interval of each figure by name."""
 
     def figures_of(times: np.ndarray) -> np.ndarray:
         counts = ranking.counts(times)
@@ -257,14 +236,13 @@ def _intervals(
             return np.full(len(figures), np.nan)
         return np.array([figure(counts) for figure in figures.values()])
 
-    images = len(ranking.positives)
-    resampled = statistics.bootstrap(figures_of, images, resamples=bootstrap.resamples, seed=bootstrap.seed)
-    intervals = statistics.percentile_interval(resampled, bootstrap.confidence)
+    resampled = bootstrap(figures_of, len(ranking.positives))  # [resamples, figures]
+    intervals = statistics.percentile_interval(resampled, CONFIDENCE)
     return dict(zip(figures, intervals.tolist(), strict=True))
 
 
 def _thin(**columns: np.ndarray) -> dict[str, list[float]]:
-    """Return at most CURVE_POINTS evenly spaced entries of each column, including the first and the last."""
+    """Return at most CURVE_POINTS entries of each column, evenly spaced."""
     length = len(next(iter(columns.values())))
     chosen = np.unique(np.linspace(0, length - 1, CURVE_POINTS).round().astype(int))
     return {name: values[chosen].astype(float).round(6).tolist() for name, values in columns.items()}

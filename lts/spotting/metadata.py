@@ -15,7 +15,8 @@ from lts.utils import provenance
 
 
 def describe_model(model) -> dict[str, Any]:
-    """Return the description of an export without its configuration, which its config.json holds."""
+    """Return the description of an export without its configuration."""
+    # The configuration is in the export's config.json.
     description = {name: value for name, value in model.description.items() if name != "config"}
     return {"path": str(model.path), "fingerprint": model.fingerprint, **description}
 
@@ -32,16 +33,10 @@ def describe_source(source: data.ImageDataset) -> dict[str, Any]:
 
 
 def describe_run(corruption, model, source: data.ImageDataset) -> dict[str, Any]:
-    """Return the run that corrupts images, and how it relates to them.
+    """Return the description of a run that corrupts images.
 
-    Args:
-      corruption: of the run.
-      model: an export, of this run or of another one.
-      source: the images.
-
-    Returns:
-      "exported_from_it": whether `model` is the export of the run's checkpoint; "may_hold_the_images": whether the
-      training images may include `source`, as far as names tell.
+    "exported_from_it": `model` is the export of the run's checkpoint. "may_hold_the_images": the training images may
+    include those of `source`, as far as names tell.
     """
     # An imported run that was never trained here has no data set: nothing is known of its training images.
     dataset = corruption.record.get("dataset")
@@ -74,25 +69,19 @@ def versions() -> dict[str, str | None]:
 
 
 def image_name(source: data.ImageDataset, index: int) -> str:
-    """Return the name of an image, or its number where the source has no names."""
+    """Return the name of an image, or its number without names."""
     return printable(source.names[index]) if source.names else f"{index:06}"
 
 
 def printable(name: str) -> str:
-    """Return a file name as valid text: bytes that are not UTF-8 become escapes."""
+    """Return a file name as valid UTF-8, other bytes escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:
-    """Return whether two selections may share images, as far as names tell.
+    """Return whether two selections may share images.
 
-    Two different slices of one split count as disjoint.
-
-    Args:
-      dataset: name of the first data set.
-      split: of the first data set.
-      other_dataset: name of the second data set.
-      other_split: of the second data set.
+    Names alone are compared; two different slices of one split count as disjoint.
 
     Example:
       >>> may_overlap("tfds:stl10", "unlabelled+train", "tfds:stl10", "test")

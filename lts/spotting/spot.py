@@ -29,7 +29,7 @@ from lts.utils.errors import UserError
 from lts.utils.progress import Progress
 from lts.visualization import overlay
 
-PICTURE_SIZE = 256  # longer side of an overlay in pixels
+PICTURE_SIZE = 256  # longer side of an overlay in pixels: at 64 a person sees little
 MAX_NAME_BYTES = 255  # of a file name, on common file systems
 JPEG_QUALITY = 90
 BATCH_SIZE = 32
@@ -113,13 +113,13 @@ def _view(model, image_size: int | None, test_crop: float | None) -> ImageConfig
 
 
 def _score(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.Path) -> Iterator[Score]:
-    """Yield scores in the order of the source, and write the overlays."""
+    """Yield scores in the source's order; write the overlays."""
     first = 0
     with Progress("spotting", source.num_examples) as progress, concurrent.futures.ThreadPoolExecutor() as pool:
         for views, pictures, sizes in _batches(source, view):
             outputs = model.spot(views)
-            probabilities = outputs["probability"].numpy()
-            maps = outputs["artifact_map"].numpy()
+            probabilities = outputs["probability"].numpy()  # [B]
+            maps = outputs["artifact_map"].numpy()  # [B, h, w]
             names = [image_name(source, first + row) for row in range(len(maps))]
             if not (np.isfinite(probabilities).all() and np.isfinite(maps).all()):
                 raise SpottingError(f"{model.path} gives scores that are not finite, in the batch from {names[0]} on")
@@ -133,7 +133,7 @@ def _score(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.
 
 
 def _batches(source: data.ImageDataset, view: ImageConfig) -> tf.data.Dataset:
-    """Return batches of views and pictures; every image is read once.
+    """Return batches of views and pictures, read once.
 
     Returns:
       Dataset of uint8 [B, size, size, 3], the model's views; uint8 [B, PICTURE_SIZE, PICTURE_SIZE, 3], the same crops
@@ -143,9 +143,9 @@ def _batches(source: data.ImageDataset, view: ImageConfig) -> tf.data.Dataset:
     def example(index: tf.Tensor):
         image = source.read(index)
         crop = tf.image.central_crop(image, view.test_crop)
-        shape = tf.cast(tf.shape(crop)[:2], tf.float32)
+        shape = tf.cast(tf.shape(crop)[:2], tf.float32)  # [height, width]
         size = tf.cast(tf.round(shape * (PICTURE_SIZE / tf.reduce_max(shape))), tf.int32)
-        size = tf.maximum(1, size)
+        size = tf.maximum(1, size)  # NB: a very elongated crop would have no pixels
         picture = tf.cast(tf.round(tf.image.resize(crop, size, "area")), tf.uint8)
         padded = tf.image.pad_to_bounding_box(picture, 0, 0, PICTURE_SIZE, PICTURE_SIZE)
         return test_view(image, view), padded, size
@@ -172,12 +172,13 @@ def _write_overlay(path: pathlib.Path, padded: np.ndarray, size: np.ndarray, cel
     height, width = size
     path.parent.mkdir(parents=True, exist_ok=True)
     both = overlay.side_by_side(padded[:height, :width], cells)
+    # Separate files, which the sheet loads when they scroll into view: a sheet of 10,000 images has 3 MB.
     Image.fromarray(both).save(path, quality=JPEG_QUALITY)
 
 
 def _rank(score: Score) -> tuple:
-    """Return the sort key: highest probability first, then the larger map, then the name."""
-    return (-score.probability, -score.artifact_mean, score.image)
+    """Return the sort key: most suspicious first."""
+    return (-score.probability, -score.artifact_mean, score.image)  # the name makes the order unique
 
 
 def _rounded(score: Score) -> Score:

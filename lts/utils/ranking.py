@@ -34,7 +34,9 @@ class Counts:
         return self.positives / (self.positives + self.negatives)
 
     def roc(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return false and true positive rates, from (0, 0) to (1, 1).
+        """Return false and true positive rates.
+
+        Both begin with 0 and end with 1.
 
         Raises:
           ValueError: the labels are all positive or all negative.
@@ -57,7 +59,7 @@ class Counts:
 
         Recall is nan without positives.
         """
-        precision = self.hits / np.maximum(self.hits + self.alarms, 1e-300)
+        precision = self.hits / np.maximum(self.hits + self.alarms, 1e-300)  # 0 / 0 is 0
         recall = self.hits / (self.positives or np.nan)
         return precision, recall
 
@@ -85,6 +87,7 @@ class Counts:
         precision, recall = self.precision_recall()
         if rule == "step":
             return float(np.sum(precision * np.diff(recall, prepend=0)))
+        # Greatest precision at this threshold or a lower one; 0 beyond the last.
         envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
         if rule == "11-point":
             # In whole numbers the comparison of recall with 0.1, 0.2, ... is exact.
@@ -151,8 +154,8 @@ class Ranking:
         ranked = scores[order]
         # Index of the last entry of each group of equal scores.
         self._last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
-        self._images = images[order]
-        self._positive = positive[order].astype(np.float64)
+        self._images = images[order]  # [entries]
+        self._positive = positive[order].astype(np.float64)  # [entries]
         self.positives = np.bincount(images, positive) if positives is None else np.asarray(positives)
         self.thresholds = ranked[self._last]
 
@@ -163,7 +166,7 @@ class Ranking:
           weights: float [images]: how often each image counts; None: once.
         """
         weights = np.ones(len(self.positives)) if weights is None else weights
-        entries = weights[self._images].astype(np.float64)
+        entries = weights[self._images].astype(np.float64)  # weight of each entry
         hits = np.cumsum(entries * self._positive)
         alarms = np.cumsum(entries * (1 - self._positive))
         negatives = float(alarms[-1]) if len(alarms) else 0.0

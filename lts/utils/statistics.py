@@ -28,7 +28,7 @@ def mean_interval(values: np.ndarray, *, resamples: int, confidence: float, seed
     # the same distribution as `scipy.stats.bootstrap`, but 0.9 ms instead of 570 ms (8,000 images, 10,000 resamples).
     distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
     generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(values), counts / len(values), size=resamples)
+    drawn = generator.multinomial(len(values), counts / len(values), size=resamples)  # [resamples, distinct values]
     low, high = percentile_interval(drawn @ distinct / len(values), confidence)
     return float(low), float(high)
 
@@ -75,7 +75,7 @@ def percentile_interval(
       float [..., 2]: low and high; nan where all resamples are nan.
     """
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    columns = np.reshape(values, [len(values), -1]).T
+    columns = np.reshape(values, [len(values), -1]).T  # [figures, resamples]
     intervals = np.full([len(columns), 2], np.nan)
     for interval, column in zip(intervals, columns, strict=True):
         known = column[~np.isnan(column)]
