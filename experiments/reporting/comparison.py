@@ -14,7 +14,7 @@ from experiments.reporting.markdown import bold, percent, percent_interval
 from lts.utils.markdown import table
 
 Rows = list[list[str]]
-COLOURS = {"autoencoder": "C2", "rotation": "C1", "supervised": "C3", "ours": "C0"}
+COLOURS = {"autoencoder": "C2", "rotation": "C1", "supervised": "C3", "ours": "C0", "random": "0.55"}
 LINE_SHIFT = 0.06  # horizontal distance between two lines, as a fraction of that between two layers
 
 
@@ -37,12 +37,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
 def compare_table(results: Mapping[str, Any]) -> Rows:
     """Return the accuracies of all methods by layer.
 
-    Args:
-      results: of `experiments.compare`.
-
-    Returns:
-      The table in percent, with paired differences and intervals. A cell is blank where a network has no such layer.
-      Minutes are those of training.
+    In percent, with paired differences and intervals. A cell is blank where a network has no such layer.
     """
     layers = results["layers"]
     rows = [
@@ -61,14 +56,7 @@ def compare_table(results: Mapping[str, Any]) -> Rows:
 
 
 def ablate_table(results: Mapping[str, Any]) -> Rows:
-    """Return the base's accuracies and each variant's difference.
-
-    Args:
-      results: of `experiments.ablate`.
-
-    Returns:
-      The table in percent and points, with intervals.
-    """
+    """Return the base's accuracies and each variant's difference."""
     layers = results["layers"]
     rows = [
         ["", "changed", *layers],
@@ -166,35 +154,35 @@ def _interval_sentences(results: Mapping[str, Any], images: str) -> str:
 def _plot_methods(results: Mapping[str, Any]) -> Figure:
     """Return accuracy by layer: a line per method, random in grey."""
     layers = results["layers"]
-    lines = {}
-    for name, method in results["methods"].items():
-        lines[name] = (method["title"], method["layers"], COLOURS.get(name))
-    lines["random"] = (random_name(results), results["random_mean"], "0.55")
+    lines = {name: (method["title"], method["layers"]) for name, method in results["methods"].items()}
+    lines["random"] = (random_name(results), results["random_mean"])
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, (name, (label, records, colour)) in enumerate(lines.items()):
+    handles = []
+    for number, (name, (label, records)) in enumerate(lines.items()):
         # Shift the lines sideways so that their intervals do not cover each other.
         shift = LINE_SHIFT * (number - (len(lines) - 1) / 2)
         present = [index for index, layer in enumerate(layers) if layer in records]
         means, errors = error_bars([records[layers[index]] for index in present])
-        width = 2.2 if name == "ours" else 1.4
-        look = {"label": label, "color": colour, "linewidth": width, "marker": "o", "markersize": 4, "capsize": 2}
-        axes.errorbar([index + shift for index in present], means, yerr=errors, **look)
-    chance = 100 / len(results["dataset"]["classes"])
-    axes.axhline(chance, color="0.5", linestyle=":", linewidth=1, label="chance")
+        look = {"color": COLOURS.get(name), "linewidth": 2.2 if name == "ours" else 1.4}
+        look |= {"marker": "o", "markersize": 4, "capsize": 2}
+        positions = [index + shift for index in present]
+        handles.append(axes.errorbar(positions, means, yerr=errors, label=label, **look))
+    handles.append(draw_chance(axes, results))
     axes.set_xticks(range(len(layers)), layers)
     axes.set_ylabel("test accuracy, %")
-    axes.grid(axis="y", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
     budget = f"{results['plan']['budget_minutes']:g} minutes of training each"
     axes.set_title(f"{title(results)}\n{budget}".replace(": ", "\n", 1), fontsize=9)
-    # Error bars come after lines in matplotlib's legend, so "chance" is moved to the end.
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda index: labels[index] == "chance")
-    sorted_handles = [handles[index] for index in order]
-    sorted_labels = [labels[index] for index in order]
-    figure.legend(sorted_handles, sorted_labels, loc="outside right center", fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
     return figure
+
+
+def draw_chance(axes, results: Mapping[str, Any]):
+    """Draw the accuracy of chance, and the grid."""
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    chance = 100 / len(results["dataset"]["classes"])
+    return axes.axhline(chance, color="0.5", linestyle=":", linewidth=1, label="chance")
 
 
 def _plot_variants(results: Mapping[str, Any]) -> Figure:
@@ -236,19 +224,9 @@ def _sign_colour(record: Mapping[str, Any]) -> str:
 def error_bars(records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
     """Return means and distances to the intervals' ends, in percent.
 
-    Args:
-      records: each with "accuracy" and "interval", as fractions.
-
-    Returns:
-      The means, and [distances to the lower ends, distances to the upper ends] as matplotlib's `errorbar` takes them.
+    The distances are [below, above], as matplotlib's `errorbar` takes them.
     """
-    means = []
-    below = []
-    above = []
-    for record in records:
-        mean = 100 * record["accuracy"]
-        low, high = record["interval"]
-        means.append(mean)
-        below.append(mean - 100 * low)
-        above.append(100 * high - mean)
+    means = [100 * record["accuracy"] for record in records]
+    below = [100 * (record["accuracy"] - record["interval"][0]) for record in records]
+    above = [100 * (record["interval"][1] - record["accuracy"]) for record in records]
     return means, [below, above]

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.reporting import results as result_files
-from experiments.reporting.comparison import error_bars
+from experiments.reporting.comparison import draw_chance, error_bars
 from experiments.reporting.markdown import number, percent, percent_interval
 from lts.utils.markdown import table as markdown_table
 
@@ -219,35 +219,30 @@ def plot(results: Values) -> Figure:
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (heading, part) in zip(all_axes, panels.items(), strict=True):
-        _draw_panel(axes, part)
+        handles = _draw_panel(axes, part)
         axes.set_title(heading, fontsize=10)
     all_axes[0].set_ylabel("test accuracy, %")
+    all_axes[0].legend(handles=handles, fontsize=8, frameon=False)
     figure.suptitle(title(results).replace(": ", "\n", 1), fontsize=10)
-    # The model comes first in the legend.
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda index: labels[index] != label(results["model"]))
-    sorted_handles = [handles[index] for index in order]
-    sorted_labels = [labels[index] for index in order]
-    all_axes[0].legend(sorted_handles, sorted_labels, fontsize=8, frameon=False)
     return figure
 
 
-def _draw_panel(axes, part: Values) -> None:
-    """Draw accuracy by layer, or by share of the labels."""
+def _draw_panel(axes, part: Values) -> list:
+    """Draw accuracy by layer, or by share of the labels; return the legend's entries."""
     layers = part["layers"]
-    _draw_line(axes, layers, part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)
+    handles = [
+        _draw_line(axes, layers, part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)
+    ]
     for model in part["baselines"]:
         values = [100 * model["layers"][layer]["accuracy"] for layer in layers]
-        axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--", marker=".")
+        handles += axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--", marker=".")
     if len(part["baselines"]) > 1:
-        _draw_line(axes, layers, part["baseline_mean"], mean_label(part), color="0.35", linewidth=2)
-    chance = 100 / len(part["dataset"]["classes"])
-    axes.axhline(chance, color="0.5", linestyle=":", linewidth=1, label="chance")
-    axes.grid(axis="y", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+        handles.append(_draw_line(axes, layers, part["baseline_mean"], mean_label(part), color="0.35", linewidth=2))
+    handles.append(draw_chance(axes, part))
+    return handles
 
 
-def _draw_line(axes, layers: Sequence[str], records: Values, name: str, **style) -> None:
+def _draw_line(axes, layers: Sequence[str], records: Values, name: str, **style):
     """Draw accuracies with their intervals."""
     means, errors = error_bars([records[layer] for layer in layers])
-    axes.errorbar(layers, means, yerr=errors, label=name, capsize=3, marker="o", markersize=4, **style)
+    return axes.errorbar(layers, means, yerr=errors, label=name, capsize=3, marker="o", markersize=4, **style)

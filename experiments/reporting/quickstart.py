@@ -130,7 +130,10 @@ def _add_test_images(page: Report, config: Config, source, output: pathlib.Path)
     images = views[:: max(1, len(views) // STRIP_IMAGES)][:STRIP_IMAGES]
     pictures = repaired_images(config, output / "gan", images)
     page.heading("Damage and repair of test images")
-    page.picture(strip_figure(pictures), "Kept cells are white in the masks. The reconstruction counts as intact.")
+    # A row per image, a column per kind of picture.
+    strip = np.stack(list(pictures.values()), axis=1).reshape(-1, *images.shape[1:])
+    caption = f"{', '.join(pictures)}. Kept cells are white in the masks. The reconstruction counts as intact."
+    page.picture(montage(strip, len(pictures), gap=1), caption, scale=2)
     model = saved_model.load(output / "features")
     page.heading("Artifact maps")
     captions = {"repaired": "Repaired test images", "reconstruction": "The same images, reconstructed without damage"}
@@ -140,19 +143,6 @@ def _add_test_images(page: Report, config: Config, source, output: pathlib.Path)
         probability = spotted["probability"].numpy()
         figure = artifact_figure(pictures[name], maps, probability)
         page.picture(figure, f"{caption}: bright where the exported model finds dropped cells")
-
-
-def strip_figure(pictures: Mapping[str, np.ndarray]) -> Figure:
-    """Return a titled column for each kind of picture, uint8 [B, H, W, 3]."""
-    count = len(next(iter(pictures.values())))
-    figure = Figure(figsize=(1.3 * len(pictures), 1.3 * count), layout="constrained")
-    axes = figure.subplots(count, len(pictures), squeeze=False)
-    for column, (name, images) in enumerate(pictures.items()):
-        axes[0, column].set_title(name, fontsize=9)
-        for row, image in enumerate(images):
-            axes[row, column].imshow(image)
-            axes[row, column].set_axis_off()
-    return figure
 
 
 def artifact_overlay(images: np.ndarray, dropped: np.ndarray) -> np.ndarray:
