@@ -37,7 +37,7 @@ def main() -> None:
     files.check_folder(FLAGS.output)
     source = common.open_source()
     from experiments.probing import run as probe_run
-    from experiments.probing.features import ProbeError
+    from experiments.probing.probe import ProbeError
     from experiments.reporting import comparison as comparison_report
 
     train = pretraining_flags.open_labelled(FLAGS.train_split, "train")

@@ -1,19 +1,23 @@
-r"""Few labels: linear classifiers on frozen features of a SavedModel from 1, 5 and 10 % of the labels, layer by layer.
+r"""Few labels: linear classifiers from 1, 5 and 10 % of them.
 
     python -m experiments.few_shot --model=runs/features --dataset=folder:LABELLED --output=runs/few_shot \
         --baseline=runs/random_1,runs/random_2,runs/random_3
 
-Every share is drawn several times, the same images for every model. Writes results.json, results.md and results.png
-into --output. A run that was stopped goes on where it stopped. All labels are `experiments.linear_probe`.
+The features of the SavedModel are frozen. Every share is drawn several times, with the same images for every model.
+Writes results.json, results.md and results.png to --output. The same command resumes a stopped run. For all labels see
+`experiments.linear_probe`.
 """
 
 import dataclasses
+
+from absl import flags
 
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FewShotProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
 
+FLAGS = flags.FLAGS
 DEFAULT = FewShotProtocol()
 FIELDS = fields_named(FewShotProtocol, "shares", "draws", "classifier", "pool", "dimensions", "seed")
 
@@ -29,9 +33,17 @@ def main() -> None:
     """Run the probe that the flags describe."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     common.import_tensorflow()
-    from experiments.probing import few_shot as few_shot_draws
+    from experiments.probing import run as probe_run
+    from experiments.probing.few_shot import FewShotProbe
+    from experiments.reporting import probe as probe_report
 
-    probe_flags.run(probe_flags.open_inputs(), protocol, few_shot_draws.measure_shares)
+    inputs = probe_flags.open_inputs()
+    probe = FewShotProbe(
+        protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output, batch_size=FLAGS.batch_size
+    )
+    results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
+    probe_report.write(results, FLAGS.output)
+    probe_run.finish(results, FLAGS.output)
 
 
 def console() -> None:

@@ -1,10 +1,11 @@
-r"""Fine-tuning: the backbone of a SavedModel with a new head, trained on labels as a whole or in its last layers.
+r"""Fine-tuning: the backbone of a SavedModel with a new head.
 
     python -m experiments.finetune --model=runs/features --dataset=folder:LABELLED --output=runs/finetune \
         --baseline=runs/random_1,runs/random_2,runs/random_3
 
-The baselines are trained in the same way. Writes results.json, results.md and results.png into --output; the runs lie
-below it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
+Trains all layers or the last ones on labels, and the baselines in the same way. Writes results.json, results.md and
+results.png to --output. OUTPUT/training contains the runs with checkpoints and TensorBoard files. The same command
+resumes a stopped run.
 """
 
 import dataclasses
@@ -55,18 +56,18 @@ def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.
     if FLAGS.export:
         files.check_replaceable(FLAGS.export, "saved_model.pb")
     common.import_tensorflow()
-    from experiments.probing import finetuning
+    from experiments.probing import run as probe_run
+    from experiments.probing.finetuning import FinetuneProbe
+    from experiments.reporting import probe as probe_report
     from lts import training
 
     inputs = probe_flags.open_inputs()
-    results = finetuning.run(inputs.model, inputs.baselines, inputs.train, inputs.test, protocol, FLAGS.output)
-
-    def finish() -> None:
-        if FLAGS.export:
-            workdir = finetuning.workdir(FLAGS.output, inputs.model, protocol.seeds[0])
-            training.export_run(workdir, FLAGS.export)
-
-    probe_flags.end(results, finish)
+    probe = FinetuneProbe(protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output)
+    results = probe_run.run(probe, inputs.model, inputs.baselines)
+    probe_report.write(results, FLAGS.output)
+    if FLAGS.export:
+        training.export_run(probe.workdir(inputs.model, protocol.seeds[0]), FLAGS.export)
+    probe_run.finish(results, FLAGS.output)
 
 
 def console() -> None:

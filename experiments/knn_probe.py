@@ -1,19 +1,22 @@
-r"""Nearest neighbours: how well frozen features of a SavedModel sort images with nothing fitted to them, by layer.
+r"""Nearest neighbours: how well frozen features sort images, layer by layer.
 
     python -m experiments.knn_probe --model=runs/features --dataset=folder:LABELLED --output=runs/knn \
         --baseline=runs/random_1,runs/random_2,runs/random_3
 
-Cosine similarity; k is chosen on a slice of the training images. Writes results.json, results.md and results.png into
---output. A run that was stopped goes on where it stopped.
+Nothing is fitted to the features of the SavedModel. The similarity is the cosine. k is chosen on a slice of the
+training images. Writes results.json, results.md and results.png to --output. The same command resumes a stopped run.
 """
 
 import dataclasses
+
+from absl import flags
 
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import KnnProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
 
+FLAGS = flags.FLAGS
 DEFAULT = KnnProtocol()
 FIELDS = fields_named(KnnProtocol, "neighbours", "pool", "dimensions", "seed")
 
@@ -29,9 +32,17 @@ def main() -> None:
     """Run the probe that the flags describe."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     common.import_tensorflow()
-    from experiments.probing import knn
+    from experiments.probing import run as probe_run
+    from experiments.probing.knn import KnnProbe
+    from experiments.reporting import probe as probe_report
 
-    probe_flags.run(probe_flags.open_inputs(), protocol, knn.measure)
+    inputs = probe_flags.open_inputs()
+    probe = KnnProbe(
+        protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output, batch_size=FLAGS.batch_size
+    )
+    results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
+    probe_report.write(results, FLAGS.output)
+    probe_run.finish(results, FLAGS.output)
 
 
 def console() -> None:

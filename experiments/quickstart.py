@@ -65,16 +65,19 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     """Probe the features as `experiments.linear_probe --protocol=ridge`."""
     from experiments.probing import projector
     from experiments.probing import run as probe_run
+    from experiments.probing.cache import clear_cache
+    from experiments.probing.linear import LinearProbe
     from experiments.probing.protocols import Protocol
     from experiments.reporting import probe as probe_report
     from lts.export import saved_model
 
     model = saved_model.load(features)
     baseline_models = [saved_model.load(path) for path in baselines]
-    results = probe_run.run(model, baseline_models, train, test, (), Protocol(), output, batch_size=100)
+    linear_probe = LinearProbe(protocol=Protocol(), train=train, test=test, output=output)
+    results = probe_run.run(linear_probe, model, baseline_models)
     probe_report.write(results, output)
     projector.write(model, results["layers"], test, output)
-    probe_run.clear_cache(output)
+    clear_cache(output)
 
 
 def define_flags() -> None:

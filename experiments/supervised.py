@@ -1,8 +1,9 @@
-"""The upper reference: the backbone of a SavedModel without its weights, trained on labels from scratch.
+"""Supervised training from scratch: the upper reference.
 
     python -m experiments.supervised --model=runs/features --dataset=folder:LABELLED --output=runs/supervised
 
-As `experiments.finetune` with all layers trained: the same networks, head, schedule, augmentation and files.
+Trains the backbone of a SavedModel from random weights on labels. Networks, head, schedule, augmentation and files are
+those of `experiments.finetune` with all layers trained.
 """
 
 from experiments import finetune

@@ -232,25 +232,29 @@ def probe(
       - "variants": by name the same, "changed" (section.field: old -> new) and by layer the paired "difference".
     """
     from experiments.probing import run as probe_run
+    from experiments.probing.linear import LinearProbe
+    from experiments.probing.statistics import compare_common_layers
     from lts.export import saved_model
 
     output = pathlib.Path(output)
     models = (saved_model.load(output / variant.name / "features") for variant in variants)  # loaded one at a time
-    probed = probe_run.run_each(models, train, validation, protocol, output)
-    base_entry, base_records = probed[0]
+    linear_probe = LinearProbe(protocol=protocol, train=train, test=validation, output=output)
+    probed = probe_run.run_each(linear_probe, models)
+    base_records = probed[0].records
     described = {}
-    for variant, (entry, records) in zip(variants[1:], probed[1:], strict=True):
-        _, difference = probe_run.paired_difference(records, [base_records], protocol)
+    for variant, result in zip(variants[1:], probed[1:], strict=True):
+        difference = compare_common_layers(result.records, [base_records], protocol).difference
         described[variant.name] = dict(
-            entry,
+            result.to_json(),
             path=f"{variant.name}/features",
+            seconds=result.description.get("seconds", {}),
             changed=differences(variants[0].config, variant.config),
             difference=difference,
         )
     return {
         "kind": "ablate",
-        **probe_run.describe_run(protocol, train, validation, source),
-        "layers": list(base_entry["layers"]),
-        "base": dict(base_entry, path=f"{BASE}/features"),
+        **probe_run.describe_run(linear_probe, source),
+        "layers": list(base_records),
+        "base": dict(probed[0].to_json(), path=f"{BASE}/features", seconds=probed[0].description.get("seconds", {})),
         "variants": described,
     }

@@ -198,14 +198,21 @@ class Comparison:
           - "ours_minus": by method and layer our paired difference to it.
         """
         from experiments.probing import run as probe_run
+        from experiments.probing.linear import LinearProbe
+        from experiments.probing.statistics import compare_common_layers
         from lts.export import saved_model
 
         places = [f"random/{seed}" for seed in RANDOM_SEEDS]
         places += [f"{name}/features" for name in METHODS]
         models = (saved_model.load(self.output / place) for place in places)  # loaded one at a time
-        probed = probe_run.run_each(models, self.images.train, self.images.test, protocol, self.output)
-        entries = [dict(entry, path=place) for place, (entry, _) in zip(places, probed, strict=True)]
-        records = [record for _, record in probed]
+        linear_probe = LinearProbe(
+            protocol=protocol, train=self.images.train, test=self.images.test, output=self.output
+        )
+        probed = probe_run.run_each(linear_probe, models)
+        entries = []
+        for place, result in zip(places, probed, strict=True):
+            entries.append(dict(result.to_json(), path=place, seconds=result.description.get("seconds", {})))
+        records = [result.records for result in probed]
         count = len(RANDOM_SEEDS)
         random_records = records[:count]
         records_of = dict(zip(METHODS, records[count:], strict=True))
@@ -213,15 +220,16 @@ class Comparison:
         methods = {}
         ours_minus = {}
         for name, entry in zip(METHODS, entries[count:], strict=True):
-            _, difference = probe_run.paired_difference(records_of[name], random_records, protocol)
+            difference = compare_common_layers(records_of[name], random_records, protocol).difference
             cost = _training_cost(name, plan, entry["seconds"], self.pipeline)
             methods[name] = dict(entry, title=METHODS[name].title, **cost, difference=difference)
             if name != OURS:
-                _, ours_minus[name] = probe_run.paired_difference(records_of[OURS], [records_of[name]], protocol)
-        random_mean, _ = probe_run.paired_difference(random_records[0], random_records, protocol)
+                comparison = compare_common_layers(records_of[OURS], [records_of[name]], protocol)
+                ours_minus[name] = comparison.difference
+        random_mean = compare_common_layers(random_records[0], random_records, protocol).mean
         return {
             "kind": "compare",
-            **probe_run.describe_run(protocol, self.images.train, self.images.test, self.images.pretrain),
+            **probe_run.describe_run(linear_probe, self.images.pretrain),
             "plan": dict(plan),
             "layers": list(random_records[0]),
             "random": entries[:count],

@@ -1,8 +1,8 @@
-"""What the labelled sets that evaluations name are: classes, split sizes, shapes; an opened set is held to it.
+"""Declarations of the labelled data sets, and checks of opened sets.
 
-Classes and shapes are those of TensorFlow Datasets' own builders (a test holds them to it); sizes come from its
-catalogue (stl10), its builders' text (cifar10, caltech101) and public documentation of the sets (imagenet2012,
-places365_small). A size that was found in none of them is left open.
+Classes and shapes are those of TensorFlow Datasets' builders; a test compares them. Sizes come from its catalogue
+(stl10), from the text of its builders (cifar10, caltech101) and from public documentation (imagenet2012,
+places365_small). A size in none of these sources is None.
 """
 
 import dataclasses
@@ -10,18 +10,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.probing.features import ProbeError
+from experiments.probing.probe import ProbeError
 from lts import data
 
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """One set.
+    """Declaration of a data set.
 
     Attributes:
       classes: number of classes.
-      splits: number of images of each split; None where it is not known.
-      shape: height, width, channels of every image; None where images differ.
+      splits: number of images of each split; None: unknown.
+      shape: height, width and channels of every image; None: images differ.
       labelled: splits whose images have labels.
     """
 
@@ -52,33 +52,37 @@ DECLARED = {
 
 
 def declaration(dataset: str) -> Declaration | None:
-    """The declaration of a value of --dataset, whatever its version; None for folders and sets not declared."""
+    """Return the declaration for a value of --dataset of any version; None for folders and undeclared sets."""
     kind, _, rest = dataset.partition(":")
-    return DECLARED.get(f"tfds:{re.split('[/:]', rest)[0]}" if kind == "tfds" else dataset)
+    if kind == "tfds":
+        name_without_version = re.split("[/:]", rest)[0]
+        return DECLARED.get(f"tfds:{name_without_version}")
+    return DECLARED.get(dataset)
 
 
 def open_labelled(dataset: str, split: str | None = None, *, role: str = "train", **options: Any) -> Any:
-    """`lts.data.open_source` of labelled images; a declared set must be what it is declared to be.
+    """Open labelled images and check them against their declaration.
 
     Args:
       dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
-      split: which images, as tfds writes it; None: what the role needs, of a declared set its labelled split.
+      split: which images, in the notation of tfds. None: the split that the role needs and that has labels.
       role: "train" | "test".
-      **options: further ones of `open_source`.
+      **options: further ones of `lts.data.open_source`.
 
     Returns:
-      The source.
+      What `lts.data.open_source` returns.
 
     Raises:
-      ProbeError: a split without labels, another number of classes or images, or another shape than declared.
-      DataError: anything else that is wrong with the data.
+      ProbeError: a split without labels, or other classes, sizes or shapes than declared.
+      DataError: see `lts.data.open_source`.
     """
     declared = declaration(dataset)
     if declared is not None:
         split = split or (role if role in declared.labelled else declared.labelled[-1])
-        bare = [name for name in declared.splits if name in re.findall(r"\w+", split) and name not in declared.labelled]
-        if bare:
-            raise ProbeError(f"{dataset} has no labels for split {bare[0]!r}; it has them for {_listed(declared)}")
+        for name in re.findall(r"\w+", split):
+            if name in declared.splits and name not in declared.labelled:
+                labelled = " and ".join(repr(labelled) for labelled in declared.labelled)
+                raise ProbeError(f"{dataset} has no labels for split {name!r}; it has them for {labelled}")
     source = data.open_source(dataset, split, role=role, **options)
     if declared is not None:
         check(source, declared)
@@ -86,19 +90,23 @@ def open_labelled(dataset: str, split: str | None = None, *, role: str = "train"
 
 
 def check(source: Any, declared: Declaration) -> None:
-    """Raises `ProbeError` unless a source is what is declared."""
-    wanted = declared.splits.get(source.split)  # None for slices and sums too: they have other sizes
+    """Check an opened set against its declaration.
+
+    Args:
+      source: the opened set.
+      declared: its declaration.
+
+    Raises:
+      ProbeError: they differ.
+    """
+    expected = declared.splits.get(source.split)  # None also for slices and sums, whose sizes differ
     received = source.num_examples + len(source.broken)
-    if wanted is not None and received != wanted:
+    if expected is not None and received != expected:
         raise ProbeError(
-            f"{source.name}, split {source.split!r}, should have {wanted:,} images. Received: {received:,}"
+            f"{source.name}, split {source.split!r}, should have {expected:,} images. Received: {received:,}"
         )
     if len(source.class_names) != declared.classes:
         raise ProbeError(f"{source.name} should have {declared.classes} classes. Received: {len(source.class_names)}")
     shape = tuple(source.read(0).shape)
-    if any(side not in (None, found) for side, found in zip(declared.shape, shape, strict=True)):
+    if any(side not in (None, received) for side, received in zip(declared.shape, shape, strict=True)):
         raise ProbeError(f"{source.name} should hold images of shape {declared.shape}. Received: {shape}")
-
-
-def _listed(declared: Declaration) -> str:
-    return " and ".join(repr(name) for name in declared.labelled)

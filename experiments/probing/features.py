@@ -1,29 +1,81 @@
-"""Frozen features of a SavedModel: one pass over the images, every layer pooled to about the same number of values."""
+"""Frozen features, extracted once for all layers, and the base of the probes that read them."""
 
-from collections.abc import Callable, Iterable, Sequence
+import abc
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from experiments.probing.probe import LayerResult, Probe, ProbeError
+from lts import data
+from lts.config import ImageConfig
 from lts.export.pooling import adaptive_pool
-from lts.utils.errors import UserError
 from lts.utils.progress import Progress
 
 
-class ProbeError(UserError):
-    """An evaluation that cannot be done: the message says in one line what is missing or does not fit."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureProbe(Probe):
+    """Probe of features that are extracted once.
+
+    The protocol names `dimensions` and `pool` of the features, see `extract`. A subclass defines `measure`.
+    """
+
+    @abc.abstractmethod
+    def measure(
+        self, train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+    ) -> dict[str, Any]:
+        """Evaluate the features of one layer.
+
+        Args:
+          train: float32 [images, dimensions], features of the training images.
+          train_labels: int [images].
+          test: float32 [images, dimensions], features of the test images. Nothing may be chosen on them.
+          test_labels: int [images].
+
+        Returns:
+          A record, see `experiments.probing.statistics`, or several by name.
+        """
+
+    def run(self, model, layers: Sequence[str]) -> Iterator[LayerResult]:
+        """Evaluate one model; see `Probe.run`."""
+        began = time.monotonic()
+        train = self._extract(model, layers, self.train, "training")
+        test = self._extract(model, layers, self.test, "test")
+        extraction_seconds = (time.monotonic() - began) / len(layers)
+        for layer in layers:
+            began = time.monotonic()
+            # Features of a layer can be gigabytes: `pop` lets them be freed after use.
+            record = self.measure(train.pop(layer), self.train.labels, test.pop(layer), self.test.labels)
+            yield LayerResult(layer, record, extraction_seconds + time.monotonic() - began)
+
+    def _extract(self, model, layers: Sequence[str], source, role: str) -> dict[str, np.ndarray]:
+        """Extract the pooled features of all images of a set, by layer."""
+        image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
+        return extract(
+            model,
+            data.test_batches(source, image, batch_size=self.batch_size),
+            source.num_examples,
+            layers,
+            dimensions=self.protocol.dimensions,
+            pool=self.protocol.pool,
+            title=f"  features of the {role} images",
+        )
 
 
 def pooled_cells(height: int, width: int, channels: int, dimensions: int) -> int:
-    """Cells a side of the pooled map: the g for which g * g * channels comes closest to `dimensions`.
+    """Return the cells per side of the pooled map.
 
-    For 9,000 dimensions, the widths of AlexNet and maps that are large enough this gives 9,600, 9,216, 9,600, 9,600
-    and 9,216 values for conv_1 to conv_5.
+    This is the g for which g * g * channels comes closest to `dimensions`. For 9,000 dimensions and sufficiently large
+    maps, AlexNet's conv_1 to conv_5 get 9,600, 9,216, 9,600, 9,600 and 9,216 values, as in RotNet's release.
 
     Args:
-      height, width: cells of the feature map; it is never enlarged, so g is at most the smaller of the two.
+      height: cells of the feature map. It is never enlarged: g is at most the smaller of height and width.
+      width: cells of the feature map.
       channels: channels of the feature map.
-      dimensions: number of values wanted.
+      dimensions: requested number of values.
 
     Returns:
       g, at least 1.
@@ -44,39 +96,43 @@ def extract(
     pool: str = "average",
     title: str = "",
 ) -> dict[str, np.ndarray]:
-    """Pooled features of all images, every layer from one pass. Shows how far it is.
+    """Extract pooled features of all images in one pass, and show the progress.
 
     Args:
       model: a loaded SavedModel; maps uint8 [batch, size, size, 3] to a dict that holds each of `layers`.
       batches: uint8 images, in order.
-      num_images: how many images `batches` holds.
+      num_images: number of images in `batches`.
       layers: names of the layers.
-      dimensions, pool: see `pooled_cells` and `lts.export.pooling.adaptive_pool`.
-      title: what the progress line says.
+      dimensions: approximate number of values per layer, see `pooled_cells`.
+      pool: see `lts.export.pooling.adaptive_pool`.
+      title: of the progress line.
 
     Returns:
       Layer name to float32 [num_images, about `dimensions`].
 
     Raises:
-      ProbeError: a layer the model does not have, values that are not finite, or another number of images.
+      ProbeError: the model lacks a layer, values are not finite, or `batches` has another number of images.
     """
     features: dict[str, np.ndarray] = {}
     with Progress(title, num_images) as progress:
         for images in batches:
             outputs = model(images)
-            done, end = progress.done, progress.done + int(images.shape[0])
+            start = progress.done
+            end = start + int(images.shape[0])
             if end > num_images:
                 raise ProbeError(f"{title}: more images than the {num_images} announced")
             for layer in layers:
                 if layer not in outputs:
                     raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
                 cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
-                values = adaptive_pool(outputs[layer], cells, pool).numpy().reshape(len(images), -1)
+                pooled = adaptive_pool(outputs[layer], cells, pool)
+                values = pooled.numpy().reshape(len(images), -1)
                 if not np.isfinite(values).all():
                     raise ProbeError(f"{title}: {layer} has values that are not finite")
-                rows = features.setdefault(layer, np.empty([num_images, values.shape[1]], np.float32))
-                rows[done:end] = values
-            progress.advance(end - done)
+                if layer not in features:
+                    features[layer] = np.empty([num_images, values.shape[1]], np.float32)
+                features[layer][start:end] = values
+            progress.advance(end - start)
         if progress.done != num_images:
             raise ProbeError(f"{title}: {progress.done} images came of the {num_images} announced")
     return features

@@ -1,24 +1,52 @@
-"""Linear classifiers from a part of the training images, several times: few labels, or the folds of STL-10."""
+"""Linear classifiers from few labels, on several draws of the training images."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from experiments.probing import linear
+from experiments.probing.features import FeatureProbe
 from experiments.probing.protocols import FewShotProtocol
 
 
-def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray:
-    """Rows of one draw: `share` percent of the images of each class, rounded, at least two.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewShotProbe(FeatureProbe):
+    """Linear classifiers from shares of the labels, with a `FewShotProtocol`."""
 
-    Two, because a classifier's regularisation is chosen by cross-validation inside the draw.
+    kind = "few_shot"
+
+    def measure(self, train, train_labels, test, test_labels) -> dict[str, dict[str, Any]]:
+        """Evaluate the features of one layer; see `FeatureProbe.measure`.
+
+        Returns:
+          Name of the share ("5 %") to its record.
+        """
+        records = {}
+        for share in self.protocol.shares:
+            results = []
+            for number in range(self.protocol.draws):
+                rows = draw(train_labels, share, self.protocol.seed, number)
+                labels = train_labels[rows]
+                splits = cross_validation(labels, self.protocol)
+                classifier = self.protocol.classifier
+                results.append(linear.linear_probe(train[rows], labels, test, test_labels, classifier, splits))
+            records[f"{share:g} %"] = linear.draws_record(results, self.protocol, images=len(rows))
+        return records
+
+
+def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray:
+    """Draw a percentage of the images of each class.
+
+    The number of images is rounded. It is at least two, because a classifier's regularisation is chosen by
+    cross-validation inside the draw.
 
     Args:
-      labels: int [images], of each class two at least (`probe_run.check_labels`).
+      labels: int [images], at least two of each class (`probe_run.check_labels`).
       share: percent, between 0 and 100.
       seed: of all draws.
-      number: of this draw; another number or share gives other rows, another model the same.
+      number: of this draw. Another number or share gives other rows; another model gets the same rows.
 
     Returns:
       int [drawn images], sorted.
@@ -27,52 +55,21 @@ def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray
     chosen = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        chosen.append(generator.choice(rows, max(2, round(share / 100 * len(rows))), replace=False))
+        count = max(2, round(share / 100 * len(rows)))
+        chosen.append(generator.choice(rows, count, replace=False))
     return np.sort(np.concatenate(chosen))
 
 
-def few_shot_probe(
-    train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, protocol: FewShotProtocol
-) -> linear.ProbeResult:
-    """A linear classifier from few images: as `probes.linear_probe`, with its regularisation by cross-validation.
+def cross_validation(labels: np.ndarray, protocol: FewShotProtocol) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split the images of a draw for the choice of the regularisation.
 
     Args:
-      train, test: float32 [images, dimensions]: pooled features; training images are those of one draw.
-      labels, test_labels: int [images].
-      protocol: names the classifier, the parts of the cross-validation and the seed.
+      labels: int [images], at least two of each class.
+      protocol: names the number of parts and the seed.
 
     Returns:
-      A `ProbeResult`.
+      (rows to fit to, held-out rows) of each part. There are at most as many parts as the smallest class has images.
     """
-    train, test = linear.standardise(train, test)
-    parts = min(protocol.parts, int(np.bincount(labels)[np.unique(labels)].min()))
-    splits = StratifiedKFold(parts, shuffle=True, random_state=protocol.seed).split(train, labels)
-    strength, accuracy = linear.best_regularisation(train, labels, protocol.classifier, splits)
-    (predict,) = linear.FITS[protocol.classifier][0](train, labels, [strength])
-    return linear.ProbeResult(predict(test) == test_labels, strength, accuracy, train.shape[1])
-
-
-def measure_shares(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, protocol: FewShotProtocol
-) -> dict[str, dict[str, Any]]:
-    """Accuracies over the draws of every share.
-
-    Args:
-      train, test: float32 [images, dimensions]: pooled features of all images.
-      train_labels, test_labels: int [images].
-      protocol: see `FewShotProtocol`.
-
-    Returns:
-      Name of the share ("5 %") to its record, see `probes.of_draws`.
-    """
-    records = {}
-    for share in protocol.shares:
-        drawn = [draw(train_labels, share, protocol.seed, number) for number in range(protocol.draws)]
-        results = [few_shot_probe(train[rows], train_labels[rows], test, test_labels, protocol) for rows in drawn]
-        records[share_name(share)] = linear.of_draws(results, protocol, images=len(drawn[0]))
-    return records
-
-
-def share_name(share: float) -> str:
-    """How tables call a share: 5.0 is "5 %"."""
-    return f"{share:g} %"
+    smallest_class = int(np.unique(labels, return_counts=True)[1].min())
+    parts = StratifiedKFold(min(protocol.parts, smallest_class), shuffle=True, random_state=protocol.seed)
+    return list(parts.split(np.zeros([len(labels), 1]), labels))

@@ -1,144 +1,132 @@
-"""The backbone of a SavedModel with a new head, trained on labels and tested once; or the same backbone from scratch."""
+"""Fine-tuning: the backbone of a SavedModel with a new head, trained on labels.
 
-import copy
+The upper reference is the same backbone from random weights ("from scratch").
+"""
+
 import dataclasses
-import functools
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from experiments.probing import linear
-from experiments.probing import run as probe_run
-from experiments.probing.features import ProbeError
-from experiments.probing.protocols import FinetuneProtocol
+from experiments.probing import statistics
+from experiments.probing.probe import LayerResult, Probe, ProbeError
 from lts import data, training
 from lts.config import Config, ImageConfig, TrainingConfig
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.utils.signals import reraise_signal
 
-TRAINING = "training"  # folder of the runs, below the output
-TEST_BATCH = 100  # images; speed alone
-LAYERS = 5  # convolutions of the backbone
+FOLDER = "training"  # of the runs, below the output
 
 
-def run(
-    model: LoadedModel, baselines: Sequence[LoadedModel], train, test, protocol: FinetuneProtocol, output
-) -> dict[str, Any]:
-    """Fine-tunes the model and each baseline, all in the same way, and tests them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneProbe(Probe):
+    """Fine-tuning of whole models, with a `FinetuneProtocol`.
 
-    Args:
-      model: a loaded SavedModel of a backbone.
-      baselines: loaded SavedModels to put beside it.
-      train, test: labelled sources with the same classes.
-      protocol: says how.
-      output: folder; runs lie in `training` below it, one for each model and seed, and go on where they were stopped.
-
-    Returns:
-      What `results.json` holds, see `probe_run.run`; the one "layer" is what was done to the model.
-
-    Raises:
-      ProbeError: labels that are missing or do not match, or too few training images.
-      ExportError: a model without a backbone.
-      TrainingError: as `lts.training.train` raises it.
+    Its one "layer" in the results tells what was done to the model. Models are trained in OUTPUT/training, in one run
+    for each model and seed. A stopped run resumes.
     """
-    probe_run.check_labels(train, test)
-    _check_images(train, protocol)
-    for candidate in (model, *baselines):
-        candidate.keras_model()  # says now what is wrong with the last one
-    layer = "fine-tuned" if protocol.pretrained else "from scratch"
-    if not protocol.pretrained:
-        model, *baselines = map(_without_weights, (model, *baselines))
-    probe = functools.partial(_finetune, strategy=training.build_strategy())
-    return probe_run.run(
-        model, baselines, train, test, (), protocol, output, TEST_BATCH, probe_model=probe, columns=[layer]
-    )
 
+    kind = "finetune"
 
-def workdir(output, model: LoadedModel, seed: int) -> pathlib.Path:
-    """Folder of the training run of a model and a seed."""
-    return pathlib.Path(output) / TRAINING / f"{model.fingerprint}_{seed}"
+    def choose_layers(self, models: Sequence[LoadedModel], requested: Sequence[str]) -> list[str]:
+        """Return the name of the only column, and check the models; see `Probe.choose_layers`.
 
+        Raises:
+          ProbeError: fewer training images than a batch.
+          ExportError: a model has no backbone.
+        """
+        if self.train.num_examples < self.protocol.batch_size:
+            raise ProbeError(
+                f"{self.train.num_examples} training images are less than one batch of {self.protocol.batch_size}: "
+                "lower --batch_size or give more images"
+            )
+        # Build every model now: a fault of the last one would otherwise be found after hours of training.
+        for model in models:
+            model.keras_model()
+        return ["fine-tuned" if self.protocol.pretrained else "from scratch"]
 
-def config_of(model: LoadedModel, protocol: FinetuneProtocol, seed: int) -> Config:
-    """The configuration of one run: networks and images as the model has them, losses and schedule by the protocol."""
-    schedule = TrainingConfig(
-        batch_size=protocol.batch_size,
-        epochs=protocol.epochs,
-        learning_rate=protocol.learning_rate,
-        precision=protocol.precision or model.config.gan_training.precision,
-        seed=seed,
-        ema_decay=0.0,
-    )
-    loss = dataclasses.replace(model.config.loss, weight_decay=protocol.weight_decay)
-    return dataclasses.replace(model.config, loss=loss, gan_training=schedule)
+    def describe(self, model: LoadedModel) -> Mapping[str, Any]:
+        """Return the description of a model; from scratch only its configuration is used."""
+        if self.protocol.pretrained:
+            return model.description
+        kept = {key: model.description[key] for key in ("image_size", "test_crop", "config")}
+        return {"weights": "from scratch", **kept}
 
+    def run(self, model: LoadedModel, layers: Sequence[str]) -> Iterator[LayerResult]:
+        """Train one model with every seed, or resume, and test it; see `Probe.run`.
 
-def _check_images(train, protocol: FinetuneProtocol) -> None:
-    """Raises `ProbeError` at fewer training images than a batch."""
-    if train.num_examples < protocol.batch_size:
-        raise ProbeError(
-            f"{train.num_examples} training images are less than one batch of {protocol.batch_size}: "
-            "lower --batch_size or give more images"
+        Raises:
+          TrainingError: see `lts.training.train`.
+          KeyboardInterrupt: stopped by a signal, after a checkpoint.
+        """
+        began = time.monotonic()
+        strategy = training.build_strategy()
+        correct = []  # bool [test images] of each seed
+        for seed in self.protocol.seeds:
+            self._train(model, seed, strategy)
+            correct.append(self._test(model, seed))
+        if len(correct) == 1:
+            record = statistics.accuracy_record(correct[0], self.protocol)
+        else:
+            record = statistics.mean_record([float(values.mean()) for values in correct], self.protocol)
+        for layer in layers:
+            yield LayerResult(layer, record, time.monotonic() - began)
+
+    def workdir(self, model: LoadedModel, seed: int) -> pathlib.Path:
+        """Return the folder of the training run of a model and a seed."""
+        return pathlib.Path(self.output) / FOLDER / f"{model.fingerprint}_{seed}"
+
+    def training_config(self, model: LoadedModel, seed: int) -> Config:
+        """Return the configuration of one run.
+
+        Networks and images are the model's. Losses and schedule are the protocol's.
+        """
+        schedule = TrainingConfig(
+            batch_size=self.protocol.batch_size,
+            epochs=self.protocol.epochs,
+            learning_rate=self.protocol.learning_rate,
+            precision=self.protocol.precision or model.config.gan_training.precision,
+            seed=seed,
+            ema_decay=0.0,
         )
+        loss = dataclasses.replace(model.config.loss, weight_decay=self.protocol.weight_decay)
+        return dataclasses.replace(model.config, loss=loss, gan_training=schedule)
 
+    def _train(self, model: LoadedModel, seed: int, strategy) -> None:
+        """Train to the end, or resume."""
+        workdir = self.workdir(model, seed)
+        if (workdir / "config.json").exists():
+            trained_on = training.read_run_config(workdir)["data"]["fingerprint"]
+            if trained_on != self.train.fingerprint:
+                raise ProbeError(
+                    f"{workdir} was trained on other images than {self.train.name} has now: give another --output"
+                )
+        print(f"  training with seed {seed} in {workdir}", flush=True)
+        result = training.train(
+            self.training_config(model, seed),
+            "supervised",
+            self.train,
+            workdir,
+            features=model if self.protocol.pretrained else None,
+            head=self.protocol.head,
+            frozen=max(0, len(model.layers) - self.protocol.train_layers),
+            strategy=strategy,
+        )
+        # NB: without this a half-trained model would be tested, and written as a finished result.
+        reraise_signal(result.signal)
 
-def _without_weights(model: LoadedModel) -> LoadedModel:
-    """The model as results describe one of which the configuration alone is used."""
-    other = copy.copy(model)
-    kept = {key: model.description[key] for key in ("image_size", "test_crop", "config")}
-    other.description = {"weights": "from scratch", **kept}
-    return other
-
-
-def _finetune(
-    model: LoadedModel, columns: Sequence[str], *, train, test, protocol: FinetuneProtocol, output, strategy, **_
-) -> Iterator[probe_run.Done]:
-    """The one column's "record" and "seconds" of one model, over all seeds."""
-    began = time.monotonic()
-    correct = [
-        _test(_train(train, protocol, workdir(output, model, seed), seed, strategy, model), test, model)
-        for seed in protocol.seeds
-    ]  # each bool [test images]
-    if len(correct) == 1:
-        record = linear.of_images(correct[0], protocol)
-    else:
-        record = linear.of_accuracies([float(each.mean()) for each in correct], protocol)
-    yield {column: {"record": record, "seconds": time.monotonic() - began} for column in columns}
-
-
-def _train(train, protocol: FinetuneProtocol, folder: pathlib.Path, seed: int, strategy, model) -> pathlib.Path:
-    """Trains, or goes on, to the end; returns the folder. Ctrl-C and SIGTERM are raised again, after a checkpoint."""
-    if (folder / "config.json").exists():
-        before = training.read_run_config(folder)["data"]["fingerprint"]
-        if before != train.fingerprint:
-            raise ProbeError(f"{folder} was trained on other images than {train.name} has now: give another --output")
-    print(f"{model.path}, seed {seed}: training in {folder}", flush=True)
-    result = training.train(
-        config_of(model, protocol, seed),
-        "supervised",
-        train,
-        folder,
-        features=model if protocol.pretrained else None,
-        head=protocol.head,
-        frozen=LAYERS - protocol.train_layers,
-        strategy=strategy,
-    )
-    reraise_signal(result.signal)
-    return folder
-
-
-def _test(folder: pathlib.Path, test, model: LoadedModel) -> np.ndarray:
-    """Whether the trained classifier is right, bool [test images] in their order."""
-    classifier = training.load_classifier(folder)
-    image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
-    predicted = []
-    with Progress(f"{model.path}: test images", test.num_examples) as progress:
-        for images in data.test_batches(test, image, batch_size=TEST_BATCH):
-            predicted.append(tf.argmax(classifier(images), 1).numpy())
-            progress.advance(len(images))
-    return np.concatenate(predicted) == test.labels
+    def _test(self, model: LoadedModel, seed: int) -> np.ndarray:
+        """Return whether the trained classifier is correct: bool [test images], in their order."""
+        classifier = training.load_classifier(self.workdir(model, seed))
+        image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
+        predictions = []
+        with Progress("  test images", self.test.num_examples) as progress:
+            for images in data.test_batches(self.test, image, batch_size=self.batch_size):
+                predictions.append(tf.argmax(classifier(images), 1).numpy())
+                progress.advance(len(images))
+        return np.concatenate(predictions) == self.test.labels

@@ -1,7 +1,7 @@
-"""Flags that the binaries of the probes share, and the end of a run."""
+"""Flags that the programs of the probes share, and the inputs that they name."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from absl import flags
@@ -72,46 +72,3 @@ def open_inputs() -> Inputs:
     train = datasets.open_labelled(FLAGS.dataset, FLAGS.train_split, role="train", **options)
     test = datasets.open_labelled(FLAGS.dataset, FLAGS.test_split, role="test", **options)
     return Inputs(model, baselines, train, test)
-
-
-def run(
-    inputs: Inputs,
-    protocol: Any,
-    measure: Callable[..., dict[str, Any]] | None,
-    finish: Callable | None = None,
-    probe_model: Callable | None = None,
-) -> None:
-    """Run a probe and write its files.
-
-    Finished parts of a stopped run are not measured again.
-
-    Args:
-      inputs: from `open_inputs`.
-      protocol: a dataclass of `experiments.probing.protocols`.
-      measure: the probe of one layer, see `probe_run.run`.
-      finish: called with the model, the results and the test images before the run counts as done.
-      probe_model: the probe of one model, replaces `measure`, see `probe_run.run`.
-    """
-    from experiments.probing import run as probe_run
-
-    models, sources = (inputs.model, inputs.baselines), (inputs.train, inputs.test)
-    results = probe_run.run(
-        *models, *sources, FLAGS.layers, protocol, FLAGS.output, FLAGS.batch_size, measure, probe_model
-    )
-    end(results, lambda: finish(inputs.model, results, inputs.test) if finish else None)
-
-
-def end(results: Mapping[str, Any], finish: Callable[[], None]) -> None:
-    """Write and print the results of a run.
-
-    Args:
-      results: see `probe_run.run`.
-      finish: called before the run counts as done.
-    """
-    from experiments.probing import run as probe_run
-    from experiments.reporting import probe as probe_report
-
-    probe_report.write(results, FLAGS.output)
-    finish()
-    probe_run.clear_cache(FLAGS.output)
-    print(f"\n{probe_report.markdown(results)}\n{results['seconds']:.0f} s; written to {FLAGS.output}")

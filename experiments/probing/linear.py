@@ -1,27 +1,54 @@
-"""Linear classifiers on frozen features, and how sure one can be of their accuracies.
+"""Linear classifiers on frozen features.
 
-The protocol of one probe: features standardised with the training images' mean and standard deviation; the
-regularisation chosen on a stratified fifth of the training images; the classifier fitted again to all of them; the
-test images looked at once.
+The features are standardised with the mean and deviation of the training images. The regularisation is chosen on a
+stratified fifth of the training images. The classifier is then fitted to all of them, and tested once.
 """
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from threadpoolctl import ThreadpoolController
 
-from experiments.probing import logistic
-from experiments.probing.features import ProbeError
-from experiments.probing.protocols import Protocol
+from experiments.probing import statistics
+from experiments.probing.features import FeatureProbe
+from experiments.probing.probe import ProbeError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearProbe(FeatureProbe):
+    """Linear classifier on each layer, with a `Protocol`."""
+
+    kind = "linear_probe"
+
+    def measure(self, train, train_labels, test, test_labels) -> dict[str, Any]:
+        """Evaluate the features of one layer; see `FeatureProbe.measure`."""
+        splits = [hold_out(train_labels, self.protocol)]
+        result = linear_probe(train, train_labels, test, test_labels, self.protocol.classifier, splits)
+        return statistics.accuracy_record(
+            result.correct,
+            self.protocol,
+            regularisation=result.regularisation,
+            validation_accuracy=result.validation_accuracy,
+            dimensions=result.dimensions,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class ProbeResult:
-    """What one probe gave: `correct` is bool [test images], in their order; accuracies are fractions."""
+class LinearResult:
+    """Result of one linear classifier.
+
+    Attributes:
+      correct: bool [test images], in their order.
+      regularisation: the chosen one.
+      validation_accuracy: its accuracy on held-out training images, a fraction.
+      dimensions: of the features.
+    """
 
     correct: np.ndarray
     regularisation: float
@@ -29,71 +56,82 @@ class ProbeResult:
     dimensions: int
 
 
-def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Zero mean and unit variance over the training images, then divided by sqrt(dimensions).
-
-    The division gives an image a squared norm of about 1 whatever the layer, so that one range of regularisations
-    serves all layers. A unit that hardly ever fires keeps its small spread (at most 100 times the usual gain):
-    otherwise the few test images in which it does would be thrown far away.
+def linear_probe(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    classifier: str,
+    splits: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> LinearResult:
+    """Choose, fit and test one linear classifier.
 
     Args:
-      train: float32 [images, dimensions].
+      train: float32 [images, dimensions], pooled features.
+      train_labels: int [images].
+      test: float32 [images, dimensions].
+      test_labels: int [images].
+      classifier: a name of `CLASSIFIERS`.
+      splits: of the training images, on which the regularisation is chosen, see `choose_regularisation`.
+    """
+    train, test = standardise(train, test)
+    strength, validation_accuracy = choose_regularisation(train, train_labels, classifier, splits)
+    (predict,) = CLASSIFIERS[classifier].fit(train, train_labels, [strength])
+    return LinearResult(predict(test) == test_labels, strength, validation_accuracy, train.shape[1])
+
+
+def draws_record(results: Sequence[LinearResult], protocol, images: int) -> dict[str, Any]:
+    """Return the record of several classifiers.
+
+    Args:
+      results: of draws or folds of the training images, at least two.
+      protocol: gives the confidence.
+      images: training images of each.
+    """
+    return statistics.mean_record(
+        [float(result.correct.mean()) for result in results],
+        protocol,
+        regularisations=[result.regularisation for result in results],
+        validation_accuracies=[result.validation_accuracy for result in results],
+        dimensions=results[0].dimensions,
+        images=images,
+    )
+
+
+def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale features to zero mean and variance 1 / dimensions.
+
+    The division by sqrt(dimensions) gives every image a squared norm of about 1. One range of regularisations
+    therefore serves all layers.
+
+    Args:
+      train: float32 [images, dimensions]; mean and deviation are theirs.
       test: float32 [images, dimensions].
 
     Returns:
       Both, transformed.
     """
-    mean, spread = train.mean(axis=0), train.std(axis=0)
-    floor = 0.01 * np.sqrt(np.mean(np.square(spread)))
-    scale = np.sqrt(train.shape[1], dtype=np.float32) * np.maximum(spread, max(floor, 1e-12))
+    mean = train.mean(axis=0)
+    deviation = train.std(axis=0)
+    # A unit that hardly ever fires keeps its small deviation: its gain is at most 100 times the usual one. Otherwise
+    # the few test images in which it fires would be outliers.
+    floor = 0.01 * np.sqrt(np.mean(np.square(deviation)))
+    scale = np.sqrt(train.shape[1], dtype=np.float32) * np.maximum(deviation, max(floor, 1e-12))
     return (train - mean) / scale, (test - mean) / scale
 
 
-Predictor = Callable[[np.ndarray], np.ndarray]
-
-
-def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:
-    """Ridge classifiers: least squares to the one-hot labels, mean squared error + strength * |w|^2.
-
-    One Gram matrix serves all strengths, of the images or of the dimensions, whichever are fewer.
+def hold_out(labels: np.ndarray, protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Split training images into those to fit to and those to choose on.
 
     Args:
-      features: float32 [images, dimensions], standardised.
       labels: int [images].
-      strengths: regularisations.
+      protocol: names the fraction to hold out, stratified by class, and the seed.
 
-    Yields:
-      For each strength a map of float32 [images, dimensions] to predicted labels, int [images].
-    """
-    classes, positions = np.unique(labels, return_inverse=True)
-    targets = np.eye(len(classes), dtype=np.float32)[positions]  # [images, classes]
-    prior = targets.mean(axis=0)
-    dual = features.shape[0] < features.shape[1]
-    gram = features @ features.T if dual else features.T @ features
-    right = targets - prior if dual else features.T @ (targets - prior)
-    threads = ThreadpoolController()
-    for strength in strengths:
-        system = gram.copy()
-        system.flat[:: len(gram) + 1] += np.float32(strength * len(labels))
-        with threads.limit(limits=1):  # on busy cores BLAS threads wait for each other: up to ten times slower
-            factor = linalg.cho_factor(system, overwrite_a=True, check_finite=False)
-            weights = linalg.cho_solve(factor, right, check_finite=False)
-        weights = features.T @ weights if dual else weights  # [dimensions, classes]
-        yield lambda x, w=weights: classes[np.argmax(x @ w + prior, axis=1)]
-
-
-# Name to (fit, regularisations to choose from).
-FITS = {
-    "ridge": (fit_ridge, tuple(10.0 ** np.arange(-5, -0.9, 0.5))),
-    "logistic": (logistic.fit, tuple(10.0 ** np.arange(-6, -1.9, 1))),
-}
-
-
-def hold_out(labels: np.ndarray, protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to fit to, and the stratified share `protocol.validation` of all rows to choose on.
+    Returns:
+      (rows to fit to, held-out rows).
 
     Raises:
-      ProbeError: a class with one image, or a share that does not hold every class.
+      ProbeError: a class has one image, or the held-out rows do not contain every class.
     """
     split = StratifiedShuffleSplit(1, test_size=protocol.validation, random_state=protocol.seed)
     try:
@@ -102,165 +140,103 @@ def hold_out(labels: np.ndarray, protocol) -> tuple[np.ndarray, np.ndarray]:
         raise ProbeError(f"too few training images to hold some out of every class: {error}") from None
 
 
-def best_regularisation(
+def choose_regularisation(
     features: np.ndarray, labels: np.ndarray, classifier: str, splits: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[float, float]:
-    """The regularisation with the best accuracy on held-out training images; the stronger one of equals.
+    """Choose the regularisation with the best accuracy on held-out training images.
 
     Args:
-      features: float32 [images, dimensions]: the standardised training features.
+      features: float32 [images, dimensions], the standardised training features.
       labels: int [images].
-      classifier: a name of `FITS`.
-      splits: (rows to fit to, held-out rows); of several the mean accuracy counts.
+      classifier: a name of `CLASSIFIERS`.
+      splits: (rows to fit to, held-out rows); the accuracy is the mean over the splits.
 
     Returns:
-      (regularisation, its accuracy on the held-out images).
+      (regularisation, its accuracy on the held-out images). Of equally good ones the strongest is chosen.
     """
-    fit, strengths = FITS[classifier]
-    scores = []  # [splits, strengths]
+    fit, strengths = CLASSIFIERS[classifier]
+    accuracies = []  # [splits, strengths]
     for rows, held_out in splits:
-        images, truth = features[held_out], labels[held_out]
         predictors = fit(features[rows], labels[rows], strengths)
-        scores.append([float(np.mean(predict(images) == truth)) for predict in predictors])
-    accuracy, strength = max(zip(np.mean(scores, axis=0), strengths, strict=True))
+        accuracies.append([np.mean(predict(features[held_out]) == labels[held_out]) for predict in predictors])
+    accuracy, strength = max(zip(np.mean(accuracies, axis=0), strengths, strict=True))
     return float(strength), float(accuracy)
 
 
-def choose_regularisation(features: np.ndarray, labels: np.ndarray, protocol: Protocol) -> tuple[float, float]:
-    """`best_regularisation` on the stratified fifth that `hold_out` gives."""
-    return best_regularisation(features, labels, protocol.classifier, [hold_out(labels, protocol)])
+# Maps float32 [images, dimensions] to predicted labels, int [images].
+Predictor = Callable[[np.ndarray], np.ndarray]
 
 
-def linear_probe(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, protocol: Protocol
-) -> ProbeResult:
-    """One linear classifier on one layer, by the protocol at the top of this file.
+def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:
+    """Fit ridge classifiers.
 
-    Args:
-      train, test: float32 [images, dimensions]: pooled features.
-      train_labels, test_labels: int [images].
-      protocol: names the classifier and the seed.
-
-    Returns:
-      A `ProbeResult`.
-    """
-    train, test = standardise(train, test)
-    strength, validation_accuracy = choose_regularisation(train, train_labels, protocol)
-    fit, _ = FITS[protocol.classifier]
-    (predict,) = fit(train, train_labels, [strength])
-    correct = predict(test) == test_labels
-    return ProbeResult(correct, strength, validation_accuracy, train.shape[1])
-
-
-def bootstrap_interval(values: np.ndarray, protocol: Protocol) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over test images.
-
-    Says how the mean would move with other test images; it knows nothing of other pre-training seeds. Images with
-    equal values are interchangeable, so the resamples are drawn as counts of the distinct values: the same
-    distribution, without touching every image.
+    Least squares to the one-hot labels: mean squared error + strength * |w|^2. One Gram matrix serves all strengths.
 
     Args:
-      values: [test images]: correct or not, or the difference of two models' correctness on the same image.
-      protocol: gives resamples, confidence and seed.
+      features: float32 [images, dimensions], standardised.
+      labels: int [images].
+      strengths: of the regularisation.
 
-    Returns:
-      (low, high).
+    Yields:
+      A `Predictor` for each strength.
     """
-    distinct, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    generator = np.random.default_rng(protocol.seed)
-    drawn = generator.multinomial(len(values), counts / len(values), size=protocol.resamples)
-    tail = (1 - protocol.confidence) / 2
-    low, high = np.quantile(drawn @ distinct / len(values), [tail, 1 - tail])
-    return float(low), float(high)
+    classes, positions = np.unique(labels, return_inverse=True)
+    targets = np.eye(len(classes), dtype=np.float32)[positions]  # [images, classes]
+    prior = targets.mean(axis=0)
+    # The smaller of the two systems: weights w = X^T (X X^T + a)^-1 Y, or w = (X^T X + a)^-1 X^T Y.
+    dual = features.shape[0] < features.shape[1]
+    gram = features @ features.T if dual else features.T @ features
+    targets = targets - prior if dual else features.T @ (targets - prior)
+    # On busy cores BLAS threads wait for each other: up to ten times slower than one thread.
+    threads = ThreadpoolController()
+    for strength in strengths:
+        system = gram.copy()
+        system.flat[:: len(gram) + 1] += np.float32(strength * len(labels))
+        with threads.limit(limits=1):
+            factor = linalg.cho_factor(system, overwrite_a=True, check_finite=False)
+            weights = linalg.cho_solve(factor, targets, check_finite=False)
+        if dual:
+            weights = features.T @ weights  # [dimensions, classes]
+        yield lambda new, weights=weights: classes[np.argmax(new @ weights + prior, axis=1)]
 
 
-def of_images(correct: np.ndarray, protocol, **details: Any) -> dict[str, Any]:
-    """A record of one accuracy over test images, as JSON: with its bootstrap interval, and further details.
+def fit_logistic(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:
+    """Fit multinomial logistic regressions.
 
-    "correct" is a text of 0 and 1, one a test image: what paired differences are made of.
-    """
-    return {
-        "accuracy": float(correct.mean()),
-        "interval": bootstrap_interval(correct, protocol),
-        **details,
-        "correct": "".join("01"[int(value)] for value in correct),
-    }
-
-
-def measure(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, protocol: Protocol
-) -> dict[str, Any]:
-    """`linear_probe` as a record."""
-    result = linear_probe(train, train_labels, test, test_labels, protocol)
-    return of_images(
-        result.correct,
-        protocol,
-        regularisation=result.regularisation,
-        validation_accuracy=result.validation_accuracy,
-        dimensions=result.dimensions,
-    )
-
-
-def compare(records: Sequence[Mapping[str, Any]], protocol) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The first record against the others, image by image or draw by draw.
+    Mean cross entropy + strength * |w|^2 / 2, the intercept free. scikit-learn's `newton-cg` solves it.
 
     Args:
-      records: of the model and of each baseline, as `of_images` or `of_draws` makes them, or dicts of such.
-      protocol: of all of them.
+      features: float32 [images, dimensions], standardised.
+      labels: int [images].
+      strengths: of the regularisation.
 
-    Returns:
-      Mean of the others, and difference of the first to it, each with "accuracy" and "interval".
+    Yields:
+      A `Predictor` for each strength.
     """
-    if "accuracy" not in records[0]:
-        pairs = {name: compare([record[name] for record in records], protocol) for name in records[0]}
-        return {name: mean for name, (mean, _) in pairs.items()}, {name: other for name, (_, other) in pairs.items()}
-    by_image = "correct" in records[0]
-    values = [np.array(list(r["correct"]) if by_image else r["accuracies"], np.float64) for r in records]
-    interval = bootstrap_interval if by_image else draws_interval
-    mean = np.mean(values[1:], axis=0)  # [test images or draws]
-    both = [{"accuracy": float(v.mean()), "interval": interval(v, protocol)} for v in (mean, values[0] - mean)]
-    return both[0], both[1]
+    # Features of neighbouring cells are nearly equal, so the problem is badly conditioned. For 2,000 images, 9,000
+    # dimensions and five strengths `newton-cg` with warm starts took 5 s, `lbfgs` with warm starts 50 s, ridge 2 s.
+    # NB: with scikit-learn's default tolerance, 1e-4, a warm start stops at once although accuracy would still change.
+    solver = LogisticRegression(solver="newton-cg", warm_start=True, tol=1e-5, max_iter=1000)
+    predictors = {}
+    for strength in sorted(strengths, reverse=True):
+        solver.set_params(C=1 / (strength * len(labels))).fit(features, labels)
+        predictors[strength] = copy.deepcopy(solver).predict
+    yield from (predictors[strength] for strength in strengths)
 
 
-def draws_interval(values: np.ndarray, protocol) -> tuple[float, float]:
-    """Student's interval of the mean over draws of the training images.
+class LinearClassifier(NamedTuple):
+    """A kind of linear classifier.
 
-    Args:
-      values: [draws], at least two: accuracies, or differences of two models' accuracies on the same draw.
-      protocol: gives the confidence.
-
-    Returns:
-      (low, high).
+    Attributes:
+      fit: maps (features, labels, strengths) to a `Predictor` for each strength.
+      strengths: regularisations to choose from.
     """
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
-    reach = error * float(stats.t.ppf((1 + protocol.confidence) / 2, len(values) - 1))
-    return mean - reach, mean + reach
+
+    fit: Callable[..., Iterator[Predictor]]
+    strengths: tuple[float, ...]
 
 
-def of_draws(results: Sequence[ProbeResult], protocol, **details: Any) -> dict[str, Any]:
-    """A record of the mean accuracy over draws of the training images, as JSON.
-
-    Args:
-      results: of the draws, at least two.
-      protocol: gives the confidence.
-      **details: further entries.
-    """
-    return of_accuracies(
-        [float(result.correct.mean()) for result in results],
-        protocol,
-        regularisations=[result.regularisation for result in results],
-        validation_accuracies=[result.validation_accuracy for result in results],
-        dimensions=results[0].dimensions,
-        **details,
-    )
-
-
-def of_accuracies(accuracies: Sequence[float], protocol, **details: Any) -> dict[str, Any]:
-    """A record of the mean of at least two accuracies, as JSON: with Student's interval, and further details."""
-    return {
-        "accuracy": float(np.mean(accuracies)),
-        "interval": draws_interval(np.array(accuracies), protocol),
-        "deviation": float(np.std(accuracies, ddof=1)),
-        "accuracies": list(accuracies),
-        **details,
-    }
+CLASSIFIERS = {
+    "ridge": LinearClassifier(fit_ridge, tuple(10.0 ** np.arange(-5, -0.9, 0.5))),
+    "logistic": LinearClassifier(fit_logistic, tuple(10.0 ** np.arange(-6, -1.9, 1))),
+}

@@ -1,4 +1,4 @@
-"""Test images in TensorBoard's embedding projector: a point for each, where the features of one layer put it.
+"""Test images in TensorBoard's embedding projector.
 
 tensorboard --logdir=OUTPUT/tensorboard
 """
@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorboard.plugins.projector import ProjectorConfig, visualize_embeddings
 
 from experiments.probing import features
-from experiments.probing.features import ProbeError
+from experiments.probing.probe import ProbeError
 from lts import data
 from lts.config import ImageConfig
 from lts.utils import files
@@ -28,22 +28,21 @@ CONFIG = "projector_config.pbtxt"
 def write(
     model, layers: Sequence[str], source, output: str | os.PathLike, images: int = 1000, batch_size: int = 100
 ) -> None:
-    """Writes OUTPUT/tensorboard, whole or not at all: features.tsv, metadata.tsv, sprite.png and the file that
-    tells the projector of them.
+    """Write OUTPUT/tensorboard atomically.
 
-    A point is the spatial mean of the deepest of `layers`; its label is the class, its picture a thumbnail. An event
-    file is there too: without one TensorBoard would not find the folder below a --logdir of several runs.
+    The folder holds features.tsv, metadata.tsv, sprite.png and the projector's configuration. A point is the spatial
+    mean of the deepest of `layers`. Its label is the class, its picture a thumbnail.
 
     Args:
       model: a loaded SavedModel.
       layers: names of layers of the model.
-      source: labelled images; at most `images` of them are shown (and at most 65,536), see `choose`.
+      source: labelled images, of which at most `images` and at most 65,536 are shown, see `choose`.
       output: folder of the probe.
-      images: how many to show; 0 writes nothing.
-      batch_size: images in one forward pass; changes nothing but speed.
+      images: number of images to show; 0 writes nothing.
+      batch_size: images in one forward pass; changes only the speed.
 
     Raises:
-      ProbeError: OUTPUT/tensorboard holds something else; features that are not finite.
+      ProbeError: OUTPUT/tensorboard holds something else, or features are not finite.
     """
     if images == 0:
         return
@@ -55,27 +54,33 @@ def write(
     image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
     batches = data.test_batches(_Chosen(source, rows), image, batch_size=batch_size)
     title = f"{model.path}: {layer} for the projector"
-    points = features.extract(model, batches, len(rows), [layer], dimensions=1, title=title)[layer]  # spatial mean
+    # Pooled to one cell: the spatial mean.
+    points = features.extract(model, batches, len(rows), [layer], dimensions=1, title=title)[layer]
     tiles = np.concatenate([thumbnails(batch) for batch in batches])
-    names = [" ".join(source.class_names[label].split()) for label in source.labels[rows]]  # a tab would be a column
-    with files.atomic_write(folder) as beside:
-        beside.mkdir()
-        np.savetxt(beside / "features.tsv", points, fmt="%.9g", delimiter="\t")  # 9 digits: every float32 comes back
-        (beside / "metadata.tsv").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        (beside / "sprite.png").write_bytes(tf.io.encode_png(sprite(tiles)).numpy())
-        visualize_embeddings(str(beside), _config(layer, tiles.shape[1]))
-        tf.summary.create_file_writer(str(beside)).close()
+    # A tab in a class name would start another column.
+    names = [" ".join(source.class_names[label].split()) for label in source.labels[rows]]
+    with files.atomic_write(folder) as partial:
+        partial.mkdir()
+        # Nine digits: every float32 is read back exactly.
+        np.savetxt(partial / "features.tsv", points, fmt="%.9g", delimiter="\t")
+        (partial / "metadata.tsv").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        (partial / "sprite.png").write_bytes(tf.io.encode_png(sprite(tiles)).numpy())
+        visualize_embeddings(str(partial), _config(layer, tiles.shape[1]))
+        # NB: without an event file TensorBoard does not find the folder below a --logdir of several runs.
+        tf.summary.create_file_writer(str(partial)).close()
 
 
 def choose(labels: np.ndarray, images: int) -> np.ndarray:
-    """Which images are shown: the first of each class, and others evenly spaced over the set sorted by class.
+    """Choose the images to show.
+
+    These are the first of each class, and others that are evenly spaced over the set sorted by class.
 
     Args:
       labels: int [N].
-      images: how many to choose; all N where there are fewer.
+      images: number to choose; at most N are chosen.
 
     Returns:
-      int [min(images, N)], ascending: every class is there, unless there are more classes than `images`.
+      int [min(images, N)], ascending. Every class is contained, unless there are more classes than `images`.
 
     Example:
       >>> choose(np.array([0, 1, 0, 1, 0, 1, 0, 1]), 4)
@@ -84,18 +89,19 @@ def choose(labels: np.ndarray, images: int) -> np.ndarray:
     first = np.unique(labels, return_index=True)[1][:images]
     others = np.argsort(labels, kind="stable")
     others = others[~np.isin(others, first)]
-    wanted = min(images, len(labels)) - len(first)
-    return np.sort(np.concatenate([first, others[np.linspace(0, len(others), wanted, endpoint=False).astype(int)]]))
+    missing = min(images, len(labels)) - len(first)
+    spaced = np.linspace(0, len(others), missing, endpoint=False).astype(int)
+    return np.sort(np.concatenate([first, others[spaced]]))
 
 
 def thumbnails(images: tf.Tensor) -> np.ndarray:
-    """Images made small by averaging areas: uint8 [B, s, s, 3] becomes [B, t, t, 3], t = min(s, THUMBNAIL)."""
+    """Shrink uint8 [B, s, s, 3] to [B, t, t, 3] by averaging areas; t = min(s, THUMBNAIL)."""
     size = min(images.shape[1], THUMBNAIL)
     return tf.cast(tf.round(tf.image.resize(images, [size, size], "area")), tf.uint8).numpy()
 
 
 def sprite(tiles: np.ndarray) -> np.ndarray:
-    """All thumbnails in one square picture, row by row, black where there are none left.
+    """Return all thumbnails in one square picture, row by row, padded with black.
 
     Args:
       tiles: uint8 [N, t, t, 3].
@@ -110,7 +116,7 @@ def sprite(tiles: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """Rows of a source, as `data.test_batches` takes a source."""
+    """Rows of a data set, with what `data.test_batches` needs of one."""
 
     source: data.ImageDataset
     rows: np.ndarray
@@ -124,7 +130,7 @@ class _Chosen:
 
 
 def _config(layer: str, thumbnail: int) -> ProjectorConfig:
-    """What names the files of the folder and the size of a thumbnail."""
+    """Return the projector's configuration: files of the folder and size of a thumbnail."""
     config = ProjectorConfig()
     embedding = config.embeddings.add(tensor_name=layer, tensor_path="features.tsv", metadata_path="metadata.tsv")
     embedding.sprite.image_path = "sprite.png"

@@ -19,8 +19,6 @@ HELD_OUT = "fraction of the training images of each class that is held out to ch
 class Protocol(CheckedFields):
     """Linear probe on features that are extracted once."""
 
-    KIND: ClassVar[str] = "linear_probe"  # of the results file
-
     classifier: str = field("ridge", "linear classifier", choices=CLASSIFIERS)
     pool: str = field("average", "pooling of feature maps", choices=POOLS)
     dimensions: int = field(9000, "approximate number of values a layer is pooled to", minimum=1)
@@ -44,10 +42,10 @@ class FoldsProtocol(Protocol):
 
 
 EXTRACTED = {  # features are extracted once
-    # Multinomial logistic regression, for the user's own data.
-    "logistic": Protocol(classifier="logistic", name="logistic"),
-    # Least squares on the labels: as accurate, half the time. The quickstart uses it.
+    # Least squares on the labels, the default: on conv_3 of preset `small` 70.7 % in 8 s.
     "ridge": Protocol(),
+    # Multinomial logistic regression, as in many papers: 70.4 % on the same layer, several times as long.
+    "logistic": Protocol(classifier="logistic", name="logistic"),
     "stl10_folds": FoldsProtocol(),
 }
 ALEXNET = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
@@ -59,9 +57,6 @@ class SgdProtocol(CheckedFields):
 
     Gradient descent trains the heads of all layers in one pass. A field that is None does not apply to the protocol.
     """
-
-    KIND: ClassVar[str] = "sgd_probe"  # of the results file
-    LEAST_IMAGES: ClassVar[int] = 1  # training images of a class: none are held out
 
     name: str
     epochs: int = field(40, "passes over the training images", minimum=1)
@@ -178,8 +173,6 @@ class KnnProtocol(CheckedFields):
     Nothing is fitted. Only k is chosen.
     """
 
-    KIND: ClassVar[str] = "knn_probe"  # of the results file
-
     neighbours: tuple[int, ...] = field(
         (1, 2, 5, 10, 20, 50, 100, 200), "values of k to choose from", minimum=1, min_length=1, distinct=True
     )
@@ -195,8 +188,6 @@ class KnnProtocol(CheckedFields):
 @dataclasses.dataclass(frozen=True)
 class FewShotProtocol(CheckedFields):
     """Linear classifiers on a share of the labels, drawn several times."""
-
-    KIND: ClassVar[str] = "few_shot"  # of the results file
 
     shares: tuple[float, ...] = field(
         (1.0, 5.0, 10.0),
@@ -224,8 +215,6 @@ class FinetuneProtocol(CheckedFields):
     optimizer is the project's: Adam with beta 0.5 and 0.999 and a rate that decays linearly to 1 %. No value is chosen:
     the last weights are tested once, in float32. The defaults are (ours), for a few thousand images on a CPU.
     """
-
-    KIND: ClassVar[str] = "finetune"  # of the results file
 
     head: str = field("fc", "fc: fc_1 and fc_2 | linear: map of conv_5 | pooled: linear map of its mean", choices=HEADS)
     train_layers: int = field(5, "number of last convolutions to train; 0: the head alone", minimum=0, maximum=5)

@@ -1,305 +1,221 @@
-"""Probes of a model and its baselines on one data set: what the binaries of the probes and of fine-tuning run."""
+"""Evaluation of a model and its baselines by one probe."""
 
 import dataclasses
-import functools
-import hashlib
-import json
-import pathlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.probing import features, linear
-from experiments.probing.features import ProbeError
-from lts import data
-from lts.config import ImageConfig
-from lts.utils import files
-
-PARTIAL = "partial.json"
-Measure = Callable[..., dict[str, Any]]
-Done = dict[str, dict[str, Any]]  # layer to "record" and "seconds"
-ProbeModel = Callable[..., Iterator[Done]]
+from experiments.probing import statistics
+from experiments.probing.cache import ResultCache, clear_cache
+from experiments.probing.probe import LayerResult, ModelResult, Probe, ProbeError
+from experiments.reporting import probe as probe_report
 
 
-class Partial:
-    """Results of single probes, kept in a file so that a run which was stopped goes on.
+def run(probe: Probe, model, baselines: Sequence, layers: Sequence[str] = ()) -> dict[str, Any]:
+    """Evaluate a model and each baseline; print a line for each layer.
 
-    The key of a result is a digest of all that decides it; results of other models, images or protocols may lie
-    beside it and do no harm.
-    """
-
-    def __init__(self, path: pathlib.Path, context: Mapping[str, Any]):
-        self._path, self._context = path, context
-        try:
-            self._records = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            self._records = {}
-
-    def _key(self, model, layer: str) -> str:
-        context = json.dumps([model.fingerprint, model.description, layer, self._context], sort_keys=True)
-        return hashlib.sha256(context.encode()).hexdigest()
-
-    def get(self, model, layer: str) -> dict[str, Any] | None:
-        """The record of a layer, or None."""
-        return self._records.get(self._key(model, layer))
-
-    def put(self, model, records: Mapping[str, Any]) -> None:
-        """Keeps the records of layers, in the file too."""
-        self._records.update({self._key(model, layer): record for layer, record in records.items()})
-        files.write_text(self._path, json.dumps(self._records))
-
-
-def clear_cache(output) -> None:
-    """Removes what a stopped run left in the folder."""
-    (pathlib.Path(output) / PARTIAL).unlink(missing_ok=True)
-
-
-def run(
-    model,
-    baselines: Sequence,
-    train,
-    test,
-    layers: Sequence[str],
-    protocol,
-    output,
-    batch_size: int,
-    measure: Measure = linear.measure,
-    probe_model: ProbeModel | None = None,
-    columns: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Probes every layer of the model and of each baseline; prints lines for each as it is done.
+    A stopped run resumes from `partial.json` in the probe's output folder.
 
     Args:
+      probe: the evaluation.
       model: a loaded SavedModel.
-      baselines: loaded SavedModels to put beside it.
-      train, test: labelled sources with the same classes.
-      layers: names of layers; empty: the protocol's, or all that the model has.
-      protocol: a dataclass of `experiments.probing.protocols`: pooling, seed, what `measure` or `probe_model` reads.
-      output: folder; `partial.json` in it lets a stopped run go on, until `clear_cache` removes it.
-      batch_size: images in one forward pass; changes nothing but speed.
-      measure: the probe of one layer: (training features, labels, test features, labels, protocol) to a record as
-        `probes.of_images` and `probes.of_draws` make them, or to several by name.
-      probe_model: how a model is probed: (model, layers), and by name train, test, protocol, output and batch_size, to
-        an iterator of dicts from layer to "record" and "seconds"; what it has yielded is not done again after a stop.
-        None: by its features, extracted once, and `measure`.
-      columns: names of what `probe_model` gives, where they are no layers.
+      baselines: loaded SavedModels to compare it with.
+      layers: names of layers; empty: those of the protocol, or all that the model has.
 
     Returns:
-      What `results.json` holds: "kind"; "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each of
-      "baselines" (path, fingerprint, description, and by layer the record); with baselines also "baseline_mean" and
-      "difference" (paired) by layer; "seconds". Accuracies are fractions.
+      Contents of `results.json`: "kind"; "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each
+      of "baselines" (path, fingerprint, description, and the record by layer); with baselines also "baseline_mean" and
+      the paired "difference" by layer; "seconds". Accuracies are fractions.
 
     Raises:
       ProbeError: labels are missing or do not match, or a model lacks a layer.
     """
-    check_labels(train, test, getattr(protocol, "LEAST_IMAGES", 2))
-    layers = list(dict.fromkeys(layers or getattr(protocol, "layers", ()))) or list(model.layers)
-    if columns:
-        layers = list(columns)
-    else:
-        _check_layers((model, *baselines), layers)
-    context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
-    partial = Partial(pathlib.Path(output) / PARTIAL, context)
-    print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
-    inputs = {"train": train, "test": test, "protocol": protocol, "output": output, "batch_size": batch_size}
-    probe = functools.partial(probe_model or functools.partial(of_features, measure=measure), **inputs)
-    everything = [_probe_missing(candidate, layers, partial, probe) for candidate in (model, *baselines)]
-    records = [{layer: done["record"] for layer, done in found.items()} for found in everything]
-    return {
-        "kind": protocol.KIND,
-        "protocol": dataclasses.asdict(protocol),
-        "dataset": _describe_data(train, test),
+    check_labels(probe.train, probe.test, probe.least_images)
+    models = [model, *baselines]
+    layers = probe.choose_layers(models, layers)
+    cache = _open_cache(probe)
+    model_results = [_evaluate(probe, candidate, layers, cache) for candidate in models]
+    results = {
+        "kind": probe.kind,
+        "protocol": dataclasses.asdict(probe.protocol),
+        "dataset": describe_data(probe.train, probe.test),
         "layers": layers,
-        "model": _describe(model, records[0]),
-        "baselines": [_describe(m, found) for m, found in zip(baselines, records[1:], strict=True)],
-        **_against_baselines(records, protocol),
-        "seconds": round(sum(done["seconds"] for found in everything for done in found.values()), 1),
+        "model": model_results[0].to_json(),
+        "baselines": [result.to_json() for result in model_results[1:]],
     }
+    if baselines:
+        records = [result.records for result in model_results]
+        comparison = statistics.compare(records[0], records[1:], probe.protocol)
+        results["baseline_mean"] = comparison.mean
+        results["difference"] = comparison.difference
+    results["seconds"] = round(sum(result.seconds for result in model_results), 1)
+    return results
 
 
-def _check_layers(models: Sequence, layers: Sequence[str]) -> None:
-    """Raises `ProbeError` unless every model has every layer."""
-    for model in models:
-        missing = [layer for layer in layers if layer not in model.layers]
-        if missing:
-            raise ProbeError(f"{model.path} has no layer {missing[0]!r}; it has {', '.join(model.layers)}")
+def run_each(probe: Probe, models: Iterable) -> list[ModelResult]:
+    """Evaluate every model at all of its layers; print a line for each layer.
 
-
-def run_each(
-    models: Iterable, train, test, protocol, output, batch_size: int = 100, measure: Measure = linear.measure
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Probes every model at all of its own layers; prints lines for each as it is done.
-
-    `partial.json` in the folder is kept, so that a later call with more models probes those alone.
+    `partial.json` stays in the output folder, so that a later call with more models evaluates only the new ones.
 
     Args:
-      models: loaded SavedModels; a generator loads one at a time.
-      train, test, protocol, output, batch_size, measure: as `run`.
-
-    Returns:
-      For each model what results.json holds of it ("path", "fingerprint", "description", "seconds" of its training by
-      stage, "layers"), and by layer its record with "correct", for `paired_difference`.
+      probe: the evaluation.
+      models: loaded SavedModels. A generator keeps only one of them in memory.
 
     Raises:
       ProbeError: labels are missing or do not match.
     """
-    check_labels(train, test)
-    context = {"protocol": dataclasses.asdict(protocol), "train": train.fingerprint, "test": test.fingerprint}
-    partial = Partial(pathlib.Path(output) / PARTIAL, context)
-    print(f"{'model':<40} {'layer':<12} accuracy  95 % interval   chosen     seconds", flush=True)
-    inputs = {"train": train, "test": test, "protocol": protocol, "output": output, "batch_size": batch_size}
-    probe = functools.partial(of_features, measure=measure, **inputs)
-    found = []
-    for model in models:
-        done = _probe_missing(model, model.layers, partial, probe)
-        records = {layer: one["record"] for layer, one in done.items()}
-        found.append(({**_describe(model, records), "seconds": model.description.get("seconds", {})}, records))
-    return found
+    check_labels(probe.train, probe.test, probe.least_images)
+    cache = _open_cache(probe)
+    return [_evaluate(probe, model, model.layers, cache) for model in models]
 
 
-def paired_difference(one: Mapping[str, Any], others: Sequence[Mapping[str, Any]], protocol) -> tuple[dict, dict]:
-    """Mean of the others and the paired difference of one to it, by layer, at the layers that all have.
-
-    Args:
-      one, others: records by layer, of `run_each`.
-      protocol: of all of them.
-
-    Returns:
-      Layer to "accuracy" and "interval", of the mean and of the difference.
-    """
-    layers = [layer for layer in one if all(layer in other for other in others)]
-    return linear.compare([{layer: records[layer] for layer in layers} for records in (one, *others)], protocol)
+def finish(results: Mapping[str, Any], output) -> None:
+    """Remove the cache of a complete run and print its summary."""
+    clear_cache(output)
+    print(f"\n{summary(results)}\n{results['seconds']:.0f} s. Table, plot and JSON: results.* in {output}", flush=True)
 
 
-def describe_run(protocol, train, test, source) -> dict[str, Any]:
-    """What results.json says of the probes' protocol and images, and of the images of pre-training.
+def summary(results: Mapping[str, Any]) -> str:
+    """Return the accuracies as text of at most 80 columns: a line for each layer."""
+    baselines = len(results["baselines"])
+    heading = f"{'':<16}{'accuracy, %':<20}"
+    if baselines:
+        heading += f"{f'mean of {baselines} baseline(s)':<22}{'difference':<20}"
+    lines = [probe_report.title(results), heading.rstrip()]
+    for layer in results["layers"]:
+        columns = [_named_records(layer, results["model"]["layers"][layer])]
+        if baselines:
+            columns.append(_named_records(layer, results["baseline_mean"][layer]))
+            columns.append(_named_records(layer, results["difference"][layer]))
+        for name in columns[0]:
+            line = f"{name:<16}{_percent(columns[0][name]):<20}"
+            if baselines:
+                line += f"{_percent(columns[1][name]):<22}{_percent(columns[2][name], '+'):<20}"
+            lines.append(line.rstrip())
+    confidence = f"{100 * results['protocol']['confidence']:g} %"
+    lines.append(f"In brackets: {confidence} intervals, paired for the difference; see results.md.")
+    return "\n".join(lines)
 
-    Args:
-      protocol: a dataclass of `experiments.probing.protocols`.
-      train, test: labelled sources.
-      source: images of pre-training.
 
-    Returns:
-      "protocol"; "dataset" as `run` gives it; "pretraining": split, number and fingerprint of the images, and how many
-      of them are test images too, where images have names.
-    """
-    shared = len(set(source.names) & set(test.names)) if source.name == test.name else 0
-    seen = {"name": source.name, "split": source.split, "images": source.num_examples}
-    return {
-        "protocol": dataclasses.asdict(protocol),
-        "dataset": _describe_data(train, test),
-        "pretraining": {**seen, "fingerprint": source.fingerprint, "test_images": shared},
+def _percent(record: Mapping[str, Any], sign: str = "") -> str:
+    """Return an accuracy with its interval, in percent."""
+    low, high = record["interval"]
+    return f"{100 * record['accuracy']:{sign}5.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
+def _named_records(layer: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the one record of a layer, or its several records, by the name of their line."""
+    if "accuracy" in record:
+        return {layer: record}
+    return {f"{layer} {name}": part for name, part in record.items()}
+
+
+def _open_cache(probe: Probe) -> ResultCache:
+    """Open the cache of the probe's output folder."""
+    context = {
+        "protocol": dataclasses.asdict(probe.protocol),
+        "train": probe.train.fingerprint,
+        "test": probe.test.fingerprint,
     }
+    return ResultCache(probe.output, context)
 
 
-def check_labels(train, test, least: int = 2) -> None:
-    """Raises `ProbeError` unless both sources have labels, of the same classes, each with a test image and so many
-    training images at least: two where some are held out.
+def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) -> ModelResult:
+    """Evaluate the layers of a model that are not in the cache."""
+    print(f"\n{model.path}\n  {'layer':<16} accuracy   interval          chosen    seconds", flush=True)
+    finished: dict[str, LayerResult] = {}
+    for layer in layers:
+        cached = cache.get(model, layer)
+        if cached is not None:
+            finished[layer] = LayerResult(**cached)
+            _print_result(finished[layer])
+    missing = [layer for layer in layers if layer not in finished]
+    if missing:
+        for result in probe.run(model, missing):
+            cache.put(model, result.layer, dataclasses.asdict(result))
+            finished[result.layer] = result
+            _print_result(result)
+    return ModelResult(
+        path=str(model.path),
+        fingerprint=model.fingerprint,
+        description=probe.describe(model),
+        records={layer: finished[layer].record for layer in layers},
+        seconds=sum(result.seconds for result in finished.values()),
+    )
+
+
+def _print_result(result: LayerResult) -> None:
+    """Print a line for each record; the time is that of the layer."""
+    for name, record in _named_records(result.layer, result.record).items():
+        low, high = record["interval"]
+        accuracy = f"{100 * record['accuracy']:5.1f} %   [{100 * low:5.1f}, {100 * high:5.1f}]"
+        chosen = ""
+        if "neighbours" in record:
+            chosen = f"k = {record['neighbours']}"
+        elif "regularisation" in record:
+            chosen = f"{record['regularisation']:.1e}"
+        print(f"  {name:<16} {accuracy:<28} {chosen:<9} {result.seconds:7.1f}", flush=True)
+
+
+def check_labels(train, test, least_images: int = 2) -> None:
+    """Check that both sets have labels of the same classes.
+
+    Args:
+      train: training images; every class needs `least_images` of them.
+      test: test images; every class needs one.
+      least_images: 2 where some of the training images are held out.
+
+    Raises:
+      ProbeError: they do not.
     """
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")
     if list(train.class_names) != list(test.class_names):
-        odd = sorted(set(train.class_names) ^ set(test.class_names))
-        what = f"only on one side: {', '.join(odd[:5])}" if odd else "in another order"
-        raise ProbeError(f"training and test images do not have the same classes: {what}")
-    for source, role, wanted in ((train, "training", least), (test, "test", 1)):
+        unpaired = sorted(set(train.class_names) ^ set(test.class_names))
+        reason = f"only on one side: {', '.join(unpaired[:5])}" if unpaired else "in another order"
+        raise ProbeError(f"training and test images do not have the same classes: {reason}")
+    for source, role, least in ((train, "training", least_images), (test, "test", 1)):
         counts = np.bincount(source.labels, minlength=len(source.class_names))
-        if counts.min() < wanted:
+        if counts.min() < least:
             name = source.class_names[int(counts.argmin())]
-            images = ("no", "one")[counts.min()]
-            raise ProbeError(
-                f"class {name!r} has {images} {role} image{'' if counts.min() else 's'}, and needs {wanted} at least: "
-                f"{source.name} ({source.split})"
-            )
+            images = f"one {role} image" if counts.min() else f"no {role} images"
+            raise ProbeError(f"class {name!r} has {images}, and needs {least} at least: {source.name} ({source.split})")
 
 
-def _probe_missing(model, layers: Sequence[str], partial: Partial, probe: ProbeModel) -> Done:
-    """What is known of all layers of a model: those not yet in `partial` are probed."""
-    found = {layer: partial.get(model, layer) for layer in layers}
-    missing = [layer for layer in layers if found[layer] is None]
-    for layer in layers:
-        if layer not in missing:
-            _print_lines(model.path, layer, **found[layer])
-    for some in probe(model, missing) if missing else ():
-        partial.put(model, some)
-        found.update(some)
-        for layer, done in some.items():
-            _print_lines(model.path, layer, **done)
-    return found
+def describe_data(train, test) -> dict[str, Any]:
+    """Return the entry "dataset" of results.json."""
+    description = {"name": train.name, "classes": list(train.class_names)}
+    for side, source in (("train", train), ("test", test)):
+        description[f"{side}_split"] = source.split
+        description[f"{side}_images"] = source.num_examples
+        description[f"{side}_broken"] = len(source.broken)
+        description[f"{side}_fingerprint"] = source.fingerprint
+    return description
 
 
-def of_features(
-    model, layers: Sequence[str], *, train, test, protocol, output, batch_size: int, measure: Measure
-) -> Iterator[Done]:
-    """Probes a model by its features, extracted once for all layers; arguments as `run`'s.
+def describe_run(probe: Probe, source) -> dict[str, Any]:
+    """Return the entries of results.json that `compare` and `ablate` share.
 
-    Yields:
-      One layer's "record" and "seconds", those of the extraction shared out.
+    Args:
+      probe: the evaluation.
+      source: images of pre-training.
+
+    Returns:
+      "protocol"; "dataset"; "pretraining": split, number and fingerprint of the images, and how many of them are also
+      test images, where images have names.
     """
-    started = time.monotonic()
-    image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
-    extracted = [
-        features.extract(
-            model,
-            data.test_batches(source, image, batch_size=batch_size),
-            source.num_examples,
-            layers,
-            protocol.dimensions,
-            protocol.pool,
-            title=f"{model.path}: features of the {role} images",
-        )
-        for source, role in ((train, "training"), (test, "test"))
-    ]
-    shared = (time.monotonic() - started) / len(layers)
-    for layer in layers:
-        started = time.monotonic()
-        pair = [values.pop(layer) for values in extracted]  # gigabytes: let go as soon as used
-        record = measure(pair[0], train.labels, pair[1], test.labels, protocol)
-        yield {layer: {"record": record, "seconds": shared + time.monotonic() - started}}
-
-
-def _print_lines(path, layer: str, record: Mapping[str, Any], seconds: float) -> None:
-    """A line for a record, or for each of several; the time is that of the layer."""
-    several = {layer: record} if "accuracy" in record else {f"{layer} {name}": r for name, r in record.items()}
-    for name, one in several.items():
-        low, high = (100 * value for value in one["interval"])
-        chosen = one.get("neighbours", one.get("regularisation"))
-        print(
-            f"{str(path)[-40:]:<40} {name:<12} {100 * one['accuracy']:6.1f} %  [{low:5.1f}, {high:5.1f}]"
-            f"  {'' if chosen is None else format(chosen, '.1e' if chosen < 1 else 'd'):<10}"
-            f" {seconds:7.1f}",
-            flush=True,
-        )
-
-
-def _describe(model, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A model and its layers' results, as in results.json."""
+    test = probe.test
+    shared = len(set(source.names) & set(test.names)) if source.name == test.name else 0
     return {
-        "path": str(model.path),
-        "fingerprint": model.fingerprint,
-        "description": model.description,
-        "layers": {name: {k: v for k, v in record.items() if k != "correct"} for name, record in records.items()},
+        "protocol": dataclasses.asdict(probe.protocol),
+        "dataset": describe_data(probe.train, test),
+        "pretraining": {
+            "name": source.name,
+            "split": source.split,
+            "images": source.num_examples,
+            "fingerprint": source.fingerprint,
+            "test_images": shared,
+        },
     }
-
-
-def _describe_data(train, test) -> dict[str, Any]:
-    sides = {"train": train, "test": test}
-    return {
-        "name": train.name,
-        "classes": list(train.class_names),
-        **{f"{side}_split": source.split for side, source in sides.items()},
-        **{f"{side}_images": source.num_examples for side, source in sides.items()},
-        **{f"{side}_broken": len(source.broken) for side, source in sides.items()},
-        **{f"{side}_fingerprint": source.fingerprint for side, source in sides.items()},
-    }
-
-
-def _against_baselines(records: Sequence[Mapping[str, Any]], protocol) -> dict[str, Any]:
-    """Mean accuracy of the baselines, and the model's paired difference to it, with intervals; empty without any."""
-    if len(records) == 1:
-        return {}
-    mean, difference = linear.compare(records, protocol)
-    return {"baseline_mean": mean, "difference": difference}

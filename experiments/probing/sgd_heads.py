@@ -1,7 +1,7 @@
-"""Linear heads on the layers of a frozen backbone, trained together by gradient descent over augmented images.
+"""Linear heads on a frozen backbone, trained together by gradient descent.
 
-The backbone is a SavedModel, anyone's with the signatures of `lts.export.saved_model`: its weights never move. All
-heads see the same images in the same pass; they share nothing, so each is what it would be if it were trained alone.
+The backbone is any SavedModel with the signatures of `lts.export.saved_model`. Its weights never change. All heads see
+the same augmented images in one pass. They share nothing, so each head is the same as one that is trained alone.
 """
 
 import functools
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from experiments.probing.features import ProbeError, pooled_cells
+from experiments.probing.features import pooled_cells
+from experiments.probing.probe import ProbeError
 from experiments.probing.protocols import AdamProtocol, SgdProtocol
 from lts import data, training
 from lts.export.pooling import adaptive_pool
@@ -21,23 +22,30 @@ HE = 2.6  # 1.3 * 2: TensorFlow 1's variance scaling of a truncated normal
 
 
 class Head(keras.layers.Layer):
-    """One layer's: pooling, batch norm without scale and shift where the protocol has one, a linear map.
+    """Linear classifier on one layer.
 
-    A map [8, 57, 57, 96] is pooled to [8, 10, 10, 96] and becomes logits [8, 1000].
+    Pooling, a batch norm without scale and shift if the protocol has one, and a linear map.
+
+    Shapes: a map `[8, 57, 57, 96]` is pooled to `[8, 10, 10, 96]` and gives logits `[8, 1000]`.
 
     Args:
       classes: number of logits.
-      protocol: says how.
-      name: of the layer it stands on.
+      protocol: pooling, batch norm, initialiser and weight decay.
+      name: of the layer that the head reads.
+
+    Raises:
+      ProbeError: the protocol has no pooling window for the layer.
     """
 
     def __init__(self, classes: int, protocol: SgdProtocol, name: str):
         super().__init__(name=name)
-        self.classes, self.protocol = classes, protocol
-        self.window = next(((kernel, padding) for layer, kernel, padding in protocol.windows if layer == name), None)
-        if protocol.windows and self.window is None:
-            known = ", ".join(layer for layer, _, _ in protocol.windows)
+        self.classes = classes
+        self.protocol = protocol
+        windows = {layer: (kernel, padding) for layer, kernel, padding in protocol.windows}
+        if windows and name not in windows:
+            known = ", ".join(windows)
             raise ProbeError(f"protocol {protocol.name} has no pooling for layer {name!r}; it has some for {known}")
+        self.window = windows.get(name)
         self.norm = None
         if protocol.norm_decay is not None:
             self.norm = keras.layers.BatchNormalization(
@@ -45,12 +53,15 @@ class Head(keras.layers.Layer):
             )
 
     def build(self, shape):
+        """Create the variables for maps of a shape [B, h, w, c]."""
         height, width, _ = shape[1:]
-        if self.window is not None and self.window[1] == "VALID" and min(height, width) < self.window[0]:
-            raise ProbeError(
-                f"{self.name} has {height} x {width} cells, fewer than the {self.window[0]} x {self.window[0]} that "
-                f"protocol {self.protocol.name} averages: give a larger --image_size"
-            )
+        if self.window is not None:
+            kernel, padding = self.window
+            if padding == "VALID" and min(height, width) < kernel:
+                raise ProbeError(
+                    f"{self.name} has {height} x {width} cells, fewer than the {kernel} x {kernel} that protocol "
+                    f"{self.protocol.name} averages: give a larger --image_size"
+                )
         pooled = self.pool(tf.zeros([1, *shape[1:]])).shape
         self.dimensions = pooled[1] * pooled[2] * pooled[3]
         if self.norm is not None:
@@ -60,98 +71,109 @@ class Head(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.classes,), initializer="zeros", name="bias")
 
     def _initializer(self) -> keras.initializers.Initializer:
-        """That of the linear map."""
+        """Return the initialiser of the linear map."""
         if self.protocol.initialiser == "normal":
             return keras.initializers.RandomNormal(stddev=self.protocol.deviation)
-        fixed = self.protocol.initialiser == "truncated_normal"
-        return keras.initializers.TruncatedNormal(
-            stddev=self.protocol.deviation if fixed else (HE / self.dimensions) ** 0.5
-        )
+        if self.protocol.initialiser == "truncated_normal":
+            return keras.initializers.TruncatedNormal(stddev=self.protocol.deviation)
+        return keras.initializers.TruncatedNormal(stddev=(HE / self.dimensions) ** 0.5)
 
     def pool(self, maps):
-        """The map [B, h, w, c] with fewer cells."""
+        """Return maps [B, h, w, c] with fewer cells."""
         protocol = self.protocol
         if self.window is not None:
             kernel, padding = self.window
             return POOLS[protocol.pool](maps, kernel, kernel, padding)
         if protocol.dimensions is None:
             return maps
-        return adaptive_pool(maps, pooled_cells(*maps.shape[1:], protocol.dimensions), protocol.pool)
+        cells = pooled_cells(*maps.shape[1:], protocol.dimensions)
+        return adaptive_pool(maps, cells, protocol.pool)
 
     def call(self, maps, training=False):
-        """Logits [B, classes] of maps [B, h, w, c]."""
+        """Return logits [B, classes] of maps [B, h, w, c]."""
         pooled = self.pool(maps)
         if self.norm is not None:
             pooled = self.norm(pooled, training=training)
         return tf.reshape(pooled, [-1, self.dimensions]) @ self.kernel + self.bias
 
-    def decay(self):
-        """sum(w ** 2) / 2 of what the protocol's weight decay falls on."""
-        weights = [self.kernel, self.bias] if self.protocol.decay_biases else [self.kernel]
-        return tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(weight)) for weight in weights])
+    def l2(self):
+        """Return sum(w ** 2) / 2 of the weights that decay."""
+        loss = tf.nn.l2_loss(tf.convert_to_tensor(self.kernel))
+        if self.protocol.decay_biases:
+            loss += tf.nn.l2_loss(tf.convert_to_tensor(self.bias))
+        return loss
 
 
 class Heads(keras.layers.Layer):
-    """A head for each layer, and copies of the backbone's moving averages where these move, for checkpoints.
+    """A head for each layer.
+
+    It also holds copies of the backbone's moving averages where these move, so that checkpoints contain them.
 
     Args:
-      layers: names.
+      layers: names of the layers.
       classes: number of logits.
-      protocol: says how.
+      protocol: of all heads.
+      name: of this Keras layer.
     """
 
     def __init__(self, layers: Sequence[str], classes: int, protocol: SgdProtocol, name: str = "network"):
         super().__init__(name=name)
         self.heads = [Head(classes, protocol, layer) for layer in layers]
 
-    def build(self, shapes, statistics: Sequence[tf.Variable] = ()):
+    def build(self, shapes, moving_averages: Sequence[tf.Variable] = ()):
+        """Create the variables for maps of shapes by layer, and the copies of moving averages."""
         for head in self.heads:
             head.build(shapes[head.name])
             head.built = True
-        self.statistics = [
-            self.add_weight(
+        self.statistics = []
+        for index, variable in enumerate(moving_averages):
+            copy = self.add_weight(
                 shape=variable.shape,
                 initializer=lambda shape, dtype, value=variable: tf.convert_to_tensor(value),
                 trainable=False,
                 name=f"statistic_{index}",
             )
-            for index, variable in enumerate(statistics)
-        ]
+            self.statistics.append(copy)
         self.built = True
 
     def call(self, maps, training=False):
-        """Layer to logits [B, classes] of a dict of maps."""
+        """Return logits [B, classes] by layer of maps by layer."""
         return {head.name: head(maps[head.name], training=training) for head in self.heads}
 
 
-class SgdProbe(training.TrainableModel):
-    """A frozen backbone under its heads, as `lts.training.run` trains a model.
+class HeadsModel(training.TrainableModel):
+    """A frozen backbone under its heads, as `lts.training.run` trains it.
 
     Args:
-      backbone: a loaded SavedModel of its own: with `backbone_training` its moving averages move.
+      backbone: a loaded SavedModel that nothing else uses: with `backbone_training` its moving averages change.
       layers: names of the layers to probe.
-      classes: to tell apart.
-      protocol: says how.
+      classes: number of classes.
+      protocol: of heads and optimizer.
       steps: of the whole run.
-      image_size: pixels a side.
+      image_size: pixels per side.
     """
 
     def __init__(
         self, backbone, layers: Sequence[str], classes: int, protocol: SgdProtocol, steps: int, image_size: int
     ):
-        names = [f"{what}_{layer}" for what in ("cross_entropy", "accuracy") for layer in layers]
-        super().__init__(("loss", "l2", *names, "gradient_norm"), name="linear_probe")
-        self.backbone, self.protocol, self.layer_names = backbone, protocol, tuple(layers)
+        metrics = ["loss", "l2"]
+        metrics += [f"cross_entropy_{layer}" for layer in layers]
+        metrics += [f"accuracy_{layer}" for layer in layers]
+        super().__init__((*metrics, "gradient_norm"), name="linear_probe")
+        self.backbone = backbone
+        self.protocol = protocol
+        self.layer_names = tuple(layers)
         self.network = Heads(layers, classes, protocol)
         maps = self._inference(tf.zeros([1, image_size, image_size, 3]))
-        self.network.build({layer: values.shape for layer, values in maps.items()}, self.moving)
+        shapes = {layer: values.shape for layer, values in maps.items()}
+        self.network.build(shapes, self.moving_averages)
         self.compile(build_optimizer(protocol, steps, learning_rate(protocol, steps)))
         self.optimizer.build(self.trainable_variables)
         self.built = True
 
     @functools.cached_property
-    def moving(self) -> list[tf.Variable]:
-        """The backbone's moving averages; none where they do not move."""
+    def moving_averages(self) -> list[tf.Variable]:
+        """The backbone's moving averages; empty where they do not move."""
         if not self.protocol.backbone_training:
             return []
         return [variable for variable in self._train_signature.variables if not variable.trainable]
@@ -161,76 +183,113 @@ class SgdProbe(training.TrainableModel):
         return self.backbone.module.signatures["train"]
 
     def _inference(self, images) -> dict:
-        """The maps of images [B, H, W, 3] in [-1, 1], batch norm by the moving averages."""
+        """Return maps of images [B, H, W, 3] in [-1, 1]; batch norm uses the moving averages."""
         return self.backbone.features(data.as_bytes(images), layer=self.layer_names)
 
     def maps(self, images) -> dict:
-        """As training sees them: layer to [B, h, w, c] of images in [-1, 1]; moving averages move."""
+        """Return the maps that heads are trained on.
+
+        Args:
+          images: float32 [B, H, W, 3] in [-1, 1].
+
+        Returns:
+          Layer to float32 [B, h, w, c].
+        """
         if not self.protocol.backbone_training:
             return self._inference(images)
-        found = self._train_signature(images=(images + 1.0) * 127.5)
-        for copy, variable in zip(self.network.statistics, self.moving, strict=True):
+        # The release's trap: batch norm uses the statistics of the batch, and its moving averages change.
+        outputs = self._train_signature(images=(images + 1.0) * 127.5)
+        for copy, variable in zip(self.network.statistics, self.moving_averages, strict=True):
             copy.assign(variable)
-        return {layer: found[layer] for layer in self.layer_names}
+        return {layer: outputs[layer] for layer in self.layer_names}
 
     def restore_statistics(self) -> None:
-        """Gives the backbone the moving averages of a checkpoint."""
-        for copy, variable in zip(self.network.statistics, self.moving, strict=True):
+        """Give the backbone the moving averages of a checkpoint."""
+        for copy, variable in zip(self.network.statistics, self.moving_averages, strict=True):
             variable.assign(tf.convert_to_tensor(copy))
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Scalars: of each layer `cross_entropy` and `accuracy`, `l2` of all, and `loss`, all terms' sum.
+        """Return the losses and accuracies of a batch.
 
         Args:
           batch: (maps by layer, int32 labels [B]).
-          training: whether the heads' batch norm takes the batch's statistics.
+          training: whether the heads' batch norm uses the statistics of the batch.
+
+        Returns:
+          Scalars by name: `cross_entropy` and `accuracy` of each layer, `l2` of all, and `loss`, the sum of all losses.
         """
         maps, labels = batch
-        terms, accuracies = {}, {}
+        losses = {}
+        accuracies = {}
         for layer, logits in self.network(maps, training=training).items():
             cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            right = tf.argmax(logits, 1, output_type=labels.dtype) == labels
-            terms[f"cross_entropy_{layer}"] = tf.reduce_mean(cross_entropy)
-            accuracies[f"accuracy_{layer}"] = tf.reduce_mean(tf.cast(right, tf.float32))
-        terms["l2"] = self.protocol.weight_decay * tf.add_n([head.decay() for head in self.network.heads])
-        return {"loss": tf.add_n(list(terms.values())), **terms, **accuracies}
+            correct = tf.argmax(logits, 1, output_type=labels.dtype) == labels
+            losses[f"cross_entropy_{layer}"] = tf.reduce_mean(cross_entropy)
+            accuracies[f"accuracy_{layer}"] = tf.reduce_mean(tf.cast(correct, tf.float32))
+        losses["l2"] = self.protocol.weight_decay * tf.add_n([head.l2() for head in self.network.heads])
+        return {"loss": tf.add_n(list(losses.values())), **losses, **accuracies}
 
     def gradients(self, batch):
-        """As `TrainableModel` has it, of (images [B, H, W, 3] in [-1, 1], int32 labels [B]); none through the backbone."""
+        """Return what `TrainableModel.gradients` returns; no gradient flows through the backbone.
+
+        Args:
+          batch: (images [B, H, W, 3] in [-1, 1], int32 labels [B]).
+        """
         images, labels = batch
         return super().gradients((self.maps(images), labels))
 
     @tf.function
     def scores(self, views) -> dict:
-        """Layer to class probabilities [B, classes], the mean over the views uint8 [B, views, H, W, 3] of an image."""
+        """Return class probabilities, the mean over the views of an image.
+
+        Args:
+          views: uint8 [B, views, H, W, 3].
+
+        Returns:
+          Layer to float32 [B, classes].
+        """
         shape = tf.shape(views)
-        maps = self.backbone.features(tf.reshape(views, [-1, *views.shape[2:]]), layer=self.layer_names)
-        probabilities = {layer: tf.nn.softmax(logits) for layer, logits in self.network(maps).items()}
-        return {
-            layer: tf.reduce_mean(tf.reshape(values, [shape[0], shape[1], -1]), 1)
-            for layer, values in probabilities.items()
-        }
+        images = tf.reshape(views, [-1, *views.shape[2:]])
+        maps = self.backbone.features(images, layer=self.layer_names)
+        scores = {}
+        for layer, logits in self.network(maps).items():
+            probabilities = tf.reshape(tf.nn.softmax(logits), [shape[0], shape[1], -1])
+            scores[layer] = tf.reduce_mean(probabilities, 1)
+        return scores
 
     def pictures(self, images) -> dict:
-        """Rows of the picture strip: what the backbone sees."""
+        """Return the rows of the picture strip: what the backbone sees."""
         return {"image": images}
 
     def filters(self):
-        """The first kernels [k, k, 3, n] of the backbone."""
+        """Return the first kernels [k, k, 3, n] of the backbone."""
         variables = self.backbone.module.signatures[self.layer_names[0]].variables
         return next(variable for variable in variables if variable.shape.rank == 4)
 
     def histograms(self, images) -> dict:
-        """Name to tensor: the heads' weights, and their logits on images in [-1, 1]."""
-        weights = {f"weights/{v.path.partition('/')[2]}": tf.convert_to_tensor(v) for v in self.trainable_variables}
-        logits = self.network(self._inference(images))
-        return {**weights, **{f"logits/{layer}": values for layer, values in logits.items()}}
+        """Return the heads' weights, and their logits on images in [-1, 1], by name."""
+        tensors = {}
+        for variable in self.trainable_variables:
+            _, _, name = variable.path.partition("/")
+            tensors[f"weights/{name}"] = tf.convert_to_tensor(variable)
+        for layer, logits in self.network(self._inference(images)).items():
+            tensors[f"logits/{layer}"] = logits
+        return tensors
 
 
 def learning_rate(protocol: SgdProtocol, steps: int):
-    """Return the rate as `build_optimizer` takes it: a schedule, or the first rate of a linear decay."""
+    """Return the learning rate as `build_optimizer` takes it.
+
+    Args:
+      protocol: with rates and drops, or Adam's with a linear decay.
+      steps: of the whole run.
+
+    Returns:
+      A schedule; for Adam the first rate.
+    """
     if isinstance(protocol, AdamProtocol):
         return protocol.learning_rate
     rates = [rate * protocol.learning_rate for rate in protocol.rates]
-    last_steps = [int(drop * steps) - 1 for drop in protocol.drops]  # at which the rate before still counts
-    return keras.optimizers.schedules.PiecewiseConstantDecay(last_steps, rates)
+    # Keras applies a rate up to and including its boundary.
+    boundaries = [int(drop * steps) - 1 for drop in protocol.drops]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)

@@ -1,10 +1,11 @@
-"""The protocol of STL-10: ten given folds of 1,000 training images, mean and deviation of the test accuracy over them.
+"""Protocol of STL-10: ten given folds of 1,000 training images.
 
-The folds are the file fold_indices.txt of the official download: a line for each fold, indices from 0 into train_X.bin.
-TensorFlow Datasets leaves the file out and writes the images in another order, by a hash of their number; here that
-order is undone.
+The result is the mean and deviation of the test accuracy over the folds. The folds are the file fold_indices.txt of the
+official download: a line for each fold, with indices from 0 into train_X.bin. TensorFlow Datasets does not contain this
+file, and writes the images in another order, by a hash of their number. This module undoes that order.
 """
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -14,17 +15,48 @@ from typing import Any
 import numpy as np
 
 from experiments.probing import linear
-from experiments.probing.features import ProbeError
-from experiments.probing.protocols import FoldsProtocol
+from experiments.probing.features import FeatureProbe
+from experiments.probing.probe import ProbeError
 
 DATASET = "tfds:stl10"
 
 
-def read(path: str | os.PathLike) -> list[np.ndarray]:
-    """The folds of a file in the format of fold_indices.txt: int [images] each, indices from 0 in the official order.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldsProbe(FeatureProbe):
+    """Linear classifier on each fold, tested on all test images.
+
+    Its protocol is a `FoldsProtocol`. The regularisation is chosen on a fifth of each fold.
+
+    Attributes:
+      folds: rows of the training images, see `rows_of_folds`.
+    """
+
+    kind = "linear_probe"
+    folds: Sequence[np.ndarray]
+
+    def measure(self, train, train_labels, test, test_labels) -> dict[str, Any]:
+        """Evaluate the features of one layer; see `FeatureProbe.measure`."""
+        results = []
+        for rows in self.folds:
+            labels = train_labels[rows]
+            splits = [linear.hold_out(labels, self.protocol)]
+            classifier = self.protocol.classifier
+            results.append(linear.linear_probe(train[rows], labels, test, test_labels, classifier, splits))
+        return linear.draws_record(results, self.protocol, images=len(self.folds[0]))
+
+
+def read_folds(path: str | os.PathLike) -> list[np.ndarray]:
+    """Read a file in the format of fold_indices.txt.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      int [images] for each fold, indices from 0 in the official order.
 
     Raises:
-      ProbeError: no such file, something else than indices in it, an index twice in a fold, or fewer than two folds.
+      ProbeError: the file is missing, holds other things than indices, repeats an index in a fold, or has fewer than
+        two folds.
     """
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
@@ -39,16 +71,16 @@ def read(path: str | os.PathLike) -> list[np.ndarray]:
 
 
 def digest(folds: Sequence[np.ndarray]) -> str:
-    """16 hex digits that change when the folds do."""
+    """Return 16 hex digits that identify the folds."""
     text = "\n".join(" ".join(map(str, fold)) for fold in folds)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def rows(folds: Sequence[np.ndarray], train) -> list[np.ndarray]:
-    """The folds as rows of a source.
+def rows_of_folds(folds: Sequence[np.ndarray], train) -> list[np.ndarray]:
+    """Return the rows of an opened set that the folds name.
 
     Args:
-      folds: as `read` gives them.
+      folds: as `read_folds` returns them.
       train: the whole split `train` of tfds:stl10.
 
     Returns:
@@ -70,7 +102,15 @@ def rows(folds: Sequence[np.ndarray], train) -> list[np.ndarray]:
 
 
 def written_order(count: int, split: str = "train") -> np.ndarray:
-    """Where tfds puts examples whose keys are 0..count-1, as those of its STL-10 are: int [count], key to place."""
+    """Return the order in which tfds writes examples.
+
+    Args:
+      count: number of examples; their keys are 0 to count - 1, as in STL-10.
+      split: name of the split; it salts the hash.
+
+    Returns:
+      int [count], place of each key.
+    """
     from tensorflow_datasets.core import hashing  # slow to import
 
     hasher = hashing.Hasher(split)
@@ -78,26 +118,3 @@ def written_order(count: int, split: str = "train") -> np.ndarray:
     places = np.empty(count, np.int64)
     places[keys] = np.arange(count)
     return places
-
-
-def measure(
-    folds: Sequence[np.ndarray],
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-    protocol: FoldsProtocol,
-) -> dict[str, Any]:
-    """A linear probe on each fold, tested on all test images.
-
-    Args:
-      folds: rows of the training images, see `rows`.
-      train, test: float32 [images, dimensions]: pooled features.
-      train_labels, test_labels: int [images].
-      protocol: names the classifier and the seed; the regularisation is chosen on a fifth of each fold.
-
-    Returns:
-      A record, see `probes.of_draws`.
-    """
-    results = [linear.linear_probe(train[fold], train_labels[fold], test, test_labels, protocol) for fold in folds]
-    return linear.of_draws(results, protocol, images=len(folds[0]))

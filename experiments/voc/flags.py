@@ -77,12 +77,12 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
     protocol = protocols[FLAGS.protocol].replace(**field_flags.given(_fields(protocols)))
     files.check_folder(FLAGS.output)
     common.import_tensorflow()
-    from experiments.probing import run as probe_run
+    from experiments.probing.cache import clear_cache
     from experiments.voc import report as voc_report
     from experiments.voc import run as voc_run
 
     inputs = open_inputs(task)
     results = voc_run.run(make(inputs, protocol), inputs.model, inputs.baselines, FLAGS.output)
     voc_report.write(results, FLAGS.output)
-    probe_run.clear_cache(FLAGS.output)
+    clear_cache(FLAGS.output)
     print(f"\n{voc_report.markdown(results)}\n{results['seconds']:.0f} s; written to {FLAGS.output}")

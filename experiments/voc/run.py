@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments.probing.run import PARTIAL, Partial
+from experiments.probing.cache import ResultCache
 from experiments.voc import metrics, transfer
 from experiments.voc.transfer import TransferError, VocTask
 from lts import training
@@ -124,7 +124,7 @@ class _Runner:
             "test": task.test.set.fingerprint,
         }
         context.update(task.run_settings)
-        self.partial = Partial(output / PARTIAL, context)
+        self.cache = ResultCache(output, context)
 
     def seeds_of(self, model: LoadedModel, number: int) -> list[Record]:
         """Return the records of all seeds of a model; model number 0 is the one that is compared."""
@@ -136,7 +136,7 @@ class _Runner:
         """Return the record of one model and seed; train and test unless that is finished."""
         task = self.task
         key = f"seed {seed}"
-        if self.partial.get(model, key) is None:
+        if self.cache.get(model, key) is None:
             start = time.monotonic()
             folder = workdir(self.output, model, seed)
             trained = transfer.fit(task, model, seed, folder, self.options, self.strategy)
@@ -146,8 +146,8 @@ class _Runner:
                 _write_picture(picture, task.draw(trained, indices.tolist()))
             measured = _measured(task, evaluation, seed)
             measured["seconds"] = time.monotonic() - start
-            self.partial.put(model, {key: measured})
-        record = self.partial.get(model, key)
+            self.cache.put(model, key, measured)
+        record = self.cache.get(model, key)
         low, high = record["interval"]
         print(
             f"{str(model.path)[-30:]:<30} seed {seed}  {task.measure} {100 * record['value']:5.1f} %"

@@ -1,5 +1,6 @@
-"""Fine-tuning and training from scratch: whole runs of the binaries' main on a tiny export and a few drawn images."""
+"""Fine-tuning and training from scratch: runs of the programs' main on a tiny export and the synthetic set."""
 
+import dataclasses
 import json
 import signal
 
@@ -8,8 +9,10 @@ import pytest
 
 import lts
 from experiments import finetune, report, supervised
-from experiments.probing import finetuning, protocols
-from experiments.probing.features import ProbeError
+from experiments.probing import run as probe_run
+from experiments.probing.finetuning import FinetuneProbe
+from experiments.probing.probe import ProbeError
+from experiments.probing.protocols import FINETUNE
 from experiments.reporting import results as result_files
 from experiments.reporting import tables
 from lts import data, training
@@ -19,7 +22,6 @@ from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.train import build_model
 from tests.fixtures import probe_binaries
-from tests.fixtures.binaries import call
 from tests.training.test_transfer import CONFIG, made_up_export
 
 SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[:30]")
@@ -29,75 +31,114 @@ SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[
 def models(tmp_path_factory):
     """Two exports of the same backbone, the second with random weights."""
     folder = tmp_path_factory.mktemp("models")
-    for name, config in (("features", CONFIG), ("random", CONFIG.replace(seed=2))):
-        made_up_export(folder / name, config)
+    made_up_export(folder / "features", CONFIG)
+    made_up_export(folder / "random", CONFIG.replace(seed=2))
     path = folder / "random" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": "random", "seed": 2}))
     return folder
 
 
-def run(binary, models, output, *arguments):
-    """The binary's main with these flags; its results."""
-    call(binary, f"--model={models / 'features'}", f"--output={output}", *SPLITS, "--epochs=1", *arguments)
-    return json.loads((output / "results.json").read_text())
+@pytest.fixture(scope="module")
+def sources():
+    """Training and test images."""
+    train = data.open_source("synthetic", "train[:40]", progress=False)
+    test = data.open_source("synthetic", "test[:30]", role="test", progress=False)
+    return {"train": train, "test": test}
+
+
+def run(program, models, output, *arguments):
+    """Run a program's main for one epoch; return its results."""
+    return probe_binaries.run(program, output, f"--model={models / 'features'}", *SPLITS, "--epochs=1", *arguments)
 
 
 def trained(output, seed=1):
-    """The weights of the run of `features` by name."""
+    """Return the weights that the run of `features` trained, by name."""
     model = json.loads((output / "results.json").read_text())["model"]
     return run_dir.read_newest(output / "training" / f"{model['fingerprint']}_{seed}")[0]
 
 
-def moved(output, models) -> set[str]:
-    """Layers of the backbone that are not bit-identical to the export's."""
-    given = variables_by_path(lts.load(models / "features").keras_model().backbone)
+def moved_layers(output, models) -> set[str]:
+    """Return the layers of the backbone that are not bit-identical to those of the export."""
+    exported = variables_by_path(lts.load(models / "features").keras_model().backbone)
     values = trained(output)
-    return {p.split("/")[0] for p, v in given.items() if not np.array_equal(values[f"network/trunk/{p}"], v)}
+    moved = set()
+    for path, value in exported.items():
+        if not np.array_equal(values[f"network/trunk/{path}"], value):
+            moved.add(path.split("/")[0])
+    return moved
 
 
 @pytest.mark.parametrize(
-    ("head", "train_layers", "layers"),
-    [("fc", 5, {1, 2, 3, 4, 5}), ("linear", 2, {4, 5}), ("pooled", 0, set())],
+    ("head", "train_layers", "layers", "caption"),
+    [
+        pytest.param("fc", 5, {1, 2, 3, 4, 5}, "all layers", marks=pytest.mark.slow),
+        ("linear", 2, {4, 5}, "the last 2 convolutions"),
+        pytest.param("pooled", 0, set(), "the head alone", marks=pytest.mark.slow),
+    ],
 )
-def test_whole_runs(head, train_layers, layers, models, tmp_path, capsys):
-    """Each head; exactly the layers that should have moved are not the export's."""
+def test_a_complete_run(head, train_layers, layers, caption, models, tmp_path, capsys):
+    """Fails if other layers than requested move, the test accuracy is wrong, or another run shares the folder."""
     results = run(finetune, models, tmp_path, f"--head={head}", f"--train_layers={train_layers}")
-    assert moved(tmp_path, models) == {f"conv_{layer}" for layer in layers}
+    assert moved_layers(tmp_path, models) == {f"conv_{layer}" for layer in layers}
     record = results["model"]["layers"]["fine-tuned"]
+    assert results["kind"] == "finetune"
     assert results["layers"] == ["fine-tuned"]
     assert record["interval"][0] <= record["accuracy"] <= record["interval"][1]
     assert results["protocol"]["head"] == head
-    folder = next((tmp_path / "training").iterdir())
-    assert folder.name == f"{results['model']['fingerprint']}_1"
-    assert list((folder / "tensorboard").iterdir())
-    classifier, test = training.load_classifier(folder), data.open_source("synthetic", "test[:30]", progress=False)
+    (workdir,) = (tmp_path / "training").iterdir()
+    assert workdir.name == f"{results['model']['fingerprint']}_1"
+    assert list((workdir / "tensorboard").iterdir())
+    classifier = training.load_classifier(workdir)
+    test = data.open_source("synthetic", "test[:30]", progress=False)
     views = next(iter(data.test_batches(test, CONFIG.image, batch_size=30)))
-    right = np.argmax(classifier(views), 1) == test.labels
-    assert record["accuracy"] == pytest.approx(right.mean())
-    shown = capsys.readouterr().out
-    assert f"{40 // 32} of 1 steps" in shown
+    correct = np.argmax(classifier(views), 1) == test.labels
+    assert record["accuracy"] == pytest.approx(correct.mean())
+    printed = capsys.readouterr().out
+    assert "1 of 1 steps" in printed
+    assert f"{100 * record['accuracy']:.1f} [" in printed
     table = (tmp_path / "results.md").read_text()
     assert "fine-tuning on synthetic: 40 training, 30 test images, 10 classes" in table
-    assert {5: "all layers", 2: "the last 2 convolutions", 0: "the head alone"}[train_layers] in table
-    assert table in shown
+    assert caption in table
+    with pytest.raises(training.TrainingError, match=rf"head: {head} -> .*another folder"):
+        run(finetune, models, tmp_path, "--head=" + ("pooled" if head == "linear" else "linear"))
+    with pytest.raises(ProbeError, match="was trained on other images"):
+        run(finetune, models, tmp_path, f"--head={head}", "--train_split=train[:48]")
 
 
-def test_several_seeds_and_a_baseline(models, tmp_path):
-    """Seeds that are one run, an unpaired difference, results that the report does not take."""
+def test_several_seeds_are_one_record(models, sources, tmp_path, monkeypatch):
+    """Fails if a seed is not trained, or the record is not the mean over the seeds."""
+    seeds = []
+
+    def test_seed(probe, model, seed):
+        seeds.append(seed)
+        return np.arange(30) < 10 * seed
+
+    monkeypatch.setattr(FinetuneProbe, "_train", lambda *_: None)
+    monkeypatch.setattr(FinetuneProbe, "_test", test_seed)
+    protocol = dataclasses.replace(FINETUNE["default"], seeds=(1, 2))
+    probe = FinetuneProbe(protocol=protocol, output=tmp_path, **sources)
+    (result,) = probe.run(lts.load(models / "features"), ["fine-tuned"])
+    assert seeds == [1, 2]
+    assert result.record["accuracies"] == pytest.approx([1 / 3, 2 / 3])
+    assert result.record["accuracy"] == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_seeds_and_a_baseline_in_the_report(models, tmp_path):
+    """Fails if seeds train the same weights, or the report does not take results over seeds."""
     baseline = f"--baseline={models / 'random'}"
     results = run(finetune, models, tmp_path, baseline, "--seeds=3,1", "--head=pooled", "--learning_rate=0.01")
     assert results["protocol"]["seeds"] == [1, 3]
-    ours, others = (each["layers"]["fine-tuned"]["accuracies"] for each in (results["model"], results["baselines"][0]))
-    assert len(ours) == len(others) == 2
-    assert results["model"]["layers"]["fine-tuned"]["accuracy"] == pytest.approx(np.mean(ours))
+    accuracies = results["model"]["layers"]["fine-tuned"]["accuracies"]
+    baseline_accuracies = results["baselines"][0]["layers"]["fine-tuned"]["accuracies"]
+    assert len(accuracies) == len(baseline_accuracies) == 2
     difference = results["difference"]["fine-tuned"]
-    assert difference["accuracy"] == pytest.approx(np.mean(ours) - np.mean(others))
+    assert difference["accuracy"] == pytest.approx(np.mean(accuracies) - np.mean(baseline_accuracies))
     assert len(list((tmp_path / "training").iterdir())) == 4
     kernels = [trained(tmp_path, seed)["network/fc_2/kernel"] for seed in (1, 3)]
     assert not np.array_equal(*kernels)
     assert "Mean over 2 seeds" in (tmp_path / "results.md").read_text()
     loaded = result_files.load(tmp_path / "results.json")
-    assert loaded.kind == "probe"
     table = tables.table([loaded])
     assert table[0] == ["", "fine-tuned"]
     assert [row[0].split(",")[0] for row in table[1:]] == ["random initialisation", "**ours", "difference (paired)"]
@@ -105,117 +146,115 @@ def test_several_seeds_and_a_baseline(models, tmp_path):
 
 
 def test_from_scratch(models, tmp_path):
-    """The upper reference that begins with the weights it should do without."""
-    results = run(supervised, models, tmp_path / "scratch", "--learning_rate=1e-12", "--head=linear")
-    begun = run(finetune, models, tmp_path / "tuned", "--learning_rate=1e-12", "--head=linear")
-    assert moved(tmp_path / "scratch", models) == {f"conv_{layer}" for layer in range(1, 6)}
-    given = variables_by_path(lts.load(models / "features").keras_model().backbone)
+    """Fails if the upper reference begins with the weights that it must not have, or fine-tuning without them."""
+    arguments = ("--learning_rate=1e-12", "--head=linear")
+    scratch = run(supervised, models, tmp_path / "scratch", *arguments)
+    tuned = run(finetune, models, tmp_path / "tuned", *arguments)
+    assert moved_layers(tmp_path / "scratch", models) == {f"conv_{layer}" for layer in range(1, 6)}
+    exported = variables_by_path(lts.load(models / "features").keras_model().backbone)
     for path in ("conv_1/kernel", "conv_5/conv_1/kernel"):
-        assert not np.allclose(trained(tmp_path / "scratch")[f"network/trunk/{path}"], given[path], atol=0.01)
-        np.testing.assert_allclose(trained(tmp_path / "tuned")[f"network/trunk/{path}"], given[path], atol=1e-6)
-    assert results["layers"] == ["from scratch"]
-    assert begun["protocol"] == results["protocol"] | {"pretrained": True, "name": "finetune"}
-    assert results["model"]["description"]["weights"] == "from scratch"
-    assert tables.model_name(results["model"]).startswith("supervised from scratch")
+        assert not np.allclose(trained(tmp_path / "scratch")[f"network/trunk/{path}"], exported[path], atol=0.01)
+        np.testing.assert_allclose(trained(tmp_path / "tuned")[f"network/trunk/{path}"], exported[path], atol=1e-6)
+    assert scratch["layers"] == ["from scratch"]
+    assert tuned["protocol"] == scratch["protocol"] | {"pretrained": True, "name": "finetune"}
+    assert scratch["model"]["description"]["weights"] == "from scratch"
+    assert tables.model_name(scratch["model"]).startswith("supervised from scratch")
     assert "(from scratch) |" in (tmp_path / "scratch" / "results.md").read_text()
 
 
-def test_a_stopped_run_goes_on(models, tmp_path, monkeypatch):
-    """Ctrl-C in the training of the baseline: nothing is trained twice, and it ends with the same bits."""
-    arguments = (f"--baseline={models / 'random'}", "--head=pooled", "--epochs=3", "--export=" + str(tmp_path / "made"))
-    once = run(finetune, models, tmp_path / "once", *arguments)
-    report, starts = Loop._report, []
+def test_a_stopped_run_resumes(models, tmp_path, monkeypatch):
+    """Fails if anything is trained twice, or a resumed run is not bit-identical to an uninterrupted one."""
+    arguments = (f"--baseline={models / 'random'}", "--head=pooled", "--epochs=3")
+    uninterrupted = run(finetune, models, tmp_path / "once", *arguments)
+    report_step = Loop._report
+    calls = []
 
-    def stop(loop, step, total):
-        report(loop, step, total)
-        starts.append(step)
-        if len(starts) == 3:  # the model's three steps are two calls; the first of the baseline's
+    def interrupt(loop, step, total):
+        report_step(loop, step, total)
+        calls.append(step)
+        if len(calls) == 3:  # the model's three steps are two calls; this is the first one of the baseline
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_report", stop)
+        patch.setattr(Loop, "_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(finetune, models, tmp_path / "twice", *arguments)
     assert not (tmp_path / "twice" / "results.json").exists()
-    monkeypatch.setattr(finetuning, "_test", _counted(finetuning._test, calls := []))
-    twice = run(finetune, models, tmp_path / "twice", *arguments)
-    assert len(calls) == 1  # the baseline; the model is not tested again
-    assert {**once, "seconds": 0} == {**twice, "seconds": 0}
-    for folder in (tmp_path / "once" / "training").iterdir():
-        whole, halves = (
-            run_dir.read_newest(tmp_path / name / "training" / folder.name)[0] for name in ("once", "twice")
-        )
-        for name, value in whole.items():
-            np.testing.assert_array_equal(halves[name], value, err_msg=name)
-    exported = lts.load(tmp_path / "made")
-    assert exported.description["fine_tuned_from"] == once["model"]["fingerprint"]
+    tested = []
+    test_model = FinetuneProbe._test
+    monkeypatch.setattr(FinetuneProbe, "_test", lambda *given: tested.append(given) or test_model(*given))
+    resumed = run(finetune, models, tmp_path / "twice", *arguments, f"--export={tmp_path / 'exported'}")
+    assert len(tested) == 1  # the baseline; the model is not tested again
+    assert {**uninterrupted, "seconds": 0} == {**resumed, "seconds": 0}
+    for workdir in (tmp_path / "once" / "training").iterdir():
+        expected = run_dir.read_newest(workdir)[0]
+        values = run_dir.read_newest(tmp_path / "twice" / "training" / workdir.name)[0]
+        for name, value in expected.items():
+            np.testing.assert_array_equal(values[name], value, err_msg=name)
+    exported = lts.load(tmp_path / "exported")
+    assert exported.description["fine_tuned_from"] == resumed["model"]["fingerprint"]
     kernel = exported.keras_model().backbone.convs[0].kernel
     np.testing.assert_array_equal(kernel, trained(tmp_path / "twice")["network/trunk/conv_1/kernel"])
 
 
-def _counted(function, calls: list):
-    """The function, noting its calls."""
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return function(*arguments)
-
-    return counted
-
-
-def test_another_protocol_in_the_same_output_is_refused(models, tmp_path):
-    run(finetune, models, tmp_path, "--head=pooled")
-    with pytest.raises(training.TrainingError, match=r"head: pooled -> linear.*or another folder"):
-        run(finetune, models, tmp_path, "--head=linear")
-    with pytest.raises(ProbeError, match="was trained on other images"):
-        run(finetune, models, tmp_path, "--head=pooled", "--train_split=train[:48]")
-
-
 def test_baselines_are_trained_in_the_same_way(models):
-    """A schedule, precision apart, that goes by how a model was pre-trained."""
+    """Fails if the schedule depends on how a model was pre-trained."""
     model = lts.load(models / "features")
     model.config = model.config.replace(learning_rate=0.5, batch_size=7, steps=9, global_clipnorm=1.0, ema_decay=0.9)
-    config = finetuning.config_of(model, protocols.FINETUNE["release"], seed=5)
+    probe = FinetuneProbe(protocol=FINETUNE["release"], train=None, test=None, output=None)
+    config = probe.training_config(model, seed=5)
     stage = config.gan_training
     assert (stage.learning_rate, stage.batch_size, stage.epochs, stage.steps, stage.seed) == (1e-3, 128, 400, 0, 5)
     assert (stage.global_clipnorm, stage.ema_decay, config.loss.weight_decay) == (0.0, 0.0, 5e-5)
     assert (config.image, config.discriminator) == (model.config.image, model.config.discriminator)
 
 
-def _one_image(source):
-    source.labels[:] = np.arange(len(source.labels)) % 9
-    source.labels[0] = 9
+class NoBackbone:
+    """An export that cannot be fine-tuned."""
+
+    def keras_model(self):
+        """Raise as `LoadedModel.keras_model` does."""
+        raise ExportError("an exported encoder has no backbone")
 
 
 def _no_labels(source):
-    object.__setattr__(source, "labels", None)
+    return dataclasses.replace(source, labels=None)
+
+
+def _one_image_of_a_class(source):
+    labels = np.arange(len(source.labels)) % 9
+    labels[0] = 9
+    return dataclasses.replace(source, labels=labels)
+
+
+def _unchanged(source):
+    return source
 
 
 @pytest.mark.parametrize(
-    ("change", "arguments", "message"),
+    ("change", "batch_size", "error", "message"),
     [
-        (_no_labels, (), "training images have no labels"),
-        (_one_image, (), "has one training image, and needs 2 at least"),
-        (lambda source: None, ("--batch_size=41",), "40 training images are less than one batch of 41: lower"),
+        (_no_labels, 32, ProbeError, "training images have no labels"),
+        (_one_image_of_a_class, 32, ProbeError, "has one training image, and needs 2 at least"),
+        (_unchanged, 41, ProbeError, "40 training images are less than one batch of 41: lower"),
+        (_unchanged, 32, ExportError, "exported encoder"),
     ],
 )
-def test_errors_of_the_data_are_one_line(change, arguments, message, models, tmp_path, monkeypatch):
-    whole = data.open_source
-
-    def opened(*given, **options):
-        source = whole(*given, **options)
-        if options["role"] == "train":
-            change(source)
-        return source
-
-    monkeypatch.setattr(data, "open_source", opened)
-    with pytest.raises(ProbeError, match=message) as error:
-        run(finetune, models, tmp_path, *arguments)
-    assert "\n" not in str(error.value)
-    assert not list(tmp_path.iterdir())
+def test_errors_are_found_before_training(change, batch_size, error, message, sources, tmp_path):
+    """Fails if wrong images or a wrong baseline are found after hours of training."""
+    protocol = dataclasses.replace(FINETUNE["default"], batch_size=batch_size)
+    probe = FinetuneProbe(
+        protocol=protocol, train=change(sources["train"]), test=sources["test"], output=tmp_path / "output"
+    )
+    with pytest.raises(error, match=message) as raised:
+        probe_run.run(probe, NoBackbone(), [])
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "output").exists()
 
 
-def test_a_baseline_without_a_backbone_is_refused_before_training(models, tmp_path):
+@pytest.mark.slow
+def test_an_exported_encoder_is_refused_before_training(models, tmp_path):
+    """Fails if a baseline without a backbone is found after the model was trained."""
     record = {"stage": "autoencoder", "config": CONFIG}
     run_dir.write_run_config(tmp_path / "run", record)
     run_dir.Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
@@ -226,15 +265,16 @@ def test_a_baseline_without_a_backbone_is_refused_before_training(models, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("binary", "arguments", "status", "message"),
+    ("program", "argument", "status", "message"),
     [
-        ("finetune", ["--train_layers=6"], 2, "train_layers"),
-        ("finetune", ["--head=fc_1"], 2, "fc_1"),
-        ("finetune", ["--seeds=1,x"], 2, "seeds must be"),
-        ("finetune", ["--learning_rate=0"], 2, "learning_rate"),
-        ("supervised", ["--train_layers=2"], 2, "train_layers"),
-        ("finetune", [], 1, "nothing/here is not an exported model"),
+        (finetune, "--train_layers=6", 2, "train_layers"),
+        (finetune, "--head=fc_1", 2, "fc_1"),
+        (finetune, "--seeds=1,x", 2, "seeds must be"),
+        (finetune, "--learning_rate=0", 2, "learning_rate"),
+        (supervised, "--train_layers=2", 2, "train_layers"),
+        (finetune, "--epochs=1", 1, "nothing/here"),
     ],
 )
-def test_errors_of_the_command_are_one_line(binary, arguments, status, message):
-    probe_binaries.check_complaint(binary, "nothing/here", arguments, status, message)
+def test_errors_of_flags(program, argument, status, message):
+    """Fails if a wrong flag is accepted, or its error does not name it."""
+    probe_binaries.check_error(program, ["--model=nothing/here", *SPLITS, argument], status, message)

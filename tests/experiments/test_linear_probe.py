@@ -1,7 +1,4 @@
-"""The binary's main on a tiny stand-in model and data set."""
-
-import subprocess
-import sys
+"""The program `linear_probe` on stand-ins: files, resume, projector, errors."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,9 @@ import pytest
 from experiments import linear_probe
 from experiments.probing import projector
 from experiments.probing import run as probe_run
-from experiments.probing.features import ProbeError
+from experiments.probing.cache import ResultCache
+from experiments.probing.linear import LinearProbe
+from experiments.probing.probe import ProbeError
 from tests.fixtures import probe_binaries, probing
 
 
@@ -20,83 +19,69 @@ def world(stand_in_world):
 
 
 def run(output, *arguments):
-    """The binary's main with these flags."""
-    return probe_binaries.run(linear_probe, output, *arguments)
+    """Run the program on the stand-ins."""
+    return probe_binaries.run_stand_ins(linear_probe, output, *arguments)
 
 
 def test_writes_json_table_and_plot(world, tmp_path, capsys):
+    """Fails if figures are not those of the records, or the printed summary does not show them in 80 columns."""
     results = run(tmp_path, "--baseline=runs/a,runs/b")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "results.json",
-        "results.md",
-        "results.png",
-        "tensorboard",
-    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results.json", "results.md", "results.png", "tensorboard"]
+    assert results["kind"] == "linear_probe"
+    assert results["protocol"]["name"] == "ridge"
     assert results["layers"] == ["conv_1", "conv_2"]
     assert results["dataset"]["train_images"] == 60
     assert results["dataset"]["test_images"] == 30
     assert [model["path"] for model in results["baselines"]] == ["runs/a", "runs/b"]
+    printed = capsys.readouterr().out
     for layer in results["layers"]:
+        record = results["model"]["layers"][layer]
         accuracies = [model["layers"][layer]["accuracy"] for model in results["baselines"]]
         mean = results["baseline_mean"][layer]["accuracy"]
         assert mean == pytest.approx(np.mean(accuracies))
         difference = results["difference"][layer]
-        assert difference["accuracy"] == pytest.approx(results["model"]["layers"][layer]["accuracy"] - mean)
+        assert difference["accuracy"] == pytest.approx(record["accuracy"] - mean)
         assert difference["interval"][0] <= difference["accuracy"] <= difference["interval"][1]
+        (line,) = [line for line in probe_run.summary(results).splitlines() if line.startswith(layer)]
+        assert f" {100 * record['accuracy']:.1f} [" in line
+        assert f" {100 * difference['accuracy']:+.1f} [" in line
+        assert line in printed
+    assert max(len(line) for line in printed.splitlines() if str(tmp_path) not in line) <= 80
     assert results["model"]["layers"]["conv_1"]["accuracy"] > 0.6
     table = (tmp_path / "results.md").read_text()
     assert "| runs/a (random) |" in table
     assert "| mean of 2 random |" in table
-    assert table in capsys.readouterr().out
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_twice(world, tmp_path):
-    first, second = run(tmp_path / "1"), run(tmp_path / "2", "--batch_size=60")
+def test_results_do_not_depend_on_the_batch_size(world, tmp_path):
+    """Fails if two runs of the same command differ."""
+    first = run(tmp_path / "1", "--projector_images=0")
+    second = run(tmp_path / "2", "--projector_images=0", "--batch_size=60")
     assert "difference" not in first
-    first.pop("seconds"), second.pop("seconds")
-    assert first == second
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert not (tmp_path / "1" / "tensorboard").exists()
 
 
-def test_a_stopped_run_goes_on(world, tmp_path, monkeypatch):
-    once = run(tmp_path / "once", "--baseline=runs/a")
-    world["models"]["runs/features"].calls = 0
-    whole = probe_run.probes.linear_probe
-    calls = []
-
-    def stops_at_the_third(*arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return whole(*arguments)
-
-    monkeypatch.setattr(probe_run.probes, "linear_probe", stops_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "twice", "--baseline=runs/a")
-    assert [path.name for path in (tmp_path / "twice").iterdir()] == ["partial.json"]
-    used = world["models"]["runs/features"].calls
-    twice = run(tmp_path / "twice", "--baseline=runs/a", "--batch_size=30")
-    assert world["models"]["runs/features"].calls == used + 1  # not looked at again, but for the projector
+def test_a_stopped_run_resumes(world, tmp_path, monkeypatch):
+    """Fails if finished layers are computed again, or the results differ from an uninterrupted run."""
+    probe_binaries.check_resumes(linear_probe, LinearProbe, world, tmp_path, monkeypatch)
     assert len((tmp_path / "twice" / "tensorboard" / "metadata.tsv").read_text().splitlines()) == 30
-    assert len(calls) == 5  # two, the stopped one, and the two that were missing
-    assert {**once, "seconds": 0} == {**twice, "seconds": 0}
-    assert not (tmp_path / "twice" / "partial.json").exists()
 
 
-def test_a_run_stopped_in_the_projector_goes_on(world, tmp_path, monkeypatch):
-    def stopped(*_):
+def test_a_run_stopped_in_the_projector_resumes(world, tmp_path, monkeypatch):
+    """Fails if the cache is removed before everything is written."""
+
+    def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(projector, "visualize_embeddings", stopped)
+        patch.setattr(projector, "visualize_embeddings", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "partial.json",
-        "results.json",
-        "results.md",
-        "results.png",
-    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["partial.json", "results.json", "results.md", "results.png"]
     before = (tmp_path / "results.json").read_text()
     run(tmp_path)
     assert (tmp_path / "results.json").read_text() == before
@@ -105,30 +90,25 @@ def test_a_run_stopped_in_the_projector_goes_on(world, tmp_path, monkeypatch):
 
 
 def test_the_projector_shows_the_deepest_layer_of_the_model(world, tmp_path):
+    """Fails if points come from the first layer, the last of --layers, or a baseline."""
     run(tmp_path, "--baseline=runs/a", "--layers=conv_2,conv_1", "--projector_images=9")
-    model, images = world["models"]["runs/features"], world["sources"]["test"].images
-    chosen = projector.choose(world["sources"]["test"].labels, 9)
-    expected = model(images[chosen])["conv_2"].numpy().mean(axis=(1, 2))
-    found = np.loadtxt(tmp_path / "tensorboard" / "features.tsv")
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_no_projector_where_none_is_asked_for(world, tmp_path):
-    run(tmp_path, "--projector_images=0")
-    assert not (tmp_path / "tensorboard").exists()
-
-
-def test_partial_results_of_another_protocol_are_not_used(world, tmp_path):
-    partial = [probe_run.Partial(tmp_path / "partial.json", {"seed": seed}) for seed in (1, 2)]
     model = world["models"]["runs/features"]
-    partial[0].put(model, {"conv_1": {"accuracy": 1.0}})
-    assert probe_run.Partial(tmp_path / "partial.json", {"seed": 1}).get(model, "conv_1") == {"accuracy": 1.0}
-    assert partial[1].get(model, "conv_1") is None
-    assert partial[0].get(world["models"]["runs/a"], "conv_1") is None
+    test = world["sources"]["test"]
+    chosen = projector.choose(test.labels, 9)
+    expected = model(test.images[chosen])["conv_2"].numpy().mean(axis=(1, 2))
+    points = np.loadtxt(tmp_path / "tensorboard" / "features.tsv")
+    np.testing.assert_allclose(points, expected, rtol=1e-5)
 
 
-def _no_labels(sources):
-    sources["train"].labels = None
+def test_cached_results_belong_to_a_protocol_and_a_model(world, tmp_path):
+    """Fails if a result of another protocol or model is taken from the cache."""
+    model = world["models"]["runs/features"]
+    first = ResultCache(tmp_path, {"seed": 1})
+    second = ResultCache(tmp_path, {"seed": 2})
+    first.put(model, "conv_1", {"accuracy": 1.0})
+    assert ResultCache(tmp_path, {"seed": 1}).get(model, "conv_1") == {"accuracy": 1.0}
+    assert second.get(model, "conv_1") is None
+    assert first.get(world["models"]["runs/a"], "conv_1") is None
 
 
 def _other_classes(sources):
@@ -139,42 +119,46 @@ def _class_without_test_images(sources):
     sources["test"] = probing.ImageDataset("test", sources["test"].images[:20], sources["test"].labels[:20])
 
 
+def _unchanged(sources):
+    pass
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "arguments", "message"),
     [
-        (_no_labels, "training images have no labels"),
-        (_other_classes, "only on one side: red, violet"),
-        (_class_without_test_images, "class 'red' has no test images"),
+        (probing.without_labels, (), "training images have no labels"),
+        (_other_classes, (), "only on one side: red, violet"),
+        (_class_without_test_images, (), "class 'red' has no test images"),
+        (_unchanged, ("--layers=conv_1,conv_9",), "runs/features has no layer 'conv_9'; it has conv_1, conv_2"),
     ],
 )
-def test_errors_of_the_data_are_one_line(world, tmp_path, change, message):
+def test_errors_of_models_and_images_are_one_line(world, tmp_path, change, arguments, message):
+    """Fails if wrong inputs are found late, or reported in several lines."""
     change(world["sources"])
     with pytest.raises(ProbeError, match=message) as error:
-        run(tmp_path)
+        run(tmp_path, *arguments)
     assert "\n" not in str(error.value)
-
-
-def test_a_layer_that_is_not_there(world, tmp_path):
-    with pytest.raises(ProbeError, match=r"runs/features has no layer 'conv_9'; it has conv_1, conv_2"):
-        run(tmp_path, "--layers=conv_1,conv_9")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--dataset=synthetic", "--output=nowhere"], 2, "--model"),
-        (["--model=x", "--dataset=synthetic", "--output=nowhere", "--pool=median"], 2, "median"),
-        (["--model=x", "--dataset=synthetic", "--output=nowhere", "--projector_images=-1"], 2, "projector_images"),
-        (["--model=x", "--dataset=synthetic", "--output=nowhere", "stray"], 2, "stray"),
-        (["--model=nothing/here", "--dataset=synthetic", "--output=nowhere"], 1, "nothing/here"),
+        (["--dataset=synthetic"], 2, "--model"),
+        (["--model=x", "--dataset=synthetic", "--pool=median"], 2, "median"),
+        (["--model=x", "--dataset=synthetic", "--projector_images=-1"], 2, "projector_images"),
+        (["--model=x", "--dataset=synthetic", "--epochs=3"], 2, "--epochs does not apply to --protocol=ridge"),
+        (["--model=nothing/here", "--dataset=synthetic"], 1, "nothing/here"),
     ],
 )
-def test_errors_of_the_command_are_one_line(arguments, status, message):
-    command = [sys.executable, "-m", "experiments.linear_probe", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == status
-    complaint = done.stderr.splitlines()[-1]  # TensorFlow may have said something before
-    assert complaint.startswith("linear_probe: ")
-    assert message in complaint
-    assert "Traceback" not in done.stderr
+def test_errors_of_flags(arguments, status, message):
+    """Fails if a wrong flag is accepted, or its error does not name it."""
+    probe_binaries.check_error(linear_probe, arguments, status, message)
+
+
+def test_an_error_is_one_line_of_the_program():
+    """Fails if a wrong flag prints a traceback."""
+    done = probe_binaries.process("linear_probe", "--model=x", "--dataset=synthetic", "--output=nowhere", "--epochs=3")
+    assert done.returncode == 2
+    assert done.stderr == "linear_probe: --epochs does not apply to --protocol=ridge\n"
     assert done.stdout == ""

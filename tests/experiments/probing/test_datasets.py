@@ -4,7 +4,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments.probing import datasets
-from experiments.probing.features import ProbeError
+from experiments.probing.probe import ProbeError
 from lts import data
 from lts.data import synthetic
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from experiments.probing import features
+from experiments.probing.probe import ProbeError
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,11 @@ def test_extract_keeps_order_and_the_last_short_batch():
 @pytest.mark.parametrize("announced", [5, 9])
 def test_extract_notices_another_number_of_images(announced):
     _, batches = _batches(7)
-    with pytest.raises(features.ProbeError, match=f"the {announced} announced"):
+    with pytest.raises(ProbeError, match=f"the {announced} announced"):
         features.extract(_model, batches, announced, ["one"])
 
 
 def test_extract_refuses_values_that_are_not_finite():
     _, batches = _batches(4)
-    with pytest.raises(features.ProbeError, match="one has values that are not finite"):
+    with pytest.raises(ProbeError, match="one has values that are not finite"):
         features.extract(lambda images: {"one": tf.cast(images, tf.float32) * np.nan}, batches, 4, ["one"])

@@ -8,7 +8,7 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 
 from experiments.probing import projector
-from experiments.probing.features import ProbeError
+from experiments.probing.probe import ProbeError
 from lts import data
 from lts.config import ImageConfig
 from tests.fixtures import probing

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments.probing.features import ProbeError
+from experiments.probing.probe import ProbeError
 from experiments.probing.protocols import ALEXNET, SGD
-from experiments.probing.sgd_heads import Head, SgdProbe, learning_rate
+from experiments.probing.sgd_heads import Head, HeadsModel, learning_rate
 from lts.config import preset
 from lts.export import saved_model
 from lts.networks.geometry import geometry
@@ -48,9 +48,9 @@ def protocol(name: str, **changes):
     return dataclasses.replace(SGD[name], layers=(), dimensions=12, pool="max", windows=(), **changes)
 
 
-def make(how, steps: int = 40) -> SgdProbe:
+def make(how, steps: int = 40) -> HeadsModel:
     """A probe on `AlexNet` whose heads have large weights and biases."""
-    probe = SgdProbe(AlexNet(), ("conv_1", "conv_2"), CLASSES, how, steps, 4)
+    probe = HeadsModel(AlexNet(), ("conv_1", "conv_2"), CLASSES, how, steps, 4)
     generator = np.random.default_rng(1)
     for variable in probe.trainable_variables:
         variable.assign(generator.normal(0, 0.3, variable.shape))
@@ -218,9 +218,9 @@ def test_a_layer_without_a_window_and_a_map_smaller_than_its_window():
         Head(2, SGD["lci"], "conv_2").build((None, 3, 3, 8))
 
 
-def _on_export(path, name: str) -> SgdProbe:
+def _on_export(path, name: str) -> HeadsModel:
     how = dataclasses.replace(SGD[name], learning_rate=0.1, layers=())
-    return SgdProbe(saved_model.load(path), ("conv_4", "conv_5"), 3, how, 10, 64)
+    return HeadsModel(saved_model.load(path), ("conv_4", "conv_5"), 3, how, 10, 64)
 
 
 def _values(probe) -> dict[str, np.ndarray]:
@@ -243,13 +243,13 @@ def test_training_heads_leaves_every_bit_of_the_backbone(tiny_export):
 
 def test_the_trap_batch_statistics_normalise_and_moving_averages_move_but_no_weight(tiny_export):
     probe = _on_export(tiny_export, "stl10_release")
-    assert len(probe.moving) == 2 * 8  # conv_1, conv_3, and two groups each of conv_2, conv_4, conv_5
+    assert len(probe.moving_averages) == 2 * 8  # conv_1, conv_3, and two groups each of conv_2, conv_4, conv_5
     step = tf.function(probe.train_step)
     before, (images, labels) = _values(probe), _photos()
     maps = probe.maps(images)
     moved = _values(probe)
     changed = {name for name in before if not np.array_equal(before[name], moved[name])}
-    assert changed == {variable.name for variable in probe.moving}
+    assert changed == {variable.name for variable in probe.moving_averages}
     largest = {name: np.abs(values).max() for name, values in probe._inference(images).items()}
     assert all(np.abs(maps[name] - probe._inference(images)[name]).max() > 0.1 * largest[name] for name in maps)
 
@@ -266,7 +266,7 @@ def test_the_trap_batch_statistics_normalise_and_moving_averages_move_but_no_wei
 
     step((images, labels))
     after = _values(probe)
-    for copy, variable in zip(probe.network.statistics, probe.moving, strict=True):
+    for copy, variable in zip(probe.network.statistics, probe.moving_averages, strict=True):
         np.testing.assert_array_equal(copy.numpy(), variable.numpy())
     assert all(np.array_equal(before[name], after[name]) for name in before if name not in changed)
 

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from experiments import linear_probe
 from experiments.probing import linear, stl10_folds
-from experiments.probing.features import ProbeError
+from experiments.probing.probe import ProbeError
 from experiments.probing.protocols import FoldsProtocol
 from lts import data
 from tests.fixtures import probe_binaries, probing
@@ -33,7 +33,7 @@ def test_rows_are_the_official_images_though_tfds_shuffles(prepared):
     colours = np.array([int(train.read(row)[0, 0, 0]) for row in range(COUNT)])
     assert (colours != np.arange(COUNT)).any()  # else there is nothing to undo
     official = [np.arange(10), np.array([29, 3, 11])]
-    for fold, rows in zip(official, stl10_folds.rows(official, train), strict=True):
+    for fold, rows in zip(official, stl10_folds.rows_of_folds(official, train), strict=True):
         np.testing.assert_array_equal(colours[rows], fold)
         np.testing.assert_array_equal(train.labels[rows], fold % 10)
 
@@ -41,7 +41,7 @@ def test_rows_are_the_official_images_though_tfds_shuffles(prepared):
 def test_the_file_has_a_line_a_fold(tmp_path):
     path = tmp_path / "fold_indices.txt"
     path.write_text("3 1 2 \n7 0 5 \n")
-    assert [fold.tolist() for fold in stl10_folds.read(path)] == [[3, 1, 2], [7, 0, 5]]
+    assert [fold.tolist() for fold in stl10_folds.read_folds(path)] == [[3, 1, 2], [7, 0, 5]]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_wrong_files_are_one_line(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(ProbeError, match=message) as error:
-        stl10_folds.read(path)
+        stl10_folds.read_folds(path)
     assert "\n" not in str(error.value)
 
 
@@ -78,7 +78,7 @@ def test_other_images_are_refused(change, message):
     for name, value in change.items():
         setattr(train, name, value)
     with pytest.raises(ProbeError, match=message):
-        stl10_folds.rows([np.array([0, 60]), np.array([1, 2])], train)
+        stl10_folds.rows_of_folds([np.array([0, 60]), np.array([1, 2])], train)
 
 
 def test_each_fold_is_a_probe_of_its_images():
@@ -86,8 +86,13 @@ def test_each_fold_is_a_probe_of_its_images():
     labels = np.arange(90) % 3
     train, test = (generator.normal(size=(90, 8)) + labels[:, None] for _ in range(2))
     rows = [np.arange(0, 60), np.arange(30, 90)]
-    record = stl10_folds.measure(rows, train, labels, test, labels, FoldsProtocol())
-    single = [linear.linear_probe(train[r], labels[r], test, labels, FoldsProtocol()).correct.mean() for r in rows]
+    probe = stl10_folds.FoldsProbe(protocol=FoldsProtocol(), train=None, test=None, output=None, folds=rows)
+    record = probe.measure(train, labels, test, labels)
+    single = []
+    for fold in rows:
+        splits = [linear.hold_out(labels[fold], FoldsProtocol())]
+        result = linear.linear_probe(train[fold], labels[fold], test, labels, "logistic", splits)
+        single.append(result.correct.mean())
     assert record["accuracies"] == pytest.approx(single)
     assert record["accuracy"] == pytest.approx(np.mean(single))
     assert record["deviation"] == pytest.approx(np.std(single, ddof=1))
@@ -98,7 +103,7 @@ def test_the_binary(stand_in_world, tmp_path, monkeypatch):
     lines = [" ".join(map(str, np.random.default_rng(seed).permutation(60)[:45])) for seed in range(10)]
     (tmp_path / "fold_indices.txt").write_text("\n".join(lines))
     flags = ["--protocol=stl10_folds", f"--folds={tmp_path}/fold_indices.txt", "--projector_images=0"]
-    results = probe_binaries.run(linear_probe, tmp_path / "out", "--baseline=runs/a", *flags)
+    results = probe_binaries.run_stand_ins(linear_probe, tmp_path / "out", "--baseline=runs/a", *flags)
     assert results["protocol"]["name"] == "stl10_folds"
     assert len(results["protocol"]["folds"]) == 16
     record = results["model"]["layers"]["conv_1"]
@@ -109,4 +114,5 @@ def test_the_binary(stand_in_world, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("flags", [["--protocol=stl10_folds"], ["--protocol=logistic", "--folds=x"]])
 def test_folds_and_protocol_go_together(flags):
-    probe_binaries.check_complaint("linear_probe", "nothing/here", flags, 2, "--folds=fold_indices.txt")
+    arguments = ["--model=nothing/here", *probe_binaries.SPLITS, *flags]
+    probe_binaries.check_error(linear_probe, arguments, 2, "--folds=fold_indices.txt")

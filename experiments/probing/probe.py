@@ -1,0 +1,118 @@
+"""Contract of a probe: one model and its layers in, records out.
+
+A new probe is one subclass of `Probe`, or of `experiments.probing.features.FeatureProbe`, and one program.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from lts.utils.errors import UserError
+
+
+class ProbeError(UserError):
+    """Evaluation that cannot be done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerResult:
+    """Result of one layer.
+
+    Attributes:
+      layer: its name, a column of the tables.
+      record: as `experiments.probing.statistics` builds it, or several such records by name.
+      seconds: time it took.
+    """
+
+    layer: str
+    record: Mapping[str, Any]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe(abc.ABC):
+    """Evaluation of single models.
+
+    Attributes:
+      kind: which evaluation this is, written to results.json.
+      least_images: training images that every class needs: 2 where some are held out to tune hyper-parameters.
+      protocol: a dataclass of `experiments.probing.protocols`.
+      train: labelled training images.
+      test: labelled test images of the same classes.
+      output: folder of the evaluation.
+      batch_size: test images in one forward pass; changes only the speed.
+    """
+
+    kind: ClassVar[str]
+    least_images: ClassVar[int] = 2
+    protocol: Any
+    train: Any
+    test: Any
+    output: Any
+    batch_size: int = 100
+
+    @abc.abstractmethod
+    def run(self, model, layers: Sequence[str]) -> Iterator[LayerResult]:
+        """Evaluate one model.
+
+        Args:
+          model: a loaded SavedModel.
+          layers: those that an earlier, stopped run did not finish.
+
+        Yields:
+          A `LayerResult` for each layer. Each is kept, and not computed again after a stop.
+        """
+
+    def choose_layers(self, models: Sequence, requested: Sequence[str]) -> list[str]:
+        """Return the layers to evaluate.
+
+        Args:
+          models: loaded SavedModels, the first one decides.
+          requested: names of layers; empty: those of the protocol, or all.
+
+        Raises:
+          ProbeError: a model cannot be evaluated, for example because it lacks a layer.
+        """
+        layers = list(dict.fromkeys(requested or getattr(self.protocol, "layers", ()) or models[0].layers))
+        for model in models:
+            for layer in layers:
+                if layer not in model.layers:
+                    known = ", ".join(model.layers)
+                    raise ProbeError(f"{model.path} has no layer {layer!r}; it has {known}. Change --layers.")
+        return layers
+
+    def describe(self, model) -> Mapping[str, Any]:
+        """Return the description of a model for results.json."""
+        return model.description
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelResult:
+    """Results of one model.
+
+    Attributes:
+      path: folder of the SavedModel.
+      fingerprint: digest of its weights.
+      description: contents of its config.json.
+      records: record by layer, with the entry "correct" from which paired differences are computed.
+      seconds: time of all layers.
+    """
+
+    path: str
+    fingerprint: str
+    description: Mapping[str, Any]
+    records: Mapping[str, Mapping[str, Any]]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry in results.json, without "correct"."""
+        layers = {}
+        for layer, record in self.records.items():
+            layers[layer] = {name: value for name, value in record.items() if name != "correct"}
+        return {
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "description": self.description,
+            "layers": layers,
+        }

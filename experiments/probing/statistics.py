@@ -1,0 +1,109 @@
+"""Records of accuracies with their intervals, and paired comparisons.
+
+A record is JSON-ready. It holds "accuracy", a fraction, and its "interval". Over test images it also holds "correct", a
+text of 0 and 1, one for each image. Over draws, folds or seeds it holds "accuracies". Pairs are formed from these.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lts.utils import statistics
+
+
+class Comparison(NamedTuple):
+    """Records of a comparison, each with "accuracy" and "interval".
+
+    Attributes:
+      mean: of the baselines.
+      difference: of the model to this mean, paired.
+    """
+
+    mean: dict[str, Any]
+    difference: dict[str, Any]
+
+
+def accuracy_record(correct: np.ndarray, protocol, **details: Any) -> dict[str, Any]:
+    """Return the record of one accuracy over test images.
+
+    Args:
+      correct: bool [test images].
+      protocol: gives resamples, confidence and seed of the bootstrap.
+      **details: further entries.
+    """
+    return {
+        "accuracy": float(correct.mean()),
+        "interval": _image_interval(correct, protocol),
+        **details,
+        "correct": "".join("1" if value else "0" for value in correct),
+    }
+
+
+def mean_record(accuracies: Sequence[float], protocol, **details: Any) -> dict[str, Any]:
+    """Return the record of a mean over draws, folds or seeds.
+
+    Args:
+      accuracies: at least two.
+      protocol: gives the confidence.
+      **details: further entries.
+    """
+    return {
+        "accuracy": float(np.mean(accuracies)),
+        "interval": _run_interval(np.array(accuracies), protocol),
+        "deviation": float(np.std(accuracies, ddof=1)),
+        "accuracies": list(accuracies),
+        **details,
+    }
+
+
+def compare(record: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]], protocol) -> Comparison:
+    """Compare a record with those of baselines, image by image or draw by draw.
+
+    Args:
+      record: of the model: a record, or records by name, to any depth.
+      baselines: the same of each baseline.
+      protocol: of all of them.
+
+    Returns:
+      A `Comparison` with the same names.
+    """
+    if "accuracy" not in record:
+        comparison = Comparison({}, {})
+        for name in record:
+            part = compare(record[name], [baseline[name] for baseline in baselines], protocol)
+            comparison.mean[name] = part.mean
+            comparison.difference[name] = part.difference
+        return comparison
+    baseline_values = [_paired_values(baseline) for baseline in baselines]
+    mean, difference = statistics.paired_difference(_paired_values(record), baseline_values)
+    interval = _image_interval if "correct" in record else _run_interval
+    return Comparison(
+        {"accuracy": float(mean.mean()), "interval": interval(mean, protocol)},
+        {"accuracy": float(difference.mean()), "interval": interval(difference, protocol)},
+    )
+
+
+def compare_common_layers(record: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]], protocol) -> Comparison:
+    """Compare records by layer, at the layers that all models have; arguments as `compare`."""
+    layers = [layer for layer in record if all(layer in baseline for baseline in baselines)]
+    chosen = [{layer: records[layer] for layer in layers} for records in (record, *baselines)]
+    return compare(chosen[0], chosen[1:], protocol)
+
+
+def _paired_values(record: Mapping[str, Any]) -> np.ndarray:
+    """Return float [test images], 1.0 where correct; or float [draws], the accuracies."""
+    values = list(record["correct"]) if "correct" in record else record["accuracies"]
+    return np.array(values, np.float64)
+
+
+def _image_interval(values: np.ndarray, protocol) -> tuple[float, float]:
+    """Return the bootstrap interval of a mean over test images."""
+    return statistics.mean_interval(
+        values, resamples=protocol.resamples, confidence=protocol.confidence, seed=protocol.seed
+    )
+
+
+def _run_interval(values: np.ndarray, protocol) -> tuple[float, float]:
+    """Return Student's interval of a mean over draws, folds or seeds."""
+    return statistics.student_interval(values, protocol.confidence)
