@@ -83,7 +83,7 @@ def test_image(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
 
 
 def test_pixels(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
-    """Return the test view of an image in [0, 255]; see `test_image`."""
+    """Return `test_image` in [0, 255], not rounded."""
     return legacy_resize(central_crop(image, config.test_crop), config.image_size, "bilinear")
 
 
@@ -108,7 +108,7 @@ def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:
 
 
 def random_crop_window(shape: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tf.Tensor:
-    """Draw a window of an image by area and aspect ratio (release).
+    """Draw a window by area and aspect ratio (release).
 
     Args:
       shape: int32 [3], height, width and channels of the image.

@@ -92,5 +92,5 @@ def _walk(root: pathlib.Path) -> Sequence[pathlib.PurePath]:
 
 
 def _has_class(path: pathlib.PurePath, level: int) -> bool:
-    """Return whether an image lies in a class folder, `level` folders below the root."""
+    """Return whether a path has a class at this level."""
     return len(path.parts) > level + 1

@@ -64,15 +64,8 @@ def training_batches(
         images = flip_and_colour(crops, amounts, image)
         return (images, *more) if labels else images
 
-    crops = shuffled_examples(
-        dataset.num_examples,
-        example,
-        batch_size=batch_size,
-        seed=seed,
-        steps=steps,
-        first_step=first_step,
-        share=share,
-    )
+    position = {"batch_size": batch_size, "seed": seed, "steps": steps, "first_step": first_step, "share": share}
+    crops = shuffled_examples(dataset.num_examples, example, **position)
     batches = crops.batch(batch_size // share.num_replicas_in_sync, drop_remainder=True)
     return in_order(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
 

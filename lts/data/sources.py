@@ -57,11 +57,11 @@ class ImageDataset:
         return len(self.class_names)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Return image `index`, an int64 scalar in [0, N), as uint8 [h, w, 3]; works inside `tf.data` maps."""
+        """Return image `index` as uint8 [h, w, 3]; works inside `tf.data` maps."""
         return self.store.read(tf.convert_to_tensor(index, tf.int64))
 
     def check_files(self) -> None:
-        """Raise `DataError` for the first image that cannot be read any more."""
+        """Raise `DataError` for the first unreadable image."""
         check_files(self.store, self.names)
 
 
@@ -140,7 +140,9 @@ def _open_index(
 
 
 def list_images(dataset: str, split: str | None, role: str, data_dir: str | None) -> tuple[ImageIndex, str]:
-    """Return the index of a folder or a tfds set, and the resolved split; arguments as for `open_source`.
+    """Return the index of a dataset, and the resolved split.
+
+    The arguments are those of `open_source`.
 
     Raises:
       DataError: no such dataset or split, or no labels where the role needs them.

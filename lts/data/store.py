@@ -111,7 +111,7 @@ class FileStore:
 
 
 def check_files(store: MemoryStore | FileStore, names: Sequence[str]) -> None:
-    """Raise `DataError` for the first image that cannot be read any more.
+    """Raise `DataError` for the first unreadable image.
 
     `tf.data` does not report which image a training step failed on, so every file is read again. Images in memory
     cannot fail.
@@ -205,14 +205,14 @@ class BrokenImage(Exception):
 
 
 def broken_error(name: str, reason: str) -> DataError:
-    """Return the error of a broken image that may not be skipped."""
+    """Return the error of a broken image."""
     return DataError(f"{name} is broken ({reason}). Repair or remove it, or pass --skip_broken_images.")
 
 
 def _scan(
     index: ImageIndex, title: str, work: Callable[[int, str | bytes], Any], skip_broken: bool, progress: bool
 ) -> list[Any]:
-    """Return `work(position, item)` of every image, computed in threads; a `BrokenImage` for broken images."""
+    """Return `work(position, item)` or a `BrokenImage` for every image."""
 
     def guarded(job: tuple[int, str | bytes]) -> Any:
         try:
@@ -254,9 +254,10 @@ def read_header(item: str | bytes) -> Header:
 
 
 def decode_once(item: str | bytes, header: Header) -> tuple[np.ndarray, bool]:
-    """Decode an image (path or bytes) with TensorFlow or, failing that, with Pillow.
+    """Decode an image (path or bytes) with TensorFlow or Pillow.
 
-    TensorFlow comes first because it decodes files at each read, and JPEG bits differ between libraries.
+    TensorFlow comes first because it decodes files at each read, and JPEG bits differ between libraries. Pillow reads
+    the kinds of images that TensorFlow cannot read.
 
     Returns:
       uint8 [h, w, 3], and whether Pillow decoded it.
@@ -268,13 +269,13 @@ def decode_once(item: str | bytes, header: Header) -> tuple[np.ndarray, bool]:
             if image.shape == (header.height, header.width, 3):
                 return image, False
         except tf.errors.OpError:
-            pass  # Pillow reads more kinds of files, and its reasons are clearer
+            pass  # Pillow tries next; its reasons are clearer
     with _pillow(item) as image:
         return np.asarray(image.convert("RGB")), True
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode a JPEG, PNG, BMP or GIF to uint8 [h, w, 3].
+    """Decode JPEG, PNG, BMP or GIF to uint8 [h, w, 3].
 
     Grey becomes RGB, 16 bits become the upper 8, an alpha channel is dropped, and a GIF gives its first frame, as in
     TensorFlow Datasets and Pillow.

@@ -1,7 +1,7 @@
-"""Synthetic image set: ten toys that differ in the arrangement of their parts only.
+"""Synthetic image set of ten toys.
 
-Every picture, whatever its class, shows one body, one ball, one cone, two eyes, two steep and two shallow sticks on a
-cluttered background. Colours, patterns, light, background, pose and clutter are drawn independently of the class.
+The toys differ in the arrangement of their parts only. Every picture shows one body, one ball, one cone, two eyes, two
+steep and two shallow sticks. Colours, patterns, light, background, pose and clutter are drawn independently of the class.
 Colours and local texture therefore say nothing about the class. A classifier must know what the parts look like and
 where they belong, and spotting a damaged picture needs the same knowledge. The set is this project's.
 
@@ -139,10 +139,10 @@ def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
     pupil = _Shape(3, lambda x, y: np.hypot(x, y) - 0.07 * column)
 
     def paint(shape: _Shape, centre: np.ndarray, angle: np.ndarray, colour: np.ndarray, contrast: float = 0.22) -> None:
-        contrast, pitch, phase = (
-            dice(low, high)[:, None, None] for low, high in ((0, contrast), (0.6, 1.3), (0, 2 * np.pi))
-        )
-        _stamp(canvas, shape, centre, angle, colour, light, lambda x: contrast * np.sin(pitch * x + phase))
+        amplitude = dice(0, contrast)[:, None, None]
+        pitch = dice(0.6, 1.3)[:, None, None]
+        phase = dice(0, 2 * np.pi)[:, None, None]
+        _stamp(canvas, shape, centre, angle, colour, light, lambda x: amplitude * np.sin(pitch * x + phase))
 
     # Clutter: one of each small part anywhere on the background.
     for shape in (stick, ball, eye, cone):
@@ -222,21 +222,21 @@ def _stamp(
 
 
 def _box(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Return the signed distance to a square of side 2 * half."""
+    """Return the signed distance to a square."""
     dx = np.abs(x) - half
     dy = np.abs(y) - half
     return np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0)
 
 
 def _colour(dice: _Dice) -> np.ndarray:
-    """Return random colours [n, 3] of any hue, neither grey nor black."""
+    """Return random colours [n, 3], neither grey nor black."""
     hue = dice(0, 1)[:, None] + np.array([0, 1 / 3, 2 / 3], np.float32)
     wave = 0.5 + 0.5 * np.cos(2 * np.pi * hue)
     return dice(0.45, 0.95, 1) * (1 - dice(0.4, 0.9, 1) * (1 - wave))
 
 
 def _background(dice: _Dice) -> np.ndarray:
-    """Return smooth noise between two colours, float32 [n, side, side, 3] with margins."""
+    """Return smooth noise between two colours, with margins."""
     side = SIZE + 2 * _MARGIN
     mix = 0.5
     # Three grain sizes: number of cells per side, and range of the contrast.

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,12 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
     if labels is not None:
         declared = getattr(builder.info.features[label_key], "names", None)
         class_names = tuple(declared or map(str, range(labels.max() + 1)))
-    paths = lambda: unpack(builder.data_dir, selection, images())  # noqa: E731
+    paths = lambda: unpack(builder.data_dir, selection, images().as_numpy_iterator())  # noqa: E731
     return ImageIndex(tuple(names), labels, class_names, images, in_files=False, paths=paths), split
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
-    """Return the builder of a set whose data are on this machine.
+    """Return the builder of a prepared set.
 
     Downloads and prepares the set first if necessary.
 
@@ -110,7 +111,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
 
 
 def _keys(builder: Any, where: str) -> tuple[str, str | None]:
-    """Return the names of the image feature and of the label feature."""
+    """Return the names of image and label feature."""
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features.items())
@@ -127,7 +128,7 @@ def _keys(builder: Any, where: str) -> tuple[str, str | None]:
 
 
 def examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
-    """Return the selected examples in their fixed order; images stay encoded, and only `keys` are read."""
+    """Return features `keys` of the selected examples; images stay encoded."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -141,7 +142,7 @@ def examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
     )
 
 
-def unpack(data_dir: str | os.PathLike, selection: str, images: tf.data.Dataset) -> list[str]:
+def unpack(data_dir: str | os.PathLike, selection: str, images: Iterable[bytes]) -> list[str]:
     """Write every encoded image to a file, once.
 
     Training needs random access, and the TFRecord files of tfds have none. Example 1234 of the selection becomes
@@ -156,7 +157,7 @@ def unpack(data_dir: str | os.PathLike, selection: str, images: tf.data.Dataset)
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = pathlib.Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
         try:
-            for index, image in enumerate(images.as_numpy_iterator()):
+            for index, image in enumerate(images):
                 path = draft / f"{index // FILES_PER_FOLDER:05d}" / f"{index:08d}"
                 if index % FILES_PER_FOLDER == 0:
                     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Features of a dataset, written to one file by an exported model.
+"""Features of a dataset in one file.
 
 Values go to disk as they are computed, so the memory does not grow with the dataset. A stopped run resumes:
 
@@ -105,10 +105,11 @@ def extract(
     feature_files.check_format(output)
     image = ImageConfig(image_size=image_size or model.image_size, test_crop=model.test_crop)
     forward = forward_pass(model, layers, pool, dtype, image.image_size)
-    # One black image gives the shapes.
+    # One black image gives the shapes. Wrong layers and pools raise here, before anything is written.
     features = forward(tf.zeros([1, image.image_size, image.image_size, 3], tf.uint8))
     shapes = {layer: tuple(features[layer].shape[1:]) for layer in layers}
 
+    # A finished output or a partial folder is used only if it belongs to the same request.
     request = _request(model, stream, layers, pool, dtype, image)
     if output.exists():
         return _existing_result(output, request)
@@ -129,7 +130,9 @@ def extract(
 
 
 def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: str, image_size: int) -> Any:
-    """Return a compiled function of uint8 [batch, image_size, image_size, 3] that computes features by layer.
+    """Return a compiled function from images to features by layer.
+
+    It takes uint8 [batch, image_size, image_size, 3] of any batch size.
 
     Raises:
       InputError, PoolError: no such layer, no such pool.
@@ -146,7 +149,7 @@ def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: st
 def _request(
     model: LoadedModel, stream: ImageStream, layers: Sequence[str], pool: str, dtype: str, image: ImageConfig
 ) -> dict[str, Any]:
-    """Return everything that determines the values; a resumed run must agree with it."""
+    """Return everything that determines the values."""
     return {
         "model_fingerprint": model.fingerprint,
         "data_fingerprint": stream.fingerprint,
@@ -185,7 +188,7 @@ def _existing_result(output: pathlib.Path, request: dict[str, Any]) -> Result:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Return the entries of two requests that differ as text; empty if none does."""
+    """Return the differing entries of two requests as text."""
     return "; ".join(f"{key}: {old.get(key)} -> {value}" for key, value in new.items() if old.get(key) != value)
 
 
@@ -230,7 +233,7 @@ class _Partial:
         return self.done - len(self.broken)
 
     def append(self, values: dict[str, np.ndarray], stop: int, broken: dict[int, str]) -> None:
-        """Append the values of the images up to `stop`, without the broken ones."""
+        """Append the values of the images up to `stop`."""
         for layer, array in values.items():
             if self._dtype == np.float16 and not np.isfinite(array).all():
                 raise ExtractionError(f"float16 cannot hold a value of {layer}. Give --dtype=float32.")
@@ -245,6 +248,7 @@ class _Partial:
         """Record the progress, after its values have reached the disk."""
         for file in self._files.values():
             os.fsync(file.fileno())
+        # NB: the record must not run ahead of the values: it decides where a resumed run continues.
         record = {"request": self._request, "done": self.done, "broken": self.broken}
         files.write_json(self.folder / "progress.json", record)
 
@@ -309,19 +313,21 @@ def _fill(partial: _Partial, forward: Any, views: Iterable[Views], count: int, s
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be full
             partial.save()
-        raise
+        raise  # finished images stay on the disk, and the next run resumes
     finally:
         partial.close()
 
 
 def _forward_all(forward: Any, views: Iterable[Views]) -> Iterator[tuple[Views, dict[str, tf.Tensor]]]:
-    """Yield the views with their features; none for a range of broken images."""
+    """Yield views and features."""
+    # A range of broken images has no features.
     for view in views:
         yield view, forward(tf.convert_to_tensor(view.images)) if len(view.images) else {}
 
 
 def _delayed(items: Iterable) -> Iterator:
-    """Yield each item after the next one was started: a GPU computes it while this one is written."""
+    """Yield each item after the next one was started."""
+    # A GPU computes the next batch while this one is written.
     waiting = []
     try:
         for item in items:
@@ -356,6 +362,7 @@ def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) 
         written = feature_files.write(folder / output.name, dataclasses.replace(table, check=check))
     except _Stopped:
         return False
+    # The main file comes last: an output that exists is complete.
     for path in written:
         os.replace(path, output.with_name(path.name))
     shutil.rmtree(folder)

@@ -77,6 +77,7 @@ class Table:
 
     def pieces(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
         """Yield the images of each piece, and their features by layer."""
+        # Images per piece; at least one, however large its features are.
         count = max(1, PIECE_BYTES // sum(rows.row_bytes for rows in self.layers.values()))
         files = {layer: open(rows.path, "rb") for layer, rows in self.layers.items()}  # noqa: SIM115
         try:
@@ -132,6 +133,7 @@ def _write_npz(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
         for name, rows in table.layers.items():
             one_layer = dataclasses.replace(table, layers={name: rows})
             with _npz_entry(archive, name) as entry:
+                # The shape is written before the values are known to NumPy.
                 header = np.lib.format.header_data_from_array_1_0(np.empty([0], rows.dtype)) | {"shape": rows.shape}
                 np.lib.format.write_array_header_1_0(entry, header)
                 for _, piece in one_layer.pieces():
@@ -202,7 +204,9 @@ def _write_parquet(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     schema = pa.schema(fields, {"lts": json.dumps(table.metadata)})
     with parquet.ParquetWriter(path, schema, use_dictionary=False, write_statistics=False) as writer:
         for piece, layers in table.pieces():
+            # Parquet strings must be UTF-8; file names need not be.
             names = [name.encode(errors="backslashreplace").decode() for name in table.names[piece]]
+            # An image without a label has a null.
             labels = np.full(len(names), -1) if table.labels is None else table.labels[piece]
             columns = [pa.array(names), pa.array(labels, mask=labels < 0)]
             for name, values in layers.items():

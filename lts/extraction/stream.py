@@ -98,7 +98,7 @@ class ImageStream:
             yield Views(stop, merged.reshape(-1, image.image_size, image.image_size, 3), broken)
 
     def _pixels(self, number: int) -> np.ndarray | BrokenImage:
-        """Return an image as uint8 [h, w, 3], or why it is broken."""
+        """Return uint8 [h, w, 3], or why the image is broken."""
         try:
             return self._decode_slowly(number)
         except BrokenImage as error:
@@ -107,7 +107,7 @@ class ImageStream:
     def _ranges(
         self, image: ImageConfig, batch_size: int, first: int
     ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-        """Yield (start, stop) of each range, with numbers and views of the images that `tf.data` decoded."""
+        """Yield (start, stop, numbers, views) of each range; broken images are missing."""
         batches = self._fast_views(image, batch_size, first).as_numpy_iterator()
         numbers = np.empty([0], np.int64)
         images = np.empty([0, image.image_size, image.image_size, 3], np.uint8)
@@ -127,7 +127,7 @@ class ImageStream:
             images = images[inside:]
 
     def _fast_views(self, image: ImageConfig, batch_size: int, first: int) -> tf.data.Dataset:
-        """Return batches of (number, view) of the images that `tf.data` decodes, in order.
+        """Return batches of (number, view) in order.
 
         Whole images are decoded: `decode_and_crop_jpeg` takes 142 microseconds per image instead of 103, and it would
         accept a file whose last rows are missing. Compiling the view with XLA would change its bits.
@@ -163,6 +163,7 @@ def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None 
     """
     if dataset == "synthetic":
         return _synthetic_stream(split)
+    # File sizes make the fingerprint sensitive to changed images without decoding them.
     index, split = list_images(dataset, split, "features", data_dir)
     sizes = [_file_size(path) for path in index.items()] if index.in_files else []
     return ImageStream(
@@ -179,7 +180,8 @@ def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None 
 
 
 def _file_size(path: str) -> int:
-    """Return the size of a file in bytes, or -1 if it cannot be opened; reading it reports the error."""
+    """Return the size of a file in bytes, or -1."""
+    # The error of a file that cannot be opened is reported when its image is read.
     try:
         return os.path.getsize(path)
     except OSError:
@@ -187,7 +189,7 @@ def _file_size(path: str) -> int:
 
 
 def _synthetic_stream(split: str | None) -> ImageStream:
-    """Return the synthetic set as a stream; it is small enough for the memory."""
+    """Return the synthetic set, held in memory."""
     images = open_synthetic(split, "features")
     return ImageStream(
         name=images.name,
@@ -211,7 +213,7 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_slowly(index: ImageIndex, number: int) -> np.ndarray:
-    """Decode an image as `open_source` does: uint8 [h, w, 3], or `BrokenImage`."""
+    """Decode an image as `open_source` does."""
     items = index.items()
     item = items[number] if isinstance(items, list) else next(itertools.islice(items, number, None))
     return decode_once(item, read_header(item))[0]

@@ -24,7 +24,7 @@ class OutputError(UserError):
 
 
 class InUse(Exception):
-    """Folder locked by another process; the message names the process if it is known."""
+    """Folder locked by another process, which the message names."""
 
 
 @contextlib.contextmanager
@@ -110,7 +110,8 @@ def check_folder(folder: str | os.PathLike) -> None:
 
 
 def remove_partial(folder: str | os.PathLike) -> None:
-    """Remove temporary folders of killed writers; no process may be writing in `folder`."""
+    """Remove temporary folders of killed writers."""
+    # NB: the caller holds the lock; another writer would lose its work.
     for temporary in pathlib.Path(folder).glob(f".*{PARTIAL}*"):
         shutil.rmtree(temporary, ignore_errors=True)
 

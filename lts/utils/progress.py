@@ -33,15 +33,9 @@ class Progress:
         self._first = first
         self._start = time.monotonic()
         self._last_line = self._start
-        self._bar = tqdm.tqdm(
-            total=total,
-            initial=first,
-            desc=title,
-            unit=f" {unit}",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-            dynamic_ncols=True,
-        )
+        silent = not sys.stderr.isatty()
+        options = {"unit": f" {unit}", "leave": False, "dynamic_ncols": True, "disable": silent}
+        self._bar = tqdm.tqdm(desc=title, total=total, initial=first, **options)
 
     def advance(self, count: int) -> None:
         """Count `count` more items as done."""

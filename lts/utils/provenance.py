@@ -7,7 +7,7 @@ import subprocess
 
 
 def hardware() -> str:
-    """Return the devices of this process, such as "2 x NVIDIA H100" or "2 cores of Intel(R) Xeon(R) Processor"."""
+    """Return the devices of this process, such as "2 x NVIDIA H100"."""
     import tensorflow as tf  # slow to import; `lts.utils` works without it
 
     devices = tf.config.list_physical_devices("GPU")
@@ -19,9 +19,9 @@ def hardware() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of this checkout, or None outside of a git checkout.
+    """Return the commit of this checkout.
 
-    Twelve hex digits, followed by "+" if tracked files were changed since.
+    Twelve hex digits, followed by "+" if tracked files were changed since; None outside of a git checkout.
     """
     root = pathlib.Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

@@ -48,12 +48,12 @@ def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return an image next to its overlay, uint8 [H, 2 * W + GAP, 3]."""
+    """Return an image next to its overlay."""
     return montage([image, overlay(image, cells)], columns=2, gap=GAP)
 
 
 def css_gradient(stops: int = 17) -> str:
-    """Return colours and opacities from 0 to 1 as a CSS gradient."""
+    """Return the colours as a CSS gradient."""
     colours = []
     for value in np.linspace(0, 1, stops):
         red, green, blue = TABLE[round(255 * value)]

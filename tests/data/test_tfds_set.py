@@ -5,7 +5,6 @@ import pathlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -136,10 +135,9 @@ def test_two_processes_may_unpack_the_same_set(tmp_path):
 
     def images():
         yield b"mine"
-        tfds_set.unpack(tmp_path, "train", tf.data.Dataset.from_tensor_slices([b"first", b"second"]))
+        tfds_set.unpack(tmp_path, "train", [b"first", b"second"])
 
-    dataset = tf.data.Dataset.from_generator(images, output_signature=tf.TensorSpec([], tf.string))
-    paths = tfds_set.unpack(tmp_path, "train", dataset)
+    paths = tfds_set.unpack(tmp_path, "train", images())
     assert [pathlib.Path(path).read_bytes() for path in paths] == [b"first", b"second"]
     assert len(list((tmp_path / "unpacked").iterdir())) == 1
 
