@@ -1,7 +1,7 @@
 """Synthetic image set of ten toys.
 
 The toys differ in the arrangement of their parts only. Every picture shows one body, one ball, one cone, two eyes, two
-steep and two shallow sticks. Colours, patterns, light, background, pose and clutter are drawn independently of the class.
+steep and two shallow sticks. Colours, patterns, light, background, pose and clutter do not depend on the class.
 Colours and local texture therefore say nothing about the class. A classifier must know what the parts look like and
 where they belong, and spotting a damaged picture needs the same knowledge. The set is this project's.
 

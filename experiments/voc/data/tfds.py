@@ -36,7 +36,7 @@ def list_tfds_voc(name: str, split: str, task: str, data_dir: str | None) -> Fou
     class_names = _class_names(builder, where)
     selection = _selection(builder, split, where)
     images = (example["image"] for example in examples(builder, selection, ["image"]).as_numpy_iterator())
-    paths = unpack(builder, selection, images)
+    paths = unpack(builder.data_dir, selection, images)
     rows = list(examples(builder, selection, ["image/filename", "objects"]).as_numpy_iterator())
     ids = tuple(pathlib.PurePath(row["image/filename"].decode()).stem for row in rows)
 

@@ -379,7 +379,7 @@ def test_a_model_without_a_backbone_is_named_before_images_are_read(models, tmp_
 def test_an_output_that_is_a_file_is_named_before_anything_is_read(tmp_path):
     file = tmp_path / "results.txt"
     file.touch()
-    with pytest.raises(OutputError, match="should be a folder"):
+    with pytest.raises(OutputError, match="is a file, not a folder"):
         call(voc_classification, "--model=nothing", "--dataset=folder:nowhere", f"--output={file}")
 
 
