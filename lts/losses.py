@@ -1,6 +1,7 @@
 """Losses: pure functions of logits, masks and images.
 
-Every function computes in float32 and returns a scalar. The default weights are the release's.
+Every function computes in float32, returns a scalar, and raises ValueError for shapes that do not fit. Images are
+[B, H, W, 3], real/fake logits [B, 2]. The default weights are the release's.
 """
 
 import tensorflow as tf
@@ -14,14 +15,6 @@ def reconstruction(decoded, images, weight: float = 30.0):
     """Return the weighted mean squared error.
 
     weight * mean((decoded - images) ** 2) (paper section 3.1; release).
-
-    Args:
-      decoded: [B, H, W, 3].
-      images: [B, H, W, 3].
-      weight: 30 in the release.
-
-    Raises:
-      ValueError: shapes that differ.
     """
     decoded = _float32(decoded)
     images = _float32(images)
@@ -32,7 +25,8 @@ def reconstruction(decoded, images, weight: float = 30.0):
 def masked_reconstruction(repaired, images, pixel_mask, weight: float = 30.0, pixel_count=None):
     """Return the weighted mean squared error over marked pixels.
 
-    weight * sum(pixel_mask * (repaired - images) ** 2) / (3 * number of marked pixels) (release; BUILD_NOTES trap 2).
+    weight * sum(pixel_mask * (repaired - images) ** 2) / (3 * number of marked pixels), and 0 when no pixel is marked
+    (release; BUILD_NOTES trap 2).
 
     Args:
       repaired: [B, H, W, 3].
@@ -41,12 +35,6 @@ def masked_reconstruction(repaired, images, pixel_mask, weight: float = 30.0, pi
       weight: 30 in the release.
       pixel_count: scalar to divide by instead of the number of marked pixels. A replica passes the mean over all
         replicas, so that the mean of the replicas' losses is the loss of the global batch.
-
-    Returns:
-      A scalar; 0 when no pixel is marked.
-
-    Raises:
-      ValueError: shapes that do not fit.
     """
     repaired = _float32(repaired)
     images = _float32(images)
@@ -61,33 +49,19 @@ def masked_reconstruction(repaired, images, pixel_mask, weight: float = 30.0, pi
 
 
 def real_fake(real_logits, fake_logits):
-    """Return the discriminator's cross entropy with the right labels.
+    """Return the discriminator's cross entropy.
 
-    The mean over both halves of softmax cross entropy, real images labelled real and repaired ones fake (paper section
-    3; release).
-
-    Args:
-      real_logits: [B, 2].
-      fake_logits: [B, 2].
-
-    Raises:
-      ValueError: logits that are not [B, 2].
+    Softmax cross entropy, mean over both halves: real images labelled real, repaired ones fake (paper section 3;
+    release).
     """
     return (_labelled(real_logits, REAL) + _labelled(fake_logits, FAKE)) / 2
 
 
 def confusion(real_logits, fake_logits):
-    """Return the release's adversarial loss: cross entropy with swapped labels.
+    """Return the release's adversarial loss: swapped labels.
 
-    The labels of the real half are swapped too. That half has a gradient to the repair network through the batch norm
-    statistics which both halves share (release; BUILD_NOTES traps 3 and 4).
-
-    Args:
-      real_logits: [B, 2].
-      fake_logits: [B, 2].
-
-    Raises:
-      ValueError: logits that are not [B, 2].
+    The labels of the real half are swapped too. It has a gradient to the repair network, through the batch norm
+    statistics that both halves share (release; BUILD_NOTES traps 3 and 4).
     """
     return (_labelled(real_logits, FAKE) + _labelled(fake_logits, REAL)) / 2
 
@@ -96,12 +70,6 @@ def adversarial(fake_logits):
     """Return the non-saturating adversarial loss.
 
     The cross entropy of repaired images labelled real (paper section 3).
-
-    Args:
-      fake_logits: [B, 2].
-
-    Raises:
-      ValueError: logits that are not [B, 2].
     """
     return _labelled(fake_logits, REAL)
 
@@ -115,9 +83,6 @@ def mask_prediction(mask_logits, keep_mask, weight: float = 0.1):
       mask_logits: [B, h, w].
       keep_mask: [B, h, w], 1 = kept; real images are kept everywhere.
       weight: 0.1 in the release.
-
-    Raises:
-      ValueError: shapes that differ.
     """
     mask_logits = _float32(mask_logits)
     keep_mask = _float32(keep_mask)
@@ -126,16 +91,9 @@ def mask_prediction(mask_logits, keep_mask, weight: float = 0.1):
 
 
 def classification(logits, labels):
-    """Return the mean softmax cross entropy of a classifier.
+    """Return the mean softmax cross entropy.
 
-    For the baselines of the method (this project).
-
-    Args:
-      logits: [B, classes].
-      labels: int [B], from 0.
-
-    Raises:
-      ValueError: shapes that do not fit.
+    For the baselines (this project): logits [B, classes] and int labels [B] from 0.
     """
     logits = _float32(logits)
     labels = tf.convert_to_tensor(labels)
@@ -144,12 +102,15 @@ def classification(logits, labels):
 
 
 def l2(weights, decay: float = 5e-5):
-    """Return the weight decay: decay * sum of w ** 2 / 2 over a list of weights (release; BUILD_NOTES trap 13)."""
+    """Return the weight decay of a list of weights.
+
+    decay * sum of w ** 2 / 2 (release; BUILD_NOTES trap 13).
+    """
     return decay * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(weight)) for weight in weights])
 
 
 def _labelled(logits, label: int):
-    """Return the mean cross entropy of logits [B, 2] with one label for all."""
+    """Return the cross entropy with one label for all."""
     logits = _float32(logits)
     logits.shape.assert_is_compatible_with([None, 2])
     return classification(logits, tf.fill([tf.shape(logits)[0]], label))

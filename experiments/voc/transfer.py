@@ -130,10 +130,8 @@ class TransferModel(training.TrainableModel):
         return self.protocol.weight_decay * tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in kernels])
 
     def filters(self):
-        """Return the kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
-        conv_1 = self.network.backbone.convs[0]
-        blocks = getattr(conv_1, "blocks", [conv_1])
-        return np.concatenate([keras.ops.convert_to_numpy(block.kernel) for block in blocks], -1)
+        """Return the kernels of conv_1 for pictures."""
+        return self.network.backbone.first_kernels()
 
 
 @dataclasses.dataclass(frozen=True)

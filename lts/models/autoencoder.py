@@ -20,8 +20,6 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
 
     Args:
       config: of the run.
-      name: of the model; part of the slot names in checkpoints.
-      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> model = Autoencoder(preset("tiny"))
@@ -43,12 +41,12 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_filters[-1]))
 
     def call(self, images, training=False):
-        """Return the reconstructions [B, H, W, 3] in (-1, 1) of images [B, H, W, 3] in [-1, 1]."""
+        """Return the reconstructions of images, [B, H, W, 3]."""
         features = self.encoder(images, training=training)
         return self.decoder(features, training=training)
 
     def decayed_weights(self) -> list:
-        """Return all kernels and the last layer's biases (release; BUILD_NOTES trap 13)."""
+        """Return all kernels and the last biases (release; BUILD_NOTES trap 13)."""
         return [*base.kernels(self.encoder), *base.kernels(self.decoder), self.decoder.to_image.bias]
 
     def compute_losses(self, images, training=True) -> dict:
@@ -57,20 +55,17 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         decoded = self(images, training=training)
         reconstruction_loss = losses.reconstruction(decoded, images, config.reconstruction_weight)
         weight_decay = losses.l2(self.decayed_weights(), config.weight_decay)
-        return {
-            "loss": reconstruction_loss + weight_decay,
-            "reconstruction": reconstruction_loss,
-            "l2": weight_decay,
-        }
+        total = reconstruction_loss + weight_decay
+        return {"loss": total, "reconstruction": reconstruction_loss, "l2": weight_decay}
 
     def pictures(self, images) -> dict:
-        """Return the rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        """Return the rows of the picture strip by name."""
         return {"image": images, "reconstruction": self.decoder(self.encoder(images))}
 
     def filters(self):
-        """Return the kernels [3, 3, 3, n] of the encoder's first layer."""
+        """Return the first kernels [3, 3, 3, filters] for pictures."""
         return keras.ops.convert_to_numpy(self.encoder.blocks[0].kernel)
 
     def histograms(self, images) -> dict:
-        """Return tensors by name: weights, their gradients on a batch, and the encoder's features."""
+        """Return weights, gradients and features on a batch."""
         return {**super().histograms(images), "activations/features": self.encoder(images)}

@@ -11,12 +11,17 @@ TOTALS = ("loss", "disc_total", "gen_total")  # sums of other loss terms
 
 
 def kernels(network: keras.Model) -> list:
-    """Return the convolution kernels, trainable or frozen: the release's weight decay falls on them."""
+    """Return the kernels under weight decay, trainable or frozen (release)."""
     return [variable for variable in network.variables if variable.name == "kernel"]
 
 
+def tf_variables(network: keras.Model) -> list[tf.Variable]:
+    """Return the trainable variables as `tf.GradientTape` takes them."""
+    return [variable.value for variable in network.trainable_variables]
+
+
 def check_finite(losses: dict) -> list:
-    """Return operations that fail, with the term's name, for a loss that is not finite."""
+    """Return operations that fail for a loss that is not finite."""
     # A total is not finite when one of its terms is not, and the term says more.
     terms = {name: value for name, value in losses.items() if name not in TOTALS}
     return [tf.debugging.check_numerics(value, f"loss term {name!r} is not finite") for name, value in terms.items()]
@@ -24,12 +29,9 @@ def check_finite(losses: dict) -> list:
 
 @contextlib.contextmanager
 def preserve_moving_statistics(model: keras.Model):
-    """Restore the batch norm statistics at the end of the block.
+    """Restore a model's batch norm statistics after the block.
 
     For a pass in training mode that is not a training step.
-
-    Args:
-      model: the model whose statistics the block changes.
     """
     statistics = [v.value for v in model.variables if v.name in ("moving_mean", "moving_variance")]
     before = [tf.identity(variable) for variable in statistics]
@@ -39,7 +41,7 @@ def preserve_moving_statistics(model: keras.Model):
 
 
 def weights_and_gradients(model: keras.Model, variables, gradients) -> dict:
-    """Return tensors by name, weights/PATH and gradients/PATH, for histograms."""
+    """Return the tensors weights/PATH and gradients/PATH for histograms."""
     tensors = {}
     for variable, gradient in zip(variables, gradients, strict=True):
         path = variable.path.removeprefix(f"{model.name}/")
@@ -49,7 +51,8 @@ def weights_and_gradients(model: keras.Model, variables, gradients) -> dict:
 
 
 def gradient_norm(optimizer):
-    """Return the global norm of the last gradient before clipping; 0 for an optimizer that does not keep it."""
+    """Return the global norm of the last gradient before clipping."""
+    # Keras' own optimizers do not keep it.
     norm = getattr(optimizer, "gradient_norm", None)
     return 0.0 if norm is None else tf.convert_to_tensor(norm)
 
@@ -59,14 +62,10 @@ class RunningMeans(keras.metrics.Metric):
 
     The scalars must be those of the global batch, see `replica_means`. Every replica then holds the same sums, and
     reading them needs no communication.
-
-    Args:
-      names: of the scalars.
-      name: of the metric.
     """
 
-    def __init__(self, names, name="means"):
-        super().__init__(name=name)
+    def __init__(self, names):
+        super().__init__(name="means")
         self.names = tuple(names)
         # One variable for all: the sums, then the number of steps.
         shape = (len(self.names) + 1,)
@@ -97,7 +96,6 @@ class TrainableModel(keras.Model):
 
     Args:
       metrics: names to use instead of METRICS, for a model whose terms depend on its arguments.
-      **kwargs: further arguments of `keras.Model`.
     """
 
     METRICS: tuple[str, ...] = ("loss", "gradient_norm")
@@ -108,18 +106,18 @@ class TrainableModel(keras.Model):
 
     @property
     def metrics(self):
-        """Metrics that Keras resets at the start of an epoch or evaluation."""
+        """Metrics that Keras resets at every epoch."""
         return [self.means]
 
     def gradients(self, batch):
-        """Return the losses, and the raw gradients of a replica's share of the loss."""
+        """Return the losses and a replica's share of the gradients."""
         with tf.GradientTape() as tape:
             losses = self.compute_losses(batch)
             share = replicas.scale_loss(losses["loss"])
-        return losses, tape.gradient(share, [variable.value for variable in self.trainable_variables])
+        return losses, tape.gradient(share, tf_variables(self))
 
     def train_step(self, batch):
-        """Run one training step and return the mean losses since the last reset."""
+        """Run one step; return the mean losses since the last reset."""
         losses, gradients = self.gradients(batch)
         values = replicas.replica_means(losses)
         # NB: a step whose loss is not finite must change no weight.
@@ -133,7 +131,7 @@ class TrainableModel(keras.Model):
         return self.means.update(replicas.replica_means(self.compute_losses(batch, training=False)))
 
     def histograms(self, batch) -> dict:
-        """Return tensors by name: trainable weights, and their gradients on a batch."""
+        """Return the trainable weights and their gradients on a batch."""
         with preserve_moving_statistics(self):
             _, gradients = self.gradients(batch)
         return weights_and_gradients(self, self.trainable_variables, gradients)

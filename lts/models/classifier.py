@@ -17,17 +17,9 @@ ROTATIONS = 4  # by 0, 90, 180 and 270 degrees
 
 
 class _ClassifierModel(ConfigMixin, base.TrainableModel):
-    """Backbone and head with softmax cross entropy and weight decay.
+    """Backbone and head with softmax cross entropy.
 
-    A subclass implements `examples(batch)` and `pictures(batch)`.
-
-    Args:
-      config: of the run.
-      classes: number of classes.
-      head: "fc", "linear" or "pooled", see `BackboneClassifier`.
-      frozen: number of first convolutions that do not train.
-      name: of the model; part of the slot names in checkpoints.
-      **kwargs: further arguments of `keras.Model`.
+    A subclass implements `examples(batch)`, which gives images and labels, and `pictures(batch)`.
     """
 
     METRICS = ("loss", "classification", "accuracy", "l2", "gradient_norm")
@@ -38,25 +30,20 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         self.classes = classes
         self.head = head
         self.frozen = frozen
-        self.network = BackboneClassifier(
-            config.discriminator,
-            config.discriminator_grid,
-            classes,
-            head,
-            frozen,
-            batch_norm_config(config.autoencoder),
-            dtype=self.dtype_policy,
-        )
+        bn_config = batch_norm_config(config.autoencoder)
+        grid = config.discriminator_grid
+        dtype = self.dtype_policy
+        self.network = BackboneClassifier(config.discriminator, grid, classes, head, frozen, bn_config, dtype=dtype)
 
     def build(self, input_shape):
         self.network.build(input_shape)
 
     def call(self, images, training=False):
-        """Return the logits, float32 [B, classes], of images [B, H, W, 3] in [-1, 1]."""
+        """Return the logits [B, classes] of images [B, H, W, 3]."""
         return self.network(images, training=training)["logits"]
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Return the scalars `classification`, `l2`, their sum `loss`, and `accuracy`."""
+        """Return the scalars `classification`, `l2`, their sum `loss`, `accuracy`."""
         images, labels = self.examples(batch)
         dropout = self.draw(tf.shape(images)[0]) if training else None
         logits = self.network(images, training=training, dropout=dropout)["logits"]
@@ -71,31 +58,23 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         }
 
     def draw(self, batch_size):
-        """Return a step's dropout mask.
+        """Return a step's dropout mask, None for a head without fc_1.
 
-        It is a function of seed, step and position in the global batch.
-
-        Args:
-          batch_size: of this replica.
-
-        Returns:
-          [batch_size, 1, 1, fc_units], 1 = kept; None for a head without fc_1.
+        The mask [batch_size, 1, 1, fc_units], 1 = kept, is a function of seed, step and position in the global batch.
         """
         if self.head != "fc":
             return None
         config = self.config.discriminator
         seed = tf.stack([self.config.gan_training.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
-        uniform = replicas.per_replica_random(
-            lambda shape: tf.random.stateless_uniform(shape, seed), [batch_size, 1, 1, config.fc_units]
-        )
+        uniform = replicas.per_replica_random(seed, [batch_size, 1, 1, config.fc_units])
         return tf.cast(uniform < config.dropout_keep, tf.float32)
 
     def filters(self):
-        """Return the kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
-        return self.network.first_kernels()
+        """Return the kernels of conv_1 for pictures."""
+        return self.network.backbone.first_kernels()
 
     def histograms(self, batch) -> dict:
-        """Return tensors by name: weights, their gradients on a batch, and activations in training mode."""
+        """Return weights, gradients and activations on a batch."""
         tensors = super().histograms(batch)
         images, _ = self.examples(batch)
         with base.preserve_moving_statistics(self):
@@ -117,7 +96,6 @@ class RotationPredictor(_ClassifierModel):
       config: of the run.
       head: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: number of first convolutions that do not train.
-      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> model = RotationPredictor(preset("small"))
@@ -129,12 +107,12 @@ class RotationPredictor(_ClassifierModel):
         super().__init__(config, ROTATIONS, head, frozen, **kwargs)
 
     def examples(self, images):
-        """Return the images in all rotations, [4 * B, H, W, 3], and the rotations, int [4 * B]."""
+        """Return 4B rotated images and their rotations, int [4B]."""
         rotated = [tf.image.rot90(images, rotation) for rotation in range(ROTATIONS)]
         return tf.concat(rotated, 0), tf.repeat(tf.range(ROTATIONS), tf.shape(images)[0])
 
     def pictures(self, images) -> dict:
-        """Return the rows of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        """Return the rows of the picture strip by name."""
         return {f"turned by {90 * rotation}": tf.image.rot90(images, rotation) for rotation in range(ROTATIONS)}
 
 
@@ -147,8 +125,6 @@ class SupervisedClassifier(_ClassifierModel):
       classes: number of classes.
       head: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: number of first convolutions that do not train.
-      name: of the model.
-      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> model = SupervisedClassifier(preset("small"), classes=10)
@@ -157,10 +133,10 @@ class SupervisedClassifier(_ClassifierModel):
     """
 
     def examples(self, batch):
-        """Return the batch itself: images [B, H, W, 3] and labels [B]."""
+        """Return the batch itself."""
         return batch
 
     def pictures(self, batch) -> dict:
-        """Return the row of the picture strip: name to [B, H, W, 3] in [-1, 1]."""
+        """Return the rows of the picture strip by name."""
         images, _ = batch
         return {"image": images}

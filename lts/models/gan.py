@@ -48,10 +48,11 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
     Both players' losses come from one forward pass, and both gradients are taken before either is applied (release;
     BUILD_NOTES trap 5). Encoder and decoder run with inference batch norm and never change (trap 15).
 
+    Shapes in all methods: images [B, H, W, 3] in [-1, 1], features [B, h, w, c], keep_mask [B, h, w, 1] and dropout
+    [2B, 1, 1, fc_units], where 1 = kept.
+
     Args:
       config: of the run.
-      name: of the model.
-      **kwargs: further arguments of `keras.Model`.
 
     Example:
       >>> model = DamageRepairGAN(config)
@@ -60,18 +61,9 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
     """
 
     METRICS = (
-        "real_or_fake",
-        "mask",
-        "generator",
-        "masked_reconstruction",
-        "accuracy_real",
-        "accuracy_repaired",
-        "accuracy_mask",
-        "l2",
-        "disc_total",
-        "gen_total",
-        "disc_gradient_norm",
-        "repair_gradient_norm",
+        *("real_or_fake", "mask", "generator", "masked_reconstruction"),
+        *("accuracy_real", "accuracy_repaired", "accuracy_mask"),
+        *("l2", "disc_total", "gen_total", "disc_gradient_norm", "repair_gradient_norm"),
     )
 
     def __init__(self, config: Config, name="gan", **kwargs):
@@ -100,18 +92,13 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
 
     @property
     def metrics(self):
-        """Metrics that Keras resets at the start of an epoch or evaluation."""
+        """Metrics that Keras resets at every epoch."""
         return [self.means]
 
     def compile(self, d_optimizer, g_optimizer, **kwargs):
         """Set the players' optimizers.
 
         Both step together, so they are the release's one Adam; each may have its own learning rate.
-
-        Args:
-          d_optimizer: of the discriminator.
-          g_optimizer: of the repair network.
-          **kwargs: further arguments of `keras.Model.compile`.
         """
         super().compile(optimizer=d_optimizer, **kwargs)
         self.g_optimizer = g_optimizer
@@ -137,7 +124,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
           batch_size: B of this replica.
 
         Returns:
-          keep_mask [B, h, w, 1], 1 = kept, and dropout [2B, 1, 1, fc_units], 1 = kept.
+          (keep_mask, dropout).
         """
         grid = self.config.mask_grid
         config = self.config.discriminator
@@ -149,24 +136,18 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units])
 
     def _uniform(self, role: int, step, shape, batch_axis: int = 0):
-        """Return uniform numbers of a step; each role has its own."""
+        """Return a step's uniform numbers; each role has its own."""
         seed = tf.stack([self.config.gan_training.seed * 2 + role, tf.cast(step, tf.int32)])
-        return replicas.per_replica_random(lambda shape: tf.random.stateless_uniform(shape, seed), shape, batch_axis)
+        return replicas.per_replica_random(seed, shape, batch_axis)
 
     def damaged(self, features, keep_mask):
-        """Return the damaged images [B, H, W, 3], decoded without repair; arguments as in `repaired`."""
+        """Damage features and decode them without repair."""
         return self.decoder(damage_features(features, keep_mask, self.config.damage.damage_fill))
 
     def repaired(self, features, keep_mask, training=False):
-        """Damage features, decode them and repair the image.
+        """Damage features, decode and repair them.
 
-        Args:
-          features: undamaged features [B, h, w, c].
-          keep_mask: [B, h, w, 1], 1 = kept.
-          training: batch norm mode of the repair network.
-
-        Returns:
-          Images [B, H, W, 3] in (-1, 1); damaged images where the configuration has no repair network.
+        `training` is the batch norm mode of the repair network. Without a repair network the images stay damaged.
         """
         with tf.name_scope("damage"):
             damaged = damage_features(features, keep_mask, self.config.damage.damage_fill)
@@ -175,21 +156,14 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         return self.repair(damaged, keep_mask, decoder=self.decoder, training=training)
 
     def forward(self, images, keep_mask, dropout=None, training=True) -> ForwardPass:
-        """Run all networks once.
+        """Run all networks once, for everything that the losses need.
 
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          keep_mask: [B, h, w, 1], 1 = kept.
-          dropout: [2B, 1, 1, fc_units], 1 = kept; None: no dropout.
-          training: batch norm mode of repair network and discriminator.
-
-        Returns:
-          Everything that the losses need.
+        `training` is the batch norm mode of repair network and discriminator.
         """
         features = tf.stop_gradient(self.encoder(images))
         reconstruction = tf.stop_gradient(self.decoder(features))
         repaired = self.repaired(features, keep_mask, training)
-        # One batch: real and repaired images share the batch norm statistics of the discriminator (BUILD_NOTES trap 4).
+        # One batch, so that both halves share the batch norm statistics of the discriminator (BUILD_NOTES trap 4).
         real = self._real_images(reconstruction, tf.cast(images, repaired.dtype))
         both = tf.concat([real, repaired], 0)
         return ForwardPass(reconstruction, repaired, self.discriminator(both, training=training, dropout=dropout))
@@ -201,26 +175,20 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
             return images
         if source == "mixed":
             return tf.concat([reconstruction[::2], images[1::2]], 0)
-        # Reconstructions carry the decoder's traces as the repaired images do, so C cannot tell by them (paper).
+        # Reconstructions carry the decoder's traces, as repaired images do: these traces tell nothing (paper).
         return reconstruction
 
     def _pixel_mask(self, keep_mask, image_size: int):
-        """Return the mask [B, H, W, 1] of the pixels with a reconstruction loss."""
+        """Return the mask of the pixels with a reconstruction loss."""
         kept = upsample_nearest(keep_mask, image_size // keep_mask.shape[1])
         if self.config.loss.reconstruct == "all":
             return tf.ones_like(kept)
         return kept if self.config.loss.reconstruct == "kept" else 1 - kept
 
     def compute_losses(self, images, keep_mask, outputs: ForwardPass) -> dict:
-        """Return every loss term, and the totals that the players minimise.
+        """Return all loss terms by name.
 
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          keep_mask: [B, h, w, 1], 1 = kept.
-          outputs: of `forward`.
-
-        Returns:
-          Dict of scalars; `disc_total` and `gen_total` are the totals.
+        The discriminator minimises `disc_total`, the repair network `gen_total`.
         """
         config = self.config.loss
         real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
@@ -261,35 +229,28 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         }
 
     def gradients(self, images, keep_mask, dropout):
-        """Return losses, outputs and both players' raw gradients, from one forward pass.
-
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          keep_mask: [B, h, w, 1], 1 = kept.
-          dropout: [2B, 1, 1, fc_units], 1 = kept.
+        """Return both players' raw gradients from one forward pass.
 
         Returns:
-          (losses by name, `ForwardPass`, gradients of disc_total to the discriminator, gradients of gen_total to the
-          repair network).
+          (losses by name, `ForwardPass`, gradients of `disc_total` to the discriminator, gradients of `gen_total` to
+          the repair network).
         """
         with tf.GradientTape(persistent=True) as tape:
             outputs = self.forward(images, keep_mask, dropout)
             terms = self.compute_losses(images, keep_mask, outputs)
             disc_share = replicas.scale_loss(terms["disc_total"])
             gen_share = replicas.scale_loss(terms["gen_total"])
-        d_gradients = tape.gradient(disc_share, [v.value for v in self.discriminator.trainable_variables])
-        g_gradients = []
-        if self.repair:
-            g_gradients = tape.gradient(gen_share, [v.value for v in self.repair.trainable_variables])
+        d_gradients = tape.gradient(disc_share, base.tf_variables(self.discriminator))
+        g_gradients = tape.gradient(gen_share, base.tf_variables(self.repair)) if self.repair else []
         return terms, outputs, d_gradients, g_gradients
 
     def train_step(self, images):
-        """Run one step of both players on images [B, H, W, 3] in [-1, 1]; return the means since the last reset."""
+        """Run one step of both players; return the mean losses."""
         keep_mask, dropout = self.draw(self.optimizer.iterations.value, tf.shape(images)[0])
         return self.apply_step(images, keep_mask, dropout)
 
     def apply_step(self, images, keep_mask, dropout):
-        """Run `train_step` with given masks; arguments as in `gradients`."""
+        """Run `train_step` with given masks."""
         terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout)
         values = replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)})
         # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
@@ -303,7 +264,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         return self.means.update(values)
 
     def pictures(self, images) -> dict:
-        """Return the rows of the picture strip: name to [B, H, W, 3] or [B, H, W, 1], in [-1, 1]."""
+        """Return the rows of the picture strip by name."""
         # The name scopes are the nodes on TensorBoard's page of the graph.
         with tf.name_scope("draw"):
             keep_mask, _ = self.draw(0, images.shape[0])
@@ -328,16 +289,13 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         }
 
     def filters(self):
-        """Return the kernels [k, k, 3, n] of conv_1; [k, k, 1, n] if it has 3 groups."""
-        return self.discriminator.first_kernels()
+        """Return the discriminator's first kernels for pictures."""
+        return self.discriminator.backbone.first_kernels()
 
     def histograms(self, images) -> dict:
-        """Return tensors by name: weights of both players, their gradients on a batch, and activations.
+        """Return both players' weights and gradients, and activations.
 
         The activations are the discriminator's on real and repaired images, in training mode.
-
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
         """
         keep_mask, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
         with base.preserve_moving_statistics(self):
@@ -352,7 +310,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
 
 
 def _accuracies(discriminator_outputs: dict, keep_mask) -> dict:
-    """Return the discriminator's accuracies: real images, repaired images, and cells of repaired images."""
+    """Return the discriminator's accuracies on images and cells."""
     classes = tf.argmax(discriminator_outputs["logits"], 1, output_type=tf.int32)
     real_classes, fake_classes = tf.split(classes, 2)
     _, predicted_mask = tf.split(discriminator_outputs["mask_logits"] > 0, 2)

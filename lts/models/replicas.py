@@ -7,30 +7,31 @@ import tensorflow as tf
 
 
 def scale_loss(loss):
-    """Return a replica's share of the loss, because Keras sums the gradients of all replicas."""
+    """Return a replica's share of the loss."""
+    # NB: Keras sums the gradients of all replicas, so the losses must add up to the mean.
     context = tf.distribute.get_replica_context()
     return loss if context is None else loss / context.num_replicas_in_sync
 
 
-def per_replica_random(draw, shape, axis: int = 0):
+def per_replica_random(seed, shape, axis: int = 0):
     """Return this replica's rows of the global batch's random numbers.
 
     The numbers depend on the position in the global batch, and not on the number of replicas.
 
     Args:
-      draw: function of a shape that returns random numbers.
+      seed: int32 [2].
       shape: of this replica's numbers.
       axis: the batch axis of `shape`.
 
     Returns:
-      A tensor of `shape`.
+      Uniform numbers in [0, 1) of `shape`.
     """
     context = tf.distribute.get_replica_context()
     replicas = context.num_replicas_in_sync if context is not None else 1
     if replicas == 1:
-        return draw(shape)
+        return tf.random.stateless_uniform(shape, seed)
     rows = shape[axis]
-    numbers = draw([*shape[:axis], rows * replicas, *shape[axis + 1 :]])
+    numbers = tf.random.stateless_uniform([*shape[:axis], rows * replicas, *shape[axis + 1 :]], seed)
     first = context.replica_id_in_sync_group * rows
     return tf.gather(numbers, first + tf.range(rows), axis=axis)
 
@@ -44,6 +45,7 @@ def replica_mean(value):
 
 
 def replica_means(values: dict) -> dict:
-    """Return the means of named scalars over all replicas, in one reduction."""
+    """Return the means of named scalars over all replicas."""
+    # One reduction for all.
     means = tf.unstack(replica_mean(tf.stack(list(values.values()))))
     return dict(zip(values, means, strict=True))

@@ -27,8 +27,6 @@ class Encoder(ConfigMixin, keras.Model):
 
     Args:
       config: filters, kernel and batch norm settings.
-      name: of the network.
-      **kwargs: further arguments of `keras.Model`.
     """
 
     def __init__(self, config: AutoencoderConfig, name="encoder", **kwargs):
@@ -52,33 +50,16 @@ class Encoder(ConfigMixin, keras.Model):
     def build(self, input_shape):
         for block in self.blocks:
             block.build(input_shape)
-            input_shape = block.compute_output_shape(input_shape)
+            input_shape = (None, None, None, block.filters)
 
     def call(self, images, training=False):
-        """Encode images.
-
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          training: batch norm mode.
-
-        Returns:
-          Features [B, h, w, filters[-1]] with h = H / 2 ** num_strides, the paper's phi.
-        """
-        x = images
-        for block in self.blocks:
-            x = block(x, training=training)
-        return x
+        """Return the features phi of images [B, H, W, 3] in [-1, 1]."""
+        return self.endpoints(images, training)[self.layer_names[-1]]
 
     def endpoints(self, images, training=False, last=None) -> dict:
-        """Return the activations of all layers, for export.
+        """Return the activations by layer name, up to the layer `last`.
 
-        Args:
-          images: [B, H, W, 3] in [-1, 1].
-          training: batch norm mode.
-          last: the layer to stop at, a name of `layer_names`; None: the last layer.
-
-        Returns:
-          Dict from layer name to [B, h, w, channels].
+        The names are those of the backbone's layers; the dictionary is for export.
         """
         count = self.layer_names.index(last) + 1 if last else len(self.blocks)
         x = images
@@ -100,8 +81,6 @@ class Decoder(ConfigMixin, keras.Model):
 
     Args:
       config: filters and batch norm settings.
-      name: of the network.
-      **kwargs: further arguments of `keras.Model`.
     """
 
     def __init__(self, config: AutoencoderConfig, name="decoder", **kwargs):
@@ -115,13 +94,9 @@ class Decoder(ConfigMixin, keras.Model):
         self.to_image = ConvBlock(3, 3, activation="tanh", name="to_image", **options)
 
     def build(self, input_shape):
-        batch, height, width, _ = input_shape
-        for block in self.blocks:
+        for block in [*self.blocks, self.to_image]:
             block.build(input_shape)
-            height = height and 2 * height
-            width = width and 2 * width
-            input_shape = (batch, height, width, block.filters)
-        self.to_image.build(input_shape)
+            input_shape = (None, None, None, block.filters)
 
     @property
     def num_stages(self) -> int:
@@ -129,23 +104,15 @@ class Decoder(ConfigMixin, keras.Model):
         return len(self.blocks)
 
     def stage(self, index: int, x, training=False):
-        """Run upsampling block `index`: [B, h, w, c] gives [B, 2h, 2w, filters[index]]."""
+        """Run an upsampling block: it doubles height and width."""
         return self.blocks[index](upsample_bilinear(x), training=training)
 
     def output_image(self, x, training=False):
-        """Return the image [B, H, W, 3] in (-1, 1) of the last block's output [B, H, W, filters[-1]]."""
+        """Return the image in (-1, 1) of the last block's output."""
         return self.to_image(x, training=training)
 
     def call(self, features, training=False):
-        """Decode features.
-
-        Args:
-          features: [B, h, w, c].
-          training: batch norm mode.
-
-        Returns:
-          Images [B, H, W, 3] in (-1, 1) with H = h * 2 ** num_stages.
-        """
+        """Return the images [B, H, W, 3] in (-1, 1) of features."""
         x = features
         for index in range(self.num_stages):
             x = self.stage(index, x, training)

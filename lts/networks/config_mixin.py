@@ -7,14 +7,12 @@ import inspect
 class ConfigMixin:
     """Keras configuration made of the constructor's arguments.
 
-    A class keeps every argument of its constructor as an attribute of the same name. Then `get_config` and
-    `from_config` need no code in the class. A configuration dataclass among the arguments becomes a dictionary, and is
-    built again from its type annotation (this project).
-
-    NB: the mixin comes before the Keras class, whose `get_config` it extends.
+    A class keeps every argument of its constructor as an attribute of the same name, and needs no `get_config` and
+    `from_config`. A configuration dataclass among the arguments becomes a dictionary, and is built again by its type
+    annotation (this project).
 
     Example:
-      >>> class Encoder(ConfigMixin, keras.Model):
+      >>> class Encoder(ConfigMixin, keras.Model):  # the mixin first: it extends Keras' `get_config`
       ...     def __init__(self, config: AutoencoderConfig, name="encoder", **kwargs):
       ...         super().__init__(name=name, **kwargs)
       ...         self.config = config
@@ -45,7 +43,8 @@ def _arguments(cls: type) -> dict[str, type]:
 
 
 def _rebuild(kind: type, values: dict):
-    """Return the dataclass of a dictionary; JSON turns tuples into lists, the dataclasses hold tuples."""
+    """Return the dataclass of a dictionary."""
     if hasattr(kind, "from_dict"):
         return kind.from_dict(values)
+    # JSON turns tuples into lists.
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

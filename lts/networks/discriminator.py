@@ -43,8 +43,6 @@ class AlexNet(ConfigMixin, keras.Model):
       config: filters, groups, first convolution, padding and normalisation.
       last: the last layer to build.
       bn_config: settings of the batch norms.
-      name: of the network; part of the variable paths in checkpoints.
-      **kwargs: further arguments of `keras.Model`.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class AlexNet(ConfigMixin, keras.Model):
         config: DiscriminatorConfig,
         last: str = "conv_5",
         bn_config: BatchNormConfig = RELEASE_BATCH_NORM,
-        name="trunk",
+        name="trunk",  # part of the variable paths in checkpoints
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
@@ -119,6 +117,15 @@ class AlexNet(ConfigMixin, keras.Model):
                     x = local_response_norm(x)
         return endpoints
 
+    def first_kernels(self) -> np.ndarray:
+        """Return the kernels of conv_1 for pictures.
+
+        They are [k, k, 3, filters], and [k, k, 1, filters] if conv_1 has 3 groups.
+        """
+        conv_1 = self.convs[0]
+        blocks = getattr(conv_1, "blocks", [conv_1])
+        return np.concatenate([keras.ops.convert_to_numpy(block.kernel) for block in blocks], -1)
+
 
 @keras.saving.register_keras_serializable("lts")
 class BackboneClassifier(ConfigMixin, keras.Model):
@@ -138,11 +145,6 @@ class BackboneClassifier(ConfigMixin, keras.Model):
       frozen: number of first convolutions that do not train. They keep their weights, and their batch norms stay in
         inference mode.
       bn_config: settings of the batch norms.
-      name: of the network; part of the variable paths in checkpoints.
-      **kwargs: further arguments of `keras.Model`.
-
-    Raises:
-      ValueError: unknown `head` or invalid `frozen`.
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class BackboneClassifier(ConfigMixin, keras.Model):
         head: str = "fc",
         frozen: int = 0,
         bn_config: BatchNormConfig = RELEASE_BATCH_NORM,
-        name="trunk_classifier",
+        name="trunk_classifier",  # part of the variable paths in checkpoints
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
@@ -219,12 +221,6 @@ class BackboneClassifier(ConfigMixin, keras.Model):
         out["logits"] = tf.reduce_mean(self.fc_2(x), [1, 2])
         return out
 
-    def first_kernels(self) -> np.ndarray:
-        """Return the kernels [k, k, 3, n] of conv_1 for pictures; [k, k, 1, n] if it has 3 groups."""
-        conv_1 = self.backbone.convs[0]
-        blocks = getattr(conv_1, "blocks", [conv_1])
-        return np.concatenate([keras.ops.convert_to_numpy(block.kernel) for block in blocks], -1)
-
 
 @keras.saving.register_keras_serializable("lts")
 class Discriminator(BackboneClassifier):
@@ -239,8 +235,6 @@ class Discriminator(BackboneClassifier):
       config: of backbone and heads.
       grid: cells along a side of conv_5 at the training size.
       bn_config: settings of the batch norms.
-      name: of the network.
-      **kwargs: further arguments of `keras.Model`.
     """
 
     def __init__(
@@ -265,13 +259,7 @@ class Discriminator(BackboneClassifier):
     def call(self, images, training=False, dropout=None):
         """Return the classifier's dict and the mask logits.
 
-        Args:
-          images: see `BackboneClassifier.call`.
-          training: see `BackboneClassifier.call`.
-          dropout: see `BackboneClassifier.call`.
-
-        Returns:
-          The classifier's dict with `mask_logits`, float32 [B, h, w], positive = kept.
+        `mask_logits` is float32 [B, h, w], positive = kept. For the rest see `BackboneClassifier.call`.
         """
         out = super().call(images, training=training, dropout=dropout)
         out["mask_logits"] = self.mask_head(out["conv_5"])[..., 0]
@@ -279,7 +267,7 @@ class Discriminator(BackboneClassifier):
 
 
 def _pad_to(x, size: int):
-    """Pad [B, h, w, c] with zeros at the bottom and right, up to `size` rows and columns (this project)."""
+    """Pad with zeros at the bottom and right, up to a size."""
     if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
         return x
     # NB: not tf.pad, after which TFLite does not know the number of channels.

@@ -40,9 +40,6 @@ def backbone_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
     """Return the geometry of conv_1 to conv_5.
 
     In the release conv_5 has stride 16 and sees 163 pixels, and the five layers have 2,334,080 parameters.
-
-    Args:
-      config: of the discriminator.
     """
     layers = []
     channels_in = 3
@@ -67,7 +64,7 @@ def backbone_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
 
 
 def encoder_layer_names(config: AutoencoderConfig) -> tuple[str, ...]:
-    """Return one name for each layer of the encoder: conv_1, conv_2, ..., as in the backbone."""
+    """Return conv_1, conv_2, ...: one name for each layer."""
     return tuple(f"conv_{number}" for number in range(1, len(config.encoder_filters) + 1))
 
 
@@ -75,9 +72,6 @@ def encoder_geometry(config: AutoencoderConfig) -> list[LayerGeometry]:
     """Return the geometry of the encoder's layers.
 
     In the release the fifth layer has stride 16 and sees 18 pixels.
-
-    Args:
-      config: of the autoencoder.
     """
     layers = []
     channels_in = 3

@@ -20,10 +20,10 @@ class BatchNormConfig:
     """Settings of the batch norms of a network.
 
     Attributes:
-      decay: moving -= (1 - decay) * (moving - batch) (release).
-      epsilon: added to the variance (release).
-      statistics: meaning of a batch under a tf.distribute strategy. "global" (this project): the batch of all replicas.
-        "per_replica" (release): a replica's part; the moving averages take the mean over the replicas.
+      decay: moving -= (1 - decay) * (moving - batch).
+      epsilon: added to the variance.
+      statistics: what a batch is under a tf.distribute strategy. "global" (this project): the images of all replicas.
+        "per_replica" (release): those of one replica; the moving averages take the mean over the replicas.
     """
 
     decay: float = 0.975
@@ -32,6 +32,7 @@ class BatchNormConfig:
 
 
 RELEASE_BATCH_NORM = BatchNormConfig()
+FLOAT32 = {"dtype": "float32", "autocast": False}  # of variables, under every precision policy
 
 
 @tf.custom_gradient
@@ -73,12 +74,7 @@ class BatchNorm(ConfigMixin, keras.layers.Layer):
 
     Args:
       scale: whether there is a gamma. The batch norms of the discriminator have none (release).
-      decay: see `BatchNormConfig`.
-      epsilon: see `BatchNormConfig`.
-      statistics: see `BatchNormConfig`.
-
-    Raises:
-      ValueError: unknown `statistics`.
+      decay, epsilon, statistics: see `BatchNormConfig`.
     """
 
     def __init__(
@@ -93,19 +89,14 @@ class BatchNorm(ConfigMixin, keras.layers.Layer):
         self.statistics = statistics
 
     def build(self, input_shape):
-        shape = (input_shape[-1],)
-        self.gamma = self._weight("gamma", shape, "ones", trainable=True) if self.scale else None
-        self.beta = self._weight("beta", shape, "zeros", trainable=True)
-        self.moving_mean = self._weight("moving_mean", shape, "zeros", trainable=False)
-        self.moving_variance = self._weight("moving_variance", shape, "ones", trainable=False)
-
-    def _weight(self, name: str, shape: tuple, initializer: str, trainable: bool):
-        """Add a float32 variable, under any precision policy."""
-        options = {"dtype": "float32", "autocast": False, "aggregation": "mean"}
-        return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=trainable, **options)
+        options = {"shape": (input_shape[-1],), "aggregation": "mean", **FLOAT32}
+        self.gamma = self.add_weight(initializer="ones", name="gamma", **options) if self.scale else None
+        self.beta = self.add_weight(initializer="zeros", name="beta", **options)
+        self.moving_mean = self.add_weight(initializer="zeros", trainable=False, name="moving_mean", **options)
+        self.moving_variance = self.add_weight(initializer="ones", trainable=False, name="moving_variance", **options)
 
     def affine(self):
-        """Return (scale, shift) of inference, each float32 [channels]: y = x * scale + shift."""
+        """Return scale and shift of inference, float32 [channels]."""
         scale = tf.math.rsqrt(self.moving_variance + self.epsilon)
         if self.scale:
             scale = scale * self.gamma
@@ -113,7 +104,7 @@ class BatchNorm(ConfigMixin, keras.layers.Layer):
         return scale, shift
 
     def call(self, x, training=False):
-        """Normalise [B, h, w, channels]; in training mode the moving averages move."""
+        """Normalise; in training mode the moving averages move."""
         if not training:
             scale, shift = self.affine()
             return x * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
@@ -181,9 +172,6 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
       kernel_initializer: Keras initializer.
       bias_value: initial value of the biases.
       bn_config: settings of the batch norm.
-
-    Raises:
-      ValueError: unknown `norm` or `activation`.
     """
 
     def __init__(
@@ -219,22 +207,12 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
             self.batch_norm = BatchNorm(norm == "scale", name="batch_norm", dtype=self.dtype_policy, **options)
 
     def build(self, input_shape):
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.kernel_size, self.kernel_size, input_shape[-1], self.filters),
-            initializer=self.kernel_initializer,
-            dtype="float32",
-            autocast=False,
-        )
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape, self.kernel_initializer, name="kernel", **FLOAT32)
         self.bias = None
         if self.batch_norm is None:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=keras.initializers.Constant(self.bias_value),
-                dtype="float32",
-                autocast=False,
-            )
+            initializer = keras.initializers.Constant(self.bias_value)
+            self.bias = self.add_weight((self.filters,), initializer, name="bias", **FLOAT32)
         else:
             self.batch_norm.build((None, None, None, self.filters))
 
@@ -251,19 +229,9 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
         y = self.batch_norm(y, training=True) if shift is None else tf.nn.bias_add(y, tf.cast(shift, x.dtype))
         return ACTIVATIONS[self.activation](y)
 
-    def compute_output_shape(self, input_shape):
-        batch, *sides, _ = input_shape
-        if self.padding == "SAME":
-            sides = [side and -(-side // self.stride) for side in sides]
-        else:
-            sides = [side and (side - self.kernel_size) // self.stride + 1 for side in sides]
-        return (batch, *sides, self.filters)
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
+        initializer = keras.initializers.serialize(self.kernel_initializer)
+        return {**super().get_config(), "kernel_initializer": initializer}
 
 
 def _convolve(x, kernel, stride: int, padding: str):
@@ -290,8 +258,6 @@ class GroupedConvBlock(ConfigMixin, keras.layers.Layer):
       kernel_size: kernel height and width.
       groups: number of parts.
       bn_config: settings of the batch norms.
-      name: of the layer.
-      dtype: of the layer.
       **options: further arguments of `ConvBlock`.
     """
 
@@ -313,8 +279,8 @@ class GroupedConvBlock(ConfigMixin, keras.layers.Layer):
         self.options = options
         # Keras' `groups=` takes a slow path on CPUs (571 ms instead of 72 for a 5x5 kernel) and cannot go to ONNX.
         self.blocks = []
+        shared = {"bn_config": bn_config, "dtype": self.dtype_policy, **options}
         for index in range(groups):
-            shared = {"bn_config": bn_config, "dtype": self.dtype_policy, **options}
             self.blocks.append(ConvBlock(filters // groups, kernel_size, name=f"conv_{index}", **shared))
 
     def build(self, input_shape):
@@ -328,9 +294,6 @@ class GroupedConvBlock(ConfigMixin, keras.layers.Layer):
         outputs = [block(part, training=training) for block, part in zip(self.blocks, parts, strict=True)]
         return tf.concat(outputs, -1)
 
-    def compute_output_shape(self, input_shape):
-        return (*self.blocks[0].compute_output_shape(input_shape)[:-1], self.filters)
-
     def get_config(self):
         return {**super().get_config(), **self.options}
 
@@ -340,19 +303,6 @@ def local_response_norm(x, radius: int = 2, bias: float = 1.0, alpha: float = 2e
 
     AlexNet's local response norm: x / (bias + alpha * sum of x ** 2 over the 2 * radius + 1 nearest channels) ** beta.
     `alpha` is not divided by the size of the window (release; BUILD_NOTES trap 9).
-
-    Args:
-      x: [B, h, w, channels].
-      radius: channels on each side.
-      bias: see above.
-      alpha: see above.
-      beta: see above.
-
-    Returns:
-      [B, h, w, channels].
-
-    Raises:
-      ValueError: another `beta` than 0.75.
     """
     if beta != 0.75:
         raise ValueError(f"beta must be 0.75: the power is taken by square roots. Received: beta={beta}")
@@ -366,7 +316,7 @@ def local_response_norm(x, radius: int = 2, bias: float = 1.0, alpha: float = 2e
 
 
 def max_pool(x, padding: str = "SAME"):
-    """Pool 3x3 cells with stride 2 (AlexNet): [B, 24, 24, c] gives [B, 12, 12, c]."""
+    """Pool 3x3 cells with stride 2 (AlexNet)."""
     return tf.nn.max_pool2d(x, 3, 2, padding)
 
 
@@ -375,12 +325,6 @@ def upsample_bilinear(x):
 
     The release's legacy resize, without half-pixel centres: output 2i is input i, output 2i + 1 is the mean of the
     inputs i and i + 1, and the last input is repeated. `tf.image.resize` is a different map (BUILD_NOTES trap 6).
-
-    Args:
-      x: [B, h, w, channels].
-
-    Returns:
-      [B, 2h, 2w, channels] of the same dtype.
     """
     # Doubling is a product with a sparse matrix for each axis, because the gradient is then a product too. Upsampling
     # and convolution of [16, 48, 48, 64], forward and backward in ms on a CPU, float32 | bfloat16:
@@ -394,7 +338,7 @@ def upsample_bilinear(x):
 
 
 def _doubling(size, dtype):
-    """Return the matrix [2 * size, size] that doubles one axis."""
+    """Return the matrix that doubles one axis."""
     rows = tf.range(2 * size)
     first = tf.one_hot(rows // 2, size, dtype=dtype)
     second = tf.one_hot(tf.minimum((rows + 1) // 2, size - 1), size, dtype=dtype)
@@ -402,5 +346,5 @@ def _doubling(size, dtype):
 
 
 def upsample_nearest(mask, factor: int):
-    """Repeat every cell `factor` times in height and width: [B, h, w, c] gives [B, h * factor, w * factor, c]."""
+    """Repeat every cell `factor` times in height and width."""
     return tf.repeat(tf.repeat(mask, factor, axis=1), factor, axis=2)

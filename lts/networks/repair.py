@@ -24,7 +24,6 @@ class RepairLayer(ConfigMixin, keras.layers.Layer):
     Args:
       filters: number of channels of x.
       bn_config: settings of the batch norm.
-      **kwargs: further arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, filters: int, bn_config: BatchNormConfig = RELEASE_BATCH_NORM, **kwargs):
@@ -46,9 +45,6 @@ class RepairLayer(ConfigMixin, keras.layers.Layer):
           x: [B, h, w, filters].
           keep_mask: [B, h, w, 1], 1 = kept.
           training: batch norm mode.
-
-        Returns:
-          [B, h, w, filters].
         """
         # The mask is the LAST input channel, as in the release's checkpoints.
         hidden = self.conv_1(tf.concat([x, keep_mask], -1), training=training)
@@ -67,8 +63,6 @@ class RepairNetwork(ConfigMixin, keras.Model):
 
     Args:
       config: of the autoencoder: filters and batch norm settings.
-      name: of the network.
-      **kwargs: further arguments of `keras.Model`.
     """
 
     def __init__(self, config: AutoencoderConfig, name="repair", **kwargs):
