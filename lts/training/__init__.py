@@ -1,10 +1,11 @@
-"""Training: devices, optimizers, checkpoints and resume, monitoring, the one `train` function, runs out and in."""
+"""Training: strategies, optimizers, checkpoints, monitoring and `train`."""
 
 from lts.config.options import MonitoringOptions
 from lts.models.base import TrainableModel
 from lts.training.export import export_random, export_run, load_classifier
 from lts.training.optimizers import ReleaseAdam, linear_decay
 from lts.training.run_dir import TrainingError, read_run_config
+from lts.training.run_record import RunRecord
 from lts.training.strategy import build_strategy
 from lts.training.task import Result, Task, run
 from lts.training.train import train
@@ -13,6 +14,7 @@ __all__ = [
     "MonitoringOptions",
     "ReleaseAdam",
     "Result",
+    "RunRecord",
     "Task",
     "TrainableModel",
     "TrainingError",

@@ -1,10 +1,12 @@
-"""From a run, or from random weights, to an exported SavedModel."""
+"""Export of a run, or of random weights, as a SavedModel.
 
-import itertools
+This module knows runs and checkpoints. `lts.export.saved_model` writes what it is given.
+"""
+
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,12 +18,14 @@ from lts.export import saved_model
 from lts.models.classifier import ROTATIONS
 from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.discriminator import BackboneClassifier, Discriminator
-from lts.training import imported, run_dir
+from lts.training import run_dir
 from lts.training.run_dir import TrainingError
+from lts.training.run_record import RunRecord
 from lts.training.train import CLASSIFIERS, SECTION
 from lts.utils import provenance
 
-STATISTICS_STEPS, STATISTICS_BATCH = 200, 64  # batches of photographs that batch norm statistics are measured on
+STATISTICS_STEPS = 200  # batches of photographs for batch norm statistics
+STATISTICS_BATCH = 64  # images per batch
 
 
 def export_run(
@@ -32,16 +36,17 @@ def export_run(
     source: data.ImageDataset | None = None,
     recalibrate: bool | None = None,
 ) -> int:
-    """Exports the features that a run has trained: of stage 2 the discriminator.
+    """Export the features that a run has trained.
+
+    A "gan" run exports its discriminator, an "autoencoder" run its encoder, other runs their backbone.
 
     Args:
-      workdir: of the run; its newest whole checkpoint is taken. Of stage 1 the encoder is exported, of "rotation" and
-        "supervised" the backbone.
+      workdir: folder of the run. Its newest readable checkpoint is exported.
       output: folder of the SavedModel.
-      weights: "raw", or "averaged": the moving average that the run kept of every weight (`ema_decay`). Batch norm
-        statistics are those of the run either way.
-      formats: beside the SavedModel, see `lts.export.formats`.
-      source: photographs for `recalibrate_batch_norm` of stage 2; None: those that the run was trained on.
+      weights: "raw", or "averaged" for the moving averages of the weights (`ema_decay`). Batch norm statistics are
+        the run's either way.
+      formats: further formats, see `lts.export.formats`.
+      source: photographs for `recalibrate_batch_norm`; None opens the training images of the run.
       recalibrate: overrides `recalibrate_batch_norm` of the run.
 
     Returns:
@@ -49,69 +54,76 @@ def export_run(
 
     Raises:
       TrainingError: no run, no checkpoint, no averages in it, an imported run without trained features, or
-        `recalibrate` for another stage than "gan", or without photographs.
+        `recalibrate` for another stage than "gan" or without photographs.
       DataError: the photographs cannot be opened.
     """
     record = run_dir.read_run_config(workdir)
-    config, stage = record["config"], record["stage"]
+    stage = record.stage
+    config = record.config
     if recalibrate is not None:
         config = config.replace(recalibrate_batch_norm=recalibrate)
         if stage != "gan" and recalibrate:
-            raise TrainingError(f"{workdir} is of stage {stage!r}: its statistics are those of photographs already")
-    settings = getattr(config, SECTION[stage])
-    if weights == "averaged" and not settings.ema_decay:
-        raise TrainingError(f"{workdir} kept no average of its weights (ema_decay is 0): give --weights=raw")
+            raise TrainingError(
+                f"the statistics of stage {stage!r} are those of photographs already. "
+                f"Received: workdir={workdir}, recalibrate_batch_norm=True. Omit the flag."
+            )
+    averaged = weights == "averaged"
+    if averaged and not getattr(config, SECTION[stage]).ema_decay:
+        raise TrainingError(
+            f"the run kept no averages of its weights (ema_decay is 0). Received: workdir={workdir}. "
+            "Give --weights=raw."
+        )
     network, name = _network(record)
-    step = run_dir.restore_networks(workdir, averaged=weights == "averaged", **{name: network})
-    imported.check_features(workdir, step, weights)
-    facts = {"stage": stage, "step": step, "seed": settings.seed, "spot": stage == "gan"}
-    facts |= {"network": "encoder" if stage == "autoencoder" else "backbone"}
-    facts |= {key: record[key] for key in ("dataset", "split") if key in record}  # not there: imported, never trained
-    facts |= {"fine_tuned_from": record["features"]} if record.get("features") else {}
-    facts |= {"averaged": weights == "averaged", "seconds": _seconds(workdir, record)}
-    facts |= {key: record.get(key) for key in ("hardware", "commit")}
-    if "imported" in record:
-        untrained = imported.untrained(workdir, step, "discriminator/")
-        facts |= {"imported": record["imported"] | {"untrained": untrained}, "spot": not untrained}
+    step = run_dir.restore_networks(workdir, averaged=averaged, **{name: network})
+    _check_features(record, workdir, step, averaged)
+
     backbone = None
+    statistics = None
     if stage == "gan" and config.discriminator.recalibrate_batch_norm:
-        if source is None and "dataset" not in record:
-            raise TrainingError(f"{workdir} was imported without photographs to measure statistics on: give --dataset")
-        source = source or data.open_source(record["dataset"], record["split"], skip_broken_images=True)  # as it was
-        backbone = _recalibrated_backbone(record, workdir, weights == "averaged", source)
-        facts |= {"statistics": f"{source.name}, split {source.split}"}
-    saved_model.export(network, output, _description(config, "trained", facts), formats, backbone)
+        source = source or _training_images(record, workdir)
+        backbone = _recalibrated_backbone(record, workdir, averaged, source)
+        statistics = f"{source.name}, split {source.split}"
+    description = _describe_run(record, config, workdir, step, averaged, statistics)
+    saved_model.export(network, output, description, formats, backbone)
     return step
 
 
 def export_random(
     config: Config, source: data.ImageDataset, seed: int, output: str | os.PathLike, formats: Sequence[str] = ()
 ) -> None:
-    """Exports an untrained discriminator, the baseline of every evaluation.
+    """Export an untrained discriminator, the baseline of every evaluation.
 
-    Its batch norm statistics are estimated on augmented training images, so
-    that its features are scaled as a trained network's are.
+    Its batch norm statistics are estimated on augmented training images, so that its features have the scale of a
+    trained network's.
 
     Args:
-      config: says what the discriminator is.
+      config: configuration of the discriminator.
       source: images for the statistics.
-      seed: of the weights.
+      seed: seed of the weights.
       output: folder of the SavedModel.
-      formats: beside the SavedModel, see `lts.export.formats`.
+      formats: further formats, see `lts.export.formats`.
     """
     keras.utils.set_random_seed(seed)
-    discriminator, _ = _network({"stage": "gan", "config": config})
+    discriminator, _ = _network(RunRecord("gan", config))
     _measure_statistics(discriminator, config, source, seed)
-    facts = {"dataset": source.name, "split": source.split, "step": 0, "seed": seed}
-    facts |= {"hardware": provenance.hardware(), "commit": provenance.commit()}
-    saved_model.export(discriminator, output, _description(config, "random", facts), formats)
+    description = _describe(
+        config,
+        weights="random",
+        dataset=source.name,
+        split=source.split,
+        step=0,
+        seed=seed,
+        hardware=provenance.hardware(),
+        commit=provenance.commit(),
+    )
+    saved_model.export(discriminator, output, description, formats)
 
 
 def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The classifier of a run of "supervised" or "rotation" as its newest whole checkpoint has it, for inference.
+    """Return the classifier of a "supervised" or "rotation" run, for inference.
 
     Args:
-      workdir: of the run.
+      workdir: folder of the run. Its newest readable checkpoint is loaded.
 
     Returns:
       A map of uint8 images [B, H, W, 3] to logits [B, classes], float32 whatever the precision of training.
@@ -120,78 +132,161 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
       TrainingError: no such run, or no checkpoint.
     """
     record = run_dir.read_run_config(workdir)
-    if record["stage"] not in CLASSIFIERS:
-        raise TrainingError(f"{workdir} is a run of stage {record['stage']!r}, not of a classifier")
+    if record.stage not in CLASSIFIERS:
+        raise TrainingError(f"workdir is a run of stage {record.stage!r}, not of a classifier. Received: {workdir}.")
     network, name = _network(record)
     run_dir.restore_networks(workdir, **{name: network})
     return tf.function(lambda images: network(tf.cast(images, tf.float32) / 127.5 - 1)["logits"])
 
 
-def _recalibrated_backbone(
-    record: Mapping[str, Any], workdir: str | os.PathLike, averaged: bool, source: data.ImageDataset
-) -> keras.Model:
-    """The backbone of a run of stage 2 with statistics of photographs: one more, for `spot` keeps those of training."""
-    discriminator, _ = _network(record)
-    run_dir.restore_networks(workdir, averaged=averaged, discriminator=discriminator)
-    _measure_statistics(discriminator, record["config"], source, record["config"].gan_training.seed)
-    return discriminator.backbone
-
-
-def _measure_statistics(discriminator: Discriminator, config: Config, source: data.ImageDataset, seed: int) -> None:
-    """Batch norm statistics of augmented photographs in the place of those that the discriminator has.
-
-    In training it sees reconstructions and repaired images alone, whose statistics are others, the more so the deeper
-    the layer (Li et al., "Revisiting batch normalization for practical domain adaptation", 2016; ours).
-    """
-    step = tf.function(lambda images: discriminator(images, training=True)["logits"])
-    for images in data.training_batches(
-        source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
-    ):
-        step(images)
-
-
-def _network(record: Mapping[str, Any]) -> tuple[keras.Model, str]:
-    """The network whose layers are a run's features, built, and its name in the run's model."""
-    config, stage = record["config"], record["stage"]
+def _network(record: RunRecord) -> tuple[keras.Model, str]:
+    """Return the network to export, built, and its name in the run's model."""
+    config = record.config
     bn_config = batch_norm_config(config.autoencoder)
-    if stage == "autoencoder":
-        network, name = Encoder(config.autoencoder), "encoder"
-    elif stage == "gan":
-        network, name = Discriminator(config.discriminator, config.mask_grid, bn_config), "discriminator"
+    if record.stage == "autoencoder":
+        name = "encoder"
+        network = Encoder(config.autoencoder)
+    elif record.stage == "gan":
+        name = "discriminator"
+        network = Discriminator(config.discriminator, config.mask_grid, bn_config)
     else:
-        classes, head = record.get("classes", ROTATIONS), record.get("head", "fc")
+        name = "network"
+        classes = record.details.get("classes", ROTATIONS)
+        head = record.details.get("head", "fc")
         network = BackboneClassifier(
             config.discriminator, config.discriminator_grid, classes, head, bn_config=bn_config
         )
-        name = "network"
     network.build((None, config.image.image_size, config.image.image_size, 3))
     return network, name
 
 
-def _seconds(workdir: str | os.PathLike, record: dict) -> dict[str, float]:
-    """Seconds of training by stage, from the images/s that the runs noted; stage 1 if its folder is still there."""
-    seconds = {}
-    own = "stage 1" if record["stage"] == "autoencoder" else "stage 2"
-    for stage, folder in (("stage 1", record.get("autoencoder")), (own, workdir)):
-        path = pathlib.Path(folder or "") / "metrics.jsonl"
-        if folder and path.exists():
-            whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            lines = [json.loads(line) for line in whole]
-            batch = getattr(record["config"], stage.replace(" ", "_")).batch_size
-            steps = itertools.pairwise([imported.first_step(folder), *(line["step"] for line in lines)])
-            spent = zip(steps, lines, strict=True)
-            seconds[stage] = round(
-                sum((end - begin) * batch / line["images_per_second"] for (begin, end), line in spent)
-            )
-    return seconds
+def _check_features(record: RunRecord, workdir: str | os.PathLike, step: int, averaged: bool) -> None:
+    """Raise `TrainingError` if an imported run lacks trained features or averages."""
+    untrained = record.untrained(step, "discriminator/conv_")
+    if untrained:
+        raise TrainingError(
+            f"the run was imported from a checkpoint without {untrained[0]}, and not trained since. "
+            f"Received: workdir={workdir}. Train it first."
+        )
+    if averaged and record.imported and step == record.first_step and not record.imported.averages:
+        raise TrainingError(
+            f"the run was imported from a checkpoint without all averages. Received: workdir={workdir}. "
+            "Give --weights=raw."
+        )
 
 
-def _description(config: Config, weights: str, facts: dict) -> dict:
-    return {
-        "weights": weights,
-        **facts,
+def _training_images(record: RunRecord, workdir: str | os.PathLike) -> data.ImageDataset:
+    """Open the images that a run was trained on."""
+    if record.dataset is None:
+        raise TrainingError(
+            f"the run was imported without photographs to measure statistics on. Received: workdir={workdir}. "
+            "Give --dataset."
+        )
+    return data.open_source(record.dataset, record.split, skip_broken_images=True)
+
+
+def _recalibrated_backbone(
+    record: RunRecord, workdir: str | os.PathLike, averaged: bool, source: data.ImageDataset
+) -> keras.Model:
+    """Return a copy of a discriminator's backbone with statistics of photographs.
+
+    It is a copy because the signature `spot` keeps the statistics of training.
+    """
+    discriminator, name = _network(record)
+    run_dir.restore_networks(workdir, averaged=averaged, **{name: discriminator})
+    _measure_statistics(discriminator, record.config, source, record.config.gan_training.seed)
+    return discriminator.backbone
+
+
+def _measure_statistics(discriminator: Discriminator, config: Config, source: data.ImageDataset, seed: int) -> None:
+    """Replace batch norm statistics by those of augmented photographs.
+
+    In training the discriminator sees only reconstructions and repaired images. Their statistics differ from those of
+    photographs, and more so in deeper layers (Li et al., "Revisiting batch normalization for practical domain
+    adaptation", 2016; this project).
+    """
+    batches = data.training_batches(
+        source, config.image, batch_size=STATISTICS_BATCH, seed=seed, steps=STATISTICS_STEPS
+    )
+    step = tf.function(lambda images: discriminator(images, training=True)["logits"])
+    for images in batches:
+        step(images)
+
+
+def _describe_run(
+    record: RunRecord,
+    config: Config,
+    workdir: str | os.PathLike,
+    step: int,
+    averaged: bool,
+    statistics: str | None,
+) -> dict[str, Any]:
+    """Return the description of an exported run."""
+    untrained = record.untrained(step, "discriminator/")
+    imported = None
+    if record.imported:
+        imported = record.to_dict()["imported"] | {"untrained": untrained}
+    return _describe(
+        config,
+        weights="trained",
+        stage=record.stage,
+        step=step,
+        seed=getattr(config, SECTION[record.stage]).seed,
+        spot=record.stage == "gan" and not untrained,  # heads with random weights find nothing
+        network="encoder" if record.stage == "autoencoder" else "backbone",
+        dataset=record.dataset,  # None: imported and never trained here
+        split=record.split,
+        fine_tuned_from=record.details.get("features"),
+        averaged=averaged,
+        seconds=_training_seconds(record, workdir),
+        hardware=record.hardware,
+        commit=record.commit,
+        imported=imported,
+        statistics=statistics,
+    )
+
+
+def _describe(config: Config, **entries: Any) -> dict[str, Any]:
+    """Return the content of an export's config.json.
+
+    Args:
+      config: configuration of the networks.
+      **entries: further entries; those that are None are omitted.
+    """
+    present = {name: value for name, value in entries.items() if value is not None}
+    return present | {
         "image_size": config.image.image_size,
         "test_crop": config.image.test_crop,
         "lts_version": __version__,
         "config": config.to_dict(),
     }
+
+
+def _training_seconds(record: RunRecord, workdir: str | os.PathLike) -> dict[str, int]:
+    """Return the seconds of training by stage, as far as they are known.
+
+    Compiling and checkpoints are not counted. Stage 1 counts if its folder still exists.
+    """
+    runs = {"stage 1": record.autoencoder}
+    runs["stage 1" if record.stage == "autoencoder" else "stage 2"] = workdir
+    seconds = {}
+    for stage, folder in runs.items():
+        if folder is not None and (pathlib.Path(folder) / "metrics.jsonl").exists():
+            seconds[stage] = _seconds_in_metrics(folder)
+    return seconds
+
+
+def _seconds_in_metrics(workdir: str | os.PathLike) -> int:
+    """Return the sum of images / (images/s) over the lines of metrics.jsonl."""
+    record = run_dir.read_run_config(workdir)
+    batch_size = getattr(record.config, SECTION[record.stage]).batch_size
+    seconds = 0.0
+    previous_step = record.first_step
+    for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        if not line.endswith("}"):
+            continue  # truncated when a process was killed
+        values = json.loads(line)
+        images = (values["step"] - previous_step) * batch_size
+        seconds += images / values["images_per_second"]
+        previous_step = values["step"]
+    return round(seconds)

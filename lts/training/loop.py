@@ -1,4 +1,7 @@
-"""The loop: steps inside TensorFlow and, between them, what is due."""
+"""The training loop.
+
+Several steps run in one TensorFlow call. Between calls Python logs, saves and looks for signals.
+"""
 
 import dataclasses
 import functools
@@ -16,21 +19,25 @@ from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.strategy import MachineLostError, Machines
 from lts.utils.signals import stop_on_signals
 
-SECONDS_A_CALL = 1.0  # steps run inside TensorFlow for about this long before Python looks up
+SECONDS_PER_CALL = 1.0  # about how long steps run inside TensorFlow before Python looks for signals
 
 
 @dataclasses.dataclass(eq=False)
 class Loop:
-    """Trains a model from where it stands.
+    """Training of one model from its current step.
+
+    `steps_per_execution` of Keras is not used: above 1 it fails under MirroredStrategy (TensorFlow 2.21). A
+    `tf.range` loop around `strategy.run` works.
 
     Attributes:
       model: one of `lts.models`, its optimizers built.
-      machines: with the strategy that the model was made under.
-      batches: the steps' batches, distributed.
-      checkpoints: where to save.
+      machines: of the strategy that the model was built under.
+      batches: the batches of the remaining steps, distributed.
+      checkpoints: of the run.
       monitor: None on machines that are not the chief.
-      samples: [n, H, W, 3] in [-1, 1], for pictures and histograms.
-      options: what is due when.
+      samples: a batch for pictures and histograms, such as images [n, H, W, 3] in [-1, 1].
+      options: intervals of monitoring and checkpoints.
+      profiling: whether TensorFlow's profiler runs.
     """
 
     model: keras.Model
@@ -43,34 +50,42 @@ class Loop:
     profiling: bool = False
 
     def run(self, step: int, total: int, until: int | None = None) -> int | None:
-        """Trains from `step` to `total` and saves; returns the signal that stopped it, or None.
+        """Train from `step` to `total` and save.
 
         Args:
-          step: steps done.
+          step: training steps done.
           total: steps of the whole run.
-          until: return there without saving, to be called again (for timing); None: at `total`.
+          until: return at this step without saving, to be called again (for timing); None means `total`.
+
+        Returns:
+          The signal that stopped training early, or None.
 
         Raises:
-          TrainingError: a loss that is not finite, a checkpoint that cannot be written, a machine that was lost.
+          TrainingError: a loss is not finite, a checkpoint cannot be written, or a machine was lost.
         """
-        call, saved = 1, time.monotonic()
         until = until or total
+        max_steps = 1  # of the next call; the first one traces and compiles
+        first = True
+        signal = None
+        saved = time.monotonic()
         with stop_on_signals() as stop:
-            signal = None
             while step < until and not signal:
-                count = min(call, self.options.steps_to_next(step), until - step)
+                count = min(max_steps, self.options.steps_to_next(step), until - step)
                 began = time.monotonic()
                 self._profile(step)
                 self._guarded(lambda count=count: self._run_steps(self._iterator, tf.constant(count)))
-                first, step = call == 1, step + count
-                call = 2 if first else max(2, round(SECONDS_A_CALL * count / (time.monotonic() - began)))
+                step += count
+                steps_per_call = SECONDS_PER_CALL * count / (time.monotonic() - began)
+                max_steps = 2 if first else max(2, round(steps_per_call))
                 if self.monitor:
                     self.monitor.advance(count)
                 self._report(step, total)
                 if self.monitor and first:
-                    self.monitor.restart_clock(step)  # the first call compiled
+                    self.monitor.restart_clock(step)  # do not count tracing and compiling
+                first = False
+
                 save = time.monotonic() - saved > 60 * self.options.checkpoint_minutes
-                call, save, signal = self._agree(call, save, stop.signal)
+                max_steps, save, signal = self._agree(max_steps, save, stop.signal)
                 if save and step < total:
                     self._save(step)
                     saved = time.monotonic()
@@ -97,7 +112,7 @@ class Loop:
         return self.model.histograms(self.samples)
 
     def _guarded(self, work: Callable):
-        """Calls `work`; a loss that is not finite, or a lost machine, becomes a `TrainingError`."""
+        """Call `work`; turn a non-finite loss or a lost machine into `TrainingError`."""
         try:
             with self.machines.noticing_lost():
                 return work()
@@ -109,21 +124,24 @@ class Loop:
                 raise TrainingError(f"{term[0]} at step {step}; {newest}") from None
             if isinstance(error, MachineLostError):
                 raise TrainingError(
-                    f"another machine was lost at about step {step}; {newest}; start all of them again to go on from it"
+                    f"another machine was lost at about step {step}; {newest}; start all machines again to resume"
                 ) from None
             raise
 
-    def _agree(self, call: int, save: bool, signal: int | None) -> tuple[int, bool, int | None]:
-        """What all machines do next: the chief's number of steps and whether to save; a signal to one stops all."""
+    def _agree(self, max_steps: int, save: bool, signal: int | None) -> tuple[int, bool, int | None]:
+        """Return the chief's decisions; a signal to one machine stops all.
+
+        NB: machines that run different numbers of steps wait for each other forever.
+        """
         if self.machines.count == 1:
-            return call, save, signal
-        rows = self._guarded(lambda: self.machines.gather([call, save, signal or 0]))
+            return max_steps, save, signal
+        rows = self._guarded(lambda: self.machines.gather([max_steps, save, signal or 0]))
         if signal is None and rows[:, 2].any():
             signal = int(SIGTERM)
         return int(rows[0, 0]), bool(rows[0, 1]), signal
 
     def _profile(self, step: int | None) -> None:
-        """Starts or ends the profiler before the step that follows `step`; None: training ends."""
+        """Start or stop the profiler before the step after `step`; None stops it."""
         first, last = self.options.profile_steps or (None, None)
         if self.profiling and step in (last, None):
             tf.profiler.experimental.stop()
@@ -133,11 +151,12 @@ class Loop:
             self.profiling = True
 
     def _report(self, step: int, total: int) -> None:
-        """Scalars, pictures and histograms, as due at `step`."""
+        """Write the scalars, pictures and histograms that are due at `step`."""
         options = self.options
         if step % options.log_steps == 0 or step == total:
             if self.monitor:
                 self.monitor.log(step, self.scalars())
+            # On every machine: the means are part of the model's state.
             self.model.means.reset_state()
         if self.monitor is None:
             return
@@ -147,21 +166,21 @@ class Loop:
             self.show_histograms(step)
 
     def show_pictures(self, step: int) -> None:
-        """The picture strip and the first layer's kernels, to the monitor."""
+        """Write the picture strip and the first layer's kernels."""
         self.monitor.pictures(step, self._pictures())
         self.monitor.filters(step, self.model.filters())
 
     def show_histograms(self, step: int) -> None:
-        """Histograms of weights, gradients and activations on the samples, to the monitor."""
+        """Write histograms of weights, gradients and activations."""
         self.monitor.histograms(step, self._histograms())
 
     def close(self) -> None:
-        """Ends the monitoring."""
+        """Close the monitor."""
         if self.monitor:
             self.monitor.close()
 
-    def scalars(self) -> dict:
-        """Means since the last line, and the learning rates."""
+    def scalars(self) -> dict[str, float]:
+        """Return the means since the last line, and the learning rates."""
         values = {name: float(mean) for name, mean in self.model.means.result().items()}
         values["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if getattr(self.model, "g_optimizer", None) is not None:
@@ -169,12 +188,13 @@ class Loop:
         return values
 
     def _save(self, step: int) -> None:
-        """Writes a checkpoint; the chief alone."""
+        """Write a checkpoint, on the chief only."""
         if self.monitor:
             self.monitor.flush()
             self.checkpoints.save(step)
 
 
 def steps_done(model: keras.Model) -> int:
-    """Training steps the model has behind it."""
+    """Return the number of training steps that a model has taken."""
+    # NB: int() fails on a variable that is mirrored over replicas.
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))

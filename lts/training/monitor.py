@@ -1,4 +1,4 @@
-"""What a run shows: a bar on a terminal or plain lines, TensorBoard, metrics.jsonl, the picture strip."""
+"""Progress of a run: terminal, TensorBoard, metrics.jsonl and the picture strip."""
 
 import contextlib
 import json
@@ -7,116 +7,139 @@ import pathlib
 import re
 import sys
 import time
+from typing import Any
 
 import tensorflow as tf
 import tqdm
 from tensorboard.plugins.hparams import api as hparams
 
-from lts.config import SECTIONS, Config, fields_of
+from lts.config import SECTIONS, fields_of
 from lts.data import as_bytes
-from lts.utils import files
+from lts.training.run_record import RunRecord
+from lts.utils import files, markdown
 from lts.visualization.montage import filter_montage, montage
 
 SHOWN = 7  # numbers on a progress line
-HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger ones are sampled: TensorBoard needs 240 bytes an entry
-ENLARGED = 8  # pixels a side of a weight in the montage
-FLUSH_SECONDS = 10  # what is older is on disk, for a TensorBoard that looks on
-GROUPS = ("accuracy", "gradient_norm", "learning_rate", "images_per_second")  # of scalars; the others are losses
+HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger tensors are sampled, because TensorBoard needs 240 bytes per entry
+ENLARGED = 8  # pixels per side of a weight in the montage
+FLUSH_SECONDS = 10  # longest time before an event is on disk
+GROUPS = ("accuracy", "gradient_norm", "learning_rate", "images_per_second")  # of scalars; all others are losses
 
 
 def format_time(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
+    """Return a duration as h:mm:ss or m:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def scalar_tag(name: str) -> str:
-    """A scalar's name in TensorBoard, whose pages group by what stands before the slash: mask becomes loss/mask."""
-    return f"{next((group for group in GROUPS if group in name), 'loss')}/{name}"
+    """Return a scalar's name in TensorBoard, such as loss/mask.
+
+    TensorBoard groups scalars by the text before the slash.
+    """
+    group = next((group for group in GROUPS if group in name), "loss")
+    return f"{group}/{name}"
 
 
 def histogram_sample(values):
-    """Entries of a tensor, flat: all of a small one; of a large one some spread over it, its least and its greatest."""
+    """Return a flat sample of a tensor, with its extremes.
+
+    A tensor of up to `HISTOGRAM_ENTRIES` entries is returned completely.
+    """
     flat = tf.reshape(values, [-1])
     if flat.shape[0] <= HISTOGRAM_ENTRIES:
         return flat
-    stride = -(-flat.shape[0] // HISTOGRAM_ENTRIES) | 1  # odd: an even one would leave out most channels of a kernel
+    # NB: the stride is odd. An even one would skip most output channels of a kernel.
+    stride = -(-flat.shape[0] // HISTOGRAM_ENTRIES) | 1
     return tf.concat([flat[::stride], [tf.reduce_min(flat), tf.reduce_max(flat)]], 0)
 
 
 class Monitor:
-    """Writes a run's progress to the terminal, to TensorBoard and to metrics.jsonl.
+    """Writer of a run's progress.
 
     Args:
       workdir: folder of the run.
-      title: name on the bar.
-      first_step: steps done before.
-      total_steps: steps in all.
-      batch_size: global, for images/s.
+      title: name in progress lines.
+      first_step: training steps done before.
+      total_steps: steps of the whole run.
+      batch_size: global batch size, for images/s.
     """
 
     def __init__(self, workdir: pathlib.Path, title: str, first_step: int, total_steps: int, batch_size: int):
-        self.workdir, self.title, self.total_steps, self.batch_size = workdir, title, total_steps, batch_size
+        self.workdir = workdir
+        self.title = title
+        self.total_steps = total_steps
+        self.batch_size = batch_size
         self.metrics_path = workdir / "metrics.jsonl"
-        self._drop_lines_after(first_step)
-        self._drop_events_after(first_step)
+        # A resumed run writes what followed its checkpoint again.
+        self._remove_lines_after(first_step)
+        self._remove_events_after(first_step)
         self.writer = tf.summary.create_file_writer(str(workdir / "tensorboard"), flush_millis=1000 * FLUSH_SECONDS)
         self.bar = None
         if sys.stderr.isatty():
             self.bar = tqdm.tqdm(total=total_steps, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
         self.restart_clock(first_step)
 
-    def _drop_lines_after(self, step: int) -> None:
-        """A resumed run writes the lines after its checkpoint again; a line that is torn goes too."""
-        if self.metrics_path.exists():
-            lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            found = [(line, re.match(r'\{"step": (\d+)\b.*\}\n', line)) for line in lines]
-            files.write_text(self.metrics_path, "".join(line for line, m in found if m and int(m[1]) <= step))
+    def _remove_lines_after(self, step: int) -> None:
+        """Remove later lines and truncated ones from metrics.jsonl."""
+        if not self.metrics_path.exists():
+            return
+        kept = []
+        for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            complete = re.match(r'\{"step": (\d+)\b.*\}\n', line)
+            if complete and int(complete[1]) <= step:
+                kept.append(line)
+        files.write_text(self.metrics_path, "".join(kept))
 
-    def _drop_events_after(self, step: int) -> None:
-        """As `_drop_lines_after`, in the event files; none is left of a run that begins again at step 0."""
+    def _remove_events_after(self, step: int) -> None:
+        """Remove later events, and at step 0 all of them."""
         for path in (self.workdir / "tensorboard").glob("events.out.tfevents.*"):
             if step == 0:
                 path.unlink()
                 continue
-            beside = self.workdir / "events.partial"  # a name and a place that TensorBoard does not read
-            with tf.io.TFRecordWriter(str(beside)) as kept, contextlib.suppress(tf.errors.DataLossError):  # torn
-                for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-                    if tf.compat.v1.Event.FromString(record).step <= step:
-                        kept.write(record)
-            os.replace(beside, path)
+            partial = self.workdir / "events.partial"  # a name and a folder that TensorBoard does not read
+            # The last record of a killed process may be truncated.
+            with tf.io.TFRecordWriter(str(partial)) as kept, contextlib.suppress(tf.errors.DataLossError):
+                for event in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                    if tf.compat.v1.Event.FromString(event).step <= step:
+                        kept.write(event)
+            os.replace(partial, path)
 
     def restart_clock(self, step: int) -> None:
-        """Leaves out what came before (compiling) from images/s."""
-        self.marked_step, self.marked_time = step, time.monotonic()
+        """Measure images/s from now on, for example after compiling."""
+        self._clock_step = step
+        self._clock_time = time.monotonic()
 
-    def configuration(self, config: Config, stage: str, **more: str) -> None:
-        """The configuration: as a text page, and as HParams, by which TensorBoard puts runs in one table.
+    def configuration(self, record: RunRecord, section: str) -> None:
+        """Write the configuration as text and as HParams.
 
-        Without a list of its columns the table shows those first in which runs differ, and all scalars.
+        HParams put all runs of a folder in one table of TensorBoard. Its columns are not listed here: TensorBoard then
+        shows the columns first in which runs differ, and all scalars.
 
         Args:
-          config: the run's.
-          stage: "autoencoder_training" or "gan_training"; the other one is left out.
-          **more: further columns, as dataset and split.
+          record: of the run.
+          section: "autoencoder_training" or "gan_training"; the other one is omitted.
         """
-        values, lines = {"preset": config.preset, "stage": stage, **more}, []
-        for section, field in fields_of(*SECTIONS, stage):
-            pair = getattr(getattr(config, section), field.name), field.default
-            value, release = (",".join(map(str, v)) if isinstance(v, tuple) else v for v in pair)
+        config = record.config
+        values = {"preset": config.preset, "stage": section, "dataset": record.dataset, "split": record.split}
+        head = ", ".join(f"{name}: {value}" for name, value in values.items())
+        rows = [("section", "flag", "value", "preset release", "description")]
+        for name, field in fields_of(*SECTIONS, section):
+            value = _text(getattr(getattr(config, name), field.name))
             values[field.name] = value
-            help = field.metadata["help"].replace("|", "/")
-            lines.append(f"| {section} | {field.name} | {value} | {release} | {help} |")
-        head = ", ".join(f"{name}: {values[name]}" for name in ("preset", "stage", *more))
-        table = ["| section | flag | value | preset release | what it is |", "|---|---|---|---|---|", *lines]
+            rows.append((name, field.name, str(value), str(_text(field.default)), field.metadata["help"]))
         with self.writer.as_default(step=0):
-            tf.summary.text("configuration", "\n".join([head, "", *table]))
+            tf.summary.text("configuration", f"{head}\n\n{markdown.table(rows)}")
             hparams.hparams(values, trial_id=str(self.workdir))
 
     def graph(self, graph: tf.Graph) -> None:
-        """The graph of a traced function without its outputs and the order of its effects: what computes what."""
-        definition, outputs = graph.as_graph_def(), {tensor.op.name for tensor in graph.outputs}
+        """Write a traced function's graph without outputs and control edges.
+
+        The remaining edges show which network feeds which.
+        """
+        outputs = {tensor.op.name for tensor in graph.outputs}
+        definition = graph.as_graph_def()
         nodes = [node for node in definition.node if node.op != "NoOp" and node.name not in outputs]
         for node in nodes:
             node.input[:] = [name for name in node.input if not name.startswith("^")]
@@ -124,21 +147,26 @@ class Monitor:
             tf.summary.graph(tf.compat.v1.GraphDef(node=nodes, versions=definition.versions))
 
     def advance(self, steps: int) -> None:
-        """Moves the bar."""
+        """Advance the progress bar."""
         if self.bar is not None:
             self.bar.update(steps)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """One line of scalars: to TensorBoard, metrics.jsonl, and the bar or the log."""
-        seconds = time.monotonic() - self.marked_time
-        rate = (step - self.marked_step) * self.batch_size / max(seconds, 1e-9)
+        """Write one line of scalars everywhere.
+
+        Args:
+          step: training steps done.
+          values: name to number. "images_per_second" is added.
+        """
+        seconds = max(time.monotonic() - self._clock_time, 1e-9)
+        rate = (step - self._clock_step) * self.batch_size / seconds
         left = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)
-        values = {**values, "images_per_second": rate}
+        values = {name: float(value) for name, value in values.items()} | {"images_per_second": rate}
         with self.writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(scalar_tag(name), value)
         with self.metrics_path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"step": step, **{name: float(value) for name, value in values.items()}}) + "\n")
+            lines.write(json.dumps({"step": step} | values) + "\n")
         shown = " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:SHOWN])
         if self.bar is not None:
             self.bar.set_postfix_str(f"{rate:.0f} images/s {shown}")
@@ -164,23 +192,28 @@ class Monitor:
         files.write_bytes(self.workdir / "pictures" / "latest.png", tf.io.encode_png(strip).numpy())
 
     def histograms(self, step: int, tensors: dict) -> None:
-        """A histogram of each tensor, by name."""
+        """Write a histogram of each tensor, by name."""
         with self.writer.as_default(step=step):
             for name, values in tensors.items():
                 tf.summary.histogram(name, histogram_sample(values))
 
     def filters(self, step: int, kernel) -> None:
-        """A layer's kernels [k, k, 3, n] side by side, each scaled to its own range (release)."""
+        """Write the montage of a layer's kernels [k, k, 3, n] (release)."""
         picture = filter_montage(kernel)[None]
         with self.writer.as_default(step=step):
             tf.summary.image("pictures/first kernels", picture.repeat(ENLARGED, 1).repeat(ENLARGED, 2))
 
     def flush(self) -> None:
-        """Puts everything on disk: what lies before a checkpoint must not be lost with the process."""
+        """Flush the event file, so that a checkpoint never precedes its events."""
         self.writer.flush()
 
     def close(self) -> None:
-        """Flushes the event file and ends the bar."""
+        """Close the event file and the bar."""
         self.writer.close()
         if self.bar is not None:
             self.bar.close()
+
+
+def _text(value: Any) -> Any:
+    """Return a tuple as a flag shows it, and other values unchanged."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value

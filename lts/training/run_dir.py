@@ -1,15 +1,20 @@
-"""What lies in a run's folder: the record of its configuration, checkpoints, monitoring.
+"""The folder of a run: record, lock and checkpoints.
 
-WORKDIR/config.json     stage, configuration, data: what the run is
-WORKDIR/checkpoints/    step_N/weights.*: every variable by name, for tf.train.load_checkpoint
-WORKDIR/last_checkpoint the newest one's name: none may be lost without a word
-WORKDIR/metrics.jsonl   a line of scalars each `log_steps`
-WORKDIR/pictures/       the newest picture strip
-WORKDIR/tensorboard/    event files
-WORKDIR/lock            held while a process trains here
+    WORKDIR/config.json      the run's `RunRecord`
+    WORKDIR/checkpoints/     step_N/weights.*: every variable by name, for tf.train.load_checkpoint
+    WORKDIR/last_checkpoint  name of the newest checkpoint
+    WORKDIR/metrics.jsonl    one line of scalars every `log_steps` steps
+    WORKDIR/pictures/        the newest picture strip
+    WORKDIR/tensorboard/     event files
+    WORKDIR/lock             locked while a process trains here
+
+A checkpoint is one TensorFlow bundle with every variable under its path. `tf.train.Checkpoint` is not used: it silently
+skips layers in Python lists, because Keras wraps lists in its own tracker, and `assert_existing_objects_matched`
+passes all the same. The bundle's checksums find a damaged file before any weight has changed.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -22,128 +27,171 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts.config import NETWORKS, Config, differences
+from lts.config import NETWORKS, differences
 from lts.networks.variables import variables_by_path
+from lts.training.run_record import RunRecord
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
 
+MAY_CHANGE = ("config", "data", "hardware", "commit", "imported")  # record entries that `open_run` does not compare
+
 
 class TrainingError(UserError):
-    """A run that cannot start, go on or be read."""
+    """A run that cannot start, resume or be read."""
 
 
 class DamagedError(TrainingError):
-    """A checkpoint that cannot be read: cut off, changed, or with a file missing."""
+    """A checkpoint that is truncated, changed or incomplete."""
 
 
 @contextlib.contextmanager
 def locked(workdir: str | pathlib.Path) -> Iterator[None]:
-    """Holds the workdir for this process; the kernel lets go of it however the process ends.
+    """Lock the folder of a run for this process.
+
+    The kernel releases the lock however the process ends.
+
+    Args:
+      workdir: folder of the run.
 
     Raises:
-      TrainingError: another process holds it.
+      TrainingError: another process holds the lock.
     """
     try:
         with files.locked(workdir):
             yield
     except files.InUse as holder:
-        raise TrainingError(f"{workdir} is in use by {holder}: stop it, or give another --workdir") from None
+        raise TrainingError(
+            f"workdir is in use by {holder}. Received: workdir={workdir}. Stop that process or use another --workdir."
+        ) from None
 
 
-def read_run_config(workdir: str | pathlib.Path) -> dict[str, Any]:
-    """The record of a run, with "config" as a `Config`.
+def read_run_config(workdir: str | pathlib.Path) -> RunRecord:
+    """Return the record of a run.
+
+    Args:
+      workdir: folder of the run.
 
     Raises:
       TrainingError: no run there, or a record that cannot be read.
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {**record, "config": Config.from_dict(record["config"])}
+        return RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise TrainingError(f"{workdir} holds no run: there is no {path.name} in it") from None
+        raise TrainingError(
+            f"workdir holds no run: there is no {path.name}. Received: workdir={workdir}. Give the folder of a run."
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
 
 
-def open_run(workdir: str | pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Writes the record of a new run, or holds the record of an old one against it.
-
-    An imported run that was never trained has networks and nothing else: its
-    first training says the rest of the configuration, and the data.
+def write_run_config(workdir: str | pathlib.Path, record: RunRecord) -> None:
+    """Write the record of a run.
 
     Args:
-      workdir: folder of the run; made if missing.
-      record: "config" is a `Config`; "data" may change between starts (it is
-        reported), and so may "hardware" and "commit"; everything else may not.
+      workdir: folder of the run; created if missing.
+      record: content of config.json.
+    """
+    files.write_json(pathlib.Path(workdir) / "config.json", record.to_dict())
+
+
+def open_run(workdir: str | pathlib.Path, record: RunRecord) -> RunRecord:
+    """Write a new run's record, or check an existing one.
+
+    An imported run that was never trained has only its networks fixed. Its first training sets the remaining
+    configuration and the data.
+
+    Args:
+      workdir: folder of the run; created if missing.
+      record: the run that is about to train. Only `data`, `hardware` and `commit` may differ from the existing
+        record. A change of `data` prints a warning.
 
     Returns:
-      The record, with what was said of the run when it was imported.
+      The record, with the import of the existing one.
 
     Raises:
       TrainingError: the folder holds a run of another configuration; the message names the fields.
     """
     workdir = pathlib.Path(workdir)
     path = workdir / "config.json"
+    # The lock is held, so files of interrupted writers belong to processes that are dead.
     for folder in (workdir, workdir / "checkpoints", workdir / "pictures"):
         files.remove_partial(folder)
     if not path.exists():
         if (workdir / "checkpoints").exists():
-            raise TrainingError(f"{workdir} has checkpoints but no {path.name}: not a run that can go on")
+            raise TrainingError(
+                f"workdir has checkpoints but no {path.name}, so it cannot resume. Received: workdir={workdir}. "
+                "Put the file back or use another --workdir."
+            )
         write_run_config(workdir, record)
         return record
+
     old = read_run_config(workdir)
-    never_trained = "imported" in old and "dataset" not in old
-    networks = NETWORKS if never_trained else ()
-    changed = differences(old["config"], record["config"], *networks)
-    held = record.keys() & old.keys() if never_trained else record.keys()
-    for key in held - {"config", "data", "hardware", "commit"}:
-        changed += _differences(key, old.get(key), record[key])
+    networks = NETWORKS if old.never_trained else ()
+    changed = differences(old.config, record.config, *networks)
+    changed += _changed_entries(old, record)
     if changed:
         raise TrainingError(
-            f"{workdir} holds a run of another configuration ({'; '.join(changed)}): "
-            "give the same flags to go on with it, or another folder"
+            f"workdir holds a run of another configuration ({'; '.join(changed)}). Received: workdir={workdir}. "
+            "Give the same flags to resume it, or another folder."
         )
-    if "imported" in old:
-        record = {**old, **record}
-    if never_trained:
+    if old.imported:
+        record = dataclasses.replace(
+            record,
+            imported=old.imported,
+            autoencoder=record.autoencoder or old.autoencoder,
+            details={**old.details, **record.details},
+        )
+    if old.never_trained:
         write_run_config(workdir, record)
-    elif old.get("data") != record.get("data"):
-        warn(f"the data changed since the checkpoint: {old.get('data')} -> {record.get('data')}")
+    elif old.data != record.data:
+        warn(f"the data changed since the last checkpoint: {old.data} -> {record.data}")
     return record
 
 
+def _changed_entries(old: RunRecord, new: RunRecord) -> list[str]:
+    """Return "name: old -> new" for each entry of `new` that differs."""
+    old_entries = old.to_dict()
+    new_entries = new.to_dict()
+    names = ["stage"] if old.never_trained else [name for name in new_entries if name not in MAY_CHANGE]
+    changed = []
+    for name in names:
+        changed += _differences(name, old_entries.get(name), new_entries[name])
+    return changed
+
+
 def _differences(name: str, old: Any, new: Any) -> list[str]:
-    """'name: old -> new' where they differ; of dictionaries a line for each entry that does."""
+    """Return "name: old -> new", for dictionaries one line per differing entry."""
     if old == new:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in old | new for line in _differences(f"{name}.{key}", old.get(key), new.get(key))]
+        lines = []
+        for key in old | new:
+            lines += _differences(f"{name}.{key}", old.get(key), new.get(key))
+        return lines
     return [f"{name}: {old} -> {new}"]
 
 
-def write_run_config(workdir: str | pathlib.Path, record: dict[str, Any]) -> None:
-    """Writes the record of a run; "config" in it is a `Config`."""
-    files.write_json(pathlib.Path(workdir) / "config.json", {**record, "config": record["config"].to_dict()})
-
-
 def warn(message: str) -> None:
-    """A line on stderr about something that the run goes on with."""
+    """Print a warning to stderr."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class Checkpoints:
-    """The checkpoints of a run: written beside and renamed, the newest whole one restored.
+    """The checkpoints of one run.
+
+    A checkpoint is written atomically: to a temporary folder that is then renamed. The newest readable one is restored.
 
     Args:
       workdir: folder of the run.
-      items: name to network, optimizer or metric, built.
-      keep: how many are kept.
+      items: name to network, optimizer or metric, all built.
+      keep: number of checkpoints to keep.
     """
 
     def __init__(self, workdir: str | pathlib.Path, items: Mapping[str, Any], keep: int = 3):
-        self.folder, self.keep = pathlib.Path(workdir) / "checkpoints", keep
-        self.variables = _named(items)
+        self.folder = pathlib.Path(workdir) / "checkpoints"
+        self.keep = keep
+        self.variables = _named_variables(items)
 
     @property
     def newest(self) -> pathlib.Path | None:
@@ -151,29 +199,36 @@ class Checkpoints:
         return next(iter(_newest_first(self.folder)), None)
 
     def restore(self) -> bool:
-        """Restores the newest whole checkpoint; False if the run has written none yet.
+        """Restore the newest readable checkpoint.
 
-        Damaged newer ones are reported and put aside as damaged_step_N.
+        Damaged newer ones are reported and renamed to damaged_step_N.
+
+        Returns:
+          False if the run has not written a checkpoint yet.
 
         Raises:
-          TrainingError: none of those that were written is whole, or one does not fit.
+          TrainingError: no checkpoint can be read, or it does not fit the model.
         """
         values, path, damaged = _read_newest(self.folder)
         if path is None:
             return False
         _assign(self.variables, values, path)
-        for other in damaged:
-            aside = other.with_name(f"damaged_{other.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            os.replace(other, aside)
+        for checkpoint in damaged:
+            renamed = checkpoint.with_name(f"damaged_{checkpoint.name}")
+            shutil.rmtree(renamed, ignore_errors=True)
+            os.replace(checkpoint, renamed)
         return True
 
     def save(self, step: int) -> None:
-        """Saves a checkpoint numbered `step` and removes those beyond `keep`; nothing to do if it is there.
+        """Write the checkpoint of a step and remove old ones.
+
+        Does nothing if the checkpoint exists.
+
+        Args:
+          step: training steps done.
 
         Raises:
-          TrainingError: a weight is not finite, or the disk does not take it; nothing is left of it and the
-            checkpoints before are whole.
+          TrainingError: a weight is not finite, or writing fails. Earlier checkpoints are unchanged.
         """
         path = self.folder / f"step_{step:08}"
         if path == self.newest:
@@ -183,96 +238,110 @@ class Checkpoints:
             if tensor.dtype.is_floating and not np.isfinite(tensor.numpy()).all():
                 raise TrainingError(f"{name} is not finite at step {step}: no checkpoint was written")
         try:
-            with files.atomic_write(path) as beside:
-                beside.mkdir()
-                prefix, names = str(beside / "weights"), list(tensors)
+            with files.atomic_write(path) as partial:
+                partial.mkdir()
                 tf.raw_ops.SaveV2(
-                    prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=[*tensors.values()]
+                    prefix=str(partial / "weights"),
+                    tensor_names=list(tensors),
+                    shape_and_slices=[""] * len(tensors),
+                    tensors=list(tensors.values()),
                 )
             files.write_text(_marker(self.folder), f"{path.name}\n")
         except (OSError, tf.errors.OpError) as error:
-            reason = first_line(error).rpartition("; ")[2]  # without TensorFlow's name of the file
-            before = f"the one before is whole: {self.newest}" if self.newest else "there is none before"
-            raise TrainingError(f"{path} could not be written ({reason}); {before}") from None
+            reason = first_line(error).rpartition("; ")[2]  # without TensorFlow's file name
+            previous = f"the previous checkpoint is intact: {self.newest}" if self.newest else "there is no other one"
+            raise TrainingError(f"checkpoint {path} could not be written ({reason}); {previous}") from None
         for old in _newest_first(self.folder)[self.keep :]:
             with contextlib.suppress(OSError):
                 files.remove_folder(old)
 
 
 def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **networks: keras.Model) -> int:
-    """Restores single networks of a run, as `encoder=...`, from its newest whole checkpoint.
+    """Restore single networks from a run's newest readable checkpoint.
 
     Args:
-      workdir: of the run.
-      averaged: the moving averages that the first optimizer keeps of the trainable weights, instead of the weights.
-      **networks: name in the run's model to built network.
+      workdir: folder of the run.
+      averaged: restore the moving averages of the trainable weights, which the first optimizer keeps.
+      **networks: name in the run's model to built network, such as `encoder=...`.
 
     Returns:
-      The step the checkpoint was written at.
+      The step of the checkpoint.
 
     Raises:
       TrainingError: no checkpoint, or one that does not fit.
     """
-    variables = _named(networks)
+    variables = _named_variables(networks)
     if averaged:
-        stage = read_run_config(workdir)["stage"]  # the name of the model, with which the slots' names begin
-        variables = {
-            f"optimizer/{stage}_{name.replace('/', '_')}_average" if v.trainable else name: v
-            for name, v in variables.items()
-        }
+        # Keras names a slot after the model and the variable's path: gan_discriminator_trunk_conv_1_kernel_average.
+        model = read_run_config(workdir).stage
+        names = {name: f"optimizer/{model}_{name.replace('/', '_')}_average" for name in variables}
+        variables = {names[name] if v.trainable else name: v for name, v in variables.items()}
     values, path = read_newest(workdir)
     _assign(variables, values, path)
     return _step(path)
 
 
 def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
-    """All values of a run's newest whole checkpoint by name, and its folder.
+    """Return the values of a run's newest readable checkpoint, and its folder.
+
+    Args:
+      workdir: folder of the run.
 
     Raises:
       TrainingError: there is none.
     """
     values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints")
     if path is None:
-        raise TrainingError(f"{workdir} has no checkpoint yet: train it first")
+        raise TrainingError(f"workdir has no checkpoint yet. Received: workdir={workdir}. Train it first.")
     return values, path
 
 
 def newest_step(workdir: str | pathlib.Path) -> int | None:
-    """The step of a run's newest checkpoint, or None."""
+    """Return the step of a run's newest checkpoint, or None."""
     newest = next(iter(_newest_first(pathlib.Path(workdir) / "checkpoints")), None)
     return None if newest is None else _step(newest)
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """All values of a checkpoint by name, checked against the checksums in it.
+    """Return all values of a checkpoint by name, verified by checksum.
 
     Args:
       path: folder of one checkpoint, .../step_N.
 
     Raises:
-      DamagedError: it cannot be read.
+      DamagedError: the checkpoint is damaged.
+      TrainingError: it cannot be read at the moment.
     """
     try:
         reader = tf.train.load_checkpoint(str(pathlib.Path(path) / "weights"))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (OSError, MemoryError, tf.errors.PermissionDeniedError, tf.errors.UnavailableError) as error:
         raise TrainingError(f"checkpoint {path} cannot be read now: {first_line(error)}") from None
-    except Exception as error:  # damaged: TensorFlow's reader raises IndexError, RuntimeError, OpError and others
+    # NB: on a damaged file TensorFlow's reader raises IndexError, RuntimeError, OpError and others.
+    except Exception as error:
         raise DamagedError(f"checkpoint {path} is damaged: {first_line(error)}") from None
 
 
-def _named(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
-    """Every variable of networks, optimizers and metrics under a name that does not depend on their order."""
-    return {f"{name}/{path}": v for name, item in items.items() for path, v in variables_by_path(item).items()}
+def _named_variables(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
+    """Return all variables under names that do not depend on their order."""
+    variables = {}
+    for name, item in items.items():
+        for path, variable in variables_by_path(item).items():
+            variables[f"{name}/{path}"] = variable
+    return variables
 
 
 def _marker(folder: pathlib.Path) -> pathlib.Path:
-    """The file that holds the newest checkpoint's name: outside of the folder, so that its loss is noticed."""
+    """Return the file that names the newest checkpoint.
+
+    It lies outside the checkpoints' folder. Without it, a run whose folder was deleted would silently start again and
+    delete its curves.
+    """
     return folder.parent / "last_checkpoint"
 
 
 def _step(path: pathlib.Path) -> int:
-    """The step in a checkpoint's name."""
+    """Return the step in a checkpoint's name."""
     return int(path.name.rpartition("_")[2])
 
 
@@ -280,8 +349,8 @@ def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(folder.glob("step_*"), key=lambda path: path.name, reverse=True)
 
 
-def _read_newest(folder: pathlib.Path):
-    """(values, path, damaged newer ones) of the newest whole checkpoint; path is None if none was ever written."""
+def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path | None, list[pathlib.Path]]:
+    """Return (values, path, damaged newer checkpoints); no path if none was written."""
     damaged = []
     marker = _marker(folder)
     expected = marker.read_text(encoding="utf-8", errors="replace").strip() if marker.exists() else ""
@@ -294,19 +363,22 @@ def _read_newest(folder: pathlib.Path):
             warn(str(error))
             damaged.append(path)
     if damaged or marker.exists():
-        raise TrainingError(f"no whole checkpoint is left in {folder}: put one back, or give another --workdir")
+        raise TrainingError(
+            f"no readable checkpoint is left. Received: folder={folder}. Put one back or use another --workdir."
+        )
     return {}, None, []
 
 
 def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
-    """Values into variables by name; all are checked before the first is changed."""
+    """Assign values to variables by name."""
+    # All names and shapes are checked before the first variable changes.
     for name, variable in variables.items():
         if name not in values:
-            raise TrainingError(f"checkpoint {path} does not hold all that is needed: {name} is missing")
+            raise TrainingError(f"checkpoint {path} does not fit this configuration: it does not hold {name}")
         if values[name].shape != tuple(variable.shape):
             raise TrainingError(
-                f"checkpoint {path} cannot be restored: {name} is {list(values[name].shape)} in it, "
-                f"{list(variable.shape)} in this configuration"
+                f"checkpoint {path} does not fit this configuration: {name} has shape {list(values[name].shape)}, "
+                f"expected {list(variable.shape)}"
             )
     for name, variable in variables.items():
         variable.assign(values[name])

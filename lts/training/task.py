@@ -1,4 +1,9 @@
-"""What every run does, whatever it trains: takes its folder, restores, trains, saves."""
+"""One training run, whatever it trains.
+
+`Task` describes what is trained on what. `run` opens the run's folder, restores the last checkpoint, trains and saves.
+The stages of `lts.training.train` and the heads and tasks of `experiments` all use it, so that they resume and stop
+in the same way.
+"""
 
 import contextlib
 import dataclasses
@@ -13,21 +18,22 @@ import tensorflow as tf
 
 from lts.config import ConfigError, TrainingConfig
 from lts.config.options import MonitoringOptions
-from lts.training import imported, run_dir
+from lts.training import run_dir
 from lts.training.loop import Loop, steps_done
 from lts.training.monitor import Monitor, format_time
 from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.run_record import RunRecord
 from lts.training.strategy import Machines, build_strategy
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a run of training ended.
+    """How a call of `run` ended.
 
     Attributes:
-      step: steps done in all.
+      step: training steps done in all.
       total_steps: steps of the whole run.
-      seconds: of this call, compiling included.
+      seconds: duration of this call, tracing included.
       signal: number of the signal that stopped it, or None.
     """
 
@@ -39,22 +45,22 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a run trains, and on what.
+    """What a run trains, and on which data.
 
     Attributes:
-      record: of WORKDIR/config.json: "stage" is its name, "config" a `Config`, "dataset" and "split" name the images,
-        "data" is what may change between starts; with another value of anything else the run is another one.
-      section: of the configuration that holds batch size, seed and schedule, "autoencoder_training" or "gan_training".
-      steps: of the whole run.
-      build: makes the model under the strategy, its optimizers built: a `keras.Model` with `train_step`, `means`
-        (`RunningMeans`), `pictures`, `histograms` and `filters` as those of `lts.models` have them.
-      batches: (input context, first step, steps) to the batches of `train_step`, the context's share of each.
-      samples: a batch of `train_step` for pictures and histograms.
-      start: called with the model and whether a checkpoint was restored.
-      check_data: called when TensorFlow failed: raises what is wrong with the data, if it is that.
+      record: content of WORKDIR/config.json. A run with another configuration, data set or detail is another run.
+      section: section of the configuration with batch size, seed and schedule: "autoencoder_training" or
+        "gan_training".
+      steps: training steps of the whole run.
+      build: returns the model with its optimizers built; called under the strategy. The model is a `keras.Model` with
+        `train_step`, `means` (`RunningMeans`), `pictures`, `histograms` and `filters`, as in `lts.models`.
+      batches: (input context, first step, number of steps) to this context's share of the batches for `train_step`.
+      samples: a batch for pictures and histograms.
+      start: called once with the model and whether a checkpoint was restored.
+      check_data: called when TensorFlow fails; raises if the data are the reason.
     """
 
-    record: dict[str, Any]
+    record: RunRecord
     section: str
     steps: int
     build: Callable[[], keras.Model]
@@ -65,13 +71,13 @@ class Task:
 
     @property
     def stage(self) -> str:
-        """The run's name in messages."""
-        return self.record["stage"]
+        """Name of the run in messages."""
+        return self.record.stage
 
     @property
     def settings(self) -> TrainingConfig:
         """Batch size, seed and schedule."""
-        return getattr(self.record["config"], self.section)
+        return getattr(self.record.config, self.section)
 
 
 def run(
@@ -80,50 +86,63 @@ def run(
     options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
-    """Trains, or goes on where it stopped.
+    """Train a task, or resume it from its last checkpoint.
 
     Args:
       task: what is trained.
-      workdir: the run's folder; a run that is in it goes on. Several machines must all see it.
+      workdir: folder of the run; an existing run resumes. Several machines must all see it.
       options: intervals of monitoring and checkpoints.
-      strategy: from `build_strategy`; None: as it builds for "auto".
+      strategy: from `build_strategy`; None builds the one for "auto".
 
     Returns:
       How the call ended. A finished run returns at once.
 
     Raises:
-      ConfigError: a batch that the replicas do not divide.
-      TrainingError: a workdir of another configuration or in use, a loss that is not finite, a machine that was lost;
-        the last good checkpoint is left in place.
+      ConfigError: the number of replicas does not divide the batch.
+      TrainingError: `workdir` holds another configuration or is in use, a loss is not finite, or a machine was lost.
+        The last good checkpoint stays in place.
     """
     began = time.monotonic()
     strategy = strategy or build_strategy()
     _check_batch(task.settings.batch_size, strategy.num_replicas_in_sync)
     keras.utils.set_random_seed(task.settings.seed)
-    machines, total = Machines(strategy), task.steps
+    machines = Machines(strategy)
     with machines.noticing_lost(), strategy.scope():
         model = task.build()
-    with machines.noticing_lost(), run_dir.locked(workdir) if machines.chief else contextlib.nullcontext():
+
+    # One process locks the folder: the only one, or the chief of several machines.
+    lock = run_dir.locked(workdir) if machines.chief else contextlib.nullcontext()
+    with machines.noticing_lost(), lock:
         checkpoints = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints)
         task = _restore(task, model, checkpoints, machines, workdir, options)
         step = steps_done(model)
-        if step >= total:
-            print(f"{task.stage}: finished before, {step} of {total} steps are done in {workdir}", flush=True)
-            return Result(step, total, time.monotonic() - began)
+        if step >= task.steps:
+            print(f"{task.stage}: finished before, {step} of {task.steps} steps are in {workdir}", flush=True)
+            return Result(step, task.steps, time.monotonic() - began)
+        if step:
+            print(f"{task.stage}: resuming from step {step} of {task.steps}", flush=True)
         signal = _train(make_loop(task, model, machines, checkpoints, options), step, task)
         if machines.chief:
-            run_dir.write_run_config(workdir, task.record)  # the data of the last checkpoint
-    step, seconds = steps_done(model), time.monotonic() - began
-    state = f"{step} of {total} steps, {format_time(seconds)}, checkpoint in {checkpoints.folder}"
-    print(f"{task.stage}: {'stopped' if signal else 'done'}: {state}", flush=True)
-    return Result(step, total, seconds, signal)
+            run_dir.write_run_config(workdir, task.record)  # with the data of the last checkpoint
+
+    step = steps_done(model)
+    seconds = time.monotonic() - began
+    state = "stopped" if signal else "finished"
+    advice = "; run the same command again to resume" if signal else ""
+    print(
+        f"{task.stage}: {state}: {step} of {task.steps} steps in {format_time(seconds)}, "
+        f"checkpoint in {checkpoints.folder}{advice}",
+        flush=True,
+    )
+    return Result(step, task.steps, seconds, signal)
 
 
 def _train(loop: Loop, step: int, task: Task) -> int | None:
-    """Runs the loop to its end; the signal that stopped it, or None."""
+    """Run the loop to its end and return the signal that stopped it, or None."""
     try:
         return loop.run(step, task.steps)
     except tf.errors.OpError:
+        # An image that broke during training is reported by its name.
         task.check_data()
         raise
     finally:
@@ -131,55 +150,77 @@ def _train(loop: Loop, step: int, task: Task) -> int | None:
 
 
 def _check_batch(batch_size: int, replicas: int) -> None:
-    """Raises `ConfigError` unless the replicas divide the global batch."""
-    if batch_size % replicas:
-        fits = [size for size in (batch_size // replicas * replicas, -(-batch_size // replicas) * replicas) if size]
-        sizes = " and ".join(map(str, fits))
-        raise ConfigError(
-            f"batch_size is that of all replicas together and must be a multiple of their number, {replicas}: "
-            f"the next that fit are {sizes}. Received: batch_size={batch_size}"
-        )
+    """Raise `ConfigError` unless the replicas divide the global batch."""
+    if batch_size % replicas == 0:
+        return
+    smaller = batch_size // replicas * replicas
+    larger = smaller + replicas
+    sizes = f"{smaller} or {larger}" if smaller else f"{larger}"
+    raise ConfigError(
+        f"batch_size counts the images of all replicas and must be a multiple of their number, {replicas}. "
+        f"Received: batch_size={batch_size}. Use {sizes}."
+    )
 
 
-def _check_same(machines: Machines, what: str, text: str) -> None:
-    """Raises `TrainingError` unless all machines come with the same text."""
+def _check_same(machines: Machines, name: str, text: str) -> None:
+    """Raise `TrainingError` unless all machines have the same text."""
     digest = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
     if len(set(machines.gather([digest])[:, 0])) > 1:
-        raise TrainingError(f"the machines of TF_CONFIG do not have the same {what}: give all the same flags")
+        raise TrainingError(f"the machines of TF_CONFIG do not have the same {name}. Give the same flags to all.")
 
 
 def _restore(
     task: Task, model, checkpoints: Checkpoints, machines: Machines, workdir, options: MonitoringOptions
 ) -> Task:
-    """Claims the workdir and brings the model to where the run stands, the same on all machines.
+    """Open the run's folder and restore the model, identically on all machines.
 
-    A machine that did something else than the others would wait for them for ever.
+    NB: machines that train on different settings wait for each other forever. Everything that could differ is
+    therefore compared first.
+
+    Args:
+      task: what is trained.
+      model: from `task.build`.
+      checkpoints: of the run.
+      machines: of the strategy.
+      workdir: folder of the run.
+      options: intervals of monitoring and checkpoints.
 
     Returns:
-      The task, its record with what the workdir's says beside.
+      The task, its record completed by that of the folder.
     """
     restored = False
     if machines.chief:
         task = dataclasses.replace(task, record=run_dir.open_run(workdir, task.record))
         restored = checkpoints.restore()
     record = task.record
-    _check_same(machines, "configuration", f"{record['stage']} {record['config'].to_json()}")  # waits for the chief
-    _check_same(machines, "data", str(record["data"]))
+    # The first comparison also makes the other machines wait until the chief has opened the folder.
+    _check_same(machines, "configuration", f"{record.stage} {record.config.to_json()}")
+    _check_same(machines, "data", str(record.data))
     _check_same(machines, "intervals", repr(options))
     if not machines.chief:
         restored = checkpoints.restore()
     task.start(model, restored)
     _check_same(machines, "checkpoints (is --workdir on a file system that all see?)", str(steps_done(model)))
     if machines.count > 1:
-        _check_same(machines, "frozen weights", str([v.numpy().tobytes() for v in model.non_trainable_variables]))
+        frozen = [variable.numpy().tobytes() for variable in model.non_trainable_variables]
+        _check_same(machines, "frozen weights", str(frozen))
     return task
 
 
 def make_loop(
     task: Task, model: keras.Model, machines: Machines, checkpoints: Checkpoints, options: MonitoringOptions
 ) -> Loop:
-    """The loop that trains a model from the step it has reached."""
-    step, strategy = steps_done(model), machines.strategy
+    """Return the loop that trains a model from its current step.
+
+    Args:
+      task: what is trained.
+      model: from `task.build`, restored.
+      machines: of the strategy that the model was built under.
+      checkpoints: of the run.
+      options: intervals of monitoring and checkpoints.
+    """
+    step = steps_done(model)
+    strategy = machines.strategy
     batches = strategy.distribute_datasets_from_function(lambda share: task.batches(share, step, task.steps - step))
     return Loop(
         model=model,
@@ -193,16 +234,20 @@ def make_loop(
 
 
 def _monitor(task: Task, model: keras.Model, workdir: pathlib.Path, step: int) -> Monitor:
-    """The run's monitor; a new run's configuration and graph are written."""
+    """Return the run's monitor; of a new run, write configuration and graph."""
     monitor = Monitor(workdir, task.stage, step, task.steps, task.settings.batch_size)
-    if step == imported.first_step(workdir):
-        columns = {name: task.record[name] for name in ("dataset", "split")}
-        monitor.configuration(task.record["config"], task.section, **columns)
+    if step == task.record.first_step:
+        monitor.configuration(task.record, task.section)
         monitor.graph(tf.function(model.pictures).get_concrete_function(task.samples).graph)
     return monitor
 
 
 def checkpoint_items(model: keras.Model) -> dict[str, Any]:
-    """What a checkpoint of the model holds: its networks, optimizers and running means by name."""
+    """Return what a checkpoint of the model holds, by name.
+
+    Args:
+      model: its networks, optimizers and running means are looked up by attribute name. The means are included:
+        without them the first line of metrics after a resume would differ.
+    """
     names = ("encoder", "decoder", "repair", "discriminator", "network", "optimizer", "g_optimizer", "means")
     return {name: getattr(model, name) for name in names if getattr(model, name, None) is not None}

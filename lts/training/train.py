@@ -1,8 +1,14 @@
-"""Pre-training from a configuration: both stages of the method, and two others that see the same images."""
+"""Pre-training from a configuration.
+
+`train` runs both stages of the method, and two baselines that see the same images: rotation prediction and supervised
+classification.
+"""
 
 import pathlib
+from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lts import data
@@ -13,12 +19,12 @@ from lts.models.autoencoder import Autoencoder
 from lts.models.classifier import ROTATIONS, RotationPredictor, SupervisedClassifier
 from lts.models.gan import DamageRepairGAN
 from lts.networks.variables import variables_by_path
-from lts.training import imported, run_dir, task
+from lts.training import run_dir, task
 from lts.training.loop import steps_done
 from lts.training.optimizers import build_optimizer
 from lts.training.run_dir import TrainingError
+from lts.training.run_record import FROZEN_NETWORKS, RunRecord
 from lts.training.task import Result, Task
-from lts.utils import provenance
 
 PICTURES = 8  # images in the picture strip
 SECTION = {  # of the configuration, by stage
@@ -43,61 +49,93 @@ def train(
     options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
-    """Trains one stage, or goes on with it where it stopped.
+    """Train one stage, or resume it from its last checkpoint.
 
     Args:
       config: the run's configuration.
-      stage: "autoencoder" (stage 1) or "gan" (stage 2); or, with the schedule of stage 2, the same backbone as a
-        classifier: "rotation" (which way is up; no labels) or "supervised" (labels).
-      source: the images.
-      workdir: the run's folder; a run that is in it goes on. Several machines must all see it.
-      autoencoder: stage 2 alone: workdir of stage 1.
-      features: classifiers alone: an export of the same backbone, with whose weights it begins; None: at random.
-      head: classifiers alone: "fc", "linear" or "pooled", see `BackboneClassifier`.
-      frozen: classifiers alone: number of first convolutions that do not train.
+      stage: "autoencoder" (stage 1) or "gan" (stage 2). Or a classifier with the same backbone and the schedule of
+        stage 2: "rotation" (which way is up; no labels) or "supervised" (labels).
+      source: training images.
+      workdir: folder of the run; an existing run resumes. Several machines must all see it.
+      autoencoder: "gan" only: folder of the autoencoder run.
+      features: classifiers only: an export with the same backbone, whose weights are the initial ones. None:
+        random initial weights.
+      head: classifiers only: "fc", "linear" or "pooled", see `BackboneClassifier`.
+      frozen: classifiers only: number of first convolutions that do not train.
       options: intervals of monitoring and checkpoints.
-      strategy: from `build_strategy`; None: as it builds for "auto".
+      strategy: from `build_strategy`; None builds the one for "auto".
 
     Returns:
       How the call ended. A finished run returns at once.
 
     Raises:
-      ConfigError: a batch that the replicas do not divide.
-      TrainingError: a workdir of another configuration or in use, an autoencoder or features that do not fit, images
-        without labels for "supervised", a loss that is not finite, a machine that was lost; the last good checkpoint is
-        left in place.
-      ExportError: features of another network than a backbone.
-      DataError: an image that cannot be read any more.
+      ConfigError: the number of replicas does not divide the batch.
+      TrainingError: `workdir` holds another configuration or is in use, `autoencoder` or `features` do not fit,
+        "supervised" got images without labels, a loss is not finite, or a machine was lost. The last good checkpoint
+        stays in place.
+      ExportError: `features` hold another network than a backbone.
+      DataError: an image cannot be read any more.
+
+    Example:
+      >>> config = preset("tiny")
+      >>> source = data.open_source("synthetic", "unlabelled")
+      >>> train(config, "autoencoder", source, "runs/ae")
+      >>> train(config, "gan", source, "runs/gan", autoencoder="runs/ae")
     """
     if autoencoder is not None:
         _check_autoencoder(config, autoencoder)
     if stage == "gan":
-        imported.check_frozen(workdir, autoencoder)
-    beginning = {"autoencoder": autoencoder, "features": features, "head": head, "frozen": frozen}
-    return task.run(make_task(config, stage, source, workdir, **beginning), workdir, options, strategy)
+        _check_frozen_networks(workdir, autoencoder)
+    made = make_task(
+        config, stage, source, workdir, autoencoder=autoencoder, features=features, head=head, frozen=frozen
+    )
+    return task.run(made, workdir, options, strategy)
 
 
 def make_task(
     config: Config,
     stage: str,
     source: data.ImageDataset,
-    workdir,
-    autoencoder=None,
+    workdir: str | pathlib.Path,
+    *,
+    autoencoder: str | pathlib.Path | None = None,
     features: LoadedModel | None = None,
     head: str = "fc",
     frozen: int = 0,
 ) -> Task:
-    """What `train` runs; arguments as there."""
+    """Return the task that `train` runs.
+
+    Args:
+      config: as in `train`, like all others.
+      stage: kind of training.
+      source: training images.
+      workdir: folder of the run.
+      autoencoder: folder of the autoencoder run.
+      features: initial weights of a classifier.
+      head: of a classifier.
+      frozen: first convolutions of a classifier that do not train.
+    """
     settings = getattr(config, SECTION[stage])
-    total, labelled = _total_steps(settings, source), stage == "supervised"
+    total_steps = _total_steps(settings, source)
+    labelled = stage == "supervised"
     if labelled and source.labels is None:
-        raise TrainingError(f"the images have no labels to learn from: {source.name} ({source.split})")
+        raise TrainingError(
+            f"the images have no labels. Received: dataset={source.name}, split={source.split}. "
+            "Give labelled images or another stage."
+        )
     classes = len(source.class_names) if labelled else ROTATIONS
-    record = _record(config, stage, source, autoencoder)
+
+    # What must not change when the run resumes, next to the configuration.
+    details = {}
     if labelled:
-        record["classes"] = classes
+        details["classes"] = classes
     if stage in CLASSIFIERS:
-        record |= {"head": head, "frozen": frozen, "features": features and features.fingerprint}
+        details["head"] = head
+        details["frozen"] = frozen
+        details["features"] = features.fingerprint if features else None
+    record = RunRecord.of_images(
+        stage, config, source, autoencoder=None if autoencoder is None else str(autoencoder), details=details
+    )
     backbone = _backbone(config, features) if features else None
 
     def batches(share: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
@@ -113,49 +151,41 @@ def make_task(
         )
 
     def start(model: keras.Model, restored: bool) -> None:
-        unsettled = not restored or imported.untrained(workdir, steps_done(model), *imported.FROZEN)
-        if unsettled and autoencoder is not None:
-            done = run_dir.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
-            print(f"gan: encoder and decoder of step {done} of {autoencoder}", flush=True)
+        if autoencoder is not None:
+            # A checkpoint holds the frozen networks, unless the run was imported without them and never trained.
+            untrained = run_dir.read_run_config(workdir).untrained(steps_done(model), *FROZEN_NETWORKS)
+            if untrained or not restored:
+                step = run_dir.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
+                print(f"gan: loaded encoder and decoder from step {step} of {autoencoder}", flush=True)
         if backbone is not None and not restored:
-            _copy(backbone, model.network.backbone)
-            print(f"{stage}: begins with the weights of {features.path}", flush=True)
+            _copy_weights(backbone, model.network.backbone)
+            print(f"{stage}: loaded the backbone of {features.path}", flush=True)
 
     return Task(
         record=record,
         section=SECTION[stage],
-        steps=total,
-        build=lambda: build_model(config, stage, total, classes, head, frozen),
+        steps=total_steps,
+        build=lambda: build_model(config, stage, total_steps, classes, head, frozen),
         batches=batches,
         samples=_samples(config, source, labelled),
         start=start,
-        check_data=source.check_files,  # names the image that broke since it was opened
+        check_data=source.check_files,  # names the image that broke after opening
     )
 
 
 def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
-    """Steps of the whole run; raises `TrainingError` when an epoch holds none."""
+    """Return the steps of the whole run, at least one."""
     total = settings.steps or source.num_examples // settings.batch_size * settings.epochs
     if total == 0:
         raise TrainingError(
-            f"{source.num_examples} images are less than one batch of {settings.batch_size}: "
-            "lower --batch_size or give --steps"
+            f"an epoch has no full batch. Received: {source.num_examples} images, batch_size={settings.batch_size}. "
+            "Lower --batch_size or give --steps."
         )
     return total
 
 
-def _record(config: Config, stage: str, source: data.ImageDataset, autoencoder) -> dict:
-    """What WORKDIR/config.json says of the run."""
-    record = {"stage": stage, "dataset": source.name, "split": source.split, "config": config}
-    record["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
-    record["hardware"], record["commit"] = provenance.hardware(), provenance.commit()
-    if autoencoder is not None:
-        record["autoencoder"] = str(autoencoder)
-    return record
-
-
 def _samples(config: Config, source: data.ImageDataset, labelled: bool):
-    """Test views [PICTURES, size, size, 3] in [-1, 1] of the first images, with their labels if `labelled`."""
+    """Return the first images as test views in [-1, 1], with labels if `labelled`."""
     views = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
     images = tf.cast(views, tf.float32) / 127.5 - 1
     return (images, tf.constant(source.labels[:PICTURES], tf.int32)) if labelled else images
@@ -164,15 +194,17 @@ def _samples(config: Config, source: data.ImageDataset, labelled: bool):
 def build_model(
     config: Config, stage: str, total_steps: int = 1, classes: int = ROTATIONS, head: str = "fc", frozen: int = 0
 ) -> keras.Model:
-    """The stage's model with its optimizers, all variables made.
+    """Return the model of a stage, compiled, with all variables created.
+
+    Optimizers are built too: a checkpoint restores their slots before the first step.
 
     Args:
       config: the run's configuration.
-      stage: one of `SECTION`.
-      total_steps: for the learning rate's schedule.
-      classes: that "supervised" tells apart.
-      head: of classifiers.
-      frozen: of classifiers: number of first convolutions that do not train.
+      stage: a key of `SECTION`.
+      total_steps: for the learning rate schedule.
+      classes: number of classes of "supervised".
+      head: head of a classifier.
+      frozen: first convolutions of a classifier that do not train.
     """
     size = config.image.image_size
     settings = getattr(config, SECTION[stage])
@@ -198,28 +230,75 @@ def build_model(
     return model
 
 
-def _check_autoencoder(config: Config, autoencoder) -> None:
-    """Raises `TrainingError` unless `autoencoder` is a stage 1 run with the same networks and image size."""
+def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
+    """Raise `TrainingError` unless an autoencoder run fits the configuration."""
     record = run_dir.read_run_config(autoencoder)
-    if record["stage"] != "autoencoder":
-        raise TrainingError(f"{autoencoder} is a run of stage {record['stage']!r}, not of an autoencoder")
-    changed = differences(record["config"], config, "frozen_autoencoder")
+    if record.stage != "autoencoder":
+        raise TrainingError(
+            f"autoencoder must be a run of stage 'autoencoder'. Received: {autoencoder}, a run of stage "
+            f"{record.stage!r}. Give the folder that train_autoencoder wrote."
+        )
+    changed = differences(record.config, config, "frozen_autoencoder")
     if changed:
-        raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
-    imported.check_whole(autoencoder)
+        raise TrainingError(
+            f"autoencoder was trained with another configuration ({'; '.join(changed)}). "
+            f"Received: autoencoder={autoencoder}. Give the same flags."
+        )
+    untrained = record.untrained(run_dir.newest_step(autoencoder), *FROZEN_NETWORKS)
+    if untrained:
+        raise TrainingError(
+            f"autoencoder was imported from a checkpoint without {untrained[0]}. Received: autoencoder={autoencoder}. "
+            "Train it first with train_autoencoder."
+        )
+
+
+def _check_frozen_networks(workdir: str | pathlib.Path, autoencoder: str | pathlib.Path | None) -> None:
+    """Raise `TrainingError` unless an imported "gan" run has exactly one encoder and decoder.
+
+    They come from the release checkpoint or, if it holds none, from `autoencoder`.
+    """
+    if not (pathlib.Path(workdir) / "config.json").exists():
+        return
+    record = run_dir.read_run_config(workdir)
+    step = run_dir.newest_step(workdir)
+    if record.imported is None or step != record.first_step:
+        return  # after the first training step its checkpoint holds them
+    untrained = record.untrained(step, *FROZEN_NETWORKS)
+    if untrained and autoencoder is None:
+        raise TrainingError(
+            f"workdir was imported from a checkpoint without {untrained[0]}. Received: workdir={workdir}. "
+            "Give --autoencoder=RUN."
+        )
+    if not untrained and autoencoder is not None:
+        imported, _ = run_dir.read_newest(workdir)
+        given, _ = run_dir.read_newest(autoencoder)
+        if not _same_networks(imported, given):
+            raise TrainingError(
+                "workdir was imported with another encoder and decoder than the autoencoder's. "
+                f"Received: workdir={workdir}, autoencoder={autoencoder}. Omit --autoencoder."
+            )
+
+
+def _same_networks(values: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> bool:
+    """Return whether two checkpoints hold the same encoder and decoder."""
+    names = [name for name in values if name.startswith(FROZEN_NETWORKS)]
+    return all(np.array_equal(values[name], others.get(name)) for name in names)
 
 
 def _backbone(config: Config, features: LoadedModel) -> keras.Model:
-    """The backbone of an export; raises `TrainingError` unless it is the configuration's."""
+    """Return the backbone of an export, checked against the configuration."""
     backbone = features.keras_model().backbone
     changed = differences(features.config, config, "backbone")
     if changed:
-        raise TrainingError(f"{features.path} has another backbone than the configuration ({'; '.join(changed)})")
+        raise TrainingError(
+            f"features have another backbone than the configuration ({'; '.join(changed)}). "
+            f"Received: features={features.path}. Give the flags it was trained with."
+        )
     return backbone
 
 
-def _copy(network: keras.Model, other: keras.Model) -> None:
-    """The weights and statistics of a network into another of the same kind."""
+def _copy_weights(network: keras.Model, other: keras.Model) -> None:
+    """Assign the weights and statistics of `network` to `other`."""
     values = variables_by_path(network)
     for path, variable in variables_by_path(other).items():
         variable.assign(values[path])
