@@ -101,7 +101,7 @@ class FinetuneProbe(Probe):
         """Train to the end, or resume."""
         workdir = self.workdir(model, seed)
         if (workdir / "config.json").exists():
-            trained_on = training.read_run_config(workdir)["data"]["fingerprint"]
+            trained_on = training.read_run_config(workdir).data["fingerprint"]
             if trained_on != self.train.fingerprint:
                 raise ProbeError(
                     f"{workdir} was trained on other images than {self.train.name} has now: give another --output"

@@ -101,7 +101,7 @@ class SgdProbe(Probe):
 
         sample_views = next(iter(self._test_batches(self.train, image, SAMPLES, limit=SAMPLES)))
         task = training.Task(
-            record=self._run_config(model, layers),
+            record=self._record(model, layers),
             section="gan_training",
             steps=steps,
             build=build,
@@ -139,7 +139,7 @@ class SgdProbe(Probe):
             **options,
         )
 
-    def _run_config(self, model, layers: Sequence[str]) -> dict[str, Any]:
+    def _record(self, model, layers: Sequence[str]) -> training.RunRecord:
         """Return the contents of WORKDIR/config.json.
 
         Another value of anything but "data" is another run.
@@ -152,20 +152,11 @@ class SgdProbe(Probe):
             learning_rate=self.protocol.learning_rate,
             seed=self.protocol.seed,
         )
-        record = {
-            "stage": STAGE,
-            "config": config,
-            "dataset": self.train.name,
-            "split": self.train.split,
-            "data": {"images": self.train.num_examples, "fingerprint": self.train.fingerprint},
-            "model": model.fingerprint,
-            "layers": list(layers),
-            "classes": len(self.train.class_names),
-        }
+        details = {"model": model.fingerprint, "layers": list(layers), "classes": len(self.train.class_names)}
         # Through JSON, so that tuples are lists, as when the file is read again.
         fields = json.loads(json.dumps(dataclasses.asdict(self.protocol)))
-        record |= {f"protocol.{name}": value for name, value in fields.items()}
-        return record
+        details |= {f"protocol.{name}": value for name, value in fields.items()}
+        return training.RunRecord.of_images(STAGE, config, self.train, details=details)
 
     def _test_batches(self, source, image: ImageConfig, batch_size: int, limit: int | None = None) -> tf.data.Dataset:
         """Return batches of views: uint8 [<= batch_size, views, size, size, 3]."""

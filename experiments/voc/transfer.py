@@ -21,7 +21,6 @@ from lts.config import Config, TrainingConfig
 from lts.export.saved_model import LoadedModel
 from lts.training import run_dir
 from lts.training.optimizers import build_optimizer
-from lts.utils import provenance
 from lts.utils.errors import UserError
 from lts.utils.signals import reraise_signal
 
@@ -257,21 +256,15 @@ def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
     protocol = task.protocol
     images = task.train.set
     # The record holds what decides the weights. Another rule, more seeds or more resamples reuse existing runs.
-    record = {
-        "stage": task.name,
-        "dataset": images.name,
-        "split": images.split,
-        "config": config,
-        "data": {"images": images.num_examples, "fingerprint": images.fingerprint},
-        # NB: "data" may change between starts of a run, this may not.
+    details = {
+        # NB: `RunRecord.data` may change between starts of a run, this may not.
         "train_fingerprint": images.fingerprint,
         "classes": list(task.class_names),
         "protocol": protocol.of_training(),
         "features": loaded.fingerprint,
-        "hardware": provenance.hardware(),
-        "commit": provenance.commit(),
     }
-    record.update(task.run_settings)
+    details.update(task.run_settings)
+    record = training.RunRecord.of_images(task.name, config, images, details=details)
 
     def build() -> TransferModel:
         model = task.model(loaded, seed, config.gan_training.precision)

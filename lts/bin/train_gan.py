@@ -35,9 +35,9 @@ def main() -> int:
     from lts import training
 
     record = training.read_run_config(configured_run)
-    if FLAGS.autoencoder is None and "imported" not in record:
+    if FLAGS.autoencoder is None and record.imported is None:
         raise common.UsageError(NO_AUTOENCODER)
-    base = configs.preset(FLAGS.preset) if FLAGS.preset else record["config"]
+    base = configs.preset(FLAGS.preset) if FLAGS.preset else record.config
     config = base.replace("gan_training", **common.overrides(*SECTIONS))
     return common.train(config, "gan", autoencoder=FLAGS.autoencoder)
 

@@ -12,6 +12,7 @@ from lts.release.checkpoint import AVERAGE, MOMENTS, POWERS, STEP, CheckpointErr
 from lts.release.import_report import Report, Taken
 from lts.training import run_dir
 from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.run_record import ImportRecord, RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import SECTION, build_model
 from lts.utils import files
@@ -59,12 +60,17 @@ def import_checkpoint(
     keras.utils.set_random_seed(getattr(config, section).seed)
     model = build_model(config, stage)
     report = _Transfer(model, source, stage, weights).run()
-    imported = {"checkpoint": source.name, "weights": weights, "step": report.step, "averages": report.averaged}
-    imported["release_step"] = int(source.read(STEP)) if STEP in source else None
-    imported["missing"] = list(report.missing)
-    with files.atomic_write(output) as beside:
-        run_dir.write_run_config(beside, {"stage": stage, "config": config, "imported": imported})
-        Checkpoints(beside, checkpoint_items(model)).save(report.step)
+    imported = ImportRecord(
+        checkpoint=source.name,
+        weights=weights,
+        step=report.step,
+        averages=report.averaged,
+        release_step=int(source.read(STEP)) if STEP in source else None,
+        missing=tuple(report.missing),
+    )
+    with files.atomic_write(output) as partial:
+        run_dir.write_run_config(partial, RunRecord(stage, config, imported=imported))
+        Checkpoints(partial, checkpoint_items(model)).save(report.step)
     return report
 
 

@@ -9,8 +9,9 @@ from lts import data
 from lts.config import Config
 from lts.models.gan import DamageRepairGAN
 from lts.networks.corruption import draw_keep_mask
-from lts.training import imported, run_dir
+from lts.training import run_dir
 from lts.training.run_dir import TrainingError
+from lts.training.run_record import FROZEN_NETWORKS
 
 
 class Corruption:
@@ -36,22 +37,22 @@ class Corruption:
     def __init__(self, workdir: str | os.PathLike, keep_probability: float | None = None):
         self.workdir = workdir
         self.record = run_dir.read_run_config(workdir)
-        if self.record["stage"] != "gan":
-            raise TrainingError(f"{workdir} is a run of stage {self.record['stage']!r}: only train_gan repairs images")
-        self.config: Config = self.record["config"]
+        if self.record.stage != "gan":
+            raise TrainingError(f"{workdir} is a run of stage {self.record.stage!r}: only train_gan repairs images")
+        self.config: Config = self.record.config
         if keep_probability is not None:
             self.config = self.config.replace(keep_probability=keep_probability)
         self._gan = DamageRepairGAN(self.config)
         self._gan.build((None, self.config.image.image_size, self.config.image.image_size, 3))
         networks = {"encoder": self._gan.encoder, "decoder": self._gan.decoder}
-        needed = list(imported.FROZEN)
+        needed = list(FROZEN_NETWORKS)
         # A run with `repair` off decodes damaged features directly.
         self._repairs = self._gan.repair is not None
         if self._repairs:
             networks["repair"] = self._gan.repair
             needed.append("generator/")
         self.step = run_dir.restore_networks(workdir, **networks)
-        untrained = imported.untrained(workdir, self.step, *needed)
+        untrained = self.record.untrained(self.step, *needed)
         if untrained:
             raise TrainingError(
                 f"{workdir} was imported from a checkpoint without {untrained[0]}, and not trained since"

@@ -39,9 +39,9 @@ def describe_run(corruption, model, source: data.ImageDataset) -> dict[str, Any]
     include those of `source`, as far as names tell.
     """
     # An imported run that was never trained here has no data set: nothing is known of its training images.
-    dataset = corruption.record.get("dataset")
-    split = corruption.record.get("split")
-    run_config = json.loads(corruption.record["config"].to_json())
+    dataset = corruption.record.dataset
+    split = corruption.record.split
+    run_config = json.loads(corruption.record.config.to_json())
     same_config = _without_export_options(model.description.get("config")) == _without_export_options(run_config)
     return {
         "workdir": str(corruption.workdir),

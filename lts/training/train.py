@@ -156,7 +156,7 @@ def make_task(
             untrained = run_dir.read_run_config(workdir).untrained(steps_done(model), *FROZEN_NETWORKS)
             if untrained or not restored:
                 step = run_dir.restore_networks(autoencoder, encoder=model.encoder, decoder=model.decoder)
-                print(f"gan: loaded encoder and decoder from step {step} of {autoencoder}", flush=True)
+                print(f"gan: loaded encoder and decoder of step {step} of {autoencoder}", flush=True)
         if backbone is not None and not restored:
             _copy_weights(backbone, model.network.backbone)
             print(f"{stage}: loaded the backbone of {features.path}", flush=True)

@@ -255,8 +255,7 @@ def test_errors_are_found_before_training(change, batch_size, error, message, so
 @pytest.mark.slow
 def test_an_exported_encoder_is_refused_before_training(models, tmp_path):
     """Fails if a baseline without a backbone is found after the model was trained."""
-    record = {"stage": "autoencoder", "config": CONFIG}
-    run_dir.write_run_config(tmp_path / "run", record)
+    run_dir.write_run_config(tmp_path / "run", training.RunRecord("autoencoder", CONFIG))
     run_dir.Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "encoder")
     with pytest.raises(ExportError, match="exported encoder"):

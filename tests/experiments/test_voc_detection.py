@@ -265,11 +265,11 @@ def test_other_proposals_are_another_run(models, devkit):
     """The record that a run's folder is claimed with names them."""
     train, test, *proposals = opened(devkit)
     task = task_on(devkit)
-    record = transfer.make_task(task, lts.load(models / "features"), 1).record
-    assert record["proposals"] == task.run_settings["proposals"] == task_on(devkit).run_settings["proposals"]
+    details = transfer.make_task(task, lts.load(models / "features"), 1).record.details
+    assert details["proposals"] == task.run_settings["proposals"] == task_on(devkit).run_settings["proposals"]
     fewer = tuple(boxes[:-1] if index == 2 else boxes for index, boxes in enumerate(proposals[0]))
     other = DetectionTask(train, test, task.protocol, fewer, proposals[1])
-    assert other.run_settings["proposals"] != record["proposals"]
+    assert other.run_settings["proposals"] != details["proposals"]
 
 
 def test_images_that_are_broken_or_empty(models, tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints of the release become runs: everything that fits is taken, nothing is passed over in silence."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,11 +9,12 @@ import tensorflow as tf
 
 from lts.release.checkpoint import CheckpointError
 from lts.release.importing import import_checkpoint
-from lts.training import export_run, imported, run_dir
+from lts.training import export_run, run_dir
 from lts.training.loop import steps_done
 from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
-from lts.training.train import build_model
+from lts.training.train import _check_autoencoder, _check_frozen_networks, build_model
 from tests.fixtures import release
 from tests.fixtures.release import STEP, save, tensors_of, tiny, trained, variables_of
 
@@ -56,8 +58,8 @@ def test_everything_is_taken(tensors, tmp_path, stage):
     for name, value in tensors[stage].items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
     record = run_dir.read_run_config(tmp_path / "run")
-    assert (record["stage"], record["imported"]["missing"]) == (stage, [])
-    assert run_dir.newest_step(tmp_path / "run") == record["imported"]["release_step"] == STEP
+    assert (record.stage, record.imported.missing) == (stage, ())
+    assert run_dir.newest_step(tmp_path / "run") == record.imported.release_step == STEP
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -243,19 +245,19 @@ def test_the_first_training_settles_what_the_checkpoint_does_not(tensors, tmp_pa
     """Data, schedule and losses are free once; networks never; afterwards the run is held to its record like any."""
     workdir = tmp_path / "run"
     import_checkpoint(tiny(), save(tensors["autoencoder"], tmp_path), workdir)
-    record = {"stage": "autoencoder", "dataset": "folder:a", "split": None, "data": {"images": 3}}
-    with pytest.raises(TrainingError, match=r"autoencoder\.bn_epsilon"):
-        run_dir.open_run(workdir, record | {"config": tiny(bn_epsilon=0.1)})
-    with pytest.raises(TrainingError, match="stage: autoencoder -> gan"):
-        run_dir.open_run(workdir, record | {"config": tiny(), "stage": "gan"})
-    assert "dataset" not in run_dir.read_run_config(workdir)
     config = tiny(learning_rate=0.5, ema_decay=0.0, weight_decay=0.1)
-    assert run_dir.open_run(workdir, record | {"config": config})["imported"]["step"] == STEP
-    assert run_dir.read_run_config(workdir)["imported"]["step"] == STEP
-    run_dir.open_run(workdir, record | {"config": config})
-    for other in ({"config": tiny(learning_rate=0.4)}, {"config": config, "dataset": "folder:b"}):
+    record = RunRecord("autoencoder", config, dataset="folder:a", data={"images": 3})
+    with pytest.raises(TrainingError, match=r"autoencoder\.bn_epsilon"):
+        run_dir.open_run(workdir, dataclasses.replace(record, config=tiny(bn_epsilon=0.1)))
+    with pytest.raises(TrainingError, match="stage: autoencoder -> gan"):
+        run_dir.open_run(workdir, dataclasses.replace(record, stage="gan"))
+    assert run_dir.read_run_config(workdir).dataset is None
+    assert run_dir.open_run(workdir, record).imported.step == STEP
+    assert run_dir.read_run_config(workdir).imported.step == STEP
+    run_dir.open_run(workdir, record)
+    for other in ({"config": tiny(learning_rate=0.4)}, {"dataset": "folder:b"}):
         with pytest.raises(TrainingError, match="holds a run of another configuration"):
-            run_dir.open_run(workdir, record | other)
+            run_dir.open_run(workdir, dataclasses.replace(record, **other))
 
 
 def test_stage_2_has_one_encoder_and_decoder(tensors, tmp_path):
@@ -268,14 +270,14 @@ def test_stage_2_has_one_encoder_and_decoder(tensors, tmp_path):
         ("half", part(tensors["autoencoder"], "encoder/")),
     ):
         import_checkpoint(tiny(), save(some, tmp_path / "release", name), tmp_path / name)
-    imported.check_frozen(tmp_path / "whole", None)
-    imported.check_frozen(tmp_path / "whole", tmp_path / "same")
-    imported.check_frozen(tmp_path / "backbone", tmp_path / "other")
-    imported.check_frozen(tmp_path / "new", None)
-    with pytest.raises(TrainingError, match="other are others: leave out --autoencoder"):
-        imported.check_frozen(tmp_path / "whole", tmp_path / "other")
-    with pytest.raises(TrainingError, match=r"without encoder/conv_0/weights: give --autoencoder=RUN"):
-        imported.check_frozen(tmp_path / "backbone", None)
-    imported.check_whole(tmp_path / "other")
-    with pytest.raises(TrainingError, match=r"without decoder/deconv_0/weights: go on with train_autoencoder first"):
-        imported.check_whole(tmp_path / "half")
+    _check_frozen_networks(tmp_path / "whole", None)
+    _check_frozen_networks(tmp_path / "whole", tmp_path / "same")
+    _check_frozen_networks(tmp_path / "backbone", tmp_path / "other")
+    _check_frozen_networks(tmp_path / "new", None)
+    with pytest.raises(TrainingError, match=r"another encoder and decoder .* Omit --autoencoder"):
+        _check_frozen_networks(tmp_path / "whole", tmp_path / "other")
+    with pytest.raises(TrainingError, match=r"without encoder/conv_0/weights\. .* Give --autoencoder=RUN"):
+        _check_frozen_networks(tmp_path / "backbone", None)
+    _check_autoencoder(tiny(), tmp_path / "other")
+    with pytest.raises(TrainingError, match=r"without decoder/deconv_0/weights\. .* Train it first"):
+        _check_autoencoder(tiny(), tmp_path / "half")

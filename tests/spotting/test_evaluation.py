@@ -1,5 +1,6 @@
 """Evaluations of models whose figures are known: one that knows, one that has it backwards, one that guesses."""
 
+import dataclasses
 import html.parser
 import json
 import types
@@ -14,6 +15,7 @@ from lts import data
 from lts.export import saved_model
 from lts.spotting import Corruption, evaluate, evaluation, summary
 from lts.spotting.metadata import describe_run, may_overlap
+from lts.training.run_record import RunRecord
 from lts.utils import files
 from tests.fixtures.spotting import FIELDS, BrightModel, write_run
 
@@ -26,7 +28,7 @@ class PaintedCorruption:
 
     def __init__(self, keep_probability: float = 0.3):
         self.config = configs.preset("tiny").replace(**FIELDS, keep_probability=keep_probability)
-        self.record = {"stage": "gan", "dataset": "synthetic", "split": "unlabelled", "config": self.config}
+        self.record = RunRecord("gan", self.config, dataset="synthetic", split="unlabelled")
 
     def keep_masks(self, seed, first, count):
         """Return masks with at least one dropped and one kept cell, unless the probability is 0 or 1."""
@@ -174,7 +176,7 @@ def test_warnings(source, evaluated):
     assert "held out" not in summary(results)
     assert "not the export" not in summary(results)
     corruption = PaintedCorruption()
-    corruption.record["split"] = "unlabelled+test"
+    corruption.record = dataclasses.replace(corruption.record, split="unlabelled+test")
     results = {**results, "run": describe_run(corruption, BrightModel(), source)}
     assert "may not be held out" in summary(results)
     assert "not the export of this run" in summary(results)

@@ -13,6 +13,7 @@ from lts.networks.variables import variables_by_path
 from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.run_record import ImportRecord, RunRecord
 from lts.training.train import build_model
 
 CONFIG = preset(
@@ -59,9 +60,7 @@ def test_export(stage, tmp_path):
         noise = np.random.default_rng(index).uniform(0, 0.2, variable.shape)
         variable.assign_add(noise)
     Checkpoints(tmp_path / "run", items).save(5)
-    record = {"stage": stage, "config": CONFIG, "dataset": "synthetic", "split": "train"}
-    if stage == "supervised":
-        record["classes"] = 10
+    record = RunRecord(stage, CONFIG, dataset="synthetic", split="train", details={"classes": 10})
     run_dir.write_run_config(tmp_path / "run", record)
     assert training.export_run(tmp_path / "run", tmp_path / "features") == 5
     loaded = lts.load(tmp_path / "features")
@@ -84,7 +83,7 @@ def test_export(stage, tmp_path):
 
 def test_an_encoder_is_no_backbone(tmp_path):
     """One line, where Keras would fail on weights that are not there."""
-    run_dir.write_run_config(tmp_path / "run", {"stage": "autoencoder", "config": CONFIG})
+    run_dir.write_run_config(tmp_path / "run", RunRecord("autoencoder", CONFIG))
     Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "features")
     with pytest.raises(lts.export.saved_model.ExportError, match="exported encoder"):
@@ -101,9 +100,7 @@ def test_statistics_of_photographs(source, tmp_path):
     """Statistics that training left, weights that moved, a `spot` that is no longer the trained one."""
     model = build_model(CONFIG, "gan")
     Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(3)
-    run_dir.write_run_config(
-        tmp_path / "run", {"stage": "gan", "config": CONFIG, "dataset": "synthetic", "split": "train[:40]"}
-    )
+    run_dir.write_run_config(tmp_path / "run", RunRecord("gan", CONFIG, dataset="synthetic", split="train[:40]"))
     for name, recalibrate in (("training", False), ("photographs", True)):
         training.export_run(tmp_path / "run", tmp_path / name, recalibrate=recalibrate)
     trained, measured = (lts.load(tmp_path / name) for name in ("training", "photographs"))
@@ -127,11 +124,9 @@ def test_statistics_of_photographs(source, tmp_path):
 @pytest.mark.parametrize("stage", ["autoencoder", "rotation", "supervised"])
 def test_statistics_of_photographs_are_stage_2s(stage, tmp_path):
     """A wish that is passed over in silence."""
-    record = {"stage": stage, "config": CONFIG, "dataset": "synthetic", "split": "train"}
-    if stage == "supervised":
-        record["classes"] = 10
+    record = RunRecord(stage, CONFIG, dataset="synthetic", split="train", details={"classes": 10})
     run_dir.write_run_config(tmp_path / "run", record)
-    with pytest.raises(TrainingError, match=f"stage '{stage}': its statistics are those of photographs already"):
+    with pytest.raises(TrainingError, match=f"stage '{stage}' are those of photographs already"):
         training.export_run(tmp_path / "run", tmp_path / "features", recalibrate=True)
     assert not (tmp_path / "features").exists()
 
@@ -140,7 +135,7 @@ def test_statistics_need_photographs(tmp_path):
     """An imported run that was never trained names none: a KeyError."""
     model = build_model(CONFIG, "gan")
     Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(0)
-    imported = {"checkpoint": "model.ckpt-4", "step": 0, "missing": [], "averages": True}
-    run_dir.write_run_config(tmp_path / "run", {"stage": "gan", "config": CONFIG, "imported": imported})
-    with pytest.raises(TrainingError, match=r"without photographs .* give --dataset"):
+    record = RunRecord("gan", CONFIG, imported=ImportRecord("model.ckpt-4"))
+    run_dir.write_run_config(tmp_path / "run", record)
+    with pytest.raises(TrainingError, match=r"without photographs .* Give --dataset"):
         training.export_run(tmp_path / "run", tmp_path / "features", recalibrate=True)

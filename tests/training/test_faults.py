@@ -18,6 +18,7 @@ from lts.config import preset
 from lts.training import run_dir
 from lts.training.loop import steps_done
 from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import build_model
 from tests.fixtures import runs
@@ -101,10 +102,10 @@ def test_no_whole_checkpoint_left_is_an_error(two_checkpoints, damage):
     for step in (1, 2):
         damage(workdir / "checkpoints" / f"step_{step:08}")
     before = value(model)
-    with pytest.raises(TrainingError, match="no whole checkpoint is left"):
+    with pytest.raises(TrainingError, match="no readable checkpoint is left"):
         Checkpoints(workdir, checkpoint_items(model)).restore()
     np.testing.assert_array_equal(value(model), before)
-    with pytest.raises(TrainingError, match="no whole checkpoint is left"):
+    with pytest.raises(TrainingError, match="no readable checkpoint is left"):
         run_dir.restore_networks(workdir, encoder=model.encoder)
 
 
@@ -112,10 +113,10 @@ def test_checkpoints_that_are_gone_are_an_error(two_checkpoints):
     """A fresh start that begins with deleting the curves of the run."""
     workdir, model = two_checkpoints
     shutil.rmtree(workdir / "checkpoints")
-    with pytest.raises(TrainingError, match="no whole checkpoint is left"):
+    with pytest.raises(TrainingError, match="no readable checkpoint is left"):
         Checkpoints(workdir, checkpoint_items(model)).restore()
     (workdir / "last_checkpoint").write_text("")
-    with pytest.raises(TrainingError, match="no whole checkpoint is left"):
+    with pytest.raises(TrainingError, match="no readable checkpoint is left"):
         Checkpoints(workdir, checkpoint_items(model)).restore()
 
 
@@ -148,7 +149,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(two_checkpoints):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(TrainingError, match=r"could not be written .*the one before is whole: .*step_00000002"):
+        with pytest.raises(
+            TrainingError, match=r"could not be written .*the previous checkpoint is intact: .*step_00000002"
+        ):
             Checkpoints(workdir, checkpoint_items(model)).save(3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -181,9 +184,9 @@ def test_what_a_killed_writer_left_is_removed(two_checkpoints):
     partial = workdir / "checkpoints" / ".step_00000003.partial-abc"
     partial.mkdir()
     (partial / "weights").write_text("half")
-    config = preset("tiny")
-    run_dir.files.write_json(workdir / "config.json", {"stage": "autoencoder", "config": config.to_dict()})
-    run_dir.open_run(workdir, {"stage": "autoencoder", "config": config})
+    record = RunRecord("autoencoder", preset("tiny"))
+    run_dir.write_run_config(workdir, record)
+    run_dir.open_run(workdir, record)
     assert not partial.exists()
     assert Checkpoints(workdir, checkpoint_items(model)).restore()
     assert steps_done(model) == 0
@@ -200,7 +203,7 @@ def stopped(photos, tmp_path_factory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("stopped") / "ae"
     process = runs.start(MODULE, *flags(photos), f"--workdir={workdir}")
     for line in process.stdout:
-        if " step " in line:
+        if "images/s" in line:
             process.send_signal(signal.SIGTERM)
             break
     process.communicate(timeout=120)
@@ -268,7 +271,7 @@ def test_a_data_set_that_changed_is_reported(photos, stopped, tmp_path):
     for start in range(2):
         process = runs.start(MODULE, *flags(other), f"--workdir={workdir}")
         for line in process.stdout:
-            if " step " in line:
+            if "images/s" in line:
                 process.send_signal(signal.SIGTERM)
                 break
         _, err = process.communicate(timeout=120)
@@ -296,7 +299,7 @@ def test_a_locale_without_umlauts(tmp_path):
 def test_replicas_that_do_not_divide_the_batch(photos, tmp_path):
     done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", "--replicas=3")
     assert done.returncode == 2
-    assert "the next that fit are 3 and 6" in done.stderr
+    assert "Use 3 or 6" in done.stderr
     assert not (tmp_path / "ae").exists()
 
 

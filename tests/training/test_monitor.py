@@ -12,9 +12,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from lts.config import SECTIONS, fields_of, preset
 from lts.networks.variables import variables_by_path
 from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, scalar_tag
+from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.visualization.montage import filter_montage
 from tests.fixtures.models import autoencoder, gan, images
+
+RECORD = RunRecord("gan", preset("small"), dataset="synthetic", split="train")
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def test_pictures(monitor):
 def test_hparams_hold_every_field(monitor, stage):
     """A flag that the table of runs cannot show; two runs that fall into one row."""
     config = preset("small", keep_probability=0.7, seed=5)
-    monitor.configuration(config, stage, dataset="folder:photos")
+    monitor.configuration(RunRecord("gan", config, dataset="folder:photos", split="train"), stage)
     [content] = [
         value.metadata.plugin_data.content
         for event in events(monitor, raw=True)
@@ -141,7 +144,7 @@ def test_hparams_hold_every_field(monitor, stage):
     info = HParamsPluginData.FromString(content).session_start_info
     assert info.group_name == str(monitor.workdir)
     held = {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
-    expected = {"preset": "small", "stage": stage, "dataset": "folder:photos"}
+    expected = {"preset": "small", "stage": stage, "dataset": "folder:photos", "split": "train"}
     for section, field in fields_of(*SECTIONS, stage):
         value = getattr(getattr(config, section), field.name)
         expected[field.name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -173,7 +176,7 @@ def test_the_graph_has_a_node_for_each_network(monitor, model, nodes):
 def test_a_resumed_run_has_no_step_twice(tmp_path):
     """Points after the checkpoint shown twice, or those before it lost; torn ends of a killed process."""
     first = Monitor(tmp_path, "gan", 0, 100, 32)
-    first.configuration(preset("small"), "gan_training")
+    first.configuration(RECORD, "gan_training")
     for step in (20, 40, 60):
         first.log(step, {"mask": float(step)})
         first.histograms(step, {"weights/a": np.ones(step)})
@@ -199,7 +202,7 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     """Its first attempt shown beside the second."""
     for value in (1.0, 2.0):
         monitor = Monitor(tmp_path, "gan", 0, 100, 32)
-        monitor.configuration(preset("small"), "gan_training")
+        monitor.configuration(RECORD, "gan_training")
         monitor.log(20, {"mask": value})
         monitor.close()
     assert tensors(monitor, "loss/mask") == {20: 2.0}

@@ -14,6 +14,7 @@ from lts.networks.variables import variables_by_path
 from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.run_record import RunRecord
 from lts.training.train import build_model, make_task
 
 CONFIG = preset(
@@ -106,8 +107,8 @@ def test_a_stopped_run_ends_with_the_same_bits(head, frozen, features, source, t
 def test_another_beginning_is_refused(features, source, tmp_path):
     """A run that would go on as something else than it was."""
     training.train(CONFIG, "supervised", source, tmp_path, features=features, head="linear", frozen=5, options=QUIET)
-    record = training.read_run_config(tmp_path)
-    assert (record["head"], record["frozen"], record["features"]) == ("linear", 5, features.fingerprint)
+    details = training.read_run_config(tmp_path).details
+    assert details == {"classes": 10, "head": "linear", "frozen": 5, "features": features.fingerprint}
     others = {"features": None, "head": "pooled", "frozen": 4}
     for name, other in others.items():
         options = {"features": features, "head": "linear", "frozen": 5} | {name: other}
@@ -128,7 +129,7 @@ def test_features_of_another_backbone(features, source, tmp_path):
 
 
 def test_features_of_an_encoder(source, tmp_path):
-    run_dir.write_run_config(tmp_path / "run", {"stage": "autoencoder", "config": CONFIG})
+    run_dir.write_run_config(tmp_path / "run", RunRecord("autoencoder", CONFIG))
     Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "encoder")
     with pytest.raises(saved_model.ExportError, match="exported encoder"):
@@ -157,6 +158,6 @@ def test_a_trained_classifier_and_its_export(head, features, source, tmp_path):
 
 
 def test_a_run_without_classifier(tmp_path):
-    run_dir.write_run_config(tmp_path, {"stage": "gan", "config": CONFIG})
+    run_dir.write_run_config(tmp_path, RunRecord("gan", CONFIG))
     with pytest.raises(TrainingError, match="'gan', not of a classifier"):
         training.load_classifier(tmp_path)
