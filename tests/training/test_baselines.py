@@ -60,7 +60,8 @@ def test_export(stage, tmp_path):
         noise = np.random.default_rng(index).uniform(0, 0.2, variable.shape)
         variable.assign_add(noise)
     Checkpoints(tmp_path / "run", items).save(5)
-    record = RunRecord(stage, CONFIG, dataset="synthetic", split="train", details={"classes": 10})
+    details = {"classes": 10} if stage == "supervised" else {}
+    record = RunRecord(stage, CONFIG, dataset="synthetic", split="train", details=details)
     run_dir.write_run_config(tmp_path / "run", record)
     assert training.export_run(tmp_path / "run", tmp_path / "features") == 5
     loaded = lts.load(tmp_path / "features")
