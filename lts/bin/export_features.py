@@ -52,7 +52,7 @@ def _export_run() -> None:
     common.import_tensorflow()
     from lts import training
 
-    config = training.read_run_config(FLAGS.workdir)["config"]
+    config = training.read_run_config(FLAGS.workdir).config
     recalibrates = config.discriminator.recalibrate_batch_norm if recalibrate is None else recalibrate
     if FLAGS.dataset and not recalibrates:
         raise common.UsageError("--dataset is for --recalibrate_batch_norm: give both, or leave it out")
