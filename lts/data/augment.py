@@ -72,12 +72,7 @@ def test_image(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
 
     The release evaluates one central crop, resized bilinearly, with unchanged colours.
 
-    Args:
-      image: uint8 [h, w, 3].
-      config: size of the result, and fraction of each side that the crop keeps.
-
-    Returns:
-      float32 [image_size, image_size, 3].
+    Shapes: uint8 [h, w, 3] gives float32 [image_size, image_size, 3].
     """
     return to_signed_range(to_unit_range(test_pixels(image, config)))
 
@@ -90,14 +85,7 @@ def test_pixels(image: tf.Tensor, config: ImageConfig) -> tf.Tensor:
 def central_crop(image: tf.Tensor, fraction: float) -> tf.Tensor:
     """Return the central part of an image (release).
 
-    Equal to `tf.image.central_crop`, with 12 operations instead of 70.
-
-    Args:
-      image: [h, w, 3].
-      fraction: part of each side that is kept, in (0, 1].
-
-    Returns:
-      [h', w', 3].
+    Equal to `tf.image.central_crop`, with 12 operations instead of 70. `fraction` of each side is kept, in (0, 1].
     """
     sides = tf.shape(image)[:2]
     sides_float = tf.cast(sides, tf.float64)
@@ -116,7 +104,7 @@ def random_crop_window(shape: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -
       config: `crop_area` as a fraction of the image's area, `crop_aspect` as width / height.
 
     Returns:
-      int32 [4]: y, x, height and width in pixels; the whole image if 100 attempts found no valid window.
+      int32 [4]: y, x, height and width in pixels; the entire image if 100 attempts found no valid window.
     """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
@@ -131,17 +119,7 @@ def random_crop_window(shape: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -
 
 
 def resize_window(image: tf.Tensor, window: tf.Tensor, size: int, method: str) -> tf.Tensor:
-    """Return a window of an image, resized.
-
-    Args:
-      image: uint8 or float32 [h, w, 3].
-      window: int [4]: y, x, height and width in pixels.
-      size: side of the result in pixels.
-      method: as for `legacy_resize`.
-
-    Returns:
-      float32 [size, size, 3] in the units of `image`; bicubic may overshoot.
-    """
+    """Return a window (y, x, height, width) of an image, resized by `legacy_resize`."""
     y, x, height, width = tf.unstack(window)
     return legacy_resize(image[y : y + height, x : x + width], size, method)
 

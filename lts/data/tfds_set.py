@@ -79,11 +79,7 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
     """Return the builder of a prepared set.
 
-    Downloads and prepares the set first if necessary.
-
-    Args:
-      name: as `tfds.builder` takes it.
-      data_dir: folder of the prepared sets; None: the default of tfds.
+    Downloads and prepares the set first if necessary. The arguments are those of `list_tfds`.
 
     Raises:
       DataError: no such set, or its data cannot be downloaded and prepared.

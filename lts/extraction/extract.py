@@ -195,18 +195,11 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 class _Partial:
     """Features of the first images, on disk.
 
-    Args:
-      folder: where the files are; an earlier run is continued.
-      request: see `_request`.
-      shapes: shape of one image's values by layer.
-      dtype: of the values.
+    Continues an earlier run of the same request; raises `ExtractionError` for another one, or if the folder is damaged.
 
     Attributes:
       done: number of finished images, including broken ones.
       broken: reason by number of the broken images.
-
-    Raises:
-      ExtractionError: the folder belongs to another request, or is damaged.
     """
 
     def __init__(
@@ -342,11 +335,7 @@ def _delayed(items: Iterable) -> Iterator:
 def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) -> bool:
     """Write the output from the partial folder, then remove the folder.
 
-    Returns:
-      Whether the output is complete; False: a signal arrived.
-
-    Raises:
-      DataError: no image is left.
+    Returns whether the output is complete. False: a signal arrived.
     """
     if not table.names:
         broken = table.metadata["broken"]

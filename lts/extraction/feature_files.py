@@ -91,14 +91,7 @@ class Table:
 
 
 def check_format(output: str | os.PathLike) -> None:
-    """Raise unless a file name has a known format.
-
-    Args:
-      output: the file name.
-
-    Raises:
-      FormatError: unknown suffix, or its package is not installed.
-    """
+    """Raise `FormatError` unless the suffix is known and its package installed."""
     suffix = pathlib.Path(output).suffix
     if suffix not in WRITERS:
         raise FormatError(f"output must end in {', '.join(WRITERS)}. Received: output={str(output)!r}.")
@@ -107,20 +100,12 @@ def check_format(output: str | os.PathLike) -> None:
 
 
 def write(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
-    """Write a feature file in the format of its suffix.
-
-    Returns:
-      The files that were written, the main file last.
-    """
+    """Write a feature file; return the files that were written, the main file last."""
     return WRITERS[path.suffix](path, table)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Return the metadata of a feature file.
-
-    Raises:
-      FeatureFileError: not a feature file, or damaged.
-    """
+    """Return the metadata of a feature file, or raise `FeatureFileError`."""
     path = pathlib.Path(path)
     try:
         return json.loads(READERS[path.suffix](path))

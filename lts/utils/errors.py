@@ -37,11 +37,7 @@ class FormatError(UserError):
 def first_line(error: Exception) -> str:
     """Return the reason of a library's error as one line.
 
-    Args:
-      error: any exception; names of TensorFlow operations are removed from its message.
-
-    Returns:
-      The first informative line, or the type of the error if it has no message.
+    Names of TensorFlow operations are removed. An error without a message gives its type.
     """
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     lines = [line for line in text.strip().splitlines() if not re.match(PREAMBLE, line)]

@@ -75,16 +75,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
-    """Raise unless a folder is free or holds an earlier output.
+    """Raise `OutputError` unless a folder is free or an earlier output.
 
-    `atomic_write` deletes the folder, so it must not hold anything else.
-
-    Args:
-      folder: may be missing or empty.
-      marker: name of a file that every earlier output holds.
-
-    Raises:
-      OutputError: `folder` is a file, or a folder without the marker.
+    `atomic_write` deletes the folder, so it must hold nothing else. Every earlier output holds a file named `marker`.
     """
     folder = pathlib.Path(folder)
     if not folder.exists() or (folder / marker).exists():

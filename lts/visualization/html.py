@@ -35,13 +35,7 @@ pre { background: var(--box); padding: 0.75rem; overflow-x: auto; font-size: 0.8
 
 
 def page(title: str, body: str, style: str = "") -> str:
-    """Return a complete HTML page.
-
-    Args:
-      title: plain text.
-      body: HTML.
-      style: CSS after that of all pages.
-    """
+    """Return a complete HTML page; `title` is plain text, `style` more CSS."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style>'
     document = f'<html lang="en"><head>{head}<title>{html.escape(title)}</title></head>\n<body>\n{body}\n</body></html>'
     return f"<!doctype html>\n{document}\n"

@@ -4,6 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lts.config import ImageConfig
+
+# The augmentation changes nothing.
+NEUTRAL = ImageConfig(
+    image_size=32,
+    crop_area=(1.0, 1.0),
+    crop_aspect=(1.0, 1.0),
+    bicubic_probability=0.0,
+    flip=False,
+    brightness=0.0,
+    saturation=(1.0, 1.0),
+    test_crop=1.0,
+)
+
 
 def picture(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
     """Return a smooth picture with noise, uint8 [height, width, 3]."""

@@ -9,18 +9,7 @@ import tensorflow as tf
 
 from lts.config import ImageConfig
 from lts.data import augment
-from tests.data.conftest import picture
-
-NEUTRAL = ImageConfig(
-    image_size=32,
-    crop_area=(1.0, 1.0),
-    crop_aspect=(1.0, 1.0),
-    bicubic_probability=0.0,
-    flip=False,
-    brightness=0.0,
-    saturation=(1.0, 1.0),
-    test_crop=1.0,
-)
+from tests.data.conftest import NEUTRAL, picture
 
 
 def training_image(image: tf.Tensor, seed: tf.Tensor, config: ImageConfig) -> tf.Tensor:

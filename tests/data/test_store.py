@@ -7,17 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lts.data.store import (
-    DataError,
-    FileStore,
-    Header,
-    MemoryStore,
-    aligned_empty,
-    array_store,
-    decode_once,
-    free_memory,
-    read_header,
-)
+from lts.data import store
+from lts.data.store import FileStore, Header, MemoryStore, aligned_empty, array_store, decode_once, read_header
 from tests.data.conftest import picture
 
 
@@ -78,7 +69,8 @@ def test_sixteen_bits_become_the_upper_eight():
 
 
 def test_first_frame_of_a_gif():
-    first, second = (Image.fromarray(np.full([8, 9, 3], value, np.uint8)) for value in (50, 200))
+    first = Image.fromarray(np.full([8, 9, 3], 50, np.uint8))
+    second = Image.fromarray(np.full([8, 9, 3], 200, np.uint8))
     decoded = decode(encode(first, "GIF", save_all=True, append_images=[second]))
     np.testing.assert_array_equal(decoded, np.full([8, 9, 3], 50))
 
@@ -106,16 +98,16 @@ def test_memory_beyond_two_gigabytes(in_graph):
     flat = aligned_empty(2**31 + 100)
     flat[-50:] = 9
     flat[-50:-2] = np.arange(48)
-    store = MemoryStore(flat, np.array([2**31 + 50]), np.array([[4, 4]]))
-    read = tf.function(store.read) if in_graph else store.read
+    memory = MemoryStore(flat, np.array([2**31 + 50]), np.array([[4, 4]]))
+    read = tf.function(memory.read) if in_graph else memory.read
     np.testing.assert_array_equal(read(tf.constant(0, tf.int64)), np.arange(48).reshape(4, 4, 3))
 
 
 def test_array_store_reads_what_it_was_given():
     images = np.stack([picture(seed=seed) for seed in range(3)])
-    store = array_store(images)
+    memory = array_store(images)
     for index in range(3):
-        np.testing.assert_array_equal(store.read(tf.constant(index, tf.int64)), images[index])
+        np.testing.assert_array_equal(memory.read(tf.constant(index, tf.int64)), images[index])
 
 
 def test_static_shape_is_known():
@@ -127,8 +119,4 @@ def test_header_of_a_palette_bmp():
 
 
 def test_free_memory_is_a_number_of_bytes():
-    assert 2**20 < free_memory() < 2**50
-
-
-def test_data_error_is_a_value_error():
-    assert issubclass(DataError, ValueError)
+    assert 2**20 < store.free_memory() < 2**50

@@ -328,7 +328,9 @@ def test_an_image_that_is_too_small_is_named(root, models):
     sizes = images.set.sizes.copy()
     sizes[1] = loaded.geometry["conv_5"].smallest - 1, 40
     small = dataclasses.replace(images, set=dataclasses.replace(images.set, sizes=sizes))
-    with pytest.raises(transfer.TransferError, match=f"{images.set.ids[1]} of .* {sizes[1, 0]} x 40 pixels; .* needs at least"):
+    with pytest.raises(
+        transfer.TransferError, match=f"{images.set.ids[1]} of .* {sizes[1, 0]} x 40 pixels; .* needs at least"
+    ):
         segmentation.Segmentation(images, small, SEGMENTATION["small"]).model(loaded, 1, "float32")
 
 
