@@ -1,5 +1,9 @@
-"""`open_voc`: a VOC data set for one task, checked and in plain arrays. Boxes: see `experiments.voc.data.records`."""
+"""VOC data sets for one task.
 
+`open_voc` checks every file and returns plain arrays. Boxes are those of `experiments.voc.data.records`.
+"""
+
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -10,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.voc.data.devkit import IGNORED, LISTS, list_devkit, read_mask
-from experiments.voc.data.records import BrokenFile, Found, Record
+from experiments.voc.data.records import BrokenFile, Record, VocListing
 from experiments.voc.data.tfds import list_tfds_voc
 from lts.data.sources import fingerprint_of
 from lts.data.store import DataError
@@ -39,18 +43,18 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
-SHOWN_CLASSES = 30  # most whose names stand in the line that says what was opened
-SPARE = 2  # threads beyond the cores: they wait for files
+PRINTED_CLASSES = 30  # the summary prints class names up to this number
+SPARE_THREADS = 2  # threads in addition to the cores, because threads wait for files
 
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
-    """The n annotated objects of one image.
+    """Annotated objects of one image.
 
     Attributes:
       boxes: float32 [n, 4], (ymin, xmin, ymax, xmax) in pixels, from 0, half-open; within the image, with an area.
-      labels: int64 [n], places in the set's `class_names`.
-      difficult: bool [n]; evaluations count these neither as found nor as missed.
+      labels: int64 [n], indices of the set's `class_names`.
+      difficult: bool [n]; evaluations ignore these.
     """
 
     boxes: np.ndarray
@@ -60,20 +64,20 @@ class Objects:
 
 @dataclasses.dataclass(frozen=True)
 class VocSet:
-    """Images of one split with what a task needs to know of them.
+    """Images of one split with the annotations of a task.
 
     Attributes:
-      name: the value of --dataset.
-      split: as it was asked for.
+      name: value of --dataset.
+      split: the requested split.
       task: "classification" | "detection" | "segmentation".
-      class_names: of the C classes. No class is the background unless a set of masks has one as a class.
-      ids: of the N images, in the order of the split.
+      class_names: names of the C classes; the background is a class of masks only.
+      ids: ids of the N images, in the order of the split.
       paths: the N image files.
       sizes: int64 [N, 2], (height, width).
-      objects: of the N images; None for segmentation.
+      objects: objects of the N images; None for segmentation.
       masks: the N mask files; None for the other tasks.
-      broken: for the images that were left out, by id: the file and why.
-      fingerprint: 16 hex digits of ids, sizes, classes, boxes or masks; another one means that the data changed.
+      broken: file and reason of every skipped image, by id.
+      fingerprint: 16 hex digits of ids, sizes, classes, boxes or masks; it changes with the data.
     """
 
     name: str
@@ -99,22 +103,22 @@ class VocSet:
         return len(self.class_names)
 
     def read_image(self, index: int) -> np.ndarray:
-        """Image number `index` in [0, N): uint8 [height, width, 3].
+        """Return an image, uint8 [height, width, 3].
 
         Raises:
-          DataError: it cannot be decoded.
+          DataError: the image cannot be decoded.
         """
         try:
             with Image.open(self.paths[index]) as image:
                 return np.array(image.convert("RGB"))
-        except Exception as error:  # decoders of damaged files raise nearly anything
+        except Exception as error:  # NB: decoders raise nearly anything on damaged files
             raise _unusable(BrokenFile(self.paths[index], first_line(error))) from None
 
     def read_mask(self, index: int) -> np.ndarray:
-        """Labels of image number `index`: uint8 [height, width], in [0, C) or 255, which belongs to no class.
+        """Return the labels of an image, uint8 [height, width] in [0, C), or 255 for no class.
 
         Raises:
-          DataError: it cannot be decoded.
+          DataError: the mask cannot be decoded.
         """
         try:
             return read_mask(self.masks[index])
@@ -122,16 +126,16 @@ class VocSet:
             raise _unusable(error) from None
 
     def image_labels(self) -> np.ndarray:
-        """What each image shows, by VOC's rule of the classification task.
+        """Return the image labels of the classification task.
 
         Returns:
-          int8 [N, C]: 1 for an object of the class that is not difficult, -1 for difficult ones alone, which count
-          neither in losses nor in evaluations, else 0.
+          int8 [N, C]: 1 with an object of the class that is not difficult, -1 with difficult ones only (ignored in
+          losses and evaluations), 0 otherwise.
         """
         labels = np.zeros([self.num_examples, self.num_classes], np.int8)
-        for row, found in zip(labels, self.objects, strict=True):
-            row[found.labels] = -1
-            row[found.labels[~found.difficult]] = 1
+        for row, objects in zip(labels, self.objects, strict=True):
+            row[objects.labels] = -1
+            row[objects.labels[~objects.difficult]] = 1
         return labels
 
 
@@ -145,25 +149,26 @@ def open_voc(
     skip_broken_images: bool = False,
     progress: bool = True,
 ) -> VocSet:
-    """Opens a split of a VOC data set and checks every file of it; images are not decoded, masks are.
+    """Open a split of a VOC data set and check every file.
+
+    Masks are decoded, images are not.
 
     Args:
-      dataset: "folder:PATH" (`devkit.list_devkit` says how it is laid out) | "tfds:voc/2007" | "tfds:voc/2012".
+      dataset: "folder:PATH" (layout: `devkit.list_devkit`) | "tfds:voc/2007" | "tfds:voc/2012".
       split: "train" | "val" | "trainval" | "test", other lists of the folder, sums and slices: "train+val[:50]".
       task: "classification" | "detection" | "segmentation".
-      class_names: the classes, for instance those of the training split when the test split is opened; None: those
-        that tfds declares or the split's annotations name, sorted; of masks 0 to the greatest label, named by number.
-      data_dir: where TensorFlow Datasets keeps its sets; None: its own default.
-      skip_broken_images: leave out images with a broken file instead of stopping at the first.
-      progress: say what is going on.
+      class_names: the classes, for example those of the training split when a test split is opened. None: those that
+        tfds declares, or the sorted names in the annotations; for masks the numbers 0 to the largest label.
+      data_dir: folder of TensorFlow Datasets; None: its default.
+      skip_broken_images: skip images with a broken file instead of raising at the first.
+      progress: print a progress bar and a summary.
 
     Returns:
       The set.
 
     Raises:
-      DataError: anything that is wrong with the data or the way they were asked for, in one line. For one image that
-        is: a file that is missing or cannot be read, a box outside the image or without area, an object without name
-        or corners, a mask of another size or mode than it should have, an unknown class.
+      DataError: an invalid argument, or broken data. Broken are: a file that is missing or unreadable, a box outside
+        the image or without area, an object without name or corners, a mask of another size or mode, an unknown class.
 
     Example:
       >>> train = open_voc("folder:VOCdevkit/VOC2007", "trainval", "detection")
@@ -174,67 +179,68 @@ def open_voc(
         raise DataError(f"task must be {' | '.join(LISTS)}. Received: task={task!r}")
     if kind not in ("folder", "tfds") or not rest:
         raise DataError(f"dataset must be folder:PATH or tfds:voc/YEAR. Received: dataset={dataset!r}")
-    found = list_devkit(rest, split, task) if kind == "folder" else list_tfds_voc(rest, split, task, data_dir)
-    records = _read_all(found, f"reading {dataset}, split {split}", progress)
-    records = _checked_classes(records, class_names or found.class_names, skip_broken_images)
+    listing = list_devkit(rest, split, task) if kind == "folder" else list_tfds_voc(rest, split, task, data_dir)
+    declared = class_names or listing.class_names
+    records = _read_all(listing, f"reading {dataset}, split {split}", progress)
+    records = _checked_classes(records, declared, skip_broken_images)
     broken = {name: str(record) for name, record in records.items() if isinstance(record, BrokenFile)}
-    kept = {name: record for name, record in records.items() if name not in broken}
-    if not kept:
-        raise DataError(
-            f"{dataset}, split {split!r}: all {len(broken)} images are broken; {next(iter(broken.values()))}"
-        )
-    names = tuple(class_names or found.class_names or _classes_of(kept.values()))
-    opened = _as_set(dataset, split, task, names, kept, broken)
+    intact = {name: record for name, record in records.items() if name not in broken}
+    if not intact:
+        first = next(iter(broken.values()))
+        raise DataError(f"{dataset}, split {split!r}: all {len(broken)} images are broken; {first}")
+    names = tuple(declared or _classes_of(intact.values()))
+    voc_set = _as_set(dataset, split, task, names, intact, broken)
     if progress:
-        print(_summary(opened), flush=True)
+        print(_summary(voc_set), flush=True)
         if broken:
-            print(f"left out {len(broken)} broken images: {'; '.join(broken.values())}", flush=True)
-    return opened
+            print(f"skipped {len(broken)} broken images: {'; '.join(broken.values())}", flush=True)
+    return voc_set
 
 
 def read_class_names(name: str, masks: bool = False) -> tuple[str, ...]:
-    """Names of the classes.
+    """Return the class names of a file.
 
     Args:
-      name: "voc" for VOC's own 20; or a text file with one name a line, of masks label 0 first.
-      masks: the labels of masks are meant, VOC's 0 being the background.
+      name: "voc" for VOC's 20 classes, or a text file with one name per line, for masks label 0 first.
+      masks: whether the names are for masks, where VOC's label 0 is the background.
 
     Raises:
-      DataError: no such file, an empty line between others, or a name that is there twice.
+      DataError: no such file, an empty line, or a repeated name.
     """
     if name == "voc":
         return ("background", *VOC_CLASSES) if masks else VOC_CLASSES
     try:
-        names = tuple(line.strip() for line in pathlib.Path(name).read_text(encoding="utf-8").rstrip().splitlines())
+        text = pathlib.Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name} should be 'voc' or a text file of class names ({first_line(error)})") from None
+        raise DataError(f"{name} must be 'voc' or a text file of class names ({first_line(error)})") from None
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not names or "" in names or len(set(names)) < len(names):
-        raise DataError(f"{name} should hold one class name a line, none empty and none twice")
+        raise DataError(f"{name} must hold one class name per line, none empty and none repeated")
     return names
 
 
 def _unusable(error: BrokenFile) -> DataError:
-    return DataError(f"{error}; mend it, or pass --skip_broken_images")
+    return DataError(f"{error}. Repair the file, or pass --skip_broken_images")
 
 
-def _read_all(found: Found, title: str, progress: bool) -> dict[str, Record | BrokenFile]:
-    """Record by id, or why there is none."""
+def _read_all(listing: VocListing, title: str, progress: bool) -> dict[str, Record | BrokenFile]:
+    """Return the record of every image by id, or why there is none."""
 
     def read(index: int) -> Record | BrokenFile:
         try:
-            return found.read(index)
+            return listing.read(index)
         except BrokenFile as error:
             return error
 
-    numbers = range(len(found.ids))
-    with ThreadPoolExecutor((os.cpu_count() or 1) + SPARE) as pool:
-        results = pool.map(read, numbers)
-        if not progress:
-            return dict(zip(found.ids, results, strict=True))
-        with Progress(title, len(found.ids)) as bar:
-            records = {}
-            for name, result in zip(found.ids, results, strict=True):
-                records[name] = result
+    count = len(listing.ids)
+    records = {}
+    with (
+        ThreadPoolExecutor((os.cpu_count() or 1) + SPARE_THREADS) as pool,
+        Progress(title, count) if progress else contextlib.nullcontext() as bar,
+    ):
+        for name, record in zip(listing.ids, pool.map(read, range(count)), strict=True):
+            records[name] = record
+            if bar:
                 bar.advance(1)
     return records
 
@@ -242,16 +248,20 @@ def _read_all(found: Found, title: str, progress: bool) -> dict[str, Record | Br
 def _checked_classes(
     records: dict[str, Record | BrokenFile], class_names: Sequence[str] | None, skip_broken: bool
 ) -> dict[str, Record | BrokenFile]:
-    """The records, those with a class that is none of `class_names` as broken; the first broken one may raise."""
+    """Replace records with an unknown class by the reason.
+
+    Raises:
+      DataError: the first broken record, unless `skip_broken`.
+    """
     checked = {}
     for name, record in records.items():
         if class_names is not None and isinstance(record, Record):
-            unknown = [repr(found) for found in record.class_names if found not in class_names]
+            unknown = [repr(label) for label in record.class_names if label not in class_names]
             if record.mask and record.mask_labels[0] >= len(class_names):
                 unknown = [f"label {record.mask_labels[0]}"]
             if unknown:
-                count, known = len(class_names), ", ".join(class_names)
-                record = BrokenFile(record.source, f"{unknown[0]} is none of the {count} classes, {known}")
+                known = ", ".join(class_names)
+                record = BrokenFile(record.source, f"{unknown[0]} is none of the {len(class_names)} classes, {known}")
         if isinstance(record, BrokenFile) and not skip_broken:
             raise _unusable(record)
         checked[name] = record
@@ -259,9 +269,14 @@ def _checked_classes(
 
 
 def _classes_of(records: Sequence[Record]) -> list[str]:
-    """Classes that the annotations name, sorted; of masks 0 to the greatest label."""
-    greatest = max((int(record.mask_labels[0]) for record in records if record.mask), default=-1)
-    return sorted({name for record in records for name in record.class_names}) or [str(i) for i in range(greatest + 1)]
+    """Return the sorted class names of the annotations; for masks 0 to the largest label."""
+    names = set()
+    largest = -1
+    for record in records:
+        names.update(record.class_names)
+        if record.mask:
+            largest = max(largest, int(record.mask_labels[0]))
+    return sorted(names) or [str(label) for label in range(largest + 1)]
 
 
 def _as_set(
@@ -272,24 +287,25 @@ def _as_set(
     records: dict[str, Record],
     broken: dict[str, str],
 ) -> VocSet:
-    """The set of these records."""
+    """Return the set of these records."""
     if not class_names:
         raise DataError(f"{dataset}, split {split!r}: no mask has a label but {IGNORED}, no annotation an object")
-    ids, sizes = tuple(records), np.array([record.size for record in records.values()], np.int64)
-    objects = masks = None
+    ids = tuple(records)
+    sizes = np.array([record.size for record in records.values()], np.int64)
+    objects = None
+    masks = None
     if task == "segmentation":
         masks = tuple(record.mask for record in records.values())
         content = np.stack([record.mask_labels for record in records.values()])
     else:
-        number = {name: index for index, name in enumerate(class_names)}
-        objects = tuple(
-            Objects(record.boxes, np.array([number[name] for name in record.class_names], np.int64), record.difficult)
-            for record in records.values()
-        )
-        rows = [
-            np.column_stack([np.full(len(one.labels), index), one.boxes, one.labels, one.difficult])
-            for index, one in enumerate(objects)
-        ]
+        label_of = {name: label for label, name in enumerate(class_names)}
+        objects = []
+        rows = []
+        for index, record in enumerate(records.values()):
+            labels = np.array([label_of[name] for name in record.class_names], np.int64)
+            objects.append(Objects(record.boxes, labels, record.difficult))
+            rows.append(np.column_stack([np.full(len(labels), index), record.boxes, labels, record.difficult]))
+        objects = tuple(objects)
         content = np.concatenate(rows)
         if not len(content):
             raise DataError(
@@ -310,12 +326,13 @@ def _as_set(
     )
 
 
-def _summary(opened: VocSet) -> str:
-    """One line of what a set holds."""
-    text = f"{opened.name}, split {opened.split}: {opened.num_examples} images, {opened.num_classes} classes"
-    if opened.num_classes <= SHOWN_CLASSES:
-        text += f" ({', '.join(opened.class_names)})"
-    if opened.objects is None:
-        return text
-    difficult = sum(int(one.difficult.sum()) for one in opened.objects)
-    return f"{text}, {sum(len(one.labels) for one in opened.objects)} objects ({difficult} difficult)"
+def _summary(voc_set: VocSet) -> str:
+    """Return one line on the content of a set."""
+    text = f"{voc_set.name}, split {voc_set.split}: {voc_set.num_examples} images, {voc_set.num_classes} classes"
+    if voc_set.num_classes <= PRINTED_CLASSES:
+        text += f" ({', '.join(voc_set.class_names)})"
+    if voc_set.objects is not None:
+        count = sum(len(objects.labels) for objects in voc_set.objects)
+        difficult = sum(int(objects.difficult.sum()) for objects in voc_set.objects)
+        text += f", {count} objects ({difficult} difficult)"
+    return text

@@ -1,4 +1,4 @@
-"""VOC data in folders: the layout of the VOCdevkit."""
+"""VOC data in the folders of the VOCdevkit."""
 
 import pathlib
 import re
@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from experiments.voc.data.records import BrokenFile, Found, Record, image_size, pixel_boxes
+from experiments.voc.data.records import BrokenFile, Record, VocListing, image_size, pixel_boxes
 from lts.data.folder import EXTENSIONS
 from lts.data.splits import resolve
 from lts.data.store import DataError
@@ -16,23 +16,23 @@ from lts.utils.errors import first_line
 
 LISTS = {"classification": "Main", "detection": "Main", "segmentation": "Segmentation"}  # below ImageSets
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
-IGNORED = 255  # in masks: belongs to no class
+IGNORED = 255  # mask label of pixels without a class
 
 
-def list_devkit(path: str, split: str, task: str) -> Found:
-    """Finds the images of a split of a folder in VOC's layout.
+def list_devkit(path: str, split: str, task: str) -> VocListing:
+    """List the images of a split in VOC's layout.
 
-    The layout: JPEGImages/ID.jpg; Annotations/ID.xml or, for segmentation, SegmentationClass/ID.png; and
-    ImageSets/Main/SPLIT.txt or ImageSets/Segmentation/SPLIT.txt, one ID a line.
+    The layout is JPEGImages/ID.jpg; Annotations/ID.xml or, for segmentation, SegmentationClass/ID.png; and
+    ImageSets/Main/SPLIT.txt or ImageSets/Segmentation/SPLIT.txt with one id per line.
 
     Args:
-      path: the folder that holds ImageSets, or one that holds exactly one such folder (VOCdevkit, its parent).
-      split: names of lists, sums and slices of them: "train", "train+val", "test[:50]". Without a list of that name
-        `trainval` is train+val.
+      path: folder that contains ImageSets, or contains exactly one such folder (VOCdevkit, its parent).
+      split: names of lists, sums and slices: "train", "train+val", "test[:50]". Without a list `trainval` it is
+        train+val.
       task: "classification" | "detection" | "segmentation".
 
     Returns:
-      The images.
+      The listing.
 
     Raises:
       DataError: no such folder or split, an empty split, or an image that is listed twice.
@@ -42,9 +42,10 @@ def list_devkit(path: str, split: str, task: str) -> Found:
     folder = root / "JPEGImages"
     if not folder.is_dir():
         raise DataError(f"folder:{path}: {folder} is missing")
-    order = {extension: rank for rank, extension in enumerate(EXTENSIONS)}
-    files = [file for file in folder.iterdir() if file.suffix.lower() in order]
-    files.sort(key=lambda file: -order[file.suffix.lower()])  # the preferred one of two comes last, and stays
+    rank = {extension: number for number, extension in enumerate(EXTENSIONS)}
+    files = [file for file in folder.iterdir() if file.suffix.lower() in rank]
+    # Of two files with one id the preferred extension comes last and wins.
+    files.sort(key=lambda file: -rank[file.suffix.lower()])
     images = {file.stem: str(file) for file in files}
 
     def read(index: int) -> Record:
@@ -59,41 +60,41 @@ def list_devkit(path: str, split: str, task: str) -> Found:
         names, corners, difficult = read_annotation(file)
         return Record(images[name], size, str(file), names, pixel_boxes(corners, size, str(file), names), difficult)
 
-    return Found(ids, read)
+    return VocListing(ids, read)
 
 
 def find_root(path: str) -> pathlib.Path:
-    """The folder that holds ImageSets: `path`, or the only such one up to two folders below it."""
+    """Return the folder that contains ImageSets, at most two levels below `path`."""
     top = pathlib.Path(path)
     if not top.is_dir():
         raise DataError(f"folder:{path} is not a folder")
     if (top / "ImageSets").is_dir():
         return top
-    found = sorted(file.parent for pattern in ("*/ImageSets", "*/*/ImageSets") for file in top.glob(pattern))
-    if len(found) != 1:
-        received = f"several, name one of {', '.join(map(str, found))}" if found else "none"
-        raise DataError(f"folder:{path} should hold a folder ImageSets, as VOC2007 does. Received: {received}")
-    return found[0]
+    roots = sorted(file.parent for file in (*top.glob("*/ImageSets"), *top.glob("*/*/ImageSets")))
+    if len(roots) != 1:
+        received = f"several, name one of {', '.join(map(str, roots))}" if roots else "none"
+        raise DataError(f"folder:{path} must hold a folder ImageSets, as VOC2007 does. Received: {received}")
+    return roots[0]
 
 
 def read_annotation(file: pathlib.Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """The objects of an annotation file; their parts (heads, hands) do not count.
+    """Return the objects of an annotation file, without their parts.
 
     Args:
       file: XML as in VOC's Annotations.
 
     Returns:
-      Class names of the n objects; their corners as they are written, float64 [n, 4]; whether they are difficult,
-      bool [n], False where the file does not say.
+      Class names of the n objects; their corners as written, float64 [n, 4]; and whether they are difficult, bool [n],
+      False where the file has no such tag.
 
     Raises:
-      BrokenFile: the file is missing, not XML, or an object lacks its name or a corner.
+      BrokenFile: the file is missing or not XML, or an object lacks its name or a corner.
     """
     try:
         root = ElementTree.parse(file).getroot()
     except FileNotFoundError:
         raise BrokenFile(file, "the annotation is missing") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: encodings
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: unknown encodings
         raise BrokenFile(file, f"not readable as XML ({first_line(error)})") from None
     objects = root.findall("object")
     names = tuple((entry.findtext("name") or "").strip() for entry in objects)
@@ -101,19 +102,21 @@ def read_annotation(file: pathlib.Path) -> tuple[tuple[str, ...], np.ndarray, np
     for index, entry in enumerate(objects):
         where = f"object {index + 1} ({names[index] or 'without a name'})"
         if not names[index]:
-            raise BrokenFile(file, f"{where} should have a <name>")
-        for place, key in enumerate(CORNERS):
+            raise BrokenFile(file, f"{where} must have a <name>")
+        for column, key in enumerate(CORNERS):
             text = entry.findtext(f"bndbox/{key}")
             try:
-                corners[index, place] = float(text or "")
+                corners[index, column] = float(text or "")
             except ValueError:
-                raise BrokenFile(file, f"{where} should have a number as bndbox/{key}. Received: {text!r}") from None
+                raise BrokenFile(file, f"{where} must have a number as bndbox/{key}. Received: {text!r}") from None
     difficult = [(entry.findtext("difficult") or "0").strip() == "1" for entry in objects]
     return names, corners, np.array(difficult, bool)
 
 
 def read_mask(file: str | pathlib.Path) -> np.ndarray:
-    """Labels of a mask file, the palette's indices or the shades of grey: uint8 [height, width], 255 is ignored.
+    """Return the labels of a mask file, uint8 [height, width]; 255 is ignored.
+
+    Labels are the indices of the palette or the shades of grey. TensorFlow cannot read the indices of a palette.
 
     Raises:
       BrokenFile: the file is missing, damaged, or neither of a palette (mode P) nor grey (mode L).
@@ -121,7 +124,7 @@ def read_mask(file: str | pathlib.Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             if image.mode not in ("P", "L"):
-                raise BrokenFile(file, f"a mask should have a palette or be grey (mode P or L). Received: {image.mode}")
+                raise BrokenFile(file, f"a mask must have a palette or be grey (mode P or L). Received: {image.mode}")
             return np.array(image)
     except BrokenFile:
         raise
@@ -129,27 +132,22 @@ def read_mask(file: str | pathlib.Path) -> np.ndarray:
         raise BrokenFile(file, "the mask is missing") from None
     except UnidentifiedImageError:
         raise BrokenFile(file, "not an image") from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
+    except Exception as error:  # NB: decoders raise nearly anything on damaged files
         raise BrokenFile(file, first_line(error)) from None
 
 
 def _mask_labels(file: pathlib.Path, size: tuple[int, int, int]) -> np.ndarray:
-    """Greatest label of a mask and its checksum; see `Record`."""
+    """Return the largest label and the checksum of a mask, see `Record`."""
     mask = read_mask(file)
     if mask.shape != size[:2]:
-        raise BrokenFile(
-            file, f"the mask should be as large as its image, {size[1]}x{size[0]}. Received: {_by(mask.shape)}"
-        )
+        received = f"{mask.shape[1]}x{mask.shape[0]}"
+        raise BrokenFile(file, f"the mask must be as large as its image, {size[1]}x{size[0]}. Received: {received}")
     counts = np.bincount(mask.reshape(-1), minlength=IGNORED + 1)[:IGNORED]
     return np.array([np.flatnonzero(counts).max(initial=-1), zlib.crc32(mask)], np.int64)
 
 
-def _by(shape: tuple[int, int]) -> str:
-    return f"{shape[1]}x{shape[0]}"
-
-
 def _listed(root: pathlib.Path, split: str, task: str) -> tuple[str, ...]:
-    """Ids of a split, in the order of its lists."""
+    """Return the ids of a split in the order of its lists."""
     folder = root / "ImageSets" / LISTS[task]
     if not folder.is_dir():
         raise DataError(f"{folder} is missing: {task} reads its lists of images there")
@@ -159,26 +157,31 @@ def _listed(root: pathlib.Path, split: str, task: str) -> tuple[str, ...]:
     lists: dict[str, list[str]] = {}
     for name in split_names(split):
         if name not in known:
-            plain = [key for key in known if not re.search(r"_(train|val|trainval|test)$", key)]  # not those of classes
+            # Lists of single classes, such as cat_train, are not suggested.
+            plain = [key for key in known if not re.search(r"_(train|val|trainval|test)$", key)]
             raise DataError(f"{folder} has no split {name!r}; it has {', '.join(plain) or 'none'}")
-        lists[name] = [line.strip() for file in known[name] for line in _lines(file)]
+        lists[name] = []
+        for file in known[name]:
+            lists[name].extend(_lines(file))
         if not lists[name]:
             raise DataError(f"{known[name][0]} lists no images")
     pieces = resolve(split, {name: len(ids) for name, ids in lists.items()}, f"folder:{root}")
-    chosen = tuple(name for key, start, stop in pieces for name in lists[key][start:stop])
-    return unrepeated(chosen, f"{folder}, split {split!r}")
+    ids = []
+    for name, start, stop in pieces:
+        ids.extend(lists[name][start:stop])
+    return unrepeated(tuple(ids), f"{folder}, split {split!r}")
 
 
 def split_names(split: str) -> list[str]:
-    """Names in a split specification, each once: "train[:5]+val" gives train and val."""
+    """Return the unique names in a split: "train[:5]+val" gives train and val."""
     return list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
 
 
 def unrepeated(ids: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """`ids` themselves.
+    """Return `ids` if none is repeated.
 
     Raises:
-      DataError: one is there twice: it would count twice in evaluations.
+      DataError: an id is repeated; it would count twice in evaluations.
     """
     seen: set[str] = set()
     for name in ids:
@@ -189,8 +192,8 @@ def unrepeated(ids: tuple[str, ...], where: str) -> tuple[str, ...]:
 
 
 def _lines(file: pathlib.Path) -> list[str]:
-    """Lines of a list that are not empty."""
+    """Return the stripped, non-empty lines of a list."""
     try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not text in UTF-8 ({first_line(error)})") from None

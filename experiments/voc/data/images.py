@@ -1,4 +1,4 @@
-"""A VOC set whose images can be read by number inside `tf.data`: decoded in memory, or from files."""
+"""VOC sets with pixels, readable by index in `tf.data`."""
 
 import dataclasses
 import os
@@ -18,22 +18,24 @@ class Images:
     """A VOC set with its pixels.
 
     Attributes:
-      set: what is known of the images; every one of them can be decoded.
-      store: where their pixels are.
+      set: annotations of the images; every image can be decoded.
+      store: decoded images in memory, or files.
     """
 
     set: VocSet
     store: MemoryStore | FileStore = dataclasses.field(repr=False)
 
     def read(self, index: tf.Tensor | int) -> tf.Tensor:
-        """Image number `index`, an int64 scalar in [0, N): uint8 [h, w, 3]. Works inside `tf.data` maps."""
+        """Return image `index` in [0, N), uint8 [h, w, 3]; works in `tf.data` maps."""
         return self.store.read(tf.convert_to_tensor(index, tf.int64))
 
     def check_files(self) -> None:
-        """Reads every image again where they are read from files: `tf.data` does not say which one it failed on.
+        """Read every image again if the images are read from files.
+
+        `tf.data` does not report on which file it failed.
 
         Raises:
-          DataError: the first that cannot be read.
+          DataError: the first image that cannot be read.
         """
         check_files(self.store, self.set.paths)
 
@@ -48,68 +50,72 @@ def open_images(
     progress: bool = True,
     **options: Any,
 ) -> Images:
-    """Opens a split of a VOC set and decodes every image once.
+    """Open a split of a VOC set and decode every image once.
 
     Args:
-      dataset, split, task, skip_broken_images, progress: as for `open_voc`.
-      cache_gb: decoded images are kept in memory up to this many gigabytes (10**9 bytes), and decoded from files at
-        each use beyond; None: half of the free memory.
+      dataset: as for `open_voc`.
+      split: as for `open_voc`.
+      task: as for `open_voc`.
+      skip_broken_images: as for `open_voc`.
+      cache_gb: gigabytes (10**9 bytes) up to which decoded images are kept in memory; larger sets are decoded from
+        files at each use. None: half of the free memory.
+      progress: as for `open_voc`.
       **options: `class_names` and `data_dir` of `open_voc`.
 
     Returns:
-      The images; `set.broken` names those that were left out.
+      The images; `set.broken` lists the skipped ones.
 
     Raises:
-      DataError: as `open_voc` raises it, and an image that cannot be decoded.
+      DataError: as for `open_voc`, or an image cannot be decoded.
     """
-    opened = open_voc(dataset, split, task, skip_broken_images=skip_broken_images, progress=progress, **options)
-    index = ImageIndex.of_files(opened.paths, opened.paths)
+    voc_set = open_voc(dataset, split, task, skip_broken_images=skip_broken_images, progress=progress, **options)
+    index = ImageIndex.of_files(voc_set.paths, voc_set.paths)
     cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
-    found = open_store(index, cache_bytes, skip_broken_images, progress)
-    kept = _without_broken(opened, found.kept, found.broken)
-    if found.broken and progress:
-        reasons = (kept.broken[opened.ids[index]] for index in sorted(found.broken))
-        print(f"left out {len(found.broken)} images that cannot be decoded: {'; '.join(reasons)}", flush=True)
-    return Images(kept, found.store)
+    opened = open_store(index, cache_bytes, skip_broken_images, progress)
+    intact = _without_broken(voc_set, opened.kept, opened.broken)
+    if opened.broken and progress:
+        reasons = [intact.broken[voc_set.ids[index]] for index in sorted(opened.broken)]
+        print(f"skipped {len(reasons)} images that cannot be decoded: {'; '.join(reasons)}", flush=True)
+    return Images(intact, opened.store)
 
 
-def _without_broken(opened: VocSet, kept: np.ndarray, broken: dict[int, str]) -> VocSet:
-    """The set of the images `kept`; `broken` says by number why the others are not."""
+def _without_broken(voc_set: VocSet, kept: np.ndarray, broken: dict[int, str]) -> VocSet:
+    """Return the set of the images `kept`; `broken` has the reasons for the others by index."""
     if not broken:
-        return opened
+        return voc_set
 
-    def chosen(values):
+    def select(values):
         return None if values is None else tuple(values[index] for index in kept)
 
-    ids = chosen(opened.ids)
-    reasons = {opened.ids[index]: f"{opened.paths[index]}: {reason}" for index, reason in broken.items()}
+    ids = select(voc_set.ids)
+    reasons = {voc_set.ids[index]: f"{voc_set.paths[index]}: {reason}" for index, reason in broken.items()}
     return dataclasses.replace(
-        opened,
+        voc_set,
         ids=ids,
-        paths=chosen(opened.paths),
-        sizes=opened.sizes[kept],
-        objects=chosen(opened.objects),
-        masks=chosen(opened.masks),
-        broken=opened.broken | reasons,
-        fingerprint=fingerprint_of((opened.fingerprint, *ids), opened.sizes[kept], None),
+        paths=select(voc_set.paths),
+        sizes=voc_set.sizes[kept],
+        objects=select(voc_set.objects),
+        masks=select(voc_set.masks),
+        broken=voc_set.broken | reasons,
+        fingerprint=fingerprint_of((voc_set.fingerprint, *ids), voc_set.sizes[kept], None),
     )
 
 
-def open_masks(opened: VocSet) -> MemoryStore:
-    """All masks of a set in memory, a byte a pixel: uint8 [h, w, 1] each.
+def open_masks(voc_set: VocSet) -> MemoryStore:
+    """Read all masks of a set into memory, uint8 [h, w, 1] each.
 
-    Always in memory, because TensorFlow cannot read the indices of a palette: VOC 2012's train and val are 0.5 GB.
+    TensorFlow cannot read the indices of a palette from files. The masks of VOC 2012's train and val take 0.5 GB.
 
     Raises:
-      DataError: a mask that cannot be read any more.
+      DataError: a mask cannot be read.
     """
-    lengths = opened.sizes.prod(axis=1)
+    lengths = voc_set.sizes.prod(axis=1)
     offsets = np.cumsum(lengths) - lengths
     flat = aligned_empty(lengths.sum())
 
     def read(index: int) -> None:
-        flat[offsets[index] : offsets[index] + lengths[index]] = opened.read_mask(index).reshape(-1)
+        flat[offsets[index] : offsets[index] + lengths[index]] = voc_set.read_mask(index).reshape(-1)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(read, range(opened.num_examples)))
-    return MemoryStore(flat, offsets, opened.sizes, channels=1)
+        list(pool.map(read, range(voc_set.num_examples)))
+    return MemoryStore(flat, offsets, voc_set.sizes, channels=1)

@@ -1,8 +1,8 @@
-"""What a reader of VOC data hands over for one image, and the checks that all readers share.
+"""Records of VOC images, and the checks that all readers share.
 
-Boxes are (ymin, xmin, ymax, xmax) in pixels everywhere in this package, counted from 0 and half-open: a box covers the
-rows ymin <= y < ymax, so that its height is ymax - ymin, and the whole image is (0, 0, height, width). VOC files count
-from 1 and include the last pixel: one is taken from their minima, and their maxima stay as they are.
+Boxes are (ymin, xmin, ymax, xmax) in pixels everywhere in this package, counted from 0 and half-open. A box covers the
+rows ymin <= y < ymax, its height is ymax - ymin, and the whole image is (0, 0, height, width). VOC files count from 1
+and include the last pixel: 1 is subtracted from their minima, and their maxima stay.
 """
 
 import dataclasses
@@ -15,12 +15,13 @@ from PIL import Image
 from lts.data.store import BrokenImage, read_header
 from lts.utils.errors import first_line
 
-TOLERANCE = 1  # pixels that a box may stick out: tools that count from 0 write such files; it is cut to the image
-TAIL = 1024  # bytes at a file's end where the mark of a whole JPEG or PNG is looked for
+# Pixels that a box may exceed its image, because some tools count from 0. The box is clipped.
+TOLERANCE = 1
+TAIL = 1024  # bytes at the end of a file that must hold the end marker of a JPEG or PNG
 
 
 class BrokenFile(Exception):
-    """One file of an image is wrong: its name, and why."""
+    """A broken file of an image, with the reason."""
 
     def __init__(self, file: str | os.PathLike, reason: str):
         super().__init__(f"{file}: {reason}")
@@ -28,17 +29,17 @@ class BrokenFile(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image as it was found; class names have no numbers yet.
+    """One image with its annotations; classes are names, not numbers.
 
     Attributes:
-      path: the image file.
+      path: image file.
       size: (height, width, encoded bytes).
-      source: the file that the objects or the mask come from, for messages.
-      class_names: of the n objects.
+      source: file of the objects or the mask, for messages.
+      class_names: class names of the n objects.
       boxes: float32 [n, 4], see the module.
       difficult: bool [n].
-      mask: the mask file, or None.
-      mask_labels: int64 [2], greatest label (-1: none but 255) and checksum of the mask; None without one.
+      mask: mask file, or None.
+      mask_labels: int64 [2], largest label (-1: only 255) and checksum of the mask; None without a mask.
     """
 
     path: str
@@ -52,13 +53,13 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """The images of a split, before any is looked at.
+class VocListing:
+    """Images of a split before any is read.
 
     Attributes:
-      ids: of the N images, each once.
-      read: called with a number in [0, N), gives its record or raises `BrokenFile`; from any thread.
-      class_names: where the set declares them; None where they are read from the annotations.
+      ids: unique ids of the N images.
+      read: thread-safe function that returns the record of index [0, N) or raises `BrokenFile`.
+      class_names: declared class names; None: they are read from the annotations.
     """
 
     ids: tuple[str, ...]
@@ -66,32 +67,32 @@ class Found:
     class_names: tuple[str, ...] | None = None
 
 
-def image_size(path: str, shown: str | None = None) -> tuple[int, int, int]:
-    """Height, width and encoded bytes of an image file, from its header.
+def image_size(path: str, printed_name: str | None = None) -> tuple[int, int, int]:
+    """Return height, width and encoded bytes of an image file.
 
-    The file is decoded only where its last bytes do not show that it is whole.
+    They come from the header. The file is decoded only if it lacks an end marker.
 
     Args:
       path: the file.
-      shown: how messages name it; None: by its path.
+      printed_name: name of the file in messages; None: its path.
 
     Raises:
-      BrokenFile: it is missing, cut off or not an image.
+      BrokenFile: the file is missing, truncated or not an image.
     """
     try:
         header = read_header(path)
-        if not _is_whole(path, header.encoded_bytes):
+        if not _has_end_marker(path, header.encoded_bytes):
             with Image.open(path) as image:
                 image.load()
     except BrokenImage as error:
-        raise BrokenFile(shown or path, str(error)) from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        raise BrokenFile(shown or path, first_line(error)) from None
+        raise BrokenFile(printed_name or path, str(error)) from None
+    except Exception as error:  # NB: decoders raise nearly anything on damaged files
+        raise BrokenFile(printed_name or path, first_line(error)) from None
     return header.height, header.width, header.encoded_bytes
 
 
-def _is_whole(path: str, size: int) -> bool:
-    """Whether a file begins as a JPEG or PNG and ends as such; False says nothing."""
+def _has_end_marker(path: str, size: int) -> bool:
+    """Return True for a JPEG or PNG with its end marker; False is no proof of damage."""
     with open(path, "rb") as file:
         start = file.read(4)
         file.seek(max(0, size - TAIL))
@@ -100,20 +101,20 @@ def _is_whole(path: str, size: int) -> bool:
 
 
 def pixel_boxes(corners: np.ndarray, size: tuple[int, ...], file: str, names: tuple[str, ...]) -> np.ndarray:
-    """Boxes as VOC writes them, in this package's convention and checked against their image.
+    """Convert VOC's boxes to this package's convention and check them.
 
     Args:
       corners: float64 [n, 4], (ymin, xmin, ymax, xmax), counted from 1, last pixel included.
-      size: height and width of the image first.
-      file: where the boxes come from, for messages.
+      size: (height, width, ...) of the image.
+      file: file of the boxes, for messages.
       names: class names of the n objects, for messages.
 
     Returns:
-      float32 [n, 4]; what stuck out by at most `TOLERANCE` pixels is cut off.
+      float32 [n, 4], clipped to the image.
 
     Raises:
-      BrokenFile: a box further outside, or without area. A box whose minimum is its maximum is without area too: by
-        VOC's rule it is one pixel wide, but in files it is a slip of the mouse.
+      BrokenFile: a box more than `TOLERANCE` pixels outside, or without area. A box whose minimum equals its maximum
+        has no area either: by VOC's rule it is one pixel wide, but in files it is a mistake.
 
     Example:
       >>> pixel_boxes(np.array([[1.0, 1.0, 20.0, 30.0]]), (20, 30), "a.xml", ("cat",))
@@ -121,12 +122,16 @@ def pixel_boxes(corners: np.ndarray, size: tuple[int, ...], file: str, names: tu
     """
     limits = np.array([size[0], size[1], size[0], size[1]], np.float64)
     boxes = corners - [1, 1, 0, 0]
-    outside = ~((boxes >= -TOLERANCE) & (boxes <= limits + TOLERANCE)).all(axis=1)  # so that nan is outside
+    # NB: the comparison is negated so that nan counts as outside.
+    outside = ~((boxes >= -TOLERANCE) & (boxes <= limits + TOLERANCE)).all(axis=1)
     boxes = np.clip(boxes, 0, limits)
     empty = (corners[:, :2] >= corners[:, 2:]).any(axis=1) | (boxes[:, :2] >= boxes[:, 2:]).any(axis=1)
-    for wrong, what in ((outside, f"lies outside its {size[1]}x{size[0]} image"), (empty, "has no area")):
-        if wrong.any():
-            index = int(wrong.argmax())
-            which, values = f"object {index + 1} ({names[index]})", ", ".join(f"{value:g}" for value in corners[index])
-            raise BrokenFile(file, f"the box of {which} {what}. Received: ymin, xmin, ymax, xmax = {values}")
+    for invalid, reason in ((outside, f"lies outside its {size[1]}x{size[0]} image"), (empty, "has no area")):
+        if invalid.any():
+            index = int(invalid.argmax())
+            values = ", ".join(f"{value:g}" for value in corners[index])
+            raise BrokenFile(
+                file,
+                f"the box of object {index + 1} ({names[index]}) {reason}. Received: ymin, xmin, ymax, xmax = {values}",
+            )
     return boxes.astype(np.float32)

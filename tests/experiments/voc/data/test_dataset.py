@@ -156,19 +156,19 @@ BREAKS = [  # task, the file below the root that is broken, how, what is said of
         "detection",
         "Annotations/train_2.xml",
         lambda path: rewrite(path, "<ymin>.*?</ymin>", "<ymin>x</ymin>"),
-        r"object 1 \(dog\) should have a number as bndbox/ymin. Received: 'x'",
+        r"object 1 \(dog\) must have a number as bndbox/ymin. Received: 'x'",
     ),
     (
         "detection",
         "Annotations/train_2.xml",
         lambda path: rewrite(path, "<bndbox>.*</bndbox>", ""),
-        r"object 1 \(dog\) should have a number as bndbox/ymin. Received: None",
+        r"object 1 \(dog\) must have a number as bndbox/ymin. Received: None",
     ),
     (
         "detection",
         "Annotations/train_2.xml",
         lambda path: rewrite(path, "<name>dog</name>", ""),
-        r"object 1 \(without a name\) should have a <name>",
+        r"object 1 \(without a name\) must have a <name>",
     ),
     (
         "detection",
@@ -188,13 +188,13 @@ BREAKS = [  # task, the file below the root that is broken, how, what is said of
         "segmentation",
         "SegmentationClass/train_2.png",
         lambda path: save(path, (80, 64)),
-        "the mask should be as large as its image, 80x64. Received: 64x80",
+        "the mask must be as large as its image, 80x64. Received: 64x80",
     ),
     (
         "segmentation",
         "SegmentationClass/train_2.png",
         lambda path: save(path, mode="RGB"),
-        r"a mask should have a palette or be grey \(mode P or L\). Received: RGB",
+        r"a mask must have a palette or be grey \(mode P or L\). Received: RGB",
     ),
     (
         "segmentation",
@@ -214,7 +214,7 @@ def test_a_broken_file_is_named_or_left_out(devkit, task, file, damage, message)
     with pytest.raises(DataError, match=f"^{re.escape(str(root / file))}: .*{message}") as caught:
         open_tiny(root, task=task, **names)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith("; mend it, or pass --skip_broken_images")
+    assert str(caught.value).endswith(". Repair the file, or pass --skip_broken_images")
     rest = open_tiny(root, task=task, skip_broken_images=True, **names)
     assert rest.ids == tuple(name for name in whole.ids if name != "train_2")
     assert list(rest.broken) == ["train_2"]
@@ -230,7 +230,7 @@ def test_broken_images_are_counted_and_listed(devkit, capsys):
     open_voc(f"folder:{root}", "train", "detection", skip_broken_images=True)
     printed = capsys.readouterr().out
     assert "split train: 6 images, 3 classes (bird, cat, dog), 12 objects (2 difficult)" in printed
-    assert re.search(r"left out 2 broken images: .*train_2\.xml: the annotation is missing; .*train_5\.xml", printed)
+    assert re.search(r"skipped 2 broken images: .*train_2\.xml: the annotation is missing; .*train_5\.xml", printed)
 
 
 def test_an_image_that_only_shows_its_damage_when_decoded_is_named_then(devkit):
@@ -265,7 +265,7 @@ ASKED_WRONGLY = [
     ({"task": "depth"}, r"task must be classification \| detection \| segmentation. Received: task='depth'"),
     ({"dataset": "synthetic"}, "dataset must be folder:PATH or tfds:voc/YEAR. Received: dataset='synthetic'"),
     ({"dataset": "folder:nowhere"}, "folder:nowhere is not a folder"),
-    ({"dataset": "tfds:voc/2012", "task": "segmentation"}, "tfds:voc/2012 has no masks: .*folder:PATH"),
+    ({"dataset": "tfds:voc/2012", "task": "segmentation"}, "tfds:voc/2012 has no masks. .*folder:PATH"),
 ]
 
 
@@ -358,9 +358,9 @@ def test_class_names_of_masks(tmp_path):
     assert read_class_names("voc") == VOC_CLASSES
     for text in ("a\n\nb\n", "a\na\n", ""):
         file.write_text(text)
-        with pytest.raises(DataError, match="should hold one class name a line"):
+        with pytest.raises(DataError, match="must hold one class name per line"):
             read_class_names(str(file))
-    with pytest.raises(DataError, match="should be 'voc' or a text file"):
+    with pytest.raises(DataError, match="must be 'voc' or a text file"):
         read_class_names(str(tmp_path / "missing"))
 
 

@@ -88,7 +88,7 @@ def test_given_classes_are_matched_by_name(world):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"split": "train", "task": "segmentation"}, "has no masks: for segmentation give the VOCdevkit's folder"),
+        ({"split": "train", "task": "segmentation"}, "has no masks. For segmentation pass the VOCdevkit folder"),
         ({"split": "dev"}, "no split 'dev'; it has train, validation, test, val, trainval"),
         ({"split": "train+trainval"}, "is listed twice"),
         (
@@ -96,7 +96,7 @@ def test_given_classes_are_matched_by_name(world):
             "2007 train_.: .* is none of the 1 classes, cat",
         ),
         ({"split": "test", "name": "lts_tiny_voc/2012"}, "no image has an annotated object"),
-        ({"split": "train", "name": "lts_flat"}, "should have the features of VOC: .* Received: image, label"),
+        ({"split": "train", "name": "lts_flat"}, "must have the features of VOC: .* Received: image, label"),
         ({"split": "train", "name": "vocc"}, "no such set in TensorFlow Datasets; close names: voc"),
     ],
 )
