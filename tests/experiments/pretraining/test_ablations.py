@@ -1,4 +1,4 @@
-"""Each ablation changes what its name says and nothing else; what is trained and probed for it is what it asks for."""
+"""Ablations: their configurations, trainings and paired differences."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from lts.export import saved_model
 from lts.utils.errors import UserError
 from tests.fixtures import probing
 
-STAGE_1 = preset("small")
-BASE = STAGE_1.replace("gan_training", steps=1000)
+AUTOENCODER = preset("small")
+BASE = AUTOENCODER.replace("gan_training", steps=1000)
 CHANGES = {
     "keep_0.1": "damage.keep_probability: 0.3 -> 0.1",
     "keep_0.5": "damage.keep_probability: 0.3 -> 0.5",
@@ -30,34 +30,46 @@ CHANGES = {
 }
 
 
-def choose(*only, base=BASE, **own):
-    return ablations.choose(only, own, base, STAGE_1)
+def choose(*only, base=BASE, **custom):
+    """Return the variants of names and custom fields."""
+    return ablations.choose(only, custom, base, AUTOENCODER)
 
 
-def test_every_ablation_changes_what_its_name_says_alone():
-    base, *others = choose()
+def test_every_ablation_changes_one_field():
+    """Fails if an ablation changes another field than its name says."""
+    base, *variants = choose()
     assert (base.name, base.config, base.autoencoder) == ("base", BASE, None)
-    assert {one.name: differences(BASE, one.config) for one in others} == {k: [v] for k, v in CHANGES.items()}
+    assert {variant.name: differences(BASE, variant.config) for variant in variants} == {
+        name: [change] for name, change in CHANGES.items()
+    }
     assert list(ABLATIONS) == list(CHANGES)
 
 
-def test_a_variant_has_an_autoencoder_of_its_own_only_where_stage_1_differs():
-    chosen = {one.name: one for one in choose(wide={"autoencoder_training.steps": "9"}, late={"learning_rate": "0.1"})}
-    assert [name for name, one in chosen.items() if one.autoencoder] == ["encoder_3x3", "wide"]
-    assert differences(STAGE_1, chosen["encoder_3x3"].autoencoder) == [CHANGES["encoder_3x3"]]
-    assert differences(STAGE_1, chosen["wide"].autoencoder) == ["autoencoder_training.steps: 16000 -> 9"]
+def test_autoencoders_are_shared_where_they_are_equal():
+    """Fails if a variant shares an autoencoder of another configuration, or trains an equal one again."""
+    variants = choose(wide={"autoencoder_training.steps": "9"}, late={"learning_rate": "0.1"})
+    chosen = {variant.name: variant for variant in variants}
+    assert [name for name, variant in chosen.items() if variant.autoencoder] == ["encoder_3x3", "wide"]
+    assert differences(AUTOENCODER, chosen["encoder_3x3"].autoencoder) == [CHANGES["encoder_3x3"]]
+    assert differences(AUTOENCODER, chosen["wide"].autoencoder) == ["autoencoder_training.steps: 16000 -> 9"]
     assert differences(BASE, chosen["late"].config) == ["gan_training.learning_rate: 0.001 -> 0.1"]
 
 
-def test_some_can_be_picked_and_the_base_is_among_them():
-    assert [one.name for one in choose("keep_0.5", "no_repair", "keep_0.5")] == ["base", "keep_0.5", "no_repair"]
-    assert [one.name for one in choose("base")] == ["base", *ABLATIONS]
-    assert [one.name for one in choose("mine", mine={"repair": "false"})] == ["base", "mine"]
+def test_only_picks_variants():
+    """Fails if --only loses the base, repeats a variant or drops a custom one."""
+    assert [variant.name for variant in choose("keep_0.5", "no_repair", "keep_0.5")] == [
+        "base",
+        "keep_0.5",
+        "no_repair",
+    ]
+    assert [variant.name for variant in choose("base")] == ["base", *ABLATIONS]
+    assert [variant.name for variant in choose("mine", mine={"repair": "false"})] == ["base", "mine"]
 
 
-def test_what_the_base_has_is_left_out_or_refused_by_name(capsys):
+def test_variants_equal_to_the_base(capsys):
+    """Fails if a variant that changes nothing is trained."""
     base = BASE.replace(generator_loss="confusion")
-    assert "release_loss" not in [one.name for one in choose(base=base)]
+    assert "release_loss" not in [variant.name for variant in choose(base=base)]
     assert "skipping release_loss (generator_loss=confusion)" in capsys.readouterr().out
     with pytest.raises(VariantError, match=r"must differ from the base. Received: release_loss "):
         choose("release_loss", base=base)
@@ -66,7 +78,7 @@ def test_what_the_base_has_is_left_out_or_refused_by_name(capsys):
 
 
 @pytest.mark.parametrize(
-    ("own", "message"),
+    ("custom", "message"),
     [
         ({"mine": {"keep": "1"}}, "unknown field. Received: 'keep'"),
         ({"mine": {"keep_probability": "2"}}, "keep_probability must be"),
@@ -76,12 +88,14 @@ def test_what_the_base_has_is_left_out_or_refused_by_name(capsys):
         ),
     ],
 )
-def test_fields_that_cannot_be(own, message):
+def test_invalid_fields(custom, message):
+    """Fails if an invalid field or value becomes a variant."""
     with pytest.raises(UserError, match=message):
-        choose(**own)
+        choose(**custom)
 
 
-def test_an_unknown_name_is_said_with_the_known_ones():
+def test_an_unknown_name_is_reported_with_the_known_ones():
+    """Fails if a misspelt name is ignored."""
     with pytest.raises(
         VariantError, match=r"unknown ablation. Received: 'keep_0\.4'. Known: base, keep_0\.1, .*encoder_3x3, mine"
     ):
@@ -99,74 +113,78 @@ def test_an_unknown_name_is_said_with_the_known_ones():
         ),
     ],
 )
-def test_variants_of_the_command_line(text, name, fields):
+def test_parse(text, name, fields):
+    """Fails if a list's commas separate fields."""
     assert ablations.parse(text) == (name, fields)
 
 
 @pytest.mark.parametrize(
     "text", ["", "a", "a:", "a:b", "a:=3", ":b=3", "../a:b=3", "autoencoder:b=3", "base:b=3", "no_repair:b=3"]
 )
-def test_variants_that_cannot_be_read(text):
+def test_invalid_variants(text):
+    """Fails if text of another form becomes a variant, or a name escapes the folder."""
     with pytest.raises(VariantError, match="Received: "):
         ablations.parse(text)
 
 
 @pytest.fixture
 def world(monkeypatch):
-    """Trainings and exports that are written down, models whose seed is the place of their training."""
+    """Calls of trainings and exports, and models whose seed is their folder."""
     calls = []
-    monkeypatch.setattr(
-        ablations,
-        "train_stage",
-        lambda config, stage, source, folder, **more: calls.append((stage, folder.name, config, more)),
-    )
     from lts import training
 
+    def train_stage(config, stage, source, folder, **more):
+        calls.append((stage, folder.name, config, more))
+
+    monkeypatch.setattr(ablations, "train_stage", train_stage)
     monkeypatch.setattr(training, "export_run", lambda run, output, source: calls.append(("export", run, output)))
     monkeypatch.setattr(saved_model, "load", lambda path: probing.Model(path, len(path.parent.name)))
     monkeypatch.setattr("lts.data.test_batches", probing.batches)
     return calls
 
 
-def test_trainings_lie_where_they_are_expected_and_are_not_repeated(world, tmp_path):
+def test_trainings_run_once(world, tmp_path):
+    """Fails if a stage gets a wrong configuration or autoencoder, runs twice, or mixes with another run."""
     source = probing.source("pretrain")
     chosen = choose("encoder_3x3", "no_repair")
-    ablations.pretrain(chosen, STAGE_1, source, tmp_path)
-    own = chosen[1]
+    ablations.pretrain(chosen, AUTOENCODER, source, tmp_path)
+    encoder_3x3 = chosen[1]
     shared = {"autoencoder": tmp_path / "autoencoder"}
     assert world == [
-        ("autoencoder", "autoencoder", STAGE_1, {}),
+        ("autoencoder", "autoencoder", AUTOENCODER, {}),
         ("gan", "gan", BASE, shared),
         ("export", tmp_path / "base" / "gan", tmp_path / "base" / "features"),
-        ("autoencoder", "autoencoder", own.autoencoder, {}),
-        ("gan", "gan", own.config, {"autoencoder": tmp_path / "encoder_3x3" / "autoencoder"}),
+        ("autoencoder", "autoencoder", encoder_3x3.autoencoder, {}),
+        ("gan", "gan", encoder_3x3.config, {"autoencoder": tmp_path / "encoder_3x3" / "autoencoder"}),
         ("export", tmp_path / "encoder_3x3" / "gan", tmp_path / "encoder_3x3" / "features"),
         ("gan", "gan", chosen[2].config, shared),
         ("export", tmp_path / "no_repair" / "gan", tmp_path / "no_repair" / "features"),
     ]
     count = len(world)
-    ablations.pretrain(choose("no_repair", "zero_fill"), STAGE_1, source, tmp_path)
+    ablations.pretrain(choose("no_repair", "zero_fill"), AUTOENCODER, source, tmp_path)
     assert [call[0] for call in world[count:]] == ["gan", "export"]
     with pytest.raises(UserError, match="holds another run"):
-        ablations.pretrain(choose(base=STAGE_1.replace("gan_training", steps=7)), STAGE_1, source, tmp_path)
+        ablations.pretrain(choose(base=AUTOENCODER.replace("gan_training", steps=7)), AUTOENCODER, source, tmp_path)
 
 
 def test_differences_are_paired_with_the_base(world, tmp_path):
-    train, validation = probing.source("train"), probing.source("test", 10)
+    """Fails if a difference is not that of the accuracies, or the caption hides the validation images."""
+    train = probing.source("train")
+    validation = probing.source("test", 10)
     protocol = Protocol(dimensions=30)
     chosen = choose("keep_0.5", "no_repair")
     results = ablations.probe(chosen, probing.source("pretrain"), train, validation, protocol, tmp_path)
-    for one in results["variants"].values():
+    for variant in results["variants"].values():
         for layer in ("conv_1", "conv_2"):
-            expected = one["layers"][layer]["accuracy"] - results["base"]["layers"][layer]["accuracy"]
-            assert one["difference"][layer]["accuracy"] == pytest.approx(expected, abs=1e-12)
-            low, high = one["difference"][layer]["interval"]
+            expected = variant["layers"][layer]["accuracy"] - results["base"]["layers"][layer]["accuracy"]
+            assert variant["difference"][layer]["accuracy"] == pytest.approx(expected, abs=1e-12)
+            low, high = variant["difference"][layer]["interval"]
             assert low <= expected <= high
-            assert "correct" not in one["layers"][layer]
+            assert "correct" not in variant["layers"][layer]
     assert results["variants"]["no_repair"]["changed"] == [CHANGES["no_repair"]]
     assert results["variants"]["keep_0.5"]["path"] == "keep_0.5/features"
-    same = [np.ptp(one["difference"]["conv_1"]["interval"]) for one in results["variants"].values()]
-    assert max(same) > 0
+    widths = [np.ptp(variant["difference"]["conv_1"]["interval"]) for variant in results["variants"].values()]
+    assert max(widths) > 0
     comparison_report.write(results, tmp_path)
     assert "never on test images" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Plans by hand, kept plans, and what every rival is trained on for how long."""
+"""The comparison: its plan, its trainings and its results."""
 
 import json
 import math
@@ -25,32 +25,36 @@ TURNS = {  # seconds a step: 0.05, 0.2, 0.1, 0.04
 
 
 def images():
+    """Return small data sets."""
     return Images(probing.source("pretrain"), probing.source("train"), probing.source("test", 10))
 
 
-def test_the_plan_by_hand():
-    made = baselines.make_plan(REQUEST, BASE, TURNS)
-    assert made["steps"] == {
+def test_plan():
+    """Fails if a method gets other steps than fit into the budget at the median rate."""
+    planned = baselines.make_plan(REQUEST, BASE, TURNS)
+    assert planned["steps"] == {
         "autoencoder": {"autoencoder": 2400},  # 120 / 0.05
         "rotation": {"rotation": 1200},
         "supervised": {"supervised": 3000},
         "ours": {"autoencoder": 600, "gan": 450},  # 30 / 0.05 and 90 / 0.2
     }
-    assert [rate["batch_size"] for rate in made["rates"].values()] == [16, 32, 32, 32]
-    assert made["rates"]["autoencoder"]["images_per_second"] == pytest.approx(16 / 0.05)
-    assert made["rates"]["autoencoder"]["turns"] == TURNS["autoencoder"]
-    assert (made["budget_minutes"], made["autoencoder_share"], made["settings"]) == (2.0, 0.25, SETTINGS)
+    assert [rate["batch_size"] for rate in planned["rates"].values()] == [16, 32, 32, 32]
+    assert planned["rates"]["autoencoder"]["images_per_second"] == pytest.approx(16 / 0.05)
+    assert planned["rates"]["autoencoder"]["turns"] == TURNS["autoencoder"]
+    assert (planned["budget_minutes"], planned["autoencoder_share"], planned["settings"]) == (2.0, 0.25, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("budget", "step", "steps"), [(60, 0.25, 240), (1, 0.1, 10), (59.9, 0.3, 190), (1e4, 0.33, 30300)]
 )
-def test_steps_fit_into_the_budget_and_are_tens(budget, step, steps):
+def test_steps_within(budget, step, steps):
+    """Fails if steps exceed the budget, waste ten steps of it, or are not rounded down to tens."""
     assert baselines.steps_within(budget, step, "x") == steps
     assert steps * step <= budget < (steps + 10) * step
 
 
-def test_a_budget_that_is_too_small_names_the_training():
+def test_a_small_budget_is_refused():
+    """Fails if the message does not name the training that does not fit."""
     with pytest.raises(
         PlanError, match=r"10 steps of rotation .* Received: 0\.9 s at 0\.100 s per step\. Raise --budget"
     ):
@@ -61,7 +65,7 @@ def test_a_budget_that_is_too_small_names_the_training():
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Calls of the calibration, which gives TURNS."""
+    """Calls of the calibration, which returns TURNS."""
     calls = []
 
     def time_loops(trainings, rounds, seconds):
@@ -83,7 +87,8 @@ def plan(output, request=REQUEST):
 
 
 def test_a_plan_is_measured_once(measured, tmp_path):
-    made = plan(tmp_path)
+    """Fails if a later start measures again, or if a stage is timed on the wrong images."""
+    planned = plan(tmp_path)
     ((trainings, rounds, seconds),) = measured
     assert (rounds, seconds) == (3, 15.0)
     assert {name: (stage, source.split) for name, (_, stage, source) in trainings.items()} == {
@@ -93,28 +98,29 @@ def test_a_plan_is_measured_once(measured, tmp_path):
         "gan": ("gan", "pretrain"),
     }
     text = (tmp_path / "plan.json").read_text()
-    assert plan(tmp_path) == made == json.loads(text)
+    assert plan(tmp_path) == planned == json.loads(text)
     assert len(measured) == 1
     assert (tmp_path / "plan.json").read_text() == text
-    assert "2400 steps of autoencoder at 320 images/s" in baselines.describe_plan(made)
+    assert "2400 steps of autoencoder at 320 images/s" in baselines.describe_plan(planned)
 
 
-def test_a_plan_whose_stage_was_not_written_is_kept(measured, tmp_path):
-    """Killed between plan.json and stages.json."""
-    made = plan(tmp_path)
+def test_a_plan_survives_a_kill(measured, tmp_path):
+    """Fails if a run killed between plan.json and stages.json measures again."""
+    planned = plan(tmp_path)
     (tmp_path / "stages.json").unlink()
-    assert plan(tmp_path) == made
+    assert plan(tmp_path) == planned
     assert len(measured) == 1
 
 
 def test_a_plan_is_never_replaced(measured, tmp_path):
+    """Fails if trainings that have begun get another plan."""
     plan(tmp_path)
-    for request, said in (
+    for request, message in (
         (Request(3.0, 0.25, SETTINGS), r"budget_minutes=2.0.*Received: budget_minutes=3.0"),
         (Request(2.0, 0.5, SETTINGS), "autoencoder_share=0.25"),
         (Request(2.0, 0.25, {}), "settings="),
     ):
-        with pytest.raises(PlanError, match=said):
+        with pytest.raises(PlanError, match=message):
             plan(tmp_path, request)
     path = tmp_path / "plan.json"
     text = path.read_text()
@@ -133,6 +139,8 @@ def test_a_plan_is_never_replaced(measured, tmp_path):
 
 
 def test_a_failed_calibration_leaves_no_plan(monkeypatch, tmp_path):
+    """Fails if a stopped calibration leaves a plan, or blocks the next start."""
+
     def fails(*_):
         raise KeyboardInterrupt
 
@@ -152,15 +160,15 @@ class Encoder(probing.Model):
 
 @pytest.fixture
 def world(monkeypatch):
-    """Trainings and exports that are written down, and models in their places."""
+    """Calls of trainings and exports, and models in their places."""
     from lts import training
 
     calls = []
-    monkeypatch.setattr(
-        baselines,
-        "train_stage",
-        lambda config, stage, source, folder, **more: calls.append((folder, config, stage, source.split, more)),
-    )
+
+    def train_stage(config, stage, source, folder, **more):
+        calls.append((folder, config, stage, source.split, more))
+
+    monkeypatch.setattr(baselines, "train_stage", train_stage)
     monkeypatch.setattr(training, "export_run", lambda run, output, source: calls.append((run, output)))
     monkeypatch.setattr(training, "export_random", lambda config, source, seed, output: calls.append((seed, output)))
 
@@ -175,9 +183,10 @@ def world(monkeypatch):
     return calls
 
 
-def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
-    made = plan(tmp_path)
-    comparison(tmp_path).pretrain(made)
+def test_trainings(measured, world, tmp_path):
+    """Fails if a method is trained on wrong images, for wrong steps, with wrong settings, or twice."""
+    planned = plan(tmp_path)
+    comparison(tmp_path).pretrain(planned)
     assert [call for call in world if len(call) == 2] == [
         *((seed, tmp_path / "random" / str(seed)) for seed in (1, 2, 3)),
         (tmp_path / "autoencoder" / "autoencoder", tmp_path / "autoencoder" / "features"),
@@ -208,18 +217,19 @@ def test_what_each_is_trained_on_and_for_how_long(measured, world, tmp_path):
         "ours/gan": both,
     }
     count = len(world)
-    comparison(tmp_path).pretrain(made)
+    comparison(tmp_path).pretrain(planned)
     assert len(world) == count
 
 
-def test_results_by_hand(measured, world, tmp_path):
-    made = plan(tmp_path)
+def test_results(measured, world, tmp_path):
+    """Fails if a mean, a paired difference or a cost is not that of the records."""
+    planned = plan(tmp_path)
     run = comparison(tmp_path)
-    run.pretrain(made)
-    results = run.probe(made, Protocol(dimensions=30))
+    run.pretrain(planned)
+    results = run.probe(planned, Protocol(dimensions=30))
     assert results["layers"] == ["conv_1", "conv_2"]
-    found = results["methods"]
-    assert {name: list(one["layers"]) for name, one in found.items()} == {
+    methods = results["methods"]
+    assert {name: list(method["layers"]) for name, method in methods.items()} == {
         "autoencoder": ["conv_1"],
         "rotation": ["conv_1", "conv_2"],
         "supervised": ["conv_1", "conv_2"],
@@ -229,16 +239,16 @@ def test_results_by_hand(measured, world, tmp_path):
     def at(records):
         return records["conv_1"]["accuracy"]
 
-    mean = math.fsum(at(one["layers"]) for one in results["random"]) / 3
+    mean = math.fsum(at(model["layers"]) for model in results["random"]) / 3
     assert at(results["random_mean"]) == pytest.approx(mean)
-    for name, one in found.items():
-        assert at(one["difference"]) == pytest.approx(at(one["layers"]) - mean, abs=1e-12)
+    for name, method in methods.items():
+        assert at(method["difference"]) == pytest.approx(at(method["layers"]) - mean, abs=1e-12)
         if name != "ours":
-            expected = at(found["ours"]["layers"]) - at(one["layers"])
+            expected = at(methods["ours"]["layers"]) - at(method["layers"])
             assert at(results["ours_minus"][name]) == pytest.approx(expected, abs=1e-12)
-    assert found["ours"]["seconds"] == {"autoencoder": 30, "gan": 60}
-    assert found["ours"]["steps"] == {"autoencoder": 600, "gan": 450}
-    assert found["ours"]["images_per_second"] == {"autoencoder": 600 * 16 / 30, "gan": 450 * 32 / 60}
-    assert found["rotation"]["seconds"] == {"rotation": 90}
-    assert found["ours"]["path"] == "ours/features"
+    assert methods["ours"]["seconds"] == {"autoencoder": 30, "gan": 60}
+    assert methods["ours"]["steps"] == {"autoencoder": 600, "gan": 450}
+    assert methods["ours"]["images_per_second"] == {"autoencoder": 600 * 16 / 30, "gan": 450 * 32 / 60}
+    assert methods["rotation"]["seconds"] == {"rotation": 90}
+    assert methods["ours"]["path"] == "ours/features"
     json.dumps(results)

@@ -1,4 +1,4 @@
-"""Turns end when their time is over, come one after the other, and leave compiling out."""
+"""Turns of training loops."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from lts.config import preset
 from lts.training.loop import steps_done
 
 
-def test_a_turn_ends_with_the_chunk_in_which_its_time_is_over():
-    """Steps of 0.1 s in chunks of 20: five chunks last 10 s, and the sixth begins before 10.5."""
+def test_a_turn_ends_after_its_time():
+    """Fails if a chunk begins after the time: 0.1 s per step, five chunks end at 10 s, the sixth begins before 10.5."""
     now = [100.0]
 
     def work(steps):
@@ -20,15 +20,16 @@ def test_a_turn_ends_with_the_chunk_in_which_its_time_is_over():
 
 
 def test_turns_are_interleaved():
+    """Fails if one work has all its turns in a row."""
     order = []
     works = {name: lambda steps, name=name: order.append((name, steps)) for name in "abc"}
     turns = timing.run_in_turns(works, 2, 0.0)
     assert order == [(name, timing.CHUNK) for name in "abcabc"]
-    assert {name: len(found) for name, found in turns.items()} == {"a": 2, "b": 2, "c": 2}
+    assert {name: len(own_turns) for name, own_turns in turns.items()} == {"a": 2, "b": 2, "c": 2}
 
 
-def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkeypatch):
-    """The whole loop of a training, which goes on from turn to turn."""
+def test_time_loops(tmp_path, monkeypatch):
+    """Fails if a turn includes compiling, starts the loop anew, or leaves files."""
     config = preset(
         "tiny",
         image_size="16",
@@ -38,15 +39,17 @@ def test_a_loop_is_compiled_before_its_turns_and_leaves_nothing(tmp_path, monkey
         fc_units="8",
     ).replace(batch_size=4)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    order, whole_advance, whole_turns = [], timing.advance, timing.run_in_turns
+    order = []
+    real_advance = timing.advance
+    real_turns = timing.run_in_turns
 
     def advance(loop, steps):
-        whole_advance(loop, steps)
+        real_advance(loop, steps)
         order.append(steps_done(loop.model))
 
     def in_turns(*arguments):
         order.append("turns")
-        return whole_turns(*arguments)
+        return real_turns(*arguments)
 
     monkeypatch.setattr(timing, "advance", advance)
     monkeypatch.setattr(timing, "run_in_turns", in_turns)
