@@ -1,4 +1,4 @@
-"""Losses against NumPy and constants worked out by hand."""
+"""Losses against NumPy and worked constants."""
 
 import numpy as np
 import pytest
@@ -7,54 +7,51 @@ import tensorflow as tf
 from lts import losses
 from tests.fixtures import oracles
 
-
-def images(seed: int) -> np.ndarray:
-    """float32 [2, 4, 4, 3] in [-1, 1]."""
-    return np.random.RandomState(seed).uniform(-1, 1, (2, 4, 4, 3)).astype(np.float32)
+DECODED, IMAGES = (np.random.RandomState(seed).uniform(-1, 1, (2, 4, 4, 3)).astype(np.float32) for seed in (0, 1))
+ALL_PIXELS = np.ones((2, 4, 4, 1), np.float32)
 
 
 def test_reconstruction():
-    """A sum for the mean, a mean over images of sums, the weight."""
-    wanted = 30 * np.mean((images(0).astype(float) - images(1)) ** 2)
-    np.testing.assert_allclose(losses.reconstruction(images(0), images(1)), wanted, rtol=1e-6)
-    np.testing.assert_allclose(losses.reconstruction(images(0), images(1), 3.0), wanted / 10, rtol=1e-6)
+    """Fails for a sum, or a weight that is not applied."""
+    wanted = 30 * np.mean((DECODED.astype(float) - IMAGES) ** 2)
+    np.testing.assert_allclose(losses.reconstruction(DECODED, IMAGES), wanted, rtol=1e-6)
+    np.testing.assert_allclose(losses.reconstruction(DECODED, IMAGES, 3.0), wanted / 10, rtol=1e-6)
 
 
 def test_masked_reconstruction():
-    """The denominator: 3 x the number of marked pixels, not of all, not without the 3 (BUILD_NOTES trap 2)."""
-    pixels = (np.random.RandomState(2).uniform(size=(2, 4, 4, 1)) < 0.4).astype(np.float32)
-    squares = (images(0).astype(float) - images(1)) ** 2
-    wanted = 30 * np.sum(squares * pixels) / (3 * pixels.sum())
-    np.testing.assert_allclose(losses.masked_reconstruction(images(0), images(1), pixels), wanted, rtol=1e-6)
+    """Fails unless it divides by 3 x marked pixels (BUILD_NOTES trap 2)."""
+    pixel_mask = (np.random.RandomState(2).uniform(size=(2, 4, 4, 1)) < 0.4).astype(np.float32)
+    squares = (DECODED.astype(float) - IMAGES) ** 2
+    wanted = 30 * np.sum(squares * pixel_mask) / (3 * pixel_mask.sum())
+    np.testing.assert_allclose(losses.masked_reconstruction(DECODED, IMAGES, pixel_mask), wanted, rtol=1e-6)
 
 
 def test_masked_reconstruction_is_over_the_batch():
-    """A mean of the images' means: an image that is dropped everywhere only leaves the sum."""
-    pixels = np.ones((2, 4, 4, 1), np.float32)
-    pixels[0] = 0
-    wanted = losses.reconstruction(images(0)[1:], images(1)[1:])
-    np.testing.assert_allclose(losses.masked_reconstruction(images(0), images(1), pixels), wanted, rtol=1e-6)
+    """Fails for a mean of the images' means."""
+    pixel_mask = ALL_PIXELS.copy()
+    pixel_mask[0] = 0
+    wanted = losses.reconstruction(DECODED[1:], IMAGES[1:])
+    np.testing.assert_allclose(losses.masked_reconstruction(DECODED, IMAGES, pixel_mask), wanted, rtol=1e-6)
 
 
-def test_nothing_kept_gives_zero_and_a_finite_gradient():
-    """0 / 0 (BUILD_NOTES trap 2)."""
-    decoded = tf.constant(images(0))
+def test_nothing_kept():
+    """Fails for 0 / 0 in loss or gradient (BUILD_NOTES trap 2)."""
+    decoded = tf.constant(DECODED)
     with tf.GradientTape() as tape:
         tape.watch(decoded)
-        loss = losses.masked_reconstruction(decoded, images(1), np.zeros((2, 4, 4, 1), np.float32))
+        loss = losses.masked_reconstruction(decoded, IMAGES, 0 * ALL_PIXELS)
     assert float(loss) == 0
-    np.testing.assert_array_equal(tape.gradient(loss, decoded), np.zeros_like(images(0)))
+    np.testing.assert_array_equal(tape.gradient(loss, decoded), np.zeros_like(DECODED))
 
 
-def test_everything_kept_is_the_plain_reconstruction():
-    """Two weights that differ between the stages."""
-    pixels = np.ones((2, 4, 4, 1), np.float32)
-    ours = losses.masked_reconstruction(images(0), images(1), pixels)
-    np.testing.assert_allclose(ours, losses.reconstruction(images(0), images(1)), rtol=1e-6)
+def test_everything_kept():
+    """Fails if the stages weigh the reconstruction differently."""
+    ours = losses.masked_reconstruction(DECODED, IMAGES, ALL_PIXELS)
+    np.testing.assert_allclose(ours, losses.reconstruction(DECODED, IMAGES), rtol=1e-6)
 
 
 def test_adversarial_losses():
-    """Fails if classes are exchanged, a half is left out, or a sum is taken for the mean."""
+    """Fails if classes are exchanged, or a half is missing."""
     real_logits, fake_logits = np.random.RandomState(0).standard_normal((2, 5, 2)).astype(np.float32)
 
     def cross_entropy(real_label, fake_label):
@@ -68,31 +65,32 @@ def test_adversarial_losses():
 
 
 def test_real_is_class_1():
-    """Fails if the classes are exchanged, or a large logit overflows."""
+    """Fails for exchanged classes, or overflow of large logits."""
     sure_real = np.array([[-500.0, 500.0]], np.float32)
     assert float(losses.adversarial(sure_real)) == 0
     assert float(losses.real_fake(sure_real, sure_real)) == 1000 / 2
 
 
 def test_mask_prediction():
-    """The weight, a sum over cells, labels exchanged."""
+    """Fails for a sum over cells, exchanged labels, another weight."""
     rs = np.random.RandomState(0)
-    logits, keep = rs.standard_normal((3, 6, 6)).astype(np.float32), (rs.uniform(size=(3, 6, 6)) < 0.3).astype(float)
-    wanted = 0.1 * oracles.sigmoid_cross_entropy(logits, keep)
-    np.testing.assert_allclose(losses.mask_prediction(logits, keep), wanted, rtol=1e-6)
+    logits = rs.standard_normal((3, 6, 6)).astype(np.float32)
+    keep_mask = (rs.uniform(size=(3, 6, 6)) < 0.3).astype(float)
+    wanted = 0.1 * oracles.sigmoid_cross_entropy(logits, keep_mask)
+    np.testing.assert_allclose(losses.mask_prediction(logits, keep_mask), wanted, rtol=1e-6)
     assert float(losses.mask_prediction(np.full((1, 2, 2), 1e4), np.ones((1, 2, 2)))) == 0
 
 
 def test_l2():
-    """The half left out, a mean for the sum."""
+    """Fails without the half, or for a mean."""
     weights = [np.array([1.0, 2.0], np.float32), np.array([[3.0]], np.float32)]
     np.testing.assert_allclose(losses.l2(weights), 5e-5 * 14 / 2, rtol=1e-6)
     np.testing.assert_allclose(losses.l2(weights, 2.0), 14, rtol=1e-6)
 
 
-def test_bfloat16_inputs_are_summed_in_float32():
-    """A loss in bfloat16: 8 bits for a mean over ten thousands of numbers."""
-    low = [tf.cast(images(seed), tf.bfloat16) for seed in (0, 1)]
+def test_bfloat16_inputs():
+    """Fails if bfloat16 inputs are summed in bfloat16."""
+    low = [tf.cast(x, tf.bfloat16) for x in (DECODED, IMAGES)]
     loss = losses.reconstruction(*low)
     assert loss.dtype == tf.float32
     wide = [tf.cast(x, tf.float32) for x in low]
@@ -100,17 +98,17 @@ def test_bfloat16_inputs_are_summed_in_float32():
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("loss", "shapes"),
     [
-        lambda: losses.reconstruction(np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 1))),
-        lambda: losses.masked_reconstruction(np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 3))),
-        lambda: losses.masked_reconstruction(np.zeros((2, 4, 4, 3)), np.zeros((1, 4, 4, 3)), np.zeros((2, 4, 4, 1))),
-        lambda: losses.adversarial(np.zeros((4, 1))),
-        lambda: losses.mask_prediction(np.zeros((2, 6, 6)), np.zeros((2, 6, 6, 1))),
+        (losses.reconstruction, [(2, 4, 4, 3), (2, 4, 4, 1)]),
+        (losses.masked_reconstruction, [(2, 4, 4, 3), (2, 4, 4, 3), (2, 4, 4, 3)]),
+        (losses.masked_reconstruction, [(2, 4, 4, 3), (1, 4, 4, 3), (2, 4, 4, 1)]),
+        (losses.adversarial, [(4, 1)]),
+        (losses.mask_prediction, [(2, 6, 6), (2, 6, 6, 1)]),
     ],
     ids=["reconstruction", "pixels", "batch", "logits", "mask"],
 )
-def test_shapes_that_do_not_fit(call):
-    """Shapes that broadcast to a wrong loss."""
+def test_shapes_that_do_not_fit(loss, shapes):
+    """Fails if shapes broadcast to a wrong loss."""
     with pytest.raises(ValueError, match=r"[Ss]hape"):
-        call()
+        loss(*(np.zeros(shape) for shape in shapes))

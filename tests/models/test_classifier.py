@@ -1,4 +1,4 @@
-"""The rivals' model: what it is shown, its losses, what moves in a step."""
+"""The baselines: examples, losses, what a step changes."""
 
 import numpy as np
 import pytest
@@ -8,89 +8,89 @@ from lts import losses
 from tests.fixtures.models import images, moved, rotation_predictor, snapshot, supervised_classifier
 
 LABELS = tf.constant([0, 4, 2, 1])
+BOTH = pytest.mark.parametrize(
+    ("make", "batch"),
+    [(supervised_classifier, (images(), LABELS)), (rotation_predictor, images())],
+    ids=["supervised", "rotation"],
+)
 
 
-def classifier(turns: bool, **overrides):
-    """The rotation predictor or the supervised classifier."""
-    return rotation_predictor(**overrides) if turns else supervised_classifier(**overrides)
-
-
-def batch(turns: bool):
-    return images() if turns else (images(), LABELS)
-
-
-def test_turns():
-    """Images turned the wrong way, classes that do not stand beside their images."""
-    shown, classes = rotation_predictor().examples(images())
-    assert classes.numpy().tolist() == [turn for turn in range(4) for _ in range(4)]
-    for image, turn, original in zip(shown.numpy(), classes.numpy(), [*images().numpy()] * 4, strict=True):
-        np.testing.assert_array_equal(image, np.rot90(original, turn))
+def test_rotations():
+    """Fails for images turned the wrong way, or other labels."""
+    rotated, labels = rotation_predictor().examples(images())
+    assert labels.numpy().tolist() == np.repeat(range(4), 4).tolist()
+    for index, image in enumerate(rotated.numpy()):
+        np.testing.assert_array_equal(image, np.rot90(images().numpy()[index % 4], index // 4))
 
 
 def test_losses():
-    """The mean cross entropy by NumPy, weight decay of kernels alone, the share of right answers."""
+    """Fails if decay falls on biases, or accuracy is not a share."""
     model = supervised_classifier(weight_decay=0.1)
     terms = model.compute_losses((images(), LABELS), training=False)
     logits = model(images()).numpy().astype(float)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     entropy = -np.log(probabilities[np.arange(4), LABELS]).mean()
-    kernels = [v for v in model.trainable_variables if v.name == "kernel"]
-    decay = 0.1 * sum(np.sum(np.square(v.numpy().astype(float))) for v in kernels) / 2
+    kernels = [v.numpy().astype(float) for v in model.trainable_variables if v.name == "kernel"]
+    decay = 0.1 * sum(np.sum(np.square(kernel)) for kernel in kernels) / 2
     np.testing.assert_allclose(terms["classification"], entropy, rtol=1e-5)
     np.testing.assert_allclose(terms["l2"], decay, rtol=1e-5)
     np.testing.assert_allclose(terms["loss"], entropy + decay, rtol=1e-5)
     np.testing.assert_allclose(terms["accuracy"], np.mean(logits.argmax(1) == LABELS.numpy()))
 
 
-def test_loss_refuses_another_number_of_labels():
+def test_number_of_labels():
+    """Fails if labels of another number broadcast."""
     with pytest.raises(ValueError, match="incompatible"):
         losses.classification(tf.zeros([4, 5]), tf.zeros([3], tf.int32))
 
 
-@pytest.mark.parametrize("turns", [False, True], ids=["labels", "turns"])
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
-def test_everything_moves(turns, graph):
-    """A layer without a gradient, statistics that stay."""
-    model = classifier(turns)
+@BOTH
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "graph"])
+def test_everything_moves(make, batch, graph):
+    """Fails for a layer without a gradient, or statistics that stay."""
+    model = make()
     before = snapshot(model)
     step = tf.function(model.train_step) if graph else model.train_step
-    step(batch(turns))
+    step(batch)
     assert moved(model, before) == set(before)
 
 
-@pytest.mark.parametrize(("head", "frozen"), [("linear", 2), ("pooled", 5), ("fc", 4)])
-def test_frozen_layers_do_not_move(head, frozen):
-    """Weight decay or statistics that move a frozen layer; a head or a layer behind that stays."""
+@pytest.mark.parametrize(
+    ("head", "frozen"),
+    [("linear", 2), pytest.param("pooled", 5, marks=pytest.mark.slow), pytest.param("fc", 4, marks=pytest.mark.slow)],
+)
+def test_frozen_layers(head, frozen):
+    """Fails if decay or statistics move a frozen layer, or another one stays."""
     model = supervised_classifier(head=head, frozen=frozen, backbone_norm="batch_norm")
     before = snapshot(model)
-    model.train_step(batch(turns=False))
+    model.train_step((images(), LABELS))
     still = tuple(f"trunk/conv_{layer}/" for layer in range(1, frozen + 1))
     assert moved(model, before) == {path for path in before if not any(layer in path for layer in still)}
     assert (model.draw(4) is None) == (head != "fc")
-    assert "activations/logits" in model.histograms(batch(turns=False))
+    assert "activations/logits" in model.histograms((images(), LABELS))
 
 
-@pytest.mark.parametrize("turns", [False, True], ids=["labels", "turns"])
-def test_it_learns(turns):
-    """Four images are told apart, as four turns are, with inference statistics too."""
-    model = classifier(turns, dropout_keep=1.0, weight_decay=0.0, learning_rate=1e-2)
+@BOTH
+def test_it_learns(make, batch):
+    """Fails if four images are not told apart, with inference statistics."""
+    model = make(dropout_keep=1.0, weight_decay=0.0, learning_rate=1e-2)
     step = tf.function(model.train_step)
     for _ in range(60):
-        step(batch(turns))
+        step(batch)
     model.means.reset_state()
-    assert float(model.test_step(batch(turns))["accuracy"]) == 1.0
+    assert float(model.test_step(batch)["accuracy"]) == 1.0
 
 
 def test_evaluation_moves_nothing():
-    """Statistics that learn from the test images."""
+    """Fails if statistics learn from test images."""
     model = supervised_classifier()
     before = snapshot(model)
     model.test_step((images(), LABELS))
     assert not moved(model, before)
 
 
-def test_draw():
-    """Dropout is a function of seed and step, and keeps its share."""
+def test_dropout_is_a_function_of_seed_and_step():
+    """Fails if dropout repeats itself, or keeps another share."""
     model = supervised_classifier(fc_units=5000, dropout_keep=0.3)
     first = model.draw(8).numpy()
     np.testing.assert_array_equal(first, model.draw(8))
@@ -100,13 +100,14 @@ def test_draw():
     assert 0.3 < np.mean(first != model.draw(8).numpy()) < 0.5  # 0.42 of independent draws differ
 
 
-@pytest.mark.parametrize("turns", [False, True], ids=["labels", "turns"])
-def test_what_the_monitor_shows(turns):
-    """Pictures of the batch in range, histograms of every weight and gradient, nothing moved."""
-    model = classifier(turns)
+@BOTH
+def test_monitoring(make, batch):
+    """Fails if pictures or histograms lack something, or move anything."""
+    model = make()
     before = snapshot(model)
-    pictures, tensors = model.pictures(batch(turns)), model.histograms(batch(turns))
-    assert len(pictures) == (4 if turns else 1)
+    pictures = model.pictures(batch)
+    tensors = model.histograms(batch)
+    assert len(pictures) == (4 if make is rotation_predictor else 1)
     for image in pictures.values():
         np.testing.assert_array_equal(np.sort(np.ravel(image)), np.sort(np.ravel(images())))
     assert sum(name.startswith("gradients/") for name in tensors) == len(model.trainable_variables)
