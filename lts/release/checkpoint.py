@@ -1,9 +1,8 @@
-"""Checkpoints of the authors' public TensorFlow 1 release, and our variables under the names in them.
+"""Checkpoints of the authors' TensorFlow 1 release, and its variable names.
 
-The release's program calls its networks encoder, decoder, generator and
-discriminator and its variables weights, biases, BatchNorm/...; BUILD_NOTES trap
-16 has the irregular ones. Beside a weight W lie Adam's moments W/Adam and
-W/Adam_1 and the moving average W/ExponentialMovingAverage.
+The release names its networks encoder, decoder, generator and discriminator, and its variables weights, biases and
+BatchNorm/... Next to a weight W it saves Adam's moments W/Adam and W/Adam_1 and the moving average
+W/ExponentialMovingAverage. BUILD_NOTES trap 16 lists the irregular names.
 """
 
 import os
@@ -16,26 +15,28 @@ import tensorflow as tf
 from lts.networks.variables import variables_by_path
 from lts.utils.errors import UserError, first_line
 
-MOMENTS = ("/Adam", "/Adam_1")  # behind a weight's name: Adam's first and second moment
+MOMENTS = ("/Adam", "/Adam_1")  # suffixes of a weight's name: Adam's first and second moment
 AVERAGE = "/ExponentialMovingAverage"
-STEP, POWERS = "global_step", ("beta1_power", "beta2_power")
+STEP = "global_step"
+POWERS = ("beta1_power", "beta2_power")
+_SCOPES = {"batch_norm": "BatchNorm", "mask_head": "drop_pred"}
 _LEAVES = {"kernel": "weights", "bias": "biases"}
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be read, or that does not hold what is asked of it."""
+    """A release checkpoint that cannot be read or does not fit."""
 
 
 class ReleaseCheckpoint:
     """A TensorFlow 1 checkpoint, read tensor by tensor.
 
     Args:
-      path: what the release's program saved to, as ".../model.ckpt-2"; the name of one of its files, or a folder whose
-        newest checkpoint is meant, will do too.
+      path: prefix that the release saved to, such as ".../model.ckpt-2". The name of one of its files is accepted too,
+        and a folder stands for its newest checkpoint.
 
     Attributes:
-      name: of the checkpoint, without its folder.
-      shapes: name of each tensor in it to its shape.
+      name: name of the checkpoint, without its folder.
+      shapes: name to shape of each tensor.
 
     Raises:
       CheckpointError: no checkpoint there, or one that cannot be read.
@@ -44,12 +45,16 @@ class ReleaseCheckpoint:
     def __init__(self, path: str | os.PathLike):
         prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+|)$", "", os.fspath(path))
         prefix = tf.train.latest_checkpoint(prefix) or prefix
-        if tf.io.gfile.isdir(prefix) or not (tf.io.gfile.exists(f"{prefix}.index") or tf.io.gfile.exists(prefix)):
-            raise CheckpointError(f"there is no TensorFlow checkpoint at {path!s}: give the path up to .index")
+        is_checkpoint = tf.io.gfile.exists(f"{prefix}.index") or tf.io.gfile.exists(prefix)
+        if tf.io.gfile.isdir(prefix) or not is_checkpoint:
+            raise CheckpointError(
+                f"there is no TensorFlow checkpoint at {path!s}. Give the path of its .index file, without the suffix."
+            )
         self.name = os.path.basename(prefix)
+        # NB: TensorFlow's reader raises IndexError, RuntimeError, OpError and others, here and in `read`.
         try:
             self._reader = tf.train.load_checkpoint(prefix)
-        except Exception as error:  # TensorFlow's reader raises IndexError, RuntimeError, OpError and others
+        except Exception as error:
             raise CheckpointError(f"{prefix} cannot be read as a TensorFlow checkpoint: {first_line(error)}") from None
         shapes = self._reader.get_variable_to_shape_map()
         self.shapes = {name: tuple(shapes[name]) for name in sorted(shapes)}
@@ -58,45 +63,46 @@ class ReleaseCheckpoint:
         return name in self.shapes
 
     def read(self, name: str) -> np.ndarray:
-        """The value of a tensor, checked against the checksum in the checkpoint; raises `CheckpointError`."""
+        """Return the value of a tensor, verified by checksum."""
         try:
             return self._reader.get_tensor(name)
-        except Exception as error:  # as above
+        except Exception as error:
             raise CheckpointError(f"{name} in {self.name} cannot be read: {first_line(error)}") from None
 
 
 def release_name(path: str, num_strides: int) -> str:
-    """The release's name of a variable of ours.
+    """Return the release's name of a variable.
 
     Args:
-      path: Keras path from the network on, as "repair/repair_0/conv_1/kernel".
-      num_strides: stride-2 layers of the encoder; the decoder's last two names hang on it.
+      path: Keras path that begins with the network, such as "repair/repair_0/conv_1/kernel".
+      num_strides: number of stride-2 layers of the encoder.
 
     Returns:
-      The name without ":0", as "generator/repair_0/conv1/weights".
+      The name without ":0", such as "generator/repair_0/conv1/weights".
     """
     network, *scopes, leaf = path.split("/")
     if scopes and scopes[0] == "trunk":
         scopes = scopes[1:]
+    # The release has no deconv_3: the decoder's last two layers are deconv_4 and deconv_5 (trap 16).
     if network == "decoder":
-        last = f"deconv_{num_strides - 1}"
-        scopes[0] = {last: f"deconv_{num_strides}", "to_image": f"deconv_{num_strides + 1}"}.get(scopes[0], scopes[0])
+        irregular = {f"deconv_{num_strides - 1}": f"deconv_{num_strides}", "to_image": f"deconv_{num_strides + 1}"}
+        scopes[0] = irregular.get(scopes[0], scopes[0])
     if network == "repair":
         network = "generator"
         scopes[1] = scopes[1].replace("_", "")
-    scopes = [{"batch_norm": "BatchNorm", "mask_head": "drop_pred"}.get(scope, scope) for scope in scopes]
+    scopes = [_SCOPES.get(scope, scope) for scope in scopes]
     return "/".join([network, *scopes, _LEAVES.get(leaf, leaf)])
 
 
 def release_variables(*networks: keras.Model, num_strides: int = 4) -> dict[str, keras.Variable]:
-    """All variables of built networks of ours (encoder, decoder, repair, discriminator) under the release's names.
+    """Return the variables of networks under the release's names.
 
     Args:
-      *networks: built networks of `lts.networks`.
-      num_strides: stride-2 layers of the encoder, 4 in the release.
+      *networks: built networks of `lts.networks`: encoder, decoder, repair, discriminator.
+      num_strides: number of stride-2 layers of the encoder, 4 in the release.
 
     Returns:
-      Dict from release name, without ":0", to variable. Shapes are the same as the release's.
+      Name without ":0" to variable. Shapes equal those of the release.
     """
     names = {}
     for network in networks:

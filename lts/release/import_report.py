@@ -1,4 +1,4 @@
-"""What became of every variable when a checkpoint of the release was read."""
+"""Report on the import of a release checkpoint, variable by variable."""
 
 import dataclasses
 import math
@@ -12,10 +12,10 @@ class Taken:
     """A variable that has the checkpoint's value.
 
     Attributes:
-      shape: of it.
-      trained: the stage trains it, so that it has moments and an average.
-      moments: both of Adam's moments came with it.
-      average: its moving average came with it.
+      shape: shape of the variable.
+      trained: whether the stage trains it, so that it has moments and an average.
+      moments: whether both of Adam's moments came with it.
+      average: whether its moving average came with it.
     """
 
     shape: Shape
@@ -26,18 +26,20 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """All of it under the release's names.
+    """Result of an import, under the release's names.
+
+    `str(report)` is the table that lts.bin.import_checkpoint prints.
 
     Attributes:
-      checkpoint: its name.
+      checkpoint: name of the checkpoint.
       stage: "autoencoder" or "gan".
       weights: "raw" or "averaged".
-      step: at which the run stands.
-      taken: name to what came.
+      step: step of the new run.
+      taken: name to variable that was taken.
       scalars: global_step and Adam's powers, as far as they were taken.
-      missing: variables of the networks that the checkpoint does not hold, to their shapes.
+      missing: variables of the networks that the checkpoint does not hold, with their shapes.
       missing_state: global_step and the moments that it does not hold.
-      left_over: tensors that nothing was done with, to their shapes.
+      left_over: unused tensors of the checkpoint, with their shapes.
     """
 
     checkpoint: str
@@ -52,44 +54,49 @@ class Report:
 
     @property
     def averaged(self) -> bool:
-        """Whether every weight that was taken came with its average."""
-        return all(one.average for one in self.taken.values() if one.trained)
+        """Whether every trained weight came with its moving average."""
+        return all(variable.average for variable in self.taken.values() if variable.trained)
 
     def __str__(self) -> str:
         return "\n".join([*self._taken(), *self._missing(), *self._left_over(), self.summary()])
 
     def summary(self) -> str:
-        """One line: stage, step, numbers of variables."""
+        """Return one line with stage, step and numbers of variables."""
         counts = f"{len(self.taken)} variables taken, {len(self.missing)} missing, {len(self.left_over)} left over"
         return f"{self.checkpoint} ({self.stage}, {self.weights} weights): {counts}; at step {self.step}"
 
     def _taken(self) -> list[str]:
-        trained = [one for one in self.taken.values() if one.trained]
-        moments, averages = (sum(getattr(one, what) for one in trained) for what in ("moments", "average"))
+        shapes = {name: variable.shape for name, variable in self.taken.items()}
+        trained = [variable for variable in self.taken.values() if variable.trained]
+        moments = sum(variable.moments for variable in trained)
+        averages = sum(variable.average for variable in trained)
         lines = [
-            f"taken from {self.checkpoint} ({self.stage}, {self.weights} weights): "
-            + _count({name: one.shape for name, one in self.taken.items()}),
+            f"taken from {self.checkpoint} ({self.stage}, {self.weights} weights): {_count(shapes)}",
             f"  with Adam's moments (Adam, Adam_1) of {moments} and the moving averages of {averages} "
             f"of the {len(trained)} that this stage trains",
         ]
-        beside = {
-            name: " ".join(word for word, there in (("moments", one.moments), ("average", one.average)) if there)
-            for name, one in self.taken.items()
-        }
-        lines += _table({name: one.shape for name, one in self.taken.items()}, beside)
-        return lines + ([f"  {' '.join(self.scalars)}: step {self.step}"] if self.scalars else [])
+        notes = {}
+        for name, variable in self.taken.items():
+            words = ["moments"] * variable.moments + ["average"] * variable.average
+            notes[name] = " ".join(words)
+        lines += _table(shapes, notes)
+        if self.scalars:
+            lines.append(f"  {' '.join(self.scalars)}: step {self.step}")
+        return lines
 
     def _missing(self) -> list[str]:
         lines = []
         if self.missing:
-            lines += [f"missing: {_count(self.missing)}; as initialised until trained", *_table(self.missing)]
+            lines.append(f"missing: {_count(self.missing)}; random initial values until trained")
+            lines += _table(self.missing)
         if self.missing_state:
             moments = [name for name in self.missing_state if "/" in name]
-            parts = [f"{len(moments)} of Adam's moments"] * bool(moments)
-            parts += [name for name in self.missing_state if "/" not in name]
-            lines.append(f"missing: {' and '.join(parts)}; training begins at step 0 with a fresh Adam")
+            parts = [name for name in self.missing_state if "/" not in name]
+            if moments:
+                parts.insert(0, f"{len(moments)} of Adam's moments")
+            lines.append(f"missing: {' and '.join(parts)}; training begins at step 0 with a new Adam")
         if not self.averaged:
-            lines.append("missing: moving averages, where no mark stands above; they begin at the weights")
+            lines.append("missing: moving averages of variables without the mark 'average'; they begin at the weights")
         return lines or ["missing: nothing"]
 
     def _left_over(self) -> list[str]:
@@ -99,12 +106,17 @@ class Report:
 
 
 def _count(shapes: Mapping[str, Shape]) -> str:
-    """As "47 variables, 2,268,611 parameters"."""
-    return f"{len(shapes)} variables, {sum(math.prod(shape) for shape in shapes.values()):,} parameters"
+    """Return text such as "47 variables, 2,268,611 parameters"."""
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return f"{len(shapes)} variables, {parameters:,} parameters"
 
 
-def _table(shapes: Mapping[str, Shape], beside: Mapping[str, str] | None = None) -> list[str]:
-    """A line a variable: name, shape, what else is to be said."""
+def _table(shapes: Mapping[str, Shape], notes: Mapping[str, str] | None = None) -> list[str]:
+    """Return one line per variable: name, shape and note."""
     width = max((len(name) for name in shapes), default=0)
-    rows = ((name, "x".join(map(str, shape)) or "scalar") for name, shape in shapes.items())
-    return [f"  {name:{width}}  {shape:14} {(beside or {}).get(name, '')}".rstrip() for name, shape in rows]
+    lines = []
+    for name, shape in shapes.items():
+        size = "x".join(map(str, shape)) or "scalar"
+        note = (notes or {}).get(name, "")
+        lines.append(f"  {name:{width}}  {size:14} {note}".rstrip())
+    return lines

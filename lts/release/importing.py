@@ -1,4 +1,7 @@
-"""From a checkpoint of the authors' TensorFlow 1 program to a run that exports and trains on like any other."""
+"""Import of a release checkpoint as a run.
+
+The result exports and trains like any other run.
+"""
 
 import os
 import pathlib
@@ -27,35 +30,35 @@ def import_checkpoint(
     weights: str = "raw",
     stage: str | None = None,
 ) -> Report:
-    """Makes a run of a checkpoint of the release.
+    """Write a run with the variables of a release checkpoint.
 
-    Variables are taken by name. What the checkpoint does not hold keeps its
-    initial value, a function of the stage's seed. Adam goes on, at the
-    checkpoint's step, if all of its moments are there, and begins at step 0 if
-    not: a part of them, or zeros at a late step, would make steps of a wrong
-    length.
+    Variables are matched by name. Missing variables keep their random initial values, which depend on the seed only.
+    Adam resumes at the checkpoint's step if all of its moments are there, and starts at step 0 otherwise. Some of the
+    moments, or zeros at a late step, would make steps of a wrong length.
 
     Args:
-      config: says what the networks are; the rest of it is settled by the first training that goes on.
+      config: configuration of the networks. The first training sets the remaining fields.
       checkpoint: see `ReleaseCheckpoint`.
-      output: workdir of the run; must not exist, or be empty.
-      weights: "raw", or "averaged": the moving average of every weight that the stage trains.
-      stage: "autoencoder" or "gan"; None: "gan" if the checkpoint holds anything of discriminator or repair network.
+      output: folder of the run; must be empty or missing.
+      weights: "raw", or "averaged" for the moving average of every weight that the stage trains.
+      stage: "autoencoder" or "gan". None means "gan" if the checkpoint holds a discriminator or repair network.
 
     Returns:
       What was taken, what is missing and what is left over.
 
     Raises:
-      CheckpointError: it cannot be read, holds nothing of the stage, does not fit the configuration, or lacks averages
-        that are asked for. Nothing is written.
-      TrainingError: `output` exists, a value is not finite, or the run cannot be written. Nothing is left of it.
+      CheckpointError: the checkpoint cannot be read, holds nothing of the stage, does not fit the configuration, or
+        lacks averages that are requested. Nothing is written.
+      TrainingError: `output` exists, a value is not finite, or the run cannot be written.
     """
-    output, source = pathlib.Path(output), ReleaseCheckpoint(checkpoint)
+    output = pathlib.Path(output)
+    source = ReleaseCheckpoint(checkpoint)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise TrainingError(f"{output} exists: give another --output")
+        raise TrainingError(f"output exists. Received: output={output}. Give another --output.")
     stage = stage or _stage(source)
     section = SECTION[stage]
-    if not getattr(config, section).ema_decay:  # a place for averages, whether or not training will go on with them
+    # The run keeps averages, whether or not later training does: the checkpoint may hold some.
+    if not getattr(config, section).ema_decay:
         config = config.replace(section, ema_decay=TrainingConfig().ema_decay)
     keras.utils.set_random_seed(getattr(config, section).seed)
     model = build_model(config, stage)
@@ -75,111 +78,138 @@ def import_checkpoint(
 
 
 def _stage(source: ReleaseCheckpoint) -> str:
-    """The stage whose networks a checkpoint holds."""
+    """Return the stage whose networks a checkpoint holds."""
     networks = {name.split("/")[0] for name in source.shapes}
     return "gan" if networks & {"generator", "discriminator"} else "autoencoder"
 
 
 class _Transfer:
-    """One model that takes what it can from one checkpoint.
+    """Assignment of one checkpoint to one model.
 
     Args:
-      model: from `build_model`, as initialised.
+      model: from `build_model`, with initial values.
       source: the checkpoint.
-      stage: of the model.
+      stage: stage of the model.
       weights: "raw" or "averaged".
     """
 
     def __init__(self, model: keras.Model, source: ReleaseCheckpoint, stage: str, weights: str):
-        self.model, self.source, self.stage, self.weights = model, source, stage, weights
-        networks = [network for name in NETWORKS[stage] if (network := getattr(model, name))]
-        strides = model.config.autoencoder.num_strides
-        self.variables = release_variables(*networks, num_strides=strides)
-        self.optimizers = [model.optimizer, *([model.g_optimizer] if stage == "gan" else [])]
-        slots = {id(variable): rest for optimizer in self.optimizers for variable, *rest in optimizer.slots()}
-        self.slots = {name: slots[id(v)] for name, v in self.variables.items() if id(v) in slots}
-        self.moments = {
-            name + suffix: slot
-            for name, (first, second, _) in self.slots.items()
-            for suffix, slot in zip(MOMENTS, (first, second), strict=True)
-        }
+        self.model = model
+        self.source = source
+        self.stage = stage
+        self.weights = weights
+        networks = [getattr(model, name) for name in NETWORKS[stage] if getattr(model, name) is not None]
+        self.variables = release_variables(*networks, num_strides=model.config.autoencoder.num_strides)
+        self.optimizers = [model.optimizer]
+        if stage == "gan":
+            self.optimizers.append(model.g_optimizer)
+
+        # Release name to (first moment, second moment, average) of every trained variable.
+        slots_by_id = {}
+        for optimizer in self.optimizers:
+            for variable, *slots in optimizer.slots():
+                slots_by_id[id(variable)] = slots
+        self.slots = {name: slots_by_id[id(v)] for name, v in self.variables.items() if id(v) in slots_by_id}
+        self.moments = {}
+        for name, (first, second, _) in self.slots.items():
+            self.moments[name + MOMENTS[0]] = first
+            self.moments[name + MOMENTS[1]] = second
 
     def run(self) -> Report:
-        """Checks everything, then assigns everything."""
+        """Check everything, then assign everything."""
         source = self.source
-        taken = {name: v for name, v in self.variables.items() if self._origin(name) in source}
+        taken = {name: variable for name, variable in self.variables.items() if self._origin(name) in source}
         if not taken:
-            some = ", ".join([*source.shapes][:3])
+            names = ", ".join(list(source.shapes)[:3]) or "nothing"
             raise CheckpointError(
-                f"{source.name} holds no variable of the release's {self.stage} networks; it holds {some or 'nothing'}"
+                f"{source.name} holds no variable of the release's {self.stage} networks; it holds {names}"
             )
         self._check_averages()
-        going_on = STEP in source and all(name in source for name in self.moments)
+
+        # Tensor name to the variable it is assigned to.
+        wanted = {self._origin(name): variable for name, variable in taken.items()}
+        has_adam = STEP in source and all(name in source for name in self.moments)
         averages = {name + AVERAGE: slots[2] for name, slots in self.slots.items() if name + AVERAGE in source}
-        wanted = [(self._origin(name), variable) for name, variable in taken.items()]
-        wanted += [*averages.items(), *(self.moments.items() if going_on else ())]
-        self._check_shapes([*wanted, (STEP, self.model.optimizer.iterations)])
-        for name, variable in wanted:
+        pairs = [*wanted.items(), *averages.items()]
+        if has_adam:
+            pairs += self.moments.items()
+        self._check_shapes([*pairs, (STEP, self.model.optimizer.iterations)])
+        for name, variable in pairs:
             variable.assign(source.read(name))
         self._start_other_averages()
-        step = int(source.read(STEP)) if going_on else 0
+        step = int(source.read(STEP)) if has_adam else 0
         for optimizer in self.optimizers:
             optimizer.iterations.assign(step)
-        used = {name for name, _ in wanted} | ({STEP, *self._fitting_powers(step)} if going_on else set())
-        return self._report(taken, used, step, going_on)
+
+        used = {name for name, _ in pairs}
+        if has_adam:
+            used |= {STEP, *self._matching_powers(step)}
+        return self._report(taken, used, step, has_adam)
 
     def _origin(self, name: str) -> str:
-        """The tensor that a variable takes its value from; networks that the stage does not train have no averages."""
+        """Return the name of the tensor that a variable takes its value from.
+
+        Networks that the stage does not train have no averages.
+        """
         return name + AVERAGE if self.weights == "averaged" and name in self.slots else name
 
     def _check_averages(self) -> None:
-        """Raises `CheckpointError` if averages are asked for and a weight comes without."""
+        """Raise `CheckpointError` if averages are requested and one is missing."""
         lacking = [name for name in self.slots if name in self.source and name + AVERAGE not in self.source]
         if self.weights == "averaged" and lacking:
             others = f" and of {len(lacking) - 1} other weights" if len(lacking) > 1 else ""
-            raise CheckpointError(f"{self.source.name} holds no average of {lacking[0]}{others}: give --weights=raw")
+            raise CheckpointError(
+                f"the checkpoint holds no average of {lacking[0]}{others}. Received: {self.source.name}. "
+                "Give --weights=raw."
+            )
 
-    def _check_shapes(self, wanted: Iterable[tuple[str, keras.Variable]]) -> None:
-        """Raises `CheckpointError` on the first tensor of another shape than its variable."""
-        for name, variable in wanted:
-            theirs, ours = self.source.shapes.get(name), tuple(variable.shape)
-            if theirs not in (None, ours):
+    def _check_shapes(self, pairs: Iterable[tuple[str, keras.Variable]]) -> None:
+        """Raise `CheckpointError` on the first tensor of another shape than its variable."""
+        for name, variable in pairs:
+            received = self.source.shapes.get(name)
+            expected = tuple(variable.shape)
+            if received not in (None, expected):
                 raise CheckpointError(
-                    f"{name} is {list(theirs)} in {self.source.name}, {list(ours)} in this configuration: "
-                    "give the --preset and the flags of the networks that are in the checkpoint"
+                    f"{name} is {list(received)} in {self.source.name}, {list(expected)} in this configuration. "
+                    "Give the --preset and the flags of the networks in the checkpoint."
                 )
 
     def _start_other_averages(self) -> None:
-        """An average that did not come with its weight starts at the weight."""
+        """Start the averages that the checkpoint lacks at their weights."""
         for name, (_, _, average) in self.slots.items():
             if name + AVERAGE not in self.source:
                 average.assign(self.variables[name])
 
-    def _fitting_powers(self, step: int) -> list[str]:
-        """Those of beta1_power and beta2_power that say what the step says; ours follow from it."""
-        betas = (self.model.optimizer.beta_1, self.model.optimizer.beta_2)
-        return [
-            name
-            for name, beta in zip(POWERS, betas, strict=True)
-            if name in self.source and np.isclose(self.source.read(name), beta ** (step + 1), rtol=1e-2, atol=1e-6)
-        ]
+    def _matching_powers(self, step: int) -> list[str]:
+        """Return the names of Adam's powers in the checkpoint that agree with its step.
 
-    def _report(self, taken: dict, used: set[str], step: int, going_on: bool) -> Report:
+        They are not assigned: Keras derives them from the step.
+        """
+        optimizer = self.model.optimizer
+        names = []
+        for name, beta in zip(POWERS, (optimizer.beta_1, optimizer.beta_2), strict=True):
+            expected = beta ** (step + 1)
+            if name in self.source and np.isclose(self.source.read(name), expected, rtol=1e-2, atol=1e-6):
+                names.append(name)
+        return names
+
+    def _report(self, taken: dict, used: set[str], step: int, has_adam: bool) -> Report:
         shapes = {name: tuple(variable.shape) for name, variable in self.variables.items()}
+        taken_variables = {}
+        for name in taken:
+            trained = name in self.slots
+            taken_variables[name] = Taken(
+                shape=shapes[name],
+                trained=trained,
+                moments=has_adam and trained,
+                average=trained and name + AVERAGE in used,
+            )
         return Report(
             checkpoint=self.source.name,
             stage=self.stage,
             weights=self.weights,
             step=step,
-            taken={
-                name: Taken(
-                    shapes[name],
-                    trained=name in self.slots,
-                    moments=going_on and name in self.slots,
-                    average=name in self.slots and name + AVERAGE in used,
-                )
-                for name in taken
-            },
+            taken=taken_variables,
             scalars=tuple(name for name in (STEP, *POWERS) if name in used),
             missing={name: shape for name, shape in shapes.items() if name not in taken},
             missing_state=tuple(name for name in (STEP, *self.moments) if name not in self.source),

@@ -1,6 +1,7 @@
-"""How training is distributed: one device, GPUs of this machine, logical devices of a CPU, several machines.
+"""Devices and machines that a run trains on.
 
-Everything else of `training` sees a `tf.distribute.Strategy` and the few functions of this file.
+One device, several GPUs, logical devices of the CPU, or several machines. The rest of `training` sees only a
+`tf.distribute.Strategy` and `Machines`.
 """
 
 import contextlib
@@ -15,16 +16,17 @@ from lts.utils.errors import UserError, first_line
 
 
 class StrategyError(UserError):
-    """Replicas or machines that cannot be had."""
+    """Replicas or machines that are not available."""
 
     exit_status = 2
 
 
 class MachineLostError(UserError):
-    """A machine of `TF_CONFIG` that no longer answers."""
+    """A machine of `TF_CONFIG` that does not answer any more."""
 
 
-# What TensorFlow raises then; others (memory, files, a loss that is not finite) are this machine's own.
+# What TensorFlow raises when another machine is lost. Other errors (memory, files, a non-finite loss) are local.
+# When a process dies the others get one of these within 4 seconds, when it freezes after 34 seconds (measured).
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -34,37 +36,35 @@ LOST = (
 )
 
 
+# NB: cached because a second MirroredStrategy in one process fails with a collective shape mismatch (TensorFlow 2.21).
 @functools.cache
 def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
-    """The strategy of this process, made once; the first call must come before TensorFlow does anything else.
+    """Return the strategy of this process.
+
+    The first call must come before TensorFlow computes anything.
 
     Args:
-      replicas: "auto": all GPUs, or one device where there is none; N: N of the GPUs, or N logical devices of the CPU
-        (slower than one: for tests). Under `TF_CONFIG` these are the GPUs of each machine.
+      replicas: "auto" for all GPUs, or one device if there is none. N for N GPUs or N logical devices of the CPU, which
+        are slower than one device and meant for tests. Under `TF_CONFIG` these are the GPUs of each machine.
 
     Returns:
       MultiWorkerMirroredStrategy if `TF_CONFIG` names several machines; else MirroredStrategy for several devices or
       a GPU; else TensorFlow's default strategy.
 
     Raises:
-      StrategyError: not a positive number, fewer GPUs than asked for, or a `TF_CONFIG` that cannot be read.
-      MachineLostError: the machines do not come together.
+      StrategyError: `replicas` is not a positive number or exceeds the GPUs, or `TF_CONFIG` cannot be read.
+      MachineLostError: the machines do not connect.
     """
     count = _count(replicas)
     gpus = tf.config.list_physical_devices("GPU")
     if count and gpus:
         if count > len(gpus):
             raise StrategyError(f"replicas must be at most {len(gpus)}, the number of GPUs. Received: {count}")
-        tf.config.set_visible_devices(gpus[:count], "GPU")
         gpus = gpus[:count]
-    if len(_machines()) > 1:
-        if count and not gpus and count > 1:
-            raise StrategyError(f"replicas must be 1 on machines without GPUs. Received: {count}")
-        print(f"one of {len(_machines())} machines: waiting until all have started", flush=True)
-        try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
-        except tf.errors.OpError as error:
-            raise MachineLostError(f"the machines of TF_CONFIG did not come together: {first_line(error)}") from None
+        tf.config.set_visible_devices(gpus, "GPU")
+    machines = _machines()
+    if len(machines) > 1:
+        return _multi_worker_strategy(len(machines), count, bool(gpus))
     if gpus:
         return tf.distribute.MirroredStrategy()
     if count in (0, 1):
@@ -77,8 +77,20 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
 
 
+def _multi_worker_strategy(machines: int, replicas: int, has_gpus: bool) -> tf.distribute.Strategy:
+    """Connect to the other machines of `TF_CONFIG`."""
+    if replicas > 1 and not has_gpus:
+        raise StrategyError(f"replicas must be 1 on machines without GPUs. Received: {replicas}")
+    # NB: TensorFlow waits without a limit for a machine that never starts. The user must see what is waited for.
+    print(f"one of {machines} machines: waiting until all have started", flush=True)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise MachineLostError(f"the machines of TF_CONFIG did not come together: {first_line(error)}") from None
+
+
 def _count(replicas: str | int) -> int:
-    """Number of replicas; 0 for "auto"."""
+    """Return the number of replicas; 0 for "auto"."""
     if replicas == "auto":
         return 0
     try:
@@ -91,42 +103,47 @@ def _count(replicas: str | int) -> int:
 
 
 def _machines() -> list[tuple[str, int]]:
-    """(type, index) of every machine in `TF_CONFIG`, the chief first."""
+    """Return (type, index) of every machine in `TF_CONFIG`, the chief first."""
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return []
+    machines = []
     try:
         config = json.loads(text)
         cluster = config.get("cluster", {})
+        for kind in ("chief", "worker"):
+            machines += [(kind, index) for index in range(len(cluster.get(kind, ())))]
         unknown = cluster.keys() - {"chief", "worker"}
-        machines = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, ())))]
         if unknown or (machines and (config["task"]["type"], int(config["task"]["index"])) not in machines):
-            raise ValueError("its cluster must hold 'worker' (and 'chief') alone, its task be one of them")
+            raise ValueError("its cluster may hold only 'worker' and 'chief', and its task must be one of them")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StrategyError(f"TF_CONFIG cannot be read: {error}") from None
     return machines
 
 
 class Machines:
-    """The machines of `TF_CONFIG` that a strategy spans, or this one alone.
+    """The machines that a strategy spans.
 
     Args:
-      strategy: that of the run.
+      strategy: strategy of the run.
 
     Attributes:
-      strategy: as given.
+      strategy: strategy of the run.
       count: number of machines.
-      index: this machine's place among them; 0 is the chief, which alone writes.
+      index: place of this machine among them. Machine 0 is the chief, the only one that writes.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self.strategy, self.count, self.index = strategy, 1, 0
+        self.strategy = strategy
+        self.count = 1
+        self.index = 0
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return
         machines = _machines()
         task = json.loads(os.environ["TF_CONFIG"])["task"]
-        self.count, self.index = len(machines), machines.index((task["type"], int(task["index"])))
-        self._replicas = strategy.num_replicas_in_sync / self.count
+        self.count = len(machines)
+        self.index = machines.index((task["type"], int(task["index"])))
+        self._replicas_per_machine = strategy.num_replicas_in_sync / self.count
 
         @tf.function
         def total(rows):
@@ -140,13 +157,15 @@ class Machines:
         return self.index == 0
 
     def gather(self, numbers) -> np.ndarray:
-        """Every machine's numbers; all machines must call it, at the same place of their run.
+        """Return the numbers of every machine.
+
+        NB: all machines must call it at the same place of their run. Otherwise they wait for each other forever.
 
         Args:
-          numbers: n numbers of this machine, whole and below 2**53.
+          numbers: n integers of this machine, below 2**53.
 
         Returns:
-          float64 [machines, n], the chief's first.
+          float64 [machines, n], the chief's numbers first.
 
         Raises:
           MachineLostError: a machine does not answer any more.
@@ -157,14 +176,16 @@ class Machines:
         rows = np.zeros([self.count, numbers.size])
         rows[self.index] = numbers
         with self.noticing_lost():
-            return np.round(self._total(tf.constant(rows)).numpy() / self._replicas)  # every replica of a machine adds
+            # Every replica of a machine adds the machine's row once.
+            total = self._total(tf.constant(rows)).numpy()
+        return np.round(total / self._replicas_per_machine)
 
     @contextlib.contextmanager
     def noticing_lost(self):
-        """Makes one `MachineLostError` of what TensorFlow raises when another machine does not answer."""
+        """Turn TensorFlow's errors about other machines into `MachineLostError`."""
         try:
             yield
         except LOST:
             if self.count == 1:
                 raise
-            raise MachineLostError("another machine was lost: start all of them again") from None
+            raise MachineLostError("another machine was lost. Start all of them again.") from None

@@ -120,7 +120,7 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
         (("--checkpoint=gan", "--output=x", "--preset=big"), 2, "<release|imagenet"),
         (("--checkpoint=nothing", "--output=x"), 1, "there is no TensorFlow checkpoint"),
         (("--checkpoint=gan", "--output=x"), 1, "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 32] in this"),
-        (("--checkpoint=backbone", "--output=x", "--weights=averaged", *NETWORKS), 1, "give --weights=raw"),
+        (("--checkpoint=backbone", "--output=x", "--weights=averaged", *NETWORKS), 1, "Give --weights=raw"),
         (
             ("--checkpoint=backbone", "--output=x", "--stage=autoencoder", *NETWORKS),
             1,

@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused(tensors, tmp_path, change, words):
 def test_averages_that_are_not_there(tensors, tmp_path):
     """Raw weights under the name of averaged ones."""
     prefix = save(without_state(tensors["gan"]), tmp_path / "release")
-    with pytest.raises(CheckpointError, match=r"holds no average of \S+ and of \d+ other weights: give --weights=raw"):
+    with pytest.raises(CheckpointError, match=r"no average of \S+ and of \d+ other weights\. .* --weights=raw"):
         import_checkpoint(tiny(), prefix, tmp_path / "run", weights="averaged")
     assert not (tmp_path / "run").exists()
 
@@ -236,7 +236,7 @@ def test_an_output_that_exists_is_refused(tensors, tmp_path):
     (tmp_path / "run").mkdir()
     import_checkpoint(tiny(), prefix, tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_text()
-    with pytest.raises(TrainingError, match="run exists: give another --output"):
+    with pytest.raises(TrainingError, match=r"output exists.*Give another --output"):
         import_checkpoint(tiny(seed=3), prefix, tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_text() == before
 
