@@ -1,4 +1,4 @@
-"""What goes wrong outside the program: README's table of faults, a test a row."""
+"""What goes wrong outside the program: checkpoints, disks, folders, data and machines."""
 
 import errno
 import json
@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lts.config import preset
-from lts.training import run_dir
+from lts import data, training
+from lts.config import ConfigError, preset
+from lts.training import run_dir, strategy, task
 from lts.training.loop import steps_done
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
@@ -24,47 +25,57 @@ from lts.training.train import build_model
 from tests.fixtures import runs
 
 MODULE = "lts.bin.train_autoencoder"
-
-
-def small_model():
-    """A stage 1 model whose checkpoint is some 100 kB."""
-    config = preset("tiny", steps=2, batch_size=4, image_size=16, encoder_filters="4,8,8,8", conv_1_kernel=3)
-    return build_model(config, "autoencoder", 2)
+CONFIG = preset("tiny", steps=2, batch_size=4, image_size=16, encoder_filters="4,8,8,8", conv_1_kernel=3)
 
 
 def value(model) -> np.ndarray:
+    """Return the first kernel of a model."""
     return model.encoder.blocks[0].kernel.numpy()
 
 
-@pytest.fixture
-def two_checkpoints(tmp_path):
-    """(workdir, model): step 1 holds kernels of ones, step 2 of twos."""
-    model = small_model()
-    checkpoints = Checkpoints(tmp_path, checkpoint_items(model))
+@pytest.fixture(scope="module")
+def model():
+    """A stage 1 model whose checkpoint has about 100 kB."""
+    return build_model(CONFIG, "autoencoder", 2)
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory) -> pathlib.Path:
+    """Folder of a run with two checkpoints: kernels of ones in step 1, of twos in step 2."""
+    workdir = tmp_path_factory.mktemp("written") / "run"
+    checkpoints = Checkpoints(workdir, checkpoint_items(model))
     for step in (1, 2):
         kernel = model.encoder.blocks[0].kernel
         kernel.assign(np.full(kernel.shape, step, np.float32))
         checkpoints.save(step)
-    return tmp_path, model
+    return workdir
+
+
+@pytest.fixture
+def two_checkpoints(written, model, tmp_path):
+    """A copy of `written` and the model."""
+    shutil.copytree(written, tmp_path / "run")
+    return tmp_path / "run", model
 
 
 def cut(folder: pathlib.Path) -> None:
-    data = folder / "weights.data-00000-of-00001"
-    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    data_file = folder / "weights.data-00000-of-00001"
+    data_file.write_bytes(data_file.read_bytes()[: data_file.stat().st_size // 2])
 
 
 def flip_data(folder: pathlib.Path) -> None:
-    data = folder / "weights.data-00000-of-00001"
-    content = bytearray(data.read_bytes())
-    content[len(content) // 3] ^= 1
-    data.write_bytes(content)
+    flip(folder / "weights.data-00000-of-00001", 1 / 3)
 
 
 def flip_index(folder: pathlib.Path) -> None:
-    index = folder / "weights.index"
-    content = bytearray(index.read_bytes())
-    content[len(content) // 2] ^= 4
-    index.write_bytes(content)
+    flip(folder / "weights.index", 1 / 2)
+
+
+def flip(path: pathlib.Path, position: float) -> None:
+    """Flip one bit at a relative position of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * position)] ^= 4
+    path.write_bytes(content)
 
 
 def lose_shard(folder: pathlib.Path) -> None:
@@ -83,21 +94,21 @@ DAMAGES = [cut, flip_data, flip_index, lose_shard, lose_index, empty_index, shut
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(two_checkpoints, capsys, damage):
-    """Half of the weights restored, or a silent fresh start."""
+def test_damaged_checkpoint_is_reported_and_the_previous_one_restored(two_checkpoints, capsys, damage):
+    """Fails if half of the weights are restored, or if the run silently starts again."""
     workdir, model = two_checkpoints
     damage(workdir / "checkpoints" / "step_00000002")
     assert Checkpoints(workdir, checkpoint_items(model)).restore()
     assert np.all(value(model) == 1)
     assert "step_00000002" in capsys.readouterr().err
     left = sorted(path.name for path in (workdir / "checkpoints").iterdir())
-    aside = [] if damage is shutil.rmtree else ["damaged_step_00000002"]
-    assert left == [*aside, "step_00000001"]
+    renamed = [] if damage is shutil.rmtree else ["damaged_step_00000002"]
+    assert left == [*renamed, "step_00000001"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_no_whole_checkpoint_left_is_an_error(two_checkpoints, damage):
-    """A fresh start over hours of training."""
+def test_no_readable_checkpoint_is_an_error(two_checkpoints, damage):
+    """Fails if a run starts again over hours of training."""
     workdir, model = two_checkpoints
     for step in (1, 2):
         damage(workdir / "checkpoints" / f"step_{step:08}")
@@ -109,22 +120,22 @@ def test_no_whole_checkpoint_left_is_an_error(two_checkpoints, damage):
         run_dir.restore_networks(workdir, encoder=model.encoder)
 
 
-def test_checkpoints_that_are_gone_are_an_error(two_checkpoints):
-    """A fresh start that begins with deleting the curves of the run."""
+@pytest.mark.parametrize("marker", ["step_00000002\n", ""])
+def test_deleted_checkpoints_are_an_error(two_checkpoints, marker):
+    """Fails if a run without its checkpoints starts again, which begins by deleting its curves."""
     workdir, model = two_checkpoints
     shutil.rmtree(workdir / "checkpoints")
-    with pytest.raises(TrainingError, match="no readable checkpoint is left"):
-        Checkpoints(workdir, checkpoint_items(model)).restore()
-    (workdir / "last_checkpoint").write_text("")
+    (workdir / "last_checkpoint").write_text(marker)
     with pytest.raises(TrainingError, match="no readable checkpoint is left"):
         Checkpoints(workdir, checkpoint_items(model)).restore()
 
 
 def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
-    """A checksum that does not cover names, shapes or the end of the file."""
+    """Fails if the checksums do not cover names, shapes or the end of the file."""
     workdir, _ = two_checkpoints
     folder = workdir / "checkpoints" / "step_00000002"
-    whole, rng = run_dir.read_checkpoint(folder), random.Random(0)
+    expected = run_dir.read_checkpoint(folder)
+    rng = random.Random(0)
     noticed = 0
     for name in ("weights.index", "weights.data-00000-of-00001"):
         content = (folder / name).read_bytes()
@@ -137,21 +148,19 @@ def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
             except TrainingError:
                 noticed += 1
                 continue
-            assert values.keys() == whole.keys()
-            assert all(np.array_equal(values[key], whole[key]) for key in whole)
+            assert values.keys() == expected.keys()
+            assert all(np.array_equal(values[key], expected[key]) for key in expected)
         (folder / name).write_bytes(content)
     assert noticed > 100
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(two_checkpoints):
-    """A limit on the size of files stands for the disk: writing fails in the middle of the data."""
+def test_full_disk_leaves_the_previous_checkpoint(two_checkpoints):
+    """Fails if an interrupted write damages what was there; a limit on file sizes stands for the disk."""
     workdir, model = two_checkpoints
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(
-            TrainingError, match=r"could not be written .*the previous checkpoint is intact: .*step_00000002"
-        ):
+        with pytest.raises(TrainingError, match=r"could not be written .* intact: .*step_00000002"):
             Checkpoints(workdir, checkpoint_items(model)).save(3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -161,25 +170,24 @@ def test_a_full_disk_leaves_the_checkpoint_before(two_checkpoints):
     assert np.all(value(model) == 2)
 
 
-def test_checkpoints_beyond_keep_are_removed_and_a_step_is_saved_once(tmp_path):
-    """--keep_checkpoints: the newest stay."""
-    model = small_model()
+def test_old_checkpoints_are_removed(model, tmp_path):
+    """Fails if `keep` does not keep the newest, or if a step is saved twice."""
     checkpoints = Checkpoints(tmp_path, checkpoint_items(model), keep=2)
     for step in (1, 5, 20, 20):
         checkpoints.save(step)
     assert sorted(path.name for path in checkpoints.folder.glob("step_*")) == ["step_00000005", "step_00000020"]
 
 
-def test_the_newest_checkpoint_is_that_of_the_last_step_whatever_the_clock_said(two_checkpoints):
-    """A clock that was set back between two checkpoints."""
+def test_newest_checkpoint_is_that_of_the_last_step(two_checkpoints):
+    """Fails if the newest checkpoint depends on file times: a clock may have been set back."""
     workdir, model = two_checkpoints
     os.utime(workdir / "checkpoints" / "step_00000002", (0, 0))
     Checkpoints(workdir, checkpoint_items(model)).restore()
     assert np.all(value(model) == 2)
 
 
-def test_what_a_killed_writer_left_is_removed(two_checkpoints):
-    """Gigabytes of half-written checkpoints that nobody looks at."""
+def test_files_of_a_killed_writer_are_removed(two_checkpoints):
+    """Fails if gigabytes of half-written checkpoints stay."""
     workdir, model = two_checkpoints
     partial = workdir / "checkpoints" / ".step_00000003.partial-abc"
     partial.mkdir()
@@ -192,8 +200,57 @@ def test_what_a_killed_writer_left_is_removed(two_checkpoints):
     assert steps_done(model) == 0
 
 
+def test_lock(tmp_path):
+    """Fails if two processes could write to one folder, or if the lock of a dead process holds."""
+    (tmp_path / "lock").write_text("process 1 on elsewhere\n")
+    with run_dir.locked(tmp_path):
+        with pytest.raises(TrainingError, match=f"in use by process {os.getpid()} on"), run_dir.locked(tmp_path):
+            pass
+        assert str(os.getpid()) in (tmp_path / "lock").read_text()
+
+
+def test_replicas_that_do_not_divide_the_batch():
+    """Fails if the message does not name the next batch sizes."""
+    with pytest.raises(ConfigError, match=r"Received: batch_size=4\. Use 3 or 6"):
+        task._check_batch(4, 3)
+    with pytest.raises(ConfigError, match=r"Received: batch_size=2\. Use 3"):
+        task._check_batch(2, 3)
+
+
+@pytest.mark.parametrize("replicas", ["none", "0", -1])
+def test_wrong_number_of_replicas(replicas):
+    """Fails if a wrong flag reaches TensorFlow."""
+    with pytest.raises(strategy.StrategyError, match="auto or a positive number"):
+        strategy.build_strategy(replicas)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}']
+)
+def test_unreadable_cluster(monkeypatch, text):
+    """Fails if invalid JSON, or a task outside its cluster, is not an error of one line."""
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(strategy.StrategyError, match=r"TF_CONFIG cannot be read: [^\n]+$"):
+        strategy._machines()
+
+
+@pytest.mark.parametrize("damage", ["cut", pytest.param("removed", marks=pytest.mark.slow)])
+def test_image_that_breaks_during_training(tmp_path, damage):
+    """Fails if the error does not name the image that broke after the data were opened."""
+    folder = runs.make_photos(tmp_path / "photos")
+    source = data.open_source(f"folder:{folder}", progress=False, cache_gb=0)
+    picture = folder / "9.png"  # not among the eight pictures of the strip
+    content = picture.read_bytes()
+    picture.unlink()
+    if damage == "cut":
+        picture.write_bytes(content[: len(content) // 2])
+    with pytest.raises(data.DataError, match=r"9\.png is broken"):
+        training.train(CONFIG.replace(steps=20), "autoencoder", source, tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> pathlib.Path:
+    """A folder of twelve pictures."""
     return runs.make_photos(tmp_path_factory.mktemp("photos"))
 
 
@@ -201,22 +258,30 @@ def photos(tmp_path_factory) -> pathlib.Path:
 def stopped(photos, tmp_path_factory) -> pathlib.Path:
     """Workdir of a run of 200000 steps that SIGTERM stopped."""
     workdir = tmp_path_factory.mktemp("stopped") / "ae"
-    process = runs.start(MODULE, *flags(photos), f"--workdir={workdir}")
+    stop_after_one_line(*flags(photos), f"--workdir={workdir}")
+    return workdir
+
+
+def stop_after_one_line(*given: str) -> str:
+    """Start a run, stop it after its first line of scalars, and return its stderr."""
+    process = runs.start(MODULE, *given)
     for line in process.stdout:
         if "images/s" in line:
             process.send_signal(signal.SIGTERM)
             break
-    process.communicate(timeout=120)
-    assert process.returncode == 143
-    return workdir
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 143, err
+    return err
 
 
 def flags(photos, steps: int = 200_000) -> tuple:
+    """Return the flags of every run here, without the workdir."""
     return (*runs.BASE, f"--dataset=folder:{photos}", f"--steps={steps}", "--log_steps=20", "--histogram_steps=0")
 
 
-def test_a_full_disk_stops_the_run_with_one_line(photos, stopped, tmp_path):
-    """What a user sees; the limit is on the size of files, in units of 1024 bytes."""
+@pytest.mark.slow
+def test_full_disk_stops_the_run_with_one_line(photos, stopped, tmp_path):
+    """Fails if a user sees a traceback, or loses the last checkpoint, when the disk is full."""
     workdir = tmp_path / "ae"
     shutil.copytree(stopped, workdir)
     before = runs.newest(workdir)
@@ -226,62 +291,36 @@ def test_a_full_disk_stops_the_run_with_one_line(photos, stopped, tmp_path):
     process = runs.start(MODULE, *command)
     limit = (size - 10) * 1024
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert "could not be written" in err
     assert os.strerror(errno.EFBIG) in err
     assert err.count("\n") == 1, err
     after = runs.newest(workdir)
-    for name, one in before.items():
-        np.testing.assert_array_equal(after[name], one, err_msg=name)
+    for name, expected in before.items():
+        np.testing.assert_array_equal(after[name], expected, err_msg=name)
 
 
-def test_two_processes_in_one_workdir(photos, stopped):
-    """Both would write checkpoints of one number."""
-    with run_dir.locked(stopped):
-        done = runs.run(MODULE, *flags(photos), f"--workdir={stopped}")
-    assert done.returncode == 1
-    assert f"in use by process {os.getpid()} on" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_lock_that_a_dead_process_left_does_not_hold(stopped):
-    (stopped / "lock").write_text("process 1 on elsewhere\n")
-    with run_dir.locked(stopped):
-        assert str(os.getpid()) in (stopped / "lock").read_text()
-
-
-def test_a_workdir_that_is_read_only(photos):
-    """/sys takes no folder, not even from root."""
-    done = runs.run(MODULE, *flags(photos), "--workdir=/sys/lts/ae")
-    assert done.returncode == 1
-    assert "/sys/lts" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_data_set_that_changed_is_reported(photos, stopped, tmp_path):
-    """Another picture since the checkpoint: training goes on, and says so once."""
-    workdir, other = tmp_path / "ae", tmp_path / "photos"
+@pytest.mark.slow
+def test_changed_data_are_reported_once(photos, stopped, tmp_path):
+    """Fails if training on other pictures than before goes unnoticed, or is reported at every start."""
+    workdir = tmp_path / "ae"
+    other = tmp_path / "photos"
     shutil.copytree(stopped, workdir)
     runs.make_photos(other)
     record = (workdir / "config.json").read_text().replace(f"folder:{photos}", f"folder:{other}")
     (workdir / "config.json").write_text(record)
     Image.new("RGB", (20, 20)).save(other / "new.png")
     step = int(runs.newest(workdir)["optimizer/iteration"])
-    for start in range(2):
-        process = runs.start(MODULE, *flags(other), f"--workdir={workdir}")
-        for line in process.stdout:
-            if "images/s" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 143, err
-        assert ("the data changed" in err) == (start == 0), err
+    given = (*flags(other), f"--workdir={workdir}")
+    assert "the data changed" in stop_after_one_line(*given)
+    assert "the data changed" not in stop_after_one_line(*given)
     assert int(runs.newest(workdir)["optimizer/iteration"]) > step
 
 
-def test_a_locale_without_umlauts(tmp_path):
-    """Names of files that the terminal cannot show, numbers that a locale writes with a comma."""
+@pytest.mark.slow
+def test_locale_without_umlauts(tmp_path):
+    """Fails if file names that the terminal cannot show end the program."""
     photos = runs.make_photos(tmp_path / "Köpfe")
     (photos / "größe.png").write_bytes(b"not a picture")
     locale = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
@@ -289,71 +328,19 @@ def test_a_locale_without_umlauts(tmp_path):
     given = (*flags(photos, steps=20), "--skip_broken_images", f"--workdir={workdir}")
     done = runs.run(MODULE, *given, **locale)
     assert done.returncode == 0, done.stderr
-    assert "1 broken images were skipped" in done.stdout
     assert [line["step"] for line in runs.metrics(workdir)] == [20]
     refused = runs.run(MODULE, *flags(photos, steps=20), f"--workdir={workdir}", **locale)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
 
 
-def test_replicas_that_do_not_divide_the_batch(photos, tmp_path):
-    done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", "--replicas=3")
-    assert done.returncode == 2
-    assert "Use 3 or 6" in done.stderr
-    assert not (tmp_path / "ae").exists()
-
-
-@pytest.mark.parametrize(
-    ("flag", "words"),
-    [
-        ("--replicas=none", "auto or a positive number"),
-        ("--replicas=0", "auto or a positive number"),
-        ("--profile_steps=5", "profile_steps must be two steps"),
-        ("--batch_norm=both", "global | per_replica"),
-        ("--global_clipnorm=-1", "at least 0"),
-    ],
-)
-def test_wrong_flags(photos, tmp_path, flag, words):
-    done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", flag)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_cluster_that_cannot_be_read(photos, tmp_path):
-    """A task that is not in the cluster; no JSON."""
-    for text in ("{", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}'):
-        done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", TF_CONFIG=text)
-        assert done.returncode == 2
-        assert "TF_CONFIG cannot be read" in done.stderr
-        assert done.stderr.count("\n") == 1
-
-
-def test_a_port_that_is_taken(photos, tmp_path):
-    """One line and status 1, at once: nobody will ever come to that place."""
+@pytest.mark.slow
+def test_port_that_is_taken(photos, tmp_path):
+    """Fails if a machine waits forever for a place in the cluster that it cannot have."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
         cluster = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}})
-        done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", TF_CONFIG=cluster, timeout=120)
+        done = runs.run(MODULE, *flags(photos), f"--workdir={tmp_path / 'ae'}", TF_CONFIG=cluster)
     assert done.returncode == 1
     assert "the machines of TF_CONFIG did not come together" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("damage", ["cut", "removed"])
-def test_an_image_that_breaks_while_training_reads_it(photos, tmp_path, damage):
-    """One line with its name and status 1."""
-    folder = tmp_path / "photos"
-    shutil.copytree(photos, folder)
-    more = (f"--workdir={tmp_path / 'run'}", "--cache_gb=0", "--log_steps=1", "--steps=100000")
-    process = runs.start(MODULE, f"--dataset=folder:{folder}", *runs.BASE, *more)
-    assert any("step 3/" in line for line in process.stdout)
-    picture = folder / "5.png"
-    whole = picture.read_bytes()
-    picture.unlink()
-    if damage == "cut":
-        picture.write_bytes(whole[: len(whole) // 2])
-    err = process.communicate(timeout=120)[1]
-    assert process.returncode == 1
-    assert "5.png is broken" in err
-    assert err.count("\n") == 1
