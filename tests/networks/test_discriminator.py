@@ -1,4 +1,4 @@
-"""The discriminator: input scale, pools, heads, dropout, larger images; parameter counts of the release's sizes."""
+"""The discriminator against oracles and the release's sizes."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ RELEASE = preset("release")
 
 
 def images(batch: int = 2, size: int = 48) -> tf.Tensor:
-    """Images in [-1, 1]."""
+    """Return images in [-1, 1]."""
     return tf.constant(np.random.RandomState(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32))
 
 
@@ -34,13 +34,13 @@ def images(batch: int = 2, size: int = 48) -> tf.Tensor:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_parameter_counts_of_the_release(network, shape, count):
-    """Parameter counts of the release, exactly."""
+    """Fails if a network has other parameters than the release's."""
     network.build(shape)
     assert sum(int(np.prod(variable.shape)) for variable in network.trainable_variables) == count
 
 
 def test_docstring_shapes_of_the_backbone():
-    """The shapes that the docstring walks through."""
+    """Fails if the shapes of the docstring are wrong."""
     endpoints = AlexNet(RELEASE.discriminator)(images(1, 96))
     sizes = {name: tuple(value.shape[1:]) for name, value in endpoints.items()}
     assert sizes == {
@@ -54,12 +54,15 @@ def test_docstring_shapes_of_the_backbone():
 
 @pytest.mark.parametrize("last", ["conv_1", "conv_3"])
 def test_backbone_stops_at_a_layer(last):
-    """Layers above that are still run."""
+    """Fails if later layers are still run."""
     assert list(AlexNet(TINY)(images(), last=last))[-1] == last
 
 
 def test_first_layers_against_oracle():
-    """The input's scale and mean, padding of conv_1 and pool_1, LRN before instead of after the pool (trap 9)."""
+    """Fails for another input scale or padding, or LRN before the pool.
+
+    BUILD_NOTES traps 9 and 10.
+    """
     backbone = AlexNet(TINY)
     endpoints = backbone(images())
     conv_1, conv_2 = backbone.convs[:2]
@@ -74,7 +77,7 @@ def test_first_layers_against_oracle():
 
 
 def test_batch_norms_of_the_release():
-    """A gamma in the discriminator (BUILD_NOTES trap 7), LRN's backbone with more batch norms than conv_5's."""
+    """Fails if the discriminator's batch norm gets a gamma (BUILD_NOTES trap 7)."""
     network = Discriminator(TINY)
     network.build((None, 48, 48, 3))
     assert not [v.path for v in network.variables if v.name == "gamma"]
@@ -90,7 +93,7 @@ def test_batch_norms_of_the_release():
 
 
 def test_dropout():
-    """Kept units that are not divided by 0.5, dropped ones that pass, a mask applied to the returned fc_1."""
+    """Fails if kept units are not scaled, or fc_1 is returned dropped."""
     network = Discriminator(TINY)
     plain = network(images())
     mask = np.random.RandomState(1).uniform(size=(2, 1, 1, TINY.fc_units)) < 0.5
@@ -104,10 +107,11 @@ def test_dropout():
 @pytest.mark.parametrize("size", [48, 64])
 @pytest.mark.parametrize("head", ["linear", "pooled"])
 def test_linear_heads_against_oracle(head, size):
-    """Cells in another order, a sum in the place of a mean, fc_1 that is built all the same."""
+    """Fails for cells in another order, or a sum for the mean."""
     network = BackboneClassifier(TINY, classes=5, head=head)
     out = network(images(2, size))
-    kernel, maps = network.fc_2.kernel.numpy().astype(np.float64), out["conv_5"].numpy().astype(np.float64)
+    kernel = network.fc_2.kernel.numpy().astype(np.float64)
+    maps = out["conv_5"].numpy().astype(np.float64)
     assert "fc_1" not in out
     assert network.fc_1 is None
     if head == "pooled":
@@ -123,7 +127,7 @@ def test_linear_heads_against_oracle(head, size):
 
 @pytest.mark.parametrize("frozen", range(6))
 def test_frozen_layers(frozen):
-    """Statistics or weights of a frozen layer that train, those of a layer behind it that do not."""
+    """Fails if a frozen layer moves, or a later one stays."""
     network = BackboneClassifier(preset("tiny").discriminator, frozen=frozen)
     network.build((None, 48, 48, 3))
     before = {variable.path: variable.numpy() for variable in network.variables}
@@ -134,13 +138,14 @@ def test_frozen_layers(frozen):
 
 
 @pytest.mark.parametrize("wrong", [{"head": "fc_3"}, {"frozen": 6}, {"frozen": -1}], ids=str)
-def test_a_head_that_cannot_be(wrong):
+def test_invalid_head(wrong):
+    """Fails if an invalid head or number of layers is accepted."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         BackboneClassifier(TINY, **wrong)
 
 
 def test_mask_head_against_oracle():
-    """The head on another layer, its cells in another order."""
+    """Fails if it reads another layer, or orders cells differently."""
     network = Discriminator(TINY)
     out = network(images())
     wanted = oracles.conv2d(out["conv_5"], network.mask_head.kernel.numpy())[..., 0] + 0.1
@@ -148,7 +153,7 @@ def test_mask_head_against_oracle():
 
 
 def test_larger_images():
-    """Images above the training size: logits are the mean over positions, the mask head follows the grid."""
+    """Fails if images above the training size are refused."""
     out = Discriminator(TINY)(images(2, 64))
     assert out["logits"].shape == (2, 2)
     assert out["mask_logits"].shape == (2, 8, 8)
@@ -157,7 +162,7 @@ def test_larger_images():
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
 def test_geometry(padding, norm):
-    """Cells, smallest sizes, parameters and receptive fields are those of the network itself."""
+    """Fails if cells, smallest sizes or parameters are not the network's."""
     config = dataclasses.replace(TINY, disc_padding=padding, backbone_norm=norm)
     backbone = AlexNet(config)
     backbone.build((None, 64, 64, 3))
@@ -173,9 +178,10 @@ def test_geometry(padding, norm):
 
 
 def test_receptive_field():
-    """Hypothesis: moving pixels outside the field of the middle cell never moves it; inside, at its edge, it does."""
+    """Fails if a pixel outside the field moves a cell, or none at its edge."""
     config = dataclasses.replace(TINY, backbone_norm="batch_norm")
-    backbone, size = AlexNet(config), 192
+    backbone = AlexNet(config)
+    size = 192
     backbone.build((None, size, size, 3))
     for variable in backbone.trainable_variables:
         variable.assign(tf.abs(variable))  # no ReLU that hides an edge
