@@ -12,10 +12,10 @@ def test_the_map_decides_the_colour():
     image = np.full([4, 6, 3], 100, np.uint8)
     artifact = np.zeros([4, 6])
     artifact[:, 3:] = 1
-    found = overlay.blend(image, artifact)
-    np.testing.assert_array_equal(found[:, :3], image[:, :3])
+    blended = overlay.blend(image, artifact)
+    np.testing.assert_array_equal(blended[:, :3], image[:, :3])
     hot = 100 * (1 - overlay.STRENGTH) + 255 * np.array(colormaps[overlay.COLOURS](1.0)[:3]) * overlay.STRENGTH
-    np.testing.assert_allclose(found[:, 3:], np.broadcast_to(hot, [4, 3, 3]), atol=1)
+    np.testing.assert_allclose(blended[:, 3:], np.broadcast_to(hot, [4, 3, 3]), atol=1)
 
 
 def test_the_heat_grows_with_the_map():
@@ -35,11 +35,11 @@ def test_values_outside_are_clipped():
 
 def test_a_map_is_stretched_over_an_image_of_any_proportions():
     image = np.zeros([8, 24, 3], np.uint8)
-    found = overlay.overlay(image, np.array([[0.0, 1.0], [0.0, 1.0]]))
-    assert found.shape == image.shape
-    assert not found[:, :6].any()
-    np.testing.assert_array_equal(found[:, 18:], overlay.blend(image[:, 18:], np.ones([8, 6])))
-    assert (np.diff(found[4, :, 0].astype(int)) >= 0).all()
+    blended = overlay.overlay(image, np.array([[0.0, 1.0], [0.0, 1.0]]))
+    assert blended.shape == image.shape
+    assert not blended[:, :6].any()
+    np.testing.assert_array_equal(blended[:, 18:], overlay.blend(image[:, 18:], np.ones([8, 6])))
+    assert (np.diff(blended[4, :, 0].astype(int)) >= 0).all()
 
 
 def test_image_and_overlay_stand_side_by_side():
