@@ -4,9 +4,9 @@
 
 The program trains the autoencoder once, and damage and repair for each variant in
 experiments/pretraining/ablations.py. It exports and probes the features and compares each variant with the base:
-results.json, results.md and results.png in --output. --only=keep_0.5,no_repair picks variants;
---variant=name:field=value adds one. Hyper-parameters are tuned on these figures, so they are of validation images, never
-of test images.
+results.json, results.md and results.png in --output. --only=keep_0.5,no_repair picks variants.
+--variant=name:field=value adds one. Hyper-parameters are tuned on these figures. They are therefore of validation
+images, never of test images.
 
 The same command resumes a stopped run. Existing runs of `lts.bin.train_autoencoder` in OUTPUT/autoencoder and of
 `train_gan` in OUTPUT/NAME/gan are used.

@@ -2,8 +2,9 @@
 
     python -m experiments.compare --preset=small --dataset=folder:PHOTOS --budget_minutes=30 --output=runs/compare
 
-The baselines are random initialisation (three seeds), the autoencoder's own encoder, rotation prediction, and supervised
-training from scratch on the labelled training images. All have the same backbone, augmentation, batch size and probes.
+The baselines are random initialisation (three seeds), the autoencoder's own encoder, rotation prediction, and
+supervised training from scratch on the labelled training images. All have the same backbone, augmentation, batch size
+and probes.
 
 First the training loops are timed in turns on this machine. OUTPUT/plan.json then gives each method the steps that fit
 into the budget, whatever else the machine does later. Both stages of this method count. The program writes

@@ -88,7 +88,7 @@ def _layer_cells(records: Mapping[str, Any], layers: Sequence[str], sign: str = 
 
 
 def title(results: Mapping[str, Any]) -> str:
-    """Return one line: the experiment and its images."""
+    """Return one line: experiment and images."""
     dataset = results["dataset"]
     titles = {"compare": ("Baselines", "test"), "ablate": ("Ablations", "validation")}
     experiment, images = titles[results["kind"]]
@@ -119,7 +119,8 @@ def _compare_caption(results: Mapping[str, Any]) -> str:
     batches = ", ".join(f"{stage} {rate['batch_size']}" for stage, rate in plan["rates"].items())
     return (
         f"Accuracy on test images ({dataset['test_split']}). {_probe_sentence(results)} It was trained on "
-        f"{dataset['train_split']}. {_pretraining_sentence(results)} Supervised training used {dataset['train_split']}. "
+        f"{dataset['train_split']}. {_pretraining_sentence(results)} Supervised training used "
+        f"{dataset['train_split']}. "
         f"Each method was trained for the steps that fit into {plan['budget_minutes']:g} minutes. The rates were "
         f"measured in turns beforehand. Ours spends {100 * plan['autoencoder_share']:g} % of the time on the "
         f"autoencoder. The column gives the minutes that the training took. Images per step: {batches}. The encoder's "

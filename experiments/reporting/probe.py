@@ -137,15 +137,15 @@ def caption(results: Values) -> str:
     held_out = f"{100 * protocol['validation']:g} %"
     if results["kind"] == "knn_probe":
         return (
-            f"Test accuracy of nearest neighbours by cosine similarity on {features}. The number of neighbours is chosen "
-            f"on {held_out} of the training images. {over_images}"
+            f"Test accuracy of nearest neighbours by cosine similarity on {features}. The number of neighbours is "
+            f"chosen on {held_out} of the training images. {over_images}"
         )
     classifier = f"Test accuracy of a linear classifier ({protocol['classifier']}) on {features} and standardised"
     if protocol.get("name") == "stl10_folds":
         return (
-            f"{classifier}, fitted to each of STL-10's folds of training images. Regularisation is chosen on {held_out} "
-            "of the fold. Mean and standard deviation over the folds. In brackets, paired, and as bars in the plot: "
-            f"{confidence} Student interval of the mean over the folds. It is too short where folds share images."
+            f"{classifier}, fitted to each of STL-10's folds of training images. Regularisation is chosen on "
+            f"{held_out} of the fold. Mean and standard deviation over the folds. "
+            f"In brackets, paired, and as bars in the plot: {confidence} Student interval of the mean over the folds. It is too short where folds share images."
         )
     return f"{classifier}. Regularisation is chosen on {held_out} of the training images. {over_images}"
 
@@ -163,6 +163,7 @@ def _few_shot_caption(protocol: Values, features: str) -> str:
 
 def _finetune_caption(protocol: Values) -> str:
     """Return the caption of fine-tuning and of training from scratch."""
+    # The names of heads are the values of --head.
     heads = {
         "fc": "fc_1, dropout, fc_2",
         "linear": "a linear map of conv_5",
@@ -189,9 +190,9 @@ def _finetune_caption(protocol: Values) -> str:
             "difference). It does not include the spread over test images and pre-training seeds."
         )
     return (
-        f"Test accuracy of the backbone with a new head ({heads[protocol['head']]}), {trained}, on labels and augmented "
-        f"images: {protocol['epochs']} epochs, batch {protocol['batch_size']}, Adam at {protocol['learning_rate']:g} "
-        f"with linear decay, weight decay {protocol['weight_decay']:g}. {spread}"
+        f"Test accuracy of the backbone with a new head ({heads[protocol['head']]}), {trained}, on labels and "
+        f"augmented images: {protocol['epochs']} epochs, batch {protocol['batch_size']}, Adam at "
+        f"{protocol['learning_rate']:g} with linear decay, weight decay {protocol['weight_decay']:g}. {spread}"
     )
 
 
@@ -218,6 +219,7 @@ def plot(results: Values) -> Figure:
     width = 7 if len(panels) == 1 else 1 + 3.2 * len(panels)
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    # All panels have the same lines, so one legend is enough.
     for axes, (heading, part) in zip(all_axes, panels.items(), strict=True):
         handles = _draw_panel(axes, part)
         axes.set_title(heading, fontsize=10)

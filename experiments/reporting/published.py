@@ -28,12 +28,7 @@ def matches_protocol(results: Results, published: Mapping[str, Any]) -> bool:
 def published_table(published: Mapping[str, Any], results: Sequence[Results] = ()) -> list[list[str]]:
     """Return published figures, ours, and the difference to the paper's.
 
-    Args:
-      published: one table of `results.published`.
-      results: those of other protocols or data sets are skipped.
-
-    Returns:
-      The table in percent; a blank row for ours where no results follow the protocol.
+    Results of other protocols or data sets are skipped. Without any, the row for ours is blank.
     """
     columns = published["columns"]
     rows = [["", *columns]]
@@ -67,10 +62,8 @@ def _published_cells(method: Mapping[str, Any]) -> list[str]:
 
 
 def _voc_column(values: Mapping[str, Any], published: Mapping[str, Any]) -> str | None:
-    """Return the column of a VOC task's results, by protocol, splits and numbers of images.
-
-    The name of the data set decides nothing, because VOC 2012's masks come in a folder of any name.
-    """
+    """Return the column of a VOC task's results, or None."""
+    # The name of the data set decides nothing, because VOC 2012's masks come in a folder of any name.
     dataset = values["dataset"]
     ours = {
         "task": values["task"],
@@ -88,10 +81,11 @@ def _voc_column(values: Mapping[str, Any], published: Mapping[str, Any]) -> str 
 
 
 def _measured(results: Sequence[Results], published: Mapping[str, Any]) -> list[tuple[str, Columns]]:
-    """Return name and percent by column of each model; the VOC tasks of a model share a row."""
+    """Return name and percent by column of each model."""
     rows: dict[Any, tuple[str, Columns]] = {}
     for index, result in enumerate(results):
         if result.kind == "voc":
+            # The VOC tasks of a model come in three files and share a row.
             model = result.values["models"][0]
             _, columns = rows.setdefault(model["fingerprint"], (model_name(model), {}))
             columns[_voc_column(result.values, published)] = 100 * model["value"]

@@ -51,8 +51,8 @@ def write(
     page = Report("Learning to spot artifacts: quickstart")
     page.paragraph(
         "An autoencoder is trained and frozen. Cells of its feature map are dropped, and a repair network fills the "
-        "damage. A discriminator learns to tell repaired images from intact ones, and which cells were kept. The layers "
-        "of the discriminator are the result. This page shows what they look like and what they are worth."
+        "damage. A discriminator learns to tell repaired images from intact ones, and which cells were kept. Its "
+        "layers are the result. This page shows what they look like and what they are worth."
     )
     _add_probes(page, json.loads((output / "probe" / "results.json").read_text(encoding="utf-8")))
     _add_images(page, config.image, sources["train"])

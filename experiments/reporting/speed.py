@@ -56,7 +56,7 @@ def step_table(results: Mapping[str, Any]) -> Rows:
                 number(row["images_per_second"]),
                 _digits(row["gflop_per_image"], 2),
                 _digits(row["gflop_per_second"], 0),
-                _whole_percent(row["share_of_peak"]),
+                "" if row["share_of_peak"] is None else f"{100 * row['share_of_peak']:.0f} %",
                 _digits(row["times_float32"], 2),
             ]
         )
@@ -64,7 +64,7 @@ def step_table(results: Mapping[str, Any]) -> Rows:
 
 
 def loop_table(results: Mapping[str, Any]) -> Rows:
-    """Return a row per stage: the ratio to the bare step, the costs of monitoring."""
+    """Return a row per stage: the ratio to the bare step, then costs."""
     rows = [["stage", "bare step, images/s", "loop, images/s", "ratio", "median of turns", "single turns", *COSTS]]
     for row in results["rows"]:
         rows.append(
@@ -112,7 +112,3 @@ def _range(ends: Sequence[float]) -> str:
 
 def _digits(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _whole_percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{100 * fraction:.0f} %"

@@ -19,13 +19,13 @@ Values = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class TableType:
-    """How results become one kind of table.
+    """How results become a table.
 
     Attributes:
-      kinds: of results that it can hold.
-      build: values of one or several results to rows.
-      title: values of the first results to one line.
-      setting: values to what must be the same for all results in a table. None: a table holds one file.
+      kinds: kinds of results that it can hold.
+      build: makes the rows.
+      title: makes the line above the table.
+      setting: what must be the same for all results in a table. None: a table holds one file.
     """
 
     kinds: tuple[str, ...]
@@ -45,6 +45,7 @@ def groups(results: Iterable[Results]) -> list[list[Results]]:
     for result in results:
         name = table_type(result)
         setting = TABLES[name].setting
+        # NB: accuracies may stand in one table only if images, protocol and baselines are the same.
         shared = setting(result.values) if setting else [result.name]
         key = json.dumps([name, shared], sort_keys=True)
         grouped.setdefault(key, []).append(result)
@@ -52,11 +53,7 @@ def groups(results: Iterable[Results]) -> list[list[Results]]:
 
 
 def table(results: Sequence[Results]) -> Rows:
-    """Return the table of one group.
-
-    Raises:
-      ReportError: one table cannot hold the results.
-    """
+    """Return the table of one group of results."""
     if len(groups(results)) != 1:
         names = ", ".join(result.name for result in results)
         raise ReportError(f"one table cannot hold results of different models, images or baselines. Received: {names}")
@@ -71,11 +68,7 @@ def title(results: Sequence[Results]) -> str:
 def probe_table(probes: Sequence[Values]) -> Rows:
     """Return accuracies by layer and paired differences.
 
-    Args:
-      probes: results of probes on the same images against the same baselines. The first one's model is set in bold.
-
-    Returns:
-      The table in percent: the baselines' mean, then each model and its difference with its interval.
+    The rows are the baselines' mean, then each model and its difference to the mean. The first model is set in bold.
     """
     layers = list(probes[0]["model"]["layers"])
     rows = [["", *layers]]
@@ -122,11 +115,7 @@ def _images(values: Values) -> list[str]:
 
 
 def few_shot_table(results: Sequence[Values]) -> Rows:
-    """Return a `probe_table` for each share of the labels, one after another.
-
-    Args:
-      results: of `experiments.few_shot` on the same images against the same baselines.
-    """
+    """Return a `probe_table` for each share of the labels."""
     shares = list(next(iter(results[0]["model"]["layers"].values())))
     rows = []
     for share in shares:
@@ -151,11 +140,7 @@ def _at_share(results: Values, share: str) -> dict[str, Any]:
 def model_name(model: Values) -> str:
     """Return a model in words: its preset and changed flags.
 
-    Args:
-      model: "model" or one of "baselines" of a results file.
-
-    Returns:
-      For example "ours, preset `small`, `--seed=2`"; the folder where the configuration is not known.
+    For example "ours, preset `small`, `--seed=2`"; or the folder where the configuration is not known.
     """
     description = model["description"]
     config = description.get("config")
@@ -179,6 +164,7 @@ def _changed_flags(config: Values) -> list[str]:
     flags = []
     for section in (*configs.SECTIONS, *configs.STAGES):
         for name, value in config.get(section, {}).items():
+            # A field that the preset does not have is of an older version, and no flag.
             if value == preset[section].get(name, value):
                 continue
             if isinstance(value, bool):
@@ -200,11 +186,7 @@ def _baselines_name(baselines: Sequence[Values]) -> str:
 def voc_table(results: Sequence[Values]) -> Rows:
     """Return measure and classes of a VOC task, and paired differences.
 
-    Args:
-      results: of one VOC task on the same images against the same baselines. The first one's model is set in bold.
-
-    Returns:
-      The table in percent: the baselines' mean, then each model and its difference; the measure with its interval.
+    The rows are those of `probe_table`. Only the measure has an interval.
     """
     first = results[0]
     blank = [""] * len(first["classes"])
@@ -244,55 +226,50 @@ def _voc_setting(values: Values) -> list[Any]:
 
 
 def spotting_table(evaluations: Sequence[Values]) -> Rows:
-    """Return the evaluation of spotting, a column per amount of damage.
-
-    Args:
-      evaluations: contents of evaluation.json of one model on the same images, in any order.
-
-    Returns:
-      The table. Figures that depend on the share of dropped cells have the figure of a guess next to them.
-    """
+    """Return the evaluation of spotting, a column per amount of damage."""
     evaluations = sorted(evaluations, key=lambda values: values["protocol"]["keep_probability"])
-    maps = [values["mask_map"] for values in evaluations]
-    kept = [f"{100 * values['protocol']['keep_probability']:g} %" for values in evaluations]
-    guesses = [f"({mask_map['base_rate']:.3f})" for mask_map in maps]
-    precisions = [_figure(mask_map["average_precision"]) for mask_map in maps]
-    unions = [_figure(mask_map["iou"]) for mask_map in maps]
-    threshold = maps[0]["iou"].get("threshold", 0.5)
-    called = [values["kinds"]["photograph"]["called_repaired"] for values in evaluations]
+    threshold = evaluations[0]["mask_map"]["iou"].get("threshold", 0.5)
+    names = [
+        "cells kept",
+        "reconstruction or repaired, AUROC",
+        "photograph or repaired, AUROC",
+        "dropped cells among those of repaired images: AUROC of the map",
+        "average precision (a guess: the share of dropped cells)",
+        f"IoU at threshold {threshold:g} (all cells called dropped)",
+        "dropped cells among those of both: AUROC of the map",
+        "untouched photographs called repaired",
+    ]
+    columns = [_spotting_column(values) for values in evaluations]
+    return [list(row) for row in zip(names, *columns, strict=True)]
+
+
+def _spotting_column(values: Values) -> list[str]:
+    """Return the cells of one evaluation."""
+    cell_map = values["mask_map"]
+    # Two figures depend on the share of dropped cells, so the figure of a guess stands next to them.
+    guess = f"({cell_map['base_rate']:.3f})"
     return [
-        ["cells kept", *kept],
-        ["reconstruction or repaired, AUROC", *_pair_cells(evaluations, "reconstruction")],
-        ["photograph or repaired, AUROC", *_pair_cells(evaluations, "photograph")],
-        ["dropped cells among those of repaired images: AUROC of the map", *[_figure(m["auroc"]) for m in maps]],
-        ["average precision (a guess: the share of dropped cells)", *_side_by_side(precisions, guesses)],
-        [f"IoU at threshold {threshold:g} (all cells called dropped)", *_side_by_side(unions, guesses)],
-        [
-            "dropped cells among those of both: AUROC of the map",
-            *[_figure(values["mask_map_of_both"]["auroc"]) for values in evaluations],
-        ],
-        ["untouched photographs called repaired", *[f"{percent(share)} %" for share in called]],
+        f"{100 * values['protocol']['keep_probability']:g} %",
+        _pair_auroc(values, "reconstruction"),
+        _pair_auroc(values, "photograph"),
+        _figure(cell_map["auroc"]),
+        f"{_figure(cell_map['average_precision'])} {guess}",
+        f"{_figure(cell_map['iou'])} {guess}",
+        _figure(values["mask_map_of_both"]["auroc"]),
+        f"{percent(values['kinds']['photograph']['called_repaired'])} %",
     ]
 
 
-def _pair_cells(evaluations: Sequence[Values], untouched: str) -> list[str]:
-    """Return the AUROC of one kind of untouched images against repaired ones, blank if not measured."""
-    row = []
-    for values in evaluations:
-        cell = ""
-        for pair in values["pairs"]:
-            if (pair["untouched"], pair["changed"]) == (untouched, "repaired"):
-                cell = fraction_interval(pair["auroc"], pair["interval"])
-        row.append(cell)
-    return row
+def _pair_auroc(values: Values, untouched: str) -> str:
+    """Return the AUROC of untouched against repaired images, blank if not measured."""
+    for pair in values["pairs"]:
+        if (pair["untouched"], pair["changed"]) == (untouched, "repaired"):
+            return fraction_interval(pair["auroc"], pair["interval"])
+    return ""
 
 
 def _figure(record: Values) -> str:
     return fraction_interval(record["value"], record.get("interval"))
-
-
-def _side_by_side(cells: Sequence[str], notes: Sequence[str]) -> list[str]:
-    return [f"{cell} {note}" for cell, note in zip(cells, notes, strict=True)]
 
 
 def _spotting_title(values: Values) -> str:

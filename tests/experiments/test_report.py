@@ -279,11 +279,11 @@ def test_wrong_arguments(run_main, tmp_path):
     path.write_text("<!-- table: imagenet -->\n\n<!-- end -->\n<!-- table: spotting -->\n")
     with pytest.raises(common.UsageError, match="results files are missing"):
         run_main([])
-    with pytest.raises(common.UsageError, match=f"names of results files must differ. Received: {PATHS[0].name} twice"):
+    with pytest.raises(common.UsageError, match="names of results files must differ"):
         run_main([PATHS[0], PATHS[0]], [path])
-    with pytest.raises(OSError, match="missing.json"):
+    with pytest.raises(OSError, match=r"missing\.json"):
         run_main([tmp_path / "missing.json"])
-    with pytest.raises(ReportError, match="page.md is no JSON"):
+    with pytest.raises(ReportError, match=r"page\.md is no JSON"):
         run_main([path])
     with pytest.raises(ReportError, match="Received: 2 begin"):
         run_main(PATHS[:1], [path])
