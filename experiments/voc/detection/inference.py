@@ -30,7 +30,7 @@ def detector(features: Callable, head: DetectionHead, protocol: DetectionProtoco
       layer: whose map it is, `LoadedModel.geometry["conv_5"]`.
 
     Returns:
-      (image uint8 [h, w, 3], proposals float32 [n, 4]) to `boxes.Found`, in pixels of the image.
+      (image uint8 [h, w, 3], proposals float32 [n, 4]) to `boxes.DetectionTensors`, in pixels of the image.
     """
     size = (protocol.test_side, protocol.longest)
 
