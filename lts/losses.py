@@ -16,8 +16,7 @@ def reconstruction(decoded, images, weight: float = 30.0):
 
     weight * mean((decoded - images) ** 2) (paper section 3.1; release).
     """
-    decoded = _float32(decoded)
-    images = _float32(images)
+    decoded, images = map(_float32, (decoded, images))
     decoded.shape.assert_is_compatible_with(images.shape)
     return weight * tf.reduce_mean(tf.square(decoded - images))
 
@@ -36,9 +35,7 @@ def masked_reconstruction(repaired, images, pixel_mask, weight: float = 30.0, pi
       pixel_count: scalar to divide by instead of the number of marked pixels. A replica passes the mean over all
         replicas, so that the mean of the replicas' losses is the loss of the global batch.
     """
-    repaired = _float32(repaired)
-    images = _float32(images)
-    pixel_mask = _float32(pixel_mask)
+    repaired, images, pixel_mask = map(_float32, (repaired, images, pixel_mask))
     repaired.shape.assert_is_compatible_with(images.shape)
     pixel_mask.shape.assert_is_compatible_with([*images.shape[:-1], 1])
 
@@ -84,8 +81,7 @@ def mask_prediction(mask_logits, keep_mask, weight: float = 0.1):
       keep_mask: [B, h, w], 1 = kept; real images are kept everywhere.
       weight: 0.1 in the release.
     """
-    mask_logits = _float32(mask_logits)
-    keep_mask = _float32(keep_mask)
+    mask_logits, keep_mask = map(_float32, (mask_logits, keep_mask))
     mask_logits.shape.assert_is_compatible_with(keep_mask.shape)
     return weight * tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=keep_mask, logits=mask_logits))
 

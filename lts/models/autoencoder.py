@@ -1,7 +1,4 @@
-"""Stage 1: the autoencoder and its loss.
-
-Source: paper section 3.1; release.
-"""
+"""Stage 1: the autoencoder (paper section 3.1; release)."""
 
 import keras
 
@@ -46,7 +43,7 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         return self.decoder(features, training=training)
 
     def decayed_weights(self) -> list:
-        """Return all kernels and the last biases (release; BUILD_NOTES trap 13)."""
+        """Return all kernels and the last biases (BUILD_NOTES trap 13)."""
         return [*base.kernels(self.encoder), *base.kernels(self.decoder), self.decoder.to_image.bias]
 
     def compute_losses(self, images, training=True) -> dict:

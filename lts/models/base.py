@@ -21,7 +21,7 @@ def tf_variables(network: keras.Model) -> list[tf.Variable]:
 
 
 def check_finite(losses: dict) -> list:
-    """Return operations that fail for a loss that is not finite."""
+    """Return operations that fail for non-finite losses."""
     # A total is not finite when one of its terms is not, and the term says more.
     terms = {name: value for name, value in losses.items() if name not in TOTALS}
     return [tf.debugging.check_numerics(value, f"loss term {name!r} is not finite") for name, value in terms.items()]
@@ -117,7 +117,7 @@ class TrainableModel(keras.Model):
         return losses, tape.gradient(share, tf_variables(self))
 
     def train_step(self, batch):
-        """Run one step; return the mean losses since the last reset."""
+        """Run one step and return the mean losses."""
         losses, gradients = self.gradients(batch)
         values = replicas.replica_means(losses)
         # NB: a step whose loss is not finite must change no weight.

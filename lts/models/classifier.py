@@ -39,7 +39,7 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         self.network.build(input_shape)
 
     def call(self, images, training=False):
-        """Return the logits [B, classes] of images [B, H, W, 3]."""
+        """Return the logits [B, classes] of images in [-1, 1]."""
         return self.network(images, training=training)["logits"]
 
     def compute_losses(self, batch, training=True) -> dict:
@@ -58,7 +58,7 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         }
 
     def draw(self, batch_size):
-        """Return a step's dropout mask, None for a head without fc_1.
+        """Return a step's dropout mask; None without fc_1.
 
         The mask [batch_size, 1, 1, fc_units], 1 = kept, is a function of seed, step and position in the global batch.
         """
@@ -94,13 +94,7 @@ class RotationPredictor(_ClassifierModel):
 
     Args:
       config: of the run.
-      head: "fc", "linear" or "pooled", see `BackboneClassifier`.
-      frozen: number of first convolutions that do not train.
-
-    Example:
-      >>> model = RotationPredictor(preset("small"))
-      >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
-      >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
+      head, frozen: see `SupervisedClassifier`.
     """
 
     def __init__(self, config: Config, head: str = "fc", frozen: int = 0, **kwargs):

@@ -1,7 +1,4 @@
-"""Stage 2: the repair network against the discriminator.
-
-Source: paper section 3; release.
-"""
+"""Stage 2: repair against discriminator (paper section 3; release)."""
 
 import dataclasses
 

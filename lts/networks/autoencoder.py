@@ -1,7 +1,4 @@
-"""Encoder E and decoder D of the autoencoder.
-
-Source: paper section 3; release.
-"""
+"""Encoder E and decoder D (paper section 3; release)."""
 
 import keras
 
@@ -53,14 +50,11 @@ class Encoder(ConfigMixin, keras.Model):
             input_shape = (None, None, None, block.filters)
 
     def call(self, images, training=False):
-        """Return the features phi of images [B, H, W, 3] in [-1, 1]."""
+        """Return the features phi of images in [-1, 1]."""
         return self.endpoints(images, training)[self.layer_names[-1]]
 
     def endpoints(self, images, training=False, last=None) -> dict:
-        """Return the activations by layer name, up to the layer `last`.
-
-        The names are those of the backbone's layers; the dictionary is for export.
-        """
+        """Return the activations of the layers up to `last`, for export."""
         count = self.layer_names.index(last) + 1 if last else len(self.blocks)
         x = images
         endpoints = {}
@@ -75,7 +69,7 @@ class Decoder(ConfigMixin, keras.Model):
     """Decoder D of the paper.
 
     Upsampling blocks of bilinear x2 and a 3x3 convolution (batch norm, leaky ReLU), then a 3x3 convolution with tanh
-    (release). The repair network works between the blocks: it calls `stage(index, x)` and `output_image(x)`.
+    (release). The repair network works between the blocks: it calls `upsample(index, x)` and `output_image(x)`.
 
     Shapes: features [8, 6, 6, 512] give images [8, 96, 96, 3] in the release.
 
@@ -98,22 +92,17 @@ class Decoder(ConfigMixin, keras.Model):
             block.build(input_shape)
             input_shape = (None, None, None, block.filters)
 
-    @property
-    def num_stages(self) -> int:
-        """Number of upsampling blocks."""
-        return len(self.blocks)
-
-    def stage(self, index: int, x, training=False):
+    def upsample(self, index: int, x, training=False):
         """Run an upsampling block: it doubles height and width."""
         return self.blocks[index](upsample_bilinear(x), training=training)
 
     def output_image(self, x, training=False):
-        """Return the image in (-1, 1) of the last block's output."""
+        """Map the last block's output to an image."""
         return self.to_image(x, training=training)
 
     def call(self, features, training=False):
-        """Return the images [B, H, W, 3] in (-1, 1) of features."""
+        """Return the images in (-1, 1) of features."""
         x = features
-        for index in range(self.num_stages):
-            x = self.stage(index, x, training)
+        for index in range(len(self.blocks)):
+            x = self.upsample(index, x, training)
         return self.output_image(x, training)

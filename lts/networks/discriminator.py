@@ -1,7 +1,4 @@
-"""Discriminator C: AlexNet backbone, mask head, real/fake head.
-
-Source: paper section 3; release.
-"""
+"""Discriminator C and its AlexNet backbone (paper section 3; release)."""
 
 import keras
 import numpy as np
@@ -267,7 +264,7 @@ class Discriminator(BackboneClassifier):
 
 
 def _pad_to(x, size: int):
-    """Pad with zeros at the bottom and right, up to a size."""
+    """Pad to a size with zeros at the bottom and right."""
     if x.shape[1] is not None and x.shape[2] is not None and min(x.shape[1:3]) >= size:
         return x
     # NB: not tf.pad, after which TFLite does not know the number of channels.

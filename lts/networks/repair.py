@@ -1,7 +1,4 @@
-"""Repair network R1..R5, spread over the frozen decoder.
-
-Source: paper section 3; release.
-"""
+"""Repair network R1..R5 (paper section 3; release)."""
 
 import keras
 import tensorflow as tf
@@ -87,13 +84,13 @@ class RepairNetwork(ConfigMixin, keras.Model):
           training: batch norm mode of the repair layers.
 
         Returns:
-          Repaired images [B, H, W, 3] in (-1, 1) with H = h * 2 ** decoder.num_stages.
+          Repaired images [B, H, W, 3] in (-1, 1).
         """
         keep_mask = tf.cast(keep_mask, damaged.dtype)
         first, *others = self.repairs
         x = first(damaged, keep_mask, training=training)
         for index, layer in enumerate(others):
-            x = decoder.stage(index, x)
+            x = decoder.upsample(index, x)
             keep_mask = upsample_nearest(keep_mask, 2)
             x = layer(x, keep_mask, training=training)
         return decoder.output_image(x)
