@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' TensorFlow 1 release, and its variable names.
+"""Checkpoints of the TensorFlow 1 release and their variable names.
 
 The release names its networks encoder, decoder, generator and discriminator, and its variables weights, biases and
 BatchNorm/... Next to a weight W it saves Adam's moments W/Adam and W/Adam_1 and the moving average
@@ -24,7 +24,7 @@ _LEAVES = {"kernel": "weights", "bias": "biases"}
 
 
 class CheckpointError(UserError):
-    """A release checkpoint that cannot be read or does not fit."""
+    """A release checkpoint that is unreadable or does not fit."""
 
 
 class ReleaseCheckpoint:

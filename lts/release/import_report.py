@@ -1,4 +1,4 @@
-"""Report on the import of a release checkpoint, variable by variable."""
+"""Report on the import of a release checkpoint."""
 
 import dataclasses
 import math
@@ -9,19 +9,12 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Taken:
-    """A variable that has the checkpoint's value.
-
-    Attributes:
-      shape: shape of the variable.
-      trained: whether the stage trains it, so that it has moments and an average.
-      moments: whether both of Adam's moments came with it.
-      average: whether its moving average came with it.
-    """
+    """A variable that has the checkpoint's value."""
 
     shape: Shape
-    trained: bool
-    moments: bool
-    average: bool
+    trained: bool  # the stage trains it, so that it has moments and an average
+    moments: bool  # both of Adam's moments came with it
+    average: bool  # its moving average came with it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,28 +22,17 @@ class Report:
     """Result of an import, under the release's names.
 
     `str(report)` is the table that lts.bin.import_checkpoint prints.
-
-    Attributes:
-      checkpoint: name of the checkpoint.
-      stage: "autoencoder" or "gan".
-      weights: "raw" or "averaged".
-      step: step of the new run.
-      taken: name to variable that was taken.
-      scalars: global_step and Adam's powers, as far as they were taken.
-      missing: variables of the networks that the checkpoint does not hold, with their shapes.
-      missing_state: global_step and the moments that it does not hold.
-      left_over: unused tensors of the checkpoint, with their shapes.
     """
 
-    checkpoint: str
-    stage: str
-    weights: str
-    step: int
+    checkpoint: str  # its name
+    stage: str  # "autoencoder" or "gan"
+    weights: str  # "raw" or "averaged"
+    step: int  # of the new run
     taken: Mapping[str, Taken]
-    scalars: tuple[str, ...]
-    missing: Mapping[str, Shape]
-    missing_state: tuple[str, ...]
-    left_over: Mapping[str, Shape]
+    scalars: tuple[str, ...]  # global_step and Adam's powers, as far as they were taken
+    missing: Mapping[str, Shape]  # variables of the networks that the checkpoint does not hold
+    missing_state: tuple[str, ...]  # global_step and moments that it does not hold
+    left_over: Mapping[str, Shape]  # unused tensors of the checkpoint
 
     @property
     def averaged(self) -> bool:
@@ -61,7 +43,7 @@ class Report:
         return "\n".join([*self._taken(), *self._missing(), *self._left_over(), self.summary()])
 
     def summary(self) -> str:
-        """Return one line with stage, step and numbers of variables."""
+        """Return one line with stage, step and counts."""
         counts = f"{len(self.taken)} variables taken, {len(self.missing)} missing, {len(self.left_over)} left over"
         return f"{self.checkpoint} ({self.stage}, {self.weights} weights): {counts}; at step {self.step}"
 

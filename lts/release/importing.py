@@ -1,7 +1,4 @@
-"""Import of a release checkpoint as a run.
-
-The result exports and trains like any other run.
-"""
+"""Import of a release checkpoint as a run."""
 
 import os
 import pathlib
@@ -147,24 +144,20 @@ class _Transfer:
         return self._report(taken, used, step, has_adam)
 
     def _origin(self, name: str) -> str:
-        """Return the name of the tensor that a variable takes its value from.
-
-        Networks that the stage does not train have no averages.
-        """
+        """Return the name of the tensor to take a value from."""
+        # Networks that the stage does not train have no averages.
         return name + AVERAGE if self.weights == "averaged" and name in self.slots else name
 
     def _check_averages(self) -> None:
-        """Raise `CheckpointError` if averages are requested and one is missing."""
+        """Check that averages are complete if they are requested."""
         lacking = [name for name in self.slots if name in self.source and name + AVERAGE not in self.source]
         if self.weights == "averaged" and lacking:
             others = f" and of {len(lacking) - 1} other weights" if len(lacking) > 1 else ""
-            raise CheckpointError(
-                f"the checkpoint holds no average of {lacking[0]}{others}. Received: {self.source.name}. "
-                "Give --weights=raw."
-            )
+            missing = f"no average of {lacking[0]}{others}"
+            raise CheckpointError(f"the checkpoint holds {missing}. Received: {self.source.name}. Give --weights=raw.")
 
     def _check_shapes(self, pairs: Iterable[tuple[str, keras.Variable]]) -> None:
-        """Raise `CheckpointError` on the first tensor of another shape than its variable."""
+        """Check that tensors have the shapes of their variables."""
         for name, variable in pairs:
             received = self.source.shapes.get(name)
             expected = tuple(variable.shape)
@@ -175,16 +168,14 @@ class _Transfer:
                 )
 
     def _start_other_averages(self) -> None:
-        """Start the averages that the checkpoint lacks at their weights."""
+        """Start averages that are missing at their weights."""
         for name, (_, _, average) in self.slots.items():
             if name + AVERAGE not in self.source:
                 average.assign(self.variables[name])
 
     def _matching_powers(self, step: int) -> list[str]:
-        """Return the names of Adam's powers in the checkpoint that agree with its step.
-
-        They are not assigned: Keras derives them from the step.
-        """
+        """Return Adam's powers in the checkpoint that match its step."""
+        # They are not assigned: Keras derives them from the step.
         optimizer = self.model.optimizer
         names = []
         for name, beta in zip(POWERS, (optimizer.beta_1, optimizer.beta_2), strict=True):

@@ -1,4 +1,4 @@
-"""Export of a run, or of random weights, as a SavedModel.
+"""Export of a run or of random weights.
 
 This module knows runs and checkpoints. `lts.export.saved_model` writes what it is given.
 """
@@ -63,16 +63,10 @@ def export_run(
     if recalibrate is not None:
         config = config.replace(recalibrate_batch_norm=recalibrate)
         if stage != "gan" and recalibrate:
-            raise TrainingError(
-                f"the statistics of stage {stage!r} are those of photographs already. "
-                f"Received: workdir={workdir}, recalibrate_batch_norm=True. Omit the flag."
-            )
+            raise TrainingError(f"statistics of stage {stage!r} are those of photographs already. Received: {workdir}")
     averaged = weights == "averaged"
     if averaged and not getattr(config, SECTION[stage]).ema_decay:
-        raise TrainingError(
-            f"the run kept no averages of its weights (ema_decay is 0). Received: workdir={workdir}. "
-            "Give --weights=raw."
-        )
+        raise TrainingError(f"the run kept no averages (ema_decay=0). Received: workdir={workdir}. Give --weights=raw.")
     network, name = _network(record)
     step = run_dir.restore_networks(workdir, averaged=averaged, **{name: network})
     _check_features(record, workdir, step, averaged)
@@ -120,7 +114,7 @@ def export_random(
 
 
 def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the classifier of a "supervised" or "rotation" run, for inference.
+    """Return a "supervised" or "rotation" run's classifier, for inference.
 
     Args:
       workdir: folder of the run. Its newest readable checkpoint is loaded.
@@ -140,7 +134,7 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
 
 
 def _network(record: RunRecord) -> tuple[keras.Model, str]:
-    """Return the network to export, built, and its name in the run's model."""
+    """Return the network to export and its name in the model."""
     config = record.config
     bn_config = batch_norm_config(config.autoencoder)
     if record.stage == "autoencoder":
@@ -161,37 +155,29 @@ def _network(record: RunRecord) -> tuple[keras.Model, str]:
 
 
 def _check_features(record: RunRecord, workdir: str | os.PathLike, step: int, averaged: bool) -> None:
-    """Raise `TrainingError` if an imported run lacks trained features or averages."""
+    """Check that an imported run has trained features and averages."""
     untrained = record.untrained(step, "discriminator/conv_")
     if untrained:
-        raise TrainingError(
-            f"the run was imported from a checkpoint without {untrained[0]}, and not trained since. "
-            f"Received: workdir={workdir}. Train it first."
-        )
+        lacking = f"was imported from a checkpoint without {untrained[0]}, and not trained since"
+        raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Train it first.")
     if averaged and record.imported and step == record.first_step and not record.imported.averages:
-        raise TrainingError(
-            f"the run was imported from a checkpoint without all averages. Received: workdir={workdir}. "
-            "Give --weights=raw."
-        )
+        lacking = "was imported from a checkpoint without all averages"
+        raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --weights=raw.")
 
 
 def _training_images(record: RunRecord, workdir: str | os.PathLike) -> data.ImageDataset:
     """Open the images that a run was trained on."""
     if record.dataset is None:
-        raise TrainingError(
-            f"the run was imported without photographs to measure statistics on. Received: workdir={workdir}. "
-            "Give --dataset."
-        )
+        lacking = "was imported without photographs to measure statistics on"
+        raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --dataset.")
     return data.open_source(record.dataset, record.split, skip_broken_images=True)
 
 
 def _recalibrated_backbone(
     record: RunRecord, workdir: str | os.PathLike, averaged: bool, source: data.ImageDataset
 ) -> keras.Model:
-    """Return a copy of a discriminator's backbone with statistics of photographs.
-
-    It is a copy because the signature `spot` keeps the statistics of training.
-    """
+    """Return a copy of the backbone with statistics of photographs."""
+    # A copy, because the signature `spot` keeps the statistics of training.
     discriminator, name = _network(record)
     run_dir.restore_networks(workdir, averaged=averaged, **{name: discriminator})
     _measure_statistics(discriminator, record.config, source, record.config.gan_training.seed)
@@ -214,12 +200,7 @@ def _measure_statistics(discriminator: Discriminator, config: Config, source: da
 
 
 def _describe_run(
-    record: RunRecord,
-    config: Config,
-    workdir: str | os.PathLike,
-    step: int,
-    averaged: bool,
-    statistics: str | None,
+    record: RunRecord, config: Config, workdir: str | os.PathLike, step: int, averaged: bool, statistics: str | None
 ) -> dict[str, Any]:
     """Return the description of an exported run."""
     untrained = record.untrained(step, "discriminator/")
@@ -247,12 +228,7 @@ def _describe_run(
 
 
 def _describe(config: Config, **entries: Any) -> dict[str, Any]:
-    """Return the content of an export's config.json.
-
-    Args:
-      config: configuration of the networks.
-      **entries: further entries; those that are None are omitted.
-    """
+    """Return an export's config.json, without entries that are None."""
     present = {name: value for name, value in entries.items() if value is not None}
     return present | {
         "image_size": config.image.image_size,
@@ -263,7 +239,7 @@ def _describe(config: Config, **entries: Any) -> dict[str, Any]:
 
 
 def _training_seconds(record: RunRecord, workdir: str | os.PathLike) -> dict[str, int]:
-    """Return the seconds of training by stage, as far as they are known.
+    """Return the known seconds of training, by stage.
 
     Compiling and checkpoints are not counted. Stage 1 counts if its folder still exists.
     """
@@ -277,7 +253,7 @@ def _training_seconds(record: RunRecord, workdir: str | os.PathLike) -> dict[str
 
 
 def _seconds_in_metrics(workdir: str | os.PathLike) -> int:
-    """Return the sum of images / (images/s) over the lines of metrics.jsonl."""
+    """Return the sum of images / (images/s) in metrics.jsonl."""
     record = run_dir.read_run_config(workdir)
     batch_size = getattr(record.config, SECTION[record.stage]).batch_size
     seconds = 0.0

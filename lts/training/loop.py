@@ -59,9 +59,6 @@ class Loop:
 
         Returns:
           The signal that stopped training early, or None.
-
-        Raises:
-          TrainingError: a loss is not finite, a checkpoint cannot be written, or a machine was lost.
         """
         until = until or total
         max_steps = 1  # of the next call; the first one traces and compiles
@@ -112,7 +109,7 @@ class Loop:
         return self.model.histograms(self.samples)
 
     def _guarded(self, work: Callable):
-        """Call `work`; turn a non-finite loss or a lost machine into `TrainingError`."""
+        """Turn a non-finite loss or a lost machine into `TrainingError`."""
         try:
             with self.machines.noticing_lost():
                 return work()
@@ -129,19 +126,17 @@ class Loop:
             raise
 
     def _agree(self, max_steps: int, save: bool, signal: int | None) -> tuple[int, bool, int | None]:
-        """Return the chief's decisions; a signal to one machine stops all.
-
-        NB: machines that run different numbers of steps wait for each other forever.
-        """
+        """Return the chief's decisions; a signal stops all machines."""
         if self.machines.count == 1:
             return max_steps, save, signal
+        # NB: machines that run different numbers of steps wait for each other forever.
         rows = self._guarded(lambda: self.machines.gather([max_steps, save, signal or 0]))
         if signal is None and rows[:, 2].any():
             signal = int(SIGTERM)
         return int(rows[0, 0]), bool(rows[0, 1]), signal
 
     def _profile(self, step: int | None) -> None:
-        """Start or stop the profiler before the step after `step`; None stops it."""
+        """Start or stop the profiler after `step`; None stops it."""
         first, last = self.options.profile_steps or (None, None)
         if self.profiling and step in (last, None):
             tf.profiler.experimental.stop()
@@ -151,7 +146,7 @@ class Loop:
             self.profiling = True
 
     def _report(self, step: int, total: int) -> None:
-        """Write the scalars, pictures and histograms that are due at `step`."""
+        """Write what is due at `step`."""
         options = self.options
         if step % options.log_steps == 0 or step == total:
             if self.monitor:
@@ -180,7 +175,7 @@ class Loop:
             self.monitor.close()
 
     def scalars(self) -> dict[str, float]:
-        """Return the means since the last line, and the learning rates."""
+        """Return means since the last line, and learning rates."""
         values = {name: float(mean) for name, mean in self.model.means.result().items()}
         values["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if getattr(self.model, "g_optimizer", None) is not None:
@@ -195,6 +190,6 @@ class Loop:
 
 
 def steps_done(model: keras.Model) -> int:
-    """Return the number of training steps that a model has taken."""
+    """Return the training steps that a model has taken."""
     # NB: int() fails on a variable that is mirrored over replicas.
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))

@@ -1,4 +1,4 @@
-"""Progress of a run: terminal, TensorBoard, metrics.jsonl and the picture strip."""
+"""Progress of a run: terminal, TensorBoard, metrics.jsonl, pictures."""
 
 import contextlib
 import json
@@ -34,19 +34,13 @@ def format_time(seconds: float) -> str:
 
 
 def scalar_tag(name: str) -> str:
-    """Return a scalar's name in TensorBoard, such as loss/mask.
-
-    TensorBoard groups scalars by the text before the slash.
-    """
+    """Return a scalar's group and name in TensorBoard, such as loss/mask."""
     group = next((group for group in GROUPS if group in name), "loss")
     return f"{group}/{name}"
 
 
 def histogram_sample(values):
-    """Return a flat sample of a tensor, with its extremes.
-
-    A tensor of up to `HISTOGRAM_ENTRIES` entries is returned completely.
-    """
+    """Return a flat sample of a large tensor, with its extremes."""
     flat = tf.reshape(values, [-1])
     if flat.shape[0] <= HISTOGRAM_ENTRIES:
         return flat
@@ -93,7 +87,7 @@ class Monitor:
         files.write_text(self.metrics_path, "".join(kept))
 
     def _remove_events_after(self, step: int) -> None:
-        """Remove later events, and at step 0 all of them."""
+        """Remove later events; all of them at step 0."""
         for path in (self.workdir / "tensorboard").glob("events.out.tfevents.*"):
             if step == 0:
                 path.unlink()
@@ -134,10 +128,8 @@ class Monitor:
             hparams.hparams(values, trial_id=str(self.workdir))
 
     def graph(self, graph: tf.Graph) -> None:
-        """Write a traced function's graph without outputs and control edges.
-
-        The remaining edges show which network feeds which.
-        """
+        """Write the graph of a traced function."""
+        # Without outputs and control edges the picture shows which network feeds which.
         outputs = {tensor.op.name for tensor in graph.outputs}
         definition = graph.as_graph_def()
         nodes = [node for node in definition.node if node.op != "NoOp" and node.name not in outputs]
@@ -152,12 +144,7 @@ class Monitor:
             self.bar.update(steps)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Write one line of scalars everywhere.
-
-        Args:
-          step: training steps done.
-          values: name to number. "images_per_second" is added.
-        """
+        """Write one line of scalars, with images_per_second."""
         seconds = max(time.monotonic() - self._clock_time, 1e-9)
         rate = (step - self._clock_step) * self.batch_size / seconds
         left = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)
@@ -198,13 +185,13 @@ class Monitor:
                 tf.summary.histogram(name, histogram_sample(values))
 
     def filters(self, step: int, kernel) -> None:
-        """Write the montage of a layer's kernels [k, k, 3, n] (release)."""
+        """Write the montage of kernels [k, k, 3, n] (release)."""
         picture = filter_montage(kernel)[None]
         with self.writer.as_default(step=step):
             tf.summary.image("pictures/first kernels", picture.repeat(ENLARGED, 1).repeat(ENLARGED, 2))
 
     def flush(self) -> None:
-        """Flush the event file, so that a checkpoint never precedes its events."""
+        """Flush the events that precede a checkpoint."""
         self.writer.flush()
 
     def close(self) -> None:
@@ -215,5 +202,5 @@ class Monitor:
 
 
 def _text(value: Any) -> Any:
-    """Return a tuple as a flag shows it, and other values unchanged."""
+    """Return a tuple as a flag shows it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else value

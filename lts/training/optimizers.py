@@ -1,8 +1,4 @@
-"""The optimizers and their learning rate, as Keras objects.
-
-The release trains with Adam. The heads of `experiments` also use SGD with momentum. `build_optimizer` is the only
-builder of the project.
-"""
+"""The release's Adam and SGD with momentum, as Keras optimizers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,7 +30,7 @@ class ClippedOptimizer:
     # NB: a private method of Keras 3. It is the only place between the sum over replicas and the update.
     # tests/training/test_optimizers.py fails with a clear message if a Keras release drops it.
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        """Return the gradients of the global batch, clipped and equal on every replica."""
+        """Return the clipped gradients of the global batch."""
         summed = super()._all_reduce_sum_gradients(grads_and_vars)
         gradients = [gradient for gradient, _ in summed]
         variables = [variable for _, variable in summed]
@@ -88,7 +84,7 @@ class ReleaseAdam(ClippedOptimizer, keras.optimizers.Adam):
                 average.assign(variable)
 
     def slots(self) -> Iterator[tuple]:
-        """Iterate over (variable, first moment, second moment, average or None)."""
+        """Iterate over (variable, both moments, average or None)."""
         averages = self.averages or [None] * len(self._momentums)
         return zip(self._trainable_variables, self._momentums, self._velocities, averages, strict=True)
 
@@ -116,8 +112,8 @@ class ReleaseAdam(ClippedOptimizer, keras.optimizers.Adam):
         )
 
     def get_config(self):
-        added = ("bias_gradient_factor", "ema_decay", "summed_clipnorm")
-        return super().get_config() | {name: getattr(self, name) for name in added}
+        names = ("bias_gradient_factor", "ema_decay", "summed_clipnorm")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -150,8 +146,8 @@ class MomentumSGD(ClippedOptimizer, keras.optimizers.SGD):
         super().update_step(gradient, variable, learning_rate * factor)
 
     def get_config(self):
-        added = ("bias_gradient_factor", "summed_clipnorm")
-        return super().get_config() | {name: getattr(self, name) for name in added}
+        names = ("bias_gradient_factor", "summed_clipnorm")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 # Name to class and the fields of a configuration that become its arguments.
@@ -192,5 +188,5 @@ def linear_decay(learning_rate: float, steps: int, end_lr_fraction: float = 0.01
 
 
 def _bias_factors(variables, factor: float) -> list[float]:
-    """Return `factor` for each bias and 1 for other variables."""
+    """Return `factor` for biases and 1 otherwise."""
     return [factor if variable.name == "bias" else 1.0 for variable in variables]

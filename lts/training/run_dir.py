@@ -46,71 +46,45 @@ class DamagedError(TrainingError):
 
 @contextlib.contextmanager
 def locked(workdir: str | pathlib.Path) -> Iterator[None]:
-    """Lock the folder of a run for this process.
-
-    The kernel releases the lock however the process ends.
-
-    Args:
-      workdir: folder of the run.
-
-    Raises:
-      TrainingError: another process holds the lock.
-    """
+    """Lock a run's folder until this process ends, however it ends."""
     try:
         with files.locked(workdir):
             yield
     except files.InUse as holder:
-        raise TrainingError(
-            f"workdir is in use by {holder}. Received: workdir={workdir}. Stop that process or use another --workdir."
-        ) from None
+        raise TrainingError(f"workdir is in use by {holder}. Received: workdir={workdir}. Use another one.") from None
 
 
 def read_run_config(workdir: str | pathlib.Path) -> RunRecord:
-    """Return the record of a run.
-
-    Args:
-      workdir: folder of the run.
-
-    Raises:
-      TrainingError: no run there, or a record that cannot be read.
-    """
+    """Return the record of a run; `TrainingError` if there is none."""
     path = pathlib.Path(workdir) / "config.json"
     try:
         return RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise TrainingError(
-            f"workdir holds no run: there is no {path.name}. Received: workdir={workdir}. Give the folder of a run."
-        ) from None
+        raise TrainingError(f"workdir holds no run (no {path.name}). Received: workdir={workdir}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
 
 
 def write_run_config(workdir: str | pathlib.Path, record: RunRecord) -> None:
-    """Write the record of a run.
-
-    Args:
-      workdir: folder of the run; created if missing.
-      record: content of config.json.
-    """
+    """Write the record of a run."""
     files.write_json(pathlib.Path(workdir) / "config.json", record.to_dict())
 
 
 def open_run(workdir: str | pathlib.Path, record: RunRecord) -> RunRecord:
-    """Write a new run's record, or check an existing one.
+    """Write a run's record, or check the existing one.
 
     An imported run that was never trained has only its networks fixed. Its first training sets the remaining
     configuration and the data.
 
     Args:
       workdir: folder of the run; created if missing.
-      record: the run that is about to train. Only `data`, `hardware` and `commit` may differ from the existing
-        record. A change of `data` prints a warning.
+      record: the run about to train. Only `data`, `hardware` and `commit` may change; new data print a warning.
 
     Returns:
       The record, with the import of the existing one.
 
     Raises:
-      TrainingError: the folder holds a run of another configuration; the message names the fields.
+      TrainingError: the folder holds another run; the message names the fields.
     """
     workdir = pathlib.Path(workdir)
     path = workdir / "config.json"
@@ -119,17 +93,17 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord) -> RunRecord:
         files.remove_partial(folder)
     if not path.exists():
         if (workdir / "checkpoints").exists():
-            raise TrainingError(
-                f"workdir has checkpoints but no {path.name}, so it cannot resume. Received: workdir={workdir}. "
-                "Put the file back or use another --workdir."
-            )
+            raise TrainingError(f"workdir has checkpoints but no {path.name}. Received: workdir={workdir}")
         write_run_config(workdir, record)
         return record
 
     old = read_run_config(workdir)
     networks = NETWORKS if old.never_trained else ()
     changed = differences(old.config, record.config, *networks)
-    changed += _changed_entries(old, record)
+    old_entries = old.to_dict()
+    for name, value in record.to_dict().items():
+        if name not in MAY_CHANGE and (name == "stage" or not old.never_trained):
+            changed += _differences(name, old_entries.get(name), value)
     if changed:
         raise TrainingError(
             f"workdir holds a run of another configuration ({'; '.join(changed)}). Received: workdir={workdir}. "
@@ -149,19 +123,8 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord) -> RunRecord:
     return record
 
 
-def _changed_entries(old: RunRecord, new: RunRecord) -> list[str]:
-    """Return "name: old -> new" for each entry of `new` that differs."""
-    old_entries = old.to_dict()
-    new_entries = new.to_dict()
-    names = ["stage"] if old.never_trained else [name for name in new_entries if name not in MAY_CHANGE]
-    changed = []
-    for name in names:
-        changed += _differences(name, old_entries.get(name), new_entries[name])
-    return changed
-
-
 def _differences(name: str, old: Any, new: Any) -> list[str]:
-    """Return "name: old -> new", for dictionaries one line per differing entry."""
+    """Return "name: old -> new" for each difference."""
     if old == new:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
@@ -180,7 +143,7 @@ def warn(message: str) -> None:
 class Checkpoints:
     """The checkpoints of one run.
 
-    A checkpoint is written atomically: to a temporary folder that is then renamed. The newest readable one is restored.
+    They are written atomically, to a temporary folder that is then renamed.
 
     Args:
       workdir: folder of the run.
@@ -204,7 +167,7 @@ class Checkpoints:
         Damaged newer ones are reported and renamed to damaged_step_N.
 
         Returns:
-          False if the run has not written a checkpoint yet.
+          False if none was written yet.
 
         Raises:
           TrainingError: no checkpoint can be read, or it does not fit the model.
@@ -220,15 +183,12 @@ class Checkpoints:
         return True
 
     def save(self, step: int) -> None:
-        """Write the checkpoint of a step and remove old ones.
+        """Write a step's checkpoint and remove old ones.
 
-        Does nothing if the checkpoint exists.
-
-        Args:
-          step: training steps done.
+        Does nothing if it exists. Earlier checkpoints are unchanged if a weight is not finite or writing fails.
 
         Raises:
-          TrainingError: a weight is not finite, or writing fails. Earlier checkpoints are unchanged.
+          TrainingError: a weight is not finite, or writing fails.
         """
         path = self.folder / f"step_{step:08}"
         if path == self.newest:
@@ -249,19 +209,18 @@ class Checkpoints:
             files.write_text(_marker(self.folder), f"{path.name}\n")
         except (OSError, tf.errors.OpError) as error:
             reason = first_line(error).rpartition("; ")[2]  # without TensorFlow's file name
-            previous = f"the previous checkpoint is intact: {self.newest}" if self.newest else "there is no other one"
-            raise TrainingError(f"checkpoint {path} could not be written ({reason}); {previous}") from None
+            raise TrainingError(f"{path} could not be written ({reason}); intact: {self.newest or 'none'}") from None
         for old in _newest_first(self.folder)[self.keep :]:
             with contextlib.suppress(OSError):
                 files.remove_folder(old)
 
 
 def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **networks: keras.Model) -> int:
-    """Restore single networks from a run's newest readable checkpoint.
+    """Restore single networks from a run's newest checkpoint.
 
     Args:
       workdir: folder of the run.
-      averaged: restore the moving averages of the trainable weights, which the first optimizer keeps.
+      averaged: restore the moving averages that the first optimizer keeps.
       **networks: name in the run's model to built network, such as `encoder=...`.
 
     Returns:
@@ -282,14 +241,7 @@ def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **n
 
 
 def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
-    """Return the values of a run's newest readable checkpoint, and its folder.
-
-    Args:
-      workdir: folder of the run.
-
-    Raises:
-      TrainingError: there is none.
-    """
+    """Return a run's newest values by name, and the checkpoint."""
     values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints")
     if path is None:
         raise TrainingError(f"workdir has no checkpoint yet. Received: workdir={workdir}. Train it first.")
@@ -297,16 +249,13 @@ def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pat
 
 
 def newest_step(workdir: str | pathlib.Path) -> int | None:
-    """Return the step of a run's newest checkpoint, or None."""
+    """Return the step of the newest checkpoint, or None."""
     newest = next(iter(_newest_first(pathlib.Path(workdir) / "checkpoints")), None)
     return None if newest is None else _step(newest)
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Return all values of a checkpoint by name, verified by checksum.
-
-    Args:
-      path: folder of one checkpoint, .../step_N.
+    """Return a checkpoint's values by name, verified by checksum.
 
     Raises:
       DamagedError: the checkpoint is damaged.
@@ -323,7 +272,7 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _named_variables(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
-    """Return all variables under names that do not depend on their order."""
+    """Return name/path to variable, independent of their order."""
     variables = {}
     for name, item in items.items():
         for path, variable in variables_by_path(item).items():
@@ -350,7 +299,7 @@ def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path | None, list[pathlib.Path]]:
-    """Return (values, path, damaged newer checkpoints); no path if none was written."""
+    """Return (values, path or None, damaged newer checkpoints)."""
     damaged = []
     marker = _marker(folder)
     expected = marker.read_text(encoding="utf-8", errors="replace").strip() if marker.exists() else ""
@@ -364,7 +313,7 @@ def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.P
             damaged.append(path)
     if damaged or marker.exists():
         raise TrainingError(
-            f"no readable checkpoint is left. Received: folder={folder}. Put one back or use another --workdir."
+            f"no readable checkpoint is left. Received: {folder}. Put one back or use another --workdir"
         )
     return {}, None, []
 
@@ -375,10 +324,9 @@ def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.nda
     for name, variable in variables.items():
         if name not in values:
             raise TrainingError(f"checkpoint {path} does not fit this configuration: it does not hold {name}")
-        if values[name].shape != tuple(variable.shape):
-            raise TrainingError(
-                f"checkpoint {path} does not fit this configuration: {name} has shape {list(values[name].shape)}, "
-                f"expected {list(variable.shape)}"
-            )
+        shape = values[name].shape
+        expected = tuple(variable.shape)
+        if shape != expected:
+            raise TrainingError(f"checkpoint {path} does not fit: {name} has shape {shape}, expected {expected}")
     for name, variable in variables.items():
         variable.assign(values[name])

@@ -1,8 +1,4 @@
-"""What a run's config.json records.
-
-`RunRecord` says which run a folder holds, `ImportRecord` what a run took from a checkpoint of the release. Both are
-plain data. `lts.training.run_dir` reads and writes them.
-"""
+"""What a run's config.json records, as plain data."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,57 +7,35 @@ from typing import Any
 from lts.config import Config
 from lts.utils import provenance
 
-FROZEN_NETWORKS = ("encoder/", "decoder/")  # from the autoencoder run, never trained in the "gan" stage
+FROZEN_NETWORKS = ("encoder/", "decoder/")  # taken from the autoencoder run, never trained in the "gan" stage
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportRecord:
-    """Origin of a run that began as a release checkpoint.
-
-    Attributes:
-      checkpoint: name of the checkpoint.
-      weights: "raw" or "averaged".
-      step: step at which the run began; 0 unless Adam's moments were imported too.
-      averages: whether every trained weight came with its moving average.
-      release_step: global step in the checkpoint; None if it holds none.
-      missing: release names of the variables that the checkpoint does not hold.
-    """
+    """Origin of a run that began as a release checkpoint."""
 
     checkpoint: str
-    weights: str = "raw"
-    step: int = 0
-    averages: bool = True
-    release_step: int | None = None
-    missing: tuple[str, ...] = ()
+    weights: str = "raw"  # or "averaged"
+    step: int = 0  # at which the run began; 0 unless Adam's moments were imported too
+    averages: bool = True  # every trained weight came with its moving average
+    release_step: int | None = None  # global step in the checkpoint
+    missing: tuple[str, ...] = ()  # release names of the variables that the checkpoint does not hold
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """Content of a run's config.json.
+    """Content of a run's config.json."""
 
-    Attributes:
-      stage: kind of training: "autoencoder", "gan", "rotation", "supervised", or a task of `experiments`.
-      config: the run's configuration.
-      dataset: name of the data set; None for an imported run that was never trained here.
-      split: split of the data set.
-      data: number of images and their fingerprint. They may change between starts.
-      hardware: devices of the last start.
-      commit: commit of the last start; None outside a checkout.
-      autoencoder: folder of the autoencoder run; None if there is none.
-      imported: origin of an imported run; None for other runs.
-      details: further entries, such as "classes". A run with other values is another run.
-    """
-
-    stage: str
+    stage: str  # "autoencoder", "gan", "rotation", "supervised", or a task of `experiments`
     config: Config
-    dataset: str | None = None
+    dataset: str | None = None  # None: imported and never trained here
     split: str | None = None
-    data: Mapping[str, Any] | None = None
-    hardware: str | None = None
-    commit: str | None = None
-    autoencoder: str | None = None
+    data: Mapping[str, Any] | None = None  # number of images and fingerprint; may change between starts
+    hardware: str | None = None  # of the last start
+    commit: str | None = None  # of the last start
+    autoencoder: str | None = None  # folder of the autoencoder run
     imported: ImportRecord | None = None
-    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # such as "classes"; fixed for the run
 
     @classmethod
     def of_images(cls, stage: str, config: Config, source: Any, **fields: Any) -> "RunRecord":
@@ -73,27 +47,14 @@ class RunRecord:
           source: training images, with `name`, `split`, `num_examples` and `fingerprint`.
           **fields: other fields of the record.
         """
-        return cls(
-            stage=stage,
-            config=config,
-            dataset=source.name,
-            split=source.split,
-            data={"images": source.num_examples, "fingerprint": source.fingerprint},
-            hardware=provenance.hardware(),
-            commit=provenance.commit(),
-            **fields,
-        )
+        fields["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
+        fields["hardware"] = provenance.hardware()
+        fields["commit"] = provenance.commit()
+        return cls(stage, config, source.name, source.split, **fields)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunRecord":
-        """Return the record in a parsed config.json, the inverse of `to_dict`.
-
-        Args:
-          values: the parsed JSON.
-
-        Raises:
-          ConfigError, KeyError, TypeError: an entry is missing or invalid.
-        """
+        """Return the record in a parsed config.json."""
         names = {field.name for field in dataclasses.fields(cls)} - {"details"}
         fields = {name: value for name, value in values.items() if name in names}
         fields["config"] = Config.from_dict(values["config"])
@@ -104,7 +65,7 @@ class RunRecord:
         return cls(**fields, details=details)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of config.json, details at its top level."""
+        """Return config.json, with the details at its top level."""
         values = dataclasses.asdict(self)
         details = values.pop("details")
         present = {name: value for name, value in values.items() if value is not None}
@@ -117,11 +78,11 @@ class RunRecord:
 
     @property
     def never_trained(self) -> bool:
-        """Whether the run was imported and no training has started yet."""
+        """Whether an imported run has not been trained yet."""
         return self.imported is not None and self.dataset is None
 
     def untrained(self, step: int | None, *prefixes: str) -> list[str]:
-        """Return the imported run's variables that hold random initial values.
+        """Return an imported run's variables with random initial values.
 
         After the first training step every variable counts as trained.
 

@@ -1,7 +1,6 @@
 """Devices and machines that a run trains on.
 
-One device, several GPUs, logical devices of the CPU, or several machines. The rest of `training` sees only a
-`tf.distribute.Strategy` and `Machines`.
+The rest of `training` sees only a `tf.distribute.Strategy` and `Machines`.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ class StrategyError(UserError):
 
 
 class MachineLostError(UserError):
-    """A machine of `TF_CONFIG` that does not answer any more."""
+    """A machine of `TF_CONFIG` that no longer answers."""
 
 
 # What TensorFlow raises when another machine is lost. Other errors (memory, files, a non-finite loss) are local.
@@ -103,7 +102,7 @@ def _count(replicas: str | int) -> int:
 
 
 def _machines() -> list[tuple[str, int]]:
-    """Return (type, index) of every machine in `TF_CONFIG`, the chief first."""
+    """Return (type, index) of each machine, the chief first."""
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return []

@@ -1,8 +1,7 @@
 """One training run, whatever it trains.
 
-`Task` describes what is trained on what. `run` opens the run's folder, restores the last checkpoint, trains and saves.
-The stages of `lts.training.train` and the heads and tasks of `experiments` all use it, so that they resume and stop
-in the same way.
+The stages of `lts.training.train` and the heads and tasks of `experiments` all use `run`, so that they resume and
+stop in the same way.
 """
 
 import contextlib
@@ -86,7 +85,7 @@ def run(
     options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
-    """Train a task, or resume it from its last checkpoint.
+    """Train a task, or resume its last checkpoint.
 
     Args:
       task: what is trained.
@@ -98,9 +97,7 @@ def run(
       How the call ended. A finished run returns at once.
 
     Raises:
-      ConfigError: the number of replicas does not divide the batch.
-      TrainingError: `workdir` holds another configuration or is in use, a loss is not finite, or a machine was lost.
-        The last good checkpoint stays in place.
+      ConfigError, TrainingError: as `lts.training.train` raises them.
     """
     began = time.monotonic()
     strategy = strategy or build_strategy()
@@ -138,7 +135,7 @@ def run(
 
 
 def _train(loop: Loop, step: int, task: Task) -> int | None:
-    """Run the loop to its end and return the signal that stopped it, or None."""
+    """Return the signal that stopped the loop, or None."""
     try:
         return loop.run(step, task.steps)
     except tf.errors.OpError:
@@ -172,22 +169,12 @@ def _check_same(machines: Machines, name: str, text: str) -> None:
 def _restore(
     task: Task, model, checkpoints: Checkpoints, machines: Machines, workdir, options: MonitoringOptions
 ) -> Task:
-    """Open the run's folder and restore the model, identically on all machines.
-
-    NB: machines that train on different settings wait for each other forever. Everything that could differ is
-    therefore compared first.
-
-    Args:
-      task: what is trained.
-      model: from `task.build`.
-      checkpoints: of the run.
-      machines: of the strategy.
-      workdir: folder of the run.
-      options: intervals of monitoring and checkpoints.
+    """Open the folder and restore, identically on all machines.
 
     Returns:
       The task, its record completed by that of the folder.
     """
+    # NB: machines with different settings wait for each other forever. Everything that could differ is compared.
     restored = False
     if machines.chief:
         task = dataclasses.replace(task, record=run_dir.open_run(workdir, task.record))
@@ -210,15 +197,7 @@ def _restore(
 def make_loop(
     task: Task, model: keras.Model, machines: Machines, checkpoints: Checkpoints, options: MonitoringOptions
 ) -> Loop:
-    """Return the loop that trains a model from its current step.
-
-    Args:
-      task: what is trained.
-      model: from `task.build`, restored.
-      machines: of the strategy that the model was built under.
-      checkpoints: of the run.
-      options: intervals of monitoring and checkpoints.
-    """
+    """Return the loop that trains a restored model."""
     step = steps_done(model)
     strategy = machines.strategy
     batches = strategy.distribute_datasets_from_function(lambda share: task.batches(share, step, task.steps - step))
@@ -234,20 +213,16 @@ def make_loop(
 
 
 def _monitor(task: Task, model: keras.Model, workdir: pathlib.Path, step: int) -> Monitor:
-    """Return the run's monitor; of a new run, write configuration and graph."""
+    """Return the run's monitor."""
     monitor = Monitor(workdir, task.stage, step, task.steps, task.settings.batch_size)
-    if step == task.record.first_step:
+    if step == task.record.first_step:  # a new run
         monitor.configuration(task.record, task.section)
         monitor.graph(tf.function(model.pictures).get_concrete_function(task.samples).graph)
     return monitor
 
 
 def checkpoint_items(model: keras.Model) -> dict[str, Any]:
-    """Return what a checkpoint of the model holds, by name.
-
-    Args:
-      model: its networks, optimizers and running means are looked up by attribute name. The means are included:
-        without them the first line of metrics after a resume would differ.
-    """
+    """Return what a checkpoint holds, by name."""
+    # The running means are included: without them the first line of metrics after a resume would differ.
     names = ("encoder", "decoder", "repair", "discriminator", "network", "optimizer", "g_optimizer", "means")
     return {name: getattr(model, name) for name in names if getattr(model, name, None) is not None}

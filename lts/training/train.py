@@ -5,7 +5,6 @@ classification.
 """
 
 import pathlib
-from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -49,17 +48,16 @@ def train(
     options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
-    """Train one stage, or resume it from its last checkpoint.
+    """Train one stage, or resume its last checkpoint.
 
     Args:
       config: the run's configuration.
-      stage: "autoencoder" (stage 1) or "gan" (stage 2). Or a classifier with the same backbone and the schedule of
-        stage 2: "rotation" (which way is up; no labels) or "supervised" (labels).
+      stage: "autoencoder" (stage 1), "gan" (stage 2), or a classifier with the backbone and schedule of stage 2:
+        "rotation" (which way is up; no labels) or "supervised" (labels).
       source: training images.
       workdir: folder of the run; an existing run resumes. Several machines must all see it.
       autoencoder: "gan" only: folder of the autoencoder run.
-      features: classifiers only: an export with the same backbone, whose weights are the initial ones. None:
-        random initial weights.
+      features: classifiers only: an export whose backbone gives the initial weights; None: random weights.
       head: classifiers only: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: classifiers only: number of first convolutions that do not train.
       options: intervals of monitoring and checkpoints.
@@ -86,43 +84,27 @@ def train(
         _check_autoencoder(config, autoencoder)
     if stage == "gan":
         _check_frozen_networks(workdir, autoencoder)
-    made = make_task(
-        config, stage, source, workdir, autoencoder=autoencoder, features=features, head=head, frozen=frozen
-    )
-    return task.run(made, workdir, options, strategy)
+    begin = {"autoencoder": autoencoder, "features": features, "head": head, "frozen": frozen}
+    return task.run(make_task(config, stage, source, workdir, **begin), workdir, options, strategy)
 
 
 def make_task(
     config: Config,
     stage: str,
     source: data.ImageDataset,
-    workdir: str | pathlib.Path,
+    workdir,
     *,
-    autoencoder: str | pathlib.Path | None = None,
-    features: LoadedModel | None = None,
-    head: str = "fc",
-    frozen: int = 0,
+    autoencoder=None,
+    features=None,
+    head="fc",
+    frozen=0,
 ) -> Task:
-    """Return the task that `train` runs.
-
-    Args:
-      config: as in `train`, like all others.
-      stage: kind of training.
-      source: training images.
-      workdir: folder of the run.
-      autoencoder: folder of the autoencoder run.
-      features: initial weights of a classifier.
-      head: of a classifier.
-      frozen: first convolutions of a classifier that do not train.
-    """
+    """Return the task that `train` runs on its arguments."""
     settings = getattr(config, SECTION[stage])
     total_steps = _total_steps(settings, source)
     labelled = stage == "supervised"
     if labelled and source.labels is None:
-        raise TrainingError(
-            f"the images have no labels. Received: dataset={source.name}, split={source.split}. "
-            "Give labelled images or another stage."
-        )
+        raise TrainingError(f"the images have no labels. Received: dataset={source.name}, split={source.split}")
     classes = len(source.class_names) if labelled else ROTATIONS
 
     # What must not change when the run resumes, next to the configuration.
@@ -174,18 +156,16 @@ def make_task(
 
 
 def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
-    """Return the steps of the whole run, at least one."""
+    """Return the steps of the whole run."""
     total = settings.steps or source.num_examples // settings.batch_size * settings.epochs
     if total == 0:
-        raise TrainingError(
-            f"an epoch has no full batch. Received: {source.num_examples} images, batch_size={settings.batch_size}. "
-            "Lower --batch_size or give --steps."
-        )
+        counts = f"{source.num_examples} images, batch_size={settings.batch_size}"
+        raise TrainingError(f"an epoch has no full batch. Received: {counts}. Lower --batch_size or give --steps.")
     return total
 
 
 def _samples(config: Config, source: data.ImageDataset, labelled: bool):
-    """Return the first images as test views in [-1, 1], with labels if `labelled`."""
+    """Return the first test views in [-1, 1], with labels if `labelled`."""
     views = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
     images = tf.cast(views, tf.float32) / 127.5 - 1
     return (images, tf.constant(source.labels[:PICTURES], tf.int32)) if labelled else images
@@ -194,9 +174,9 @@ def _samples(config: Config, source: data.ImageDataset, labelled: bool):
 def build_model(
     config: Config, stage: str, total_steps: int = 1, classes: int = ROTATIONS, head: str = "fc", frozen: int = 0
 ) -> keras.Model:
-    """Return the model of a stage, compiled, with all variables created.
+    """Return the compiled model of a stage.
 
-    Optimizers are built too: a checkpoint restores their slots before the first step.
+    Its optimizers are built too: a checkpoint restores their slots before the first step.
 
     Args:
       config: the run's configuration.
@@ -231,29 +211,25 @@ def build_model(
 
 
 def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
-    """Raise `TrainingError` unless an autoencoder run fits the configuration."""
+    """Check that an autoencoder run fits the configuration."""
     record = run_dir.read_run_config(autoencoder)
     if record.stage != "autoencoder":
         raise TrainingError(
-            f"autoencoder must be a run of stage 'autoencoder'. Received: {autoencoder}, a run of stage "
-            f"{record.stage!r}. Give the folder that train_autoencoder wrote."
+            f"autoencoder must be a run of stage 'autoencoder'. Received: {autoencoder} of {record.stage!r}"
         )
     changed = differences(record.config, config, "frozen_autoencoder")
     if changed:
-        raise TrainingError(
-            f"autoencoder was trained with another configuration ({'; '.join(changed)}). "
-            f"Received: autoencoder={autoencoder}. Give the same flags."
-        )
+        raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
     untrained = record.untrained(run_dir.newest_step(autoencoder), *FROZEN_NETWORKS)
     if untrained:
+        lacking = f"was imported from a checkpoint without {untrained[0]}"
         raise TrainingError(
-            f"autoencoder was imported from a checkpoint without {untrained[0]}. Received: autoencoder={autoencoder}. "
-            "Train it first with train_autoencoder."
+            f"the autoencoder {lacking}. Received: {autoencoder}. Train it first with train_autoencoder."
         )
 
 
 def _check_frozen_networks(workdir: str | pathlib.Path, autoencoder: str | pathlib.Path | None) -> None:
-    """Raise `TrainingError` unless an imported "gan" run has exactly one encoder and decoder.
+    """Check that an imported "gan" run has one encoder and decoder.
 
     They come from the release checkpoint or, if it holds none, from `autoencoder`.
     """
@@ -265,35 +241,25 @@ def _check_frozen_networks(workdir: str | pathlib.Path, autoencoder: str | pathl
         return  # after the first training step its checkpoint holds them
     untrained = record.untrained(step, *FROZEN_NETWORKS)
     if untrained and autoencoder is None:
-        raise TrainingError(
-            f"workdir was imported from a checkpoint without {untrained[0]}. Received: workdir={workdir}. "
-            "Give --autoencoder=RUN."
-        )
+        lacking = f"was imported from a checkpoint without {untrained[0]}"
+        raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --autoencoder=RUN.")
     if not untrained and autoencoder is not None:
         imported, _ = run_dir.read_newest(workdir)
         given, _ = run_dir.read_newest(autoencoder)
-        if not _same_networks(imported, given):
-            raise TrainingError(
-                "workdir was imported with another encoder and decoder than the autoencoder's. "
-                f"Received: workdir={workdir}, autoencoder={autoencoder}. Omit --autoencoder."
-            )
-
-
-def _same_networks(values: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> bool:
-    """Return whether two checkpoints hold the same encoder and decoder."""
-    names = [name for name in values if name.startswith(FROZEN_NETWORKS)]
-    return all(np.array_equal(values[name], others.get(name)) for name in names)
+        for name, value in imported.items():
+            if name.startswith(FROZEN_NETWORKS) and not np.array_equal(value, given.get(name)):
+                raise TrainingError(
+                    "the run was imported with another encoder and decoder. "
+                    f"Received: autoencoder={autoencoder}. Omit --autoencoder."
+                )
 
 
 def _backbone(config: Config, features: LoadedModel) -> keras.Model:
-    """Return the backbone of an export, checked against the configuration."""
+    """Return the backbone of an export that fits the configuration."""
     backbone = features.keras_model().backbone
     changed = differences(features.config, config, "backbone")
     if changed:
-        raise TrainingError(
-            f"features have another backbone than the configuration ({'; '.join(changed)}). "
-            f"Received: features={features.path}. Give the flags it was trained with."
-        )
+        raise TrainingError(f"{features.path} has another backbone than the configuration ({'; '.join(changed)})")
     return backbone
 
 

@@ -274,7 +274,7 @@ def test_stage_2_has_one_encoder_and_decoder(tensors, tmp_path):
     _check_frozen_networks(tmp_path / "whole", tmp_path / "same")
     _check_frozen_networks(tmp_path / "backbone", tmp_path / "other")
     _check_frozen_networks(tmp_path / "new", None)
-    with pytest.raises(TrainingError, match=r"another encoder and decoder .* Omit --autoencoder"):
+    with pytest.raises(TrainingError, match=r"another encoder and decoder.* Omit --autoencoder"):
         _check_frozen_networks(tmp_path / "whole", tmp_path / "other")
     with pytest.raises(TrainingError, match=r"without encoder/conv_0/weights\. .* Give --autoencoder=RUN"):
         _check_frozen_networks(tmp_path / "backbone", None)
