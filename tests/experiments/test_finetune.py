@@ -22,7 +22,7 @@ from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.train import build_model
 from tests.fixtures import probe_binaries
-from tests.training.test_transfer import CONFIG, made_up_export
+from tests.fixtures.exports import CONFIG, noisy_export
 
 SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[:30]")
 
@@ -31,8 +31,8 @@ SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[
 def models(tmp_path_factory):
     """Two exports of the same backbone, the second with random weights."""
     folder = tmp_path_factory.mktemp("models")
-    made_up_export(folder / "features", CONFIG)
-    made_up_export(folder / "random", CONFIG.replace(seed=2))
+    noisy_export(folder / "features", CONFIG)
+    noisy_export(folder / "random", CONFIG.replace(seed=2))
     path = folder / "random" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": "random", "seed": 2}))
     return folder

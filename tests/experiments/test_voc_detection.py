@@ -27,7 +27,7 @@ from lts.training.loop import Loop
 from lts.utils.errors import ConfigError
 from tests.fixtures import tiny_devkit
 from tests.fixtures.binaries import call
-from tests.training.test_transfer import CONFIG, made_up_export
+from tests.fixtures.exports import CONFIG, noisy_export
 
 SMALL = ("--sides=32,48", "--test_side=48", "--longest=80", "--units=16,8", "--cells=3", "--regions=16")
 QUICK = (*SMALL, "--steps=4", "--resamples=20", "--precision=float32")
@@ -38,7 +38,7 @@ def models(tmp_path_factory):
     """Two exports of the same backbone, the second with random weights."""
     folder = tmp_path_factory.mktemp("models")
     for name, config in (("features", CONFIG), ("random", CONFIG.replace(seed=2))):
-        made_up_export(folder / name, config)
+        noisy_export(folder / name, config)
     path = folder / "random" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": "random", "seed": 2}))
     return folder

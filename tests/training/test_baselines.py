@@ -1,4 +1,4 @@
-"""Training, resuming and exporting what is not the method: rotation, supervised, and the encoder of stage 1."""
+"""Training and export of what is not the method: rotation, supervised, and the encoder of stage 1."""
 
 import signal
 
@@ -8,57 +8,46 @@ import tensorflow as tf
 
 import lts
 from lts import data, training
-from lts.config import preset
 from lts.networks.variables import variables_by_path
-from lts.training import run_dir
-from lts.training.loop import Loop
+from lts.training import export, run_dir
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import ImportRecord, RunRecord
 from lts.training.train import build_model
+from tests.fixtures.exports import CONFIG, add_noise
+from tests.fixtures.runs import assert_same_weights, stop_training_at
 
-CONFIG = preset(
-    "tiny", image_size="16", encoder_filters="4,8,8,8", conv_1_kernel="3", backbone_filters="4,8,8,8,8", fc_units="8"
-).replace(batch_size=8, steps=6)
 QUIET = training.MonitoringOptions(histogram_steps=0)
 
 
 @pytest.fixture(scope="module")
 def source():
+    """Forty labelled images."""
     return data.open_source("synthetic", "train[:40]", progress=False)
 
 
-@pytest.mark.parametrize("stage", ["rotation", "supervised"])
-def test_a_stopped_run_ends_with_the_same_bits(stage, source, tmp_path, monkeypatch):
-    """Labels or turns that go by the time of the start, dropout that begins again."""
-    training.train(CONFIG, stage, source, tmp_path / "whole", options=QUIET)
-    report = Loop._report
-
-    def stop_at_3(loop, step, total):
-        report(loop, step, total)
-        if step == 3:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_report", stop_at_3)
-        result = training.train(CONFIG, stage, source, tmp_path / "halves", options=QUIET)
-    assert (result.step, result.signal) == (3, signal.SIGTERM)
-    result = training.train(CONFIG, stage, source, tmp_path / "halves", options=QUIET)
-    assert (result.step, result.signal) == (6, None)
-    whole, halves = (run_dir.read_newest(tmp_path / name)[0] for name in ("whole", "halves"))
-    assert whole.keys() == halves.keys()
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], halves[name], err_msg=name)
+@pytest.mark.parametrize("stage", [pytest.param("rotation", marks=pytest.mark.slow), "supervised"])
+def test_stopped_run_resumes_bit_identically(stage, source, tmp_path, monkeypatch, capsys):
+    """Fails if labels, rotations or dropout depend on the start, or if the console does not say what to do."""
+    training.train(CONFIG, stage, source, tmp_path / "uninterrupted", options=QUIET)
+    with stop_training_at(1, monkeypatch):
+        result = training.train(CONFIG, stage, source, tmp_path / "stopped", options=QUIET)
+    assert (result.step, result.signal) == (1, signal.SIGTERM)
+    assert "run the same command again to resume" in capsys.readouterr().out
+    result = training.train(CONFIG, stage, source, tmp_path / "stopped", options=QUIET)
+    assert (result.step, result.signal) == (4, None)
+    out = capsys.readouterr().out
+    assert f"{stage}: resuming from step 1 of 4" in out
+    assert f"{stage}: finished: 4 of 4 steps" in out
+    assert_same_weights(tmp_path / "stopped", tmp_path / "uninterrupted")
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "rotation", "supervised"])
+@pytest.mark.parametrize("stage", ["autoencoder", pytest.param("rotation", marks=pytest.mark.slow), "supervised"])
 def test_export(stage, tmp_path):
-    """Weights of another layer, a signature without trained weights behind it, a card that claims too much."""
+    """Fails if an export holds weights of another layer, or if its card claims too much."""
     model = build_model(CONFIG, stage, classes=10)
     network = model.encoder if stage == "autoencoder" else model.network
+    add_noise(network.variables)
     items = {"encoder" if stage == "autoencoder" else "network": network}
-    for index, variable in enumerate(network.variables):
-        noise = np.random.default_rng(index).uniform(0, 0.2, variable.shape)
-        variable.assign_add(noise)
     Checkpoints(tmp_path / "run", items).save(5)
     details = {"classes": 10} if stage == "supervised" else {}
     record = RunRecord(stage, CONFIG, dataset="synthetic", split="train", details=details)
@@ -82,61 +71,67 @@ def test_export(stage, tmp_path):
     assert f'signatures["{loaded.layers[-1]}"]' in card
 
 
-def test_an_encoder_is_no_backbone(tmp_path):
-    """One line, where Keras would fail on weights that are not there."""
-    run_dir.write_run_config(tmp_path / "run", RunRecord("autoencoder", CONFIG))
-    Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
-    training.export_run(tmp_path / "run", tmp_path / "features")
-    with pytest.raises(lts.export.saved_model.ExportError, match="exported encoder"):
-        lts.load(tmp_path / "features").keras_model("conv_2")
-
-
 def test_labels_are_needed(tmp_path):
+    """Fails if "supervised" starts on images without labels."""
     source = data.open_source("synthetic", "unlabelled[:20]", progress=False)
     with pytest.raises(TrainingError, match="no labels"):
         training.train(CONFIG, "supervised", source, tmp_path, options=QUIET)
 
 
 def test_statistics_of_photographs(source, tmp_path):
-    """Statistics that training left, weights that moved, a `spot` that is no longer the trained one."""
+    """Fails if recalibration keeps the statistics of training, moves weights, or changes the signature `spot`."""
     model = build_model(CONFIG, "gan")
     Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(3)
     run_dir.write_run_config(tmp_path / "run", RunRecord("gan", CONFIG, dataset="synthetic", split="train[:40]"))
     for name, recalibrate in (("training", False), ("photographs", True)):
         training.export_run(tmp_path / "run", tmp_path / name, recalibrate=recalibrate)
-    trained, measured = (lts.load(tmp_path / name) for name in ("training", "photographs"))
+    trained = lts.load(tmp_path / "training")
+    measured = lts.load(tmp_path / "photographs")
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
     for name, value in trained.spot(images).items():
         np.testing.assert_allclose(measured.spot(images)[name], value, atol=1e-6)
-    mine, theirs = (np.load(tmp_path / name / "backbone.npz") for name in ("training", "photographs"))
-    moved = {name for name in mine if not np.array_equal(mine[name], theirs[name])}
-    assert moved == {name for name in mine if "moving" in name}
+    before = np.load(tmp_path / "training" / "backbone.npz")
+    after = np.load(tmp_path / "photographs" / "backbone.npz")
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {name for name in before if "moving" in name}
+
+    # conv_1's mean, by NumPy and one convolution.
     first = model.discriminator.backbone.convs[0]
     batches = data.training_batches(source, CONFIG.image, batch_size=64, seed=1, steps=200)
     signed = np.concatenate(list(batches.as_numpy_iterator()))
     inputs = signed * 127.5 + 127.5 - np.array([123.68, 116.78, 103.94])
     kernel = first.kernel.numpy()
     strided = tf.nn.conv2d(inputs.astype(np.float32), kernel, first.stride, CONFIG.discriminator.disc_padding).numpy()
-    np.testing.assert_allclose(theirs["conv_1/batch_norm/moving_mean"], strided.mean((0, 1, 2)), rtol=0.05, atol=0.5)
+    np.testing.assert_allclose(after["conv_1/batch_norm/moving_mean"], strided.mean((0, 1, 2)), rtol=0.05, atol=0.5)
     assert measured.description["statistics"] == "synthetic, split train[:40]"
     assert measured.description["config"]["discriminator"]["recalibrate_batch_norm"] is True
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "rotation", "supervised"])
-def test_statistics_of_photographs_are_stage_2s(stage, tmp_path):
-    """A wish that is passed over in silence."""
-    record = RunRecord(stage, CONFIG, dataset="synthetic", split="train", details={"classes": 10})
-    run_dir.write_run_config(tmp_path / "run", record)
+def test_other_stages_are_not_recalibrated(stage, tmp_path):
+    """Fails if the flag is silently ignored where the statistics are those of photographs already."""
+    run_dir.write_run_config(tmp_path / "run", RunRecord(stage, CONFIG, dataset="synthetic", split="train"))
     with pytest.raises(TrainingError, match=f"stage '{stage}' are those of photographs already"):
         training.export_run(tmp_path / "run", tmp_path / "features", recalibrate=True)
     assert not (tmp_path / "features").exists()
 
 
 def test_statistics_need_photographs(tmp_path):
-    """An imported run that was never trained names none: a KeyError."""
+    """Fails if an imported run, which names no images, is recalibrated without --dataset."""
     model = build_model(CONFIG, "gan")
     Checkpoints(tmp_path / "run", {"discriminator": model.discriminator}).save(0)
-    record = RunRecord("gan", CONFIG, imported=ImportRecord("model.ckpt-4"))
-    run_dir.write_run_config(tmp_path / "run", record)
+    run_dir.write_run_config(tmp_path / "run", RunRecord("gan", CONFIG, imported=ImportRecord("model.ckpt-4")))
     with pytest.raises(TrainingError, match=r"without photographs .* Give --dataset"):
         training.export_run(tmp_path / "run", tmp_path / "features", recalibrate=True)
+
+
+def test_seconds_of_training(tmp_path):
+    """Fails if a stage is missing, if its batch is another one's, or if a truncated line counts."""
+    line = '{"step": %d, "images_per_second": 8.0}\n'
+    for stage, batch_size in (("autoencoder", 4), ("gan", 8)):
+        config = CONFIG.replace(batch_size=batch_size)
+        record = RunRecord(stage, config, autoencoder=str(tmp_path / "autoencoder") if stage == "gan" else None)
+        run_dir.write_run_config(tmp_path / stage, record)
+        (tmp_path / stage / "metrics.jsonl").write_text(line % 10 + line % 20 + '{"step": 3')
+    record = run_dir.read_run_config(tmp_path / "gan")
+    assert export._training_seconds(record, tmp_path / "gan") == {"stage 1": 10, "stage 2": 20}

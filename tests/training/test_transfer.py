@@ -1,6 +1,4 @@
-"""Classifiers that begin with the weights of an export: what they begin as, what is frozen, how they go on."""
-
-import signal
+"""Classifiers that begin with the weights of an export."""
 
 import numpy as np
 import pytest
@@ -8,51 +6,38 @@ import tensorflow as tf
 
 import lts
 from lts import data, training
-from lts.config import preset
 from lts.export import saved_model
 from lts.networks.variables import variables_by_path
 from lts.training import run_dir
-from lts.training.loop import Loop
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.train import build_model, make_task
+from tests.fixtures.exports import CONFIG, noisy_export
+from tests.fixtures.runs import assert_same_weights, stop_training_at
 
-CONFIG = preset(
-    "tiny", image_size="16", encoder_filters="4,8,8,8", conv_1_kernel="3", backbone_filters="4,8,8,8,8", fc_units="8"
-).replace(batch_size=8, steps=4)
 QUIET = training.MonitoringOptions(histogram_steps=0)
 
 
 @pytest.fixture(scope="module")
 def source():
+    """Forty labelled images."""
     return data.open_source("synthetic", "train[:40]", progress=False)
-
-
-def made_up_export(folder, config=CONFIG):
-    """An export with noise on every weight and statistic."""
-    network = build_model(config, "gan").discriminator
-    for index, variable in enumerate(network.variables):
-        noise = np.random.default_rng(index).uniform(0, 0.2, variable.shape)
-        variable.assign_add(noise)
-    size = config.image.image_size
-    description = {"image_size": size, "test_crop": 0.85, "weights": "trained", "config": config.to_dict()}
-    saved_model.export(network, folder, description)
-    return lts.load(folder)
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
-    return made_up_export(tmp_path_factory.mktemp("transfer") / "features")
+    """An export with noise on all variables."""
+    return noisy_export(tmp_path_factory.mktemp("transfer") / "features")
 
 
-def given(features) -> dict:
-    """The export's own weights and statistics by name."""
+def values_of(features) -> dict:
+    """Return the export's weights and statistics by name."""
     return {path: variable.numpy() for path, variable in variables_by_path(features.keras_model().backbone).items()}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_it_begins_with_the_features(features, source, tmp_path, precision):
-    """Weights of another layer, statistics that stay at 0 and 1, a beginning that ignores the export."""
+    """Fails if a weight goes to another layer, statistics stay at 0 and 1, or the export is ignored."""
     config = CONFIG.replace(precision=precision)
     task = make_task(config, "supervised", source, tmp_path, features=features, head="pooled")
     model = task.build()
@@ -62,12 +47,13 @@ def test_it_begins_with_the_features(features, source, tmp_path, precision):
     assert not np.allclose(model.network.backbone(signed)["conv_5"], wanted, atol=0.1 * np.max(wanted))
     task.start(model, restored=False)
     for path, variable in variables_by_path(model.network.backbone).items():
-        np.testing.assert_array_equal(variable, given(features)[path], err_msg=path)
+        np.testing.assert_array_equal(variable, values_of(features)[path], err_msg=path)
     if precision == "float32":
         np.testing.assert_allclose(model.network.backbone(signed)["conv_5"], wanted, atol=1e-5 * np.max(wanted))
 
 
-def test_a_restored_run_does_not_begin_again(features, source, tmp_path):
+def test_restored_run_keeps_its_weights(features, source, tmp_path):
+    """Fails if a resumed run loads the features again."""
     task = make_task(CONFIG, "supervised", source, tmp_path, features=features)
     model = task.build()
     before = {v.path: v.numpy() for v in model.network.variables}
@@ -76,36 +62,31 @@ def test_a_restored_run_does_not_begin_again(features, source, tmp_path):
         np.testing.assert_array_equal(variable, before[variable.path])
 
 
-@pytest.mark.parametrize(("head", "frozen"), [("fc", 0), ("linear", 3), ("pooled", 5)])
-def test_a_stopped_run_ends_with_the_same_bits(head, frozen, features, source, tmp_path, monkeypatch):
-    """Features that are loaded twice; frozen layers that move, others that do not."""
+@pytest.mark.parametrize(
+    ("head", "frozen"),
+    [
+        pytest.param("fc", 0, marks=pytest.mark.slow),
+        ("linear", 3),
+        pytest.param("pooled", 5, marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_run_resumes_bit_identically(head, frozen, features, source, tmp_path, monkeypatch):
+    """Fails if features are loaded twice, frozen layers move, or other layers do not."""
     options = {"features": features, "head": head, "frozen": frozen, "options": QUIET}
-    training.train(CONFIG, "supervised", source, tmp_path / "whole", **options)
-    report = Loop._report
-
-    def stop_at_2(loop, step, total):
-        report(loop, step, total)
-        if step >= 2:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_report", stop_at_2)
-        result = training.train(CONFIG, "supervised", source, tmp_path / "halves", **options)
-    assert result.signal == signal.SIGTERM
-    assert 0 < result.step < 4
-    training.train(CONFIG, "supervised", source, tmp_path / "halves", **options)
-    whole, halves = (run_dir.read_newest(tmp_path / name)[0] for name in ("whole", "halves"))
-    assert whole.keys() == halves.keys()
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], halves[name], err_msg=name)
-    for path, value in given(features).items():
+    training.train(CONFIG, "supervised", source, tmp_path / "uninterrupted", **options)
+    with stop_training_at(1, monkeypatch):
+        training.train(CONFIG, "supervised", source, tmp_path / "stopped", **options)
+    training.train(CONFIG, "supervised", source, tmp_path / "stopped", **options)
+    assert_same_weights(tmp_path / "stopped", tmp_path / "uninterrupted")
+    trained, _ = run_dir.read_newest(tmp_path / "stopped")
+    for path, value in values_of(features).items():
         layer = int(path[len("conv_")])
-        same = np.array_equal(whole[f"network/trunk/{path}"], value)
+        same = np.array_equal(trained[f"network/trunk/{path}"], value)
         assert same == (layer <= frozen), path
 
 
 def test_another_beginning_is_refused(features, source, tmp_path):
-    """A run that would go on as something else than it was."""
+    """Fails if a run resumes with other features, another head or other frozen layers."""
     training.train(CONFIG, "supervised", source, tmp_path, features=features, head="linear", frozen=5, options=QUIET)
     details = training.read_run_config(tmp_path).details
     assert details == {"classes": 10, "head": "linear", "frozen": 5, "features": features.fingerprint}
@@ -117,7 +98,7 @@ def test_another_beginning_is_refused(features, source, tmp_path):
 
 
 def test_features_of_another_backbone(features, source, tmp_path):
-    """One line that names the fields; what only the head or the images decide may differ."""
+    """Fails if the fields of the backbone are not compared, or those of head and images are."""
     other = CONFIG.replace(conv_1_kernel=5, backbone_norm="lrn")
     with pytest.raises(
         TrainingError, match=r"another backbone .*conv_1_kernel: 3 -> 5.*backbone_norm: batch_norm -> lrn"
@@ -129,16 +110,23 @@ def test_features_of_another_backbone(features, source, tmp_path):
 
 
 def test_features_of_an_encoder(source, tmp_path):
+    """Fails if an exported encoder is taken for a backbone: Keras would not find its weights."""
     run_dir.write_run_config(tmp_path / "run", RunRecord("autoencoder", CONFIG))
     Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "encoder")
+    encoder = lts.load(tmp_path / "encoder")
     with pytest.raises(saved_model.ExportError, match="exported encoder"):
-        training.train(CONFIG, "supervised", source, tmp_path / "new", features=lts.load(tmp_path / "encoder"))
+        encoder.keras_model("conv_2")
+    with pytest.raises(saved_model.ExportError, match="exported encoder"):
+        training.train(CONFIG, "supervised", source, tmp_path / "new", features=encoder)
 
 
-@pytest.mark.parametrize("head", ["fc", "linear", "pooled"])
+@pytest.mark.parametrize(
+    "head",
+    [pytest.param("fc", marks=pytest.mark.slow), pytest.param("linear", marks=pytest.mark.slow), "pooled"],
+)
 def test_a_trained_classifier_and_its_export(head, features, source, tmp_path):
-    """Logits in bfloat16, of another scale of images, or with batch statistics; a head that the export trips over."""
+    """Fails if logits are bfloat16, or use another scale of images or batch statistics."""
     config = CONFIG.replace(precision="bfloat16")
     training.train(config, "supervised", source, tmp_path / "run", features=features, head=head, options=QUIET)
     values = run_dir.read_newest(tmp_path / "run")[0]
@@ -158,6 +146,7 @@ def test_a_trained_classifier_and_its_export(head, features, source, tmp_path):
 
 
 def test_a_run_without_classifier(tmp_path):
+    """Fails if a "gan" run is loaded as a classifier."""
     run_dir.write_run_config(tmp_path, RunRecord("gan", CONFIG))
     with pytest.raises(TrainingError, match="'gan', not of a classifier"):
         training.load_classifier(tmp_path)
