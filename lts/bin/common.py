@@ -12,6 +12,7 @@ common.run(main)
 """
 
 import dataclasses
+import functools
 import os
 import re
 import signal
@@ -66,7 +67,9 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
         sys.exit(status)
 
     flags.DEFINE_bool("version", False, "print the version and exit")
-    app.run(guarded, flags_parser=_parse)
+    # NB: not `sys.modules["__main__"]`, which is pip's script where a binary is started as `lts-train-gan`.
+    docstring = main.__globals__["__doc__"]
+    app.run(guarded, flags_parser=functools.partial(_parse, docstring))
 
 
 def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bool) -> int:
@@ -98,7 +101,7 @@ def _tensorflow_errors() -> tuple:
     return () if tensorflow is None else (tensorflow.errors.OpError,)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
     """Parse the flags; --help and --version are answered before any other flag is checked."""
     if "--version" in argv:
         print(f"lts {__version__}")
@@ -110,7 +113,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         if not help_flags.intersection(argv):
             sys.exit(_complain(_flag_complaint(error), 2))
     if help_flags.intersection(argv):
-        print(field_flags.help_text())
+        print(field_flags.help_text(docstring))
         sys.exit(0)
     return rest
 

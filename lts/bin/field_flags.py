@@ -23,8 +23,10 @@ FLAGS = flags.FLAGS
 COLUMNS = 80
 NAMED_CONFIGURATIONS = ("preset", "protocol")  # flags that choose the defaults of other flags
 
-# Flag name to a function that returns the object whose attribute of that name is the flag's default.
-_CHOSEN: dict[str, Callable[[], Any]] = {}
+PACKAGES = ("lts.", "experiments.")
+
+# A function for each flag: it returns the object that has the flag's default as an attribute.
+_CHOSEN: dict[flags.Flag, Callable[[], Any]] = {}
 
 
 class _FieldParser(flags.ArgumentParser):
@@ -56,7 +58,7 @@ def define(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) ->
             flags.DEFINE_bool(field.name, None, text)
         else:
             flags.DEFINE(_FieldParser(field), field.name, None, text)
-        _CHOSEN[field.name] = chosen
+        _CHOSEN[FLAGS[field.name]] = chosen
 
 
 def given(described: Iterable[dataclasses.Field]) -> dict[str, Any]:
@@ -75,11 +77,15 @@ def group(title: str) -> Iterator[None]:
             FLAGS.register_key_flag_for_module(f"{title}:", FLAGS[name])
 
 
-def help_text() -> str:
-    """Return what `--help` prints: the program's docstring and its flags by topic."""
-    lines = _wrapped_docstring(sys.modules["__main__"].__doc__ or "")
+def help_text(docstring: str) -> str:
+    """Return what `--help` prints.
+
+    Args:
+      docstring: of the program. The flags follow it by topic.
+    """
+    lines = _wrapped_docstring(docstring)
     names = [name for name in NAMED_CONFIGURATIONS if name in FLAGS]
-    if names and any(flag in FLAGS for flag in _CHOSEN):
+    if names and any(FLAGS[name] in _CHOSEN for name in FLAGS):
         name = names[0]
         chosen = FLAGS[name].value or "release"
         note = f"Defaults are those of --{name}={chosen}. --{name}=NAME --help shows those of another one."
@@ -99,7 +105,8 @@ def _groups() -> dict[str, list[flags.Flag]]:
     grouped = {flag.name for members in groups.values() for flag in members}
     others = []
     for module, members in FLAGS.flags_by_module_dict().items():
-        if not module.startswith("absl."):
+        # Imported libraries define flags too; the main module has the name of its file.
+        if module == sys.argv[0] or module.startswith(PACKAGES):
             others += [flag for flag in members if flag.name not in grouped]
     return {"Flags:": others, **groups}
 
@@ -107,8 +114,8 @@ def _groups() -> dict[str, list[flags.Flag]]:
 def _flag_lines(flag: flags.Flag) -> list[str]:
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = flag.value
-    if flag.name in _CHOSEN and default is None:
-        default = getattr(_CHOSEN[flag.name](), flag.name, None)
+    if flag in _CHOSEN and default is None:
+        default = getattr(_CHOSEN[flag](), flag.name, None)
     if isinstance(default, list | tuple):
         default = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
     text = f"{name}: {' '.join(flag.help.split())}"

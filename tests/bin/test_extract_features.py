@@ -1,4 +1,4 @@
-"""`extract_features` as a user runs it: real processes, kills, broken files, full disks, wrong flags."""
+"""Extraction from the command line: kills, broken files, full disks, wrong flags."""
 
 import errno
 import json
@@ -15,8 +15,9 @@ import pytest
 from lts import data
 from lts.export import saved_model
 from tests.extraction.test_extract import break_photo, save_photo
+from tests.fixtures.binaries import invoke
 from tests.fixtures.exports import small_discriminator
-from tests.fixtures.runs import run, start
+from tests.fixtures.runs import start
 
 MODULE = "lts.bin.extract_features"
 
@@ -52,16 +53,16 @@ def assert_one_line(done, status: int, *words: str) -> None:
 
 def test_the_command_and_again(model, photos, tmp_path):
     output = tmp_path / "X.npz"
-    done = run(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
+    done = invoke(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{output}: 1000 images, " in done.stdout
     arrays, before = np.load(output), output.read_bytes()
     assert sorted(arrays) == ["class_names", "conv_3", "conv_5", "metadata", "names"]
     assert (arrays["conv_5"].shape, arrays["names"].shape) == ((1000, 8), (1000,))
-    again = run(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
+    again = invoke(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
     assert (again.returncode, output.read_bytes()) == (0, before)
     assert "was finished before: 1000 images" in again.stdout
-    assert_one_line(run(MODULE, *flags(model, photos, output)), 1, "exists and differs", "pool: avg -> none")
+    assert_one_line(invoke(MODULE, *flags(model, photos, output)), 1, "exists and differs", "pool: avg -> none")
 
 
 def wait_for_work(folder: pathlib.Path) -> None:
@@ -78,17 +79,17 @@ def wait_for_work(folder: pathlib.Path) -> None:
 )
 def test_stopped_it_goes_on_to_the_same_bits(model, photos, tmp_path, number):
     whole, output = tmp_path / "whole.npz", tmp_path / "X.npz"
-    assert run(MODULE, *flags(model, photos, whole)).returncode == 0
+    assert invoke(MODULE, *flags(model, photos, whole)).returncode == 0
     process = start(MODULE, *flags(model, photos, output))
     wait_for_work(tmp_path / "X.npz.partial")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert not output.exists()
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
         assert (out.splitlines()[-1], err) == ("run the same command again to resume", "")
         assert json.loads((tmp_path / "X.npz.partial" / "progress.json").read_text())["done"] > 0
-    done = run(MODULE, *flags(model, photos, output))
+    done = invoke(MODULE, *flags(model, photos, output))
     assert done.returncode == 0, done.stderr
     assert ("resuming after" in done.stdout) == (number != signal.SIGKILL)
     assert output.read_bytes() == whole.read_bytes()
@@ -102,9 +103,9 @@ def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
     name = break_photo(folder, "broken.jpg")
     with pytest.raises(data.DataError) as caught:
         data.open_source(f"folder:{folder}", progress=False)
-    assert_one_line(run(MODULE, *flags(model, folder, output)), 1, str(caught.value))
+    assert_one_line(invoke(MODULE, *flags(model, folder, output)), 1, str(caught.value))
     assert not output.exists()
-    done = run(MODULE, *flags(model, folder, output, "--skip_broken_images"))
+    done = invoke(MODULE, *flags(model, folder, output, "--skip_broken_images"))
     assert done.returncode == 0, done.stderr
     assert f"1 broken images were skipped: {name}" in done.stdout
     assert len(np.load(output)["conv_5"]) == 1000
@@ -128,7 +129,7 @@ def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
     ],
 )
 def test_wrong_flags(model, photos, tmp_path, flag, status, words):
-    done = run(MODULE, *flags(model, photos, tmp_path / "X.npz"), flag)
+    done = invoke(MODULE, *flags(model, photos, tmp_path / "X.npz"), flag)
     assert_one_line(done, status, words)
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +138,7 @@ def test_wrong_flags(model, photos, tmp_path, flag, status, words):
     ("format", "room"),
     [
         ("npz", 0.5),
-        ("tfrecord", 1.001),
+        pytest.param("tfrecord", 1.001, marks=pytest.mark.slow),
         pytest.param("npz", 1.001, marks=pytest.mark.slow),
         pytest.param("parquet", 0.5, marks=pytest.mark.slow),
     ],
@@ -148,12 +149,12 @@ def test_a_full_disk_stops_it_with_one_line(model, photos, tmp_path, format, roo
     process = start(MODULE, *flags(model, photos, output))
     limit = int(values * room)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert err.count("\n") == 1, err
     assert os.strerror(errno.EFBIG) in err
     assert not output.exists()
-    done = run(MODULE, *flags(model, photos, output))
+    done = invoke(MODULE, *flags(model, photos, output))
     assert done.returncode == 0, done.stderr
     assert "resuming after" in done.stdout
 

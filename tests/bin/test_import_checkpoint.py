@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from lts.training.run_dir import read_newest
 from tests.fixtures import release
-from tests.fixtures.runs import make_photos, newest, run
+from tests.fixtures.binaries import invoke
+from tests.fixtures.runs import make_photos, newest
 
 IMPORT = "lts.bin.import_checkpoint"
 NETWORKS = tuple(f"--{name}={value}" for name, value in release.NETWORKS.items())
@@ -36,7 +37,7 @@ def checkpoints(tmp_path_factory) -> pathlib.Path:
 
 def do(module: str, *flags: object) -> str:
     """Runs a binary that is to end well, without a word on stderr; returns what it printed."""
-    done = run(module, *map(str, flags))
+    done = invoke(module, *map(str, flags))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -59,7 +60,7 @@ def test_an_imported_autoencoder_trains_on_and_serves_stage_2(photos, checkpoint
     assert np.abs(after["encoder/conv_1/kernel"] - before["encoder/conv_1/kernel"]).max() > 0
     record = json.loads((workdir / "config.json").read_text())
     assert (record["imported"]["checkpoint"], record["dataset"]) == ("autoencoder", f"folder:{photos}")
-    refused = run("lts.bin.train_autoencoder", *flags[:-2], f"--steps={STEP + 9}")
+    refused = invoke("lts.bin.train_autoencoder", *flags[:-2], f"--steps={STEP + 9}")
     assert refused.returncode == 1
     assert f"autoencoder_training.steps: {STEP + 3} -> {STEP + 9}" in refused.stderr
 
@@ -98,7 +99,7 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
     for name, output in (("backbone", backbone), ("autoencoder", autoencoder)):
         do(IMPORT, f"--checkpoint={checkpoints / name}", f"--output={output}", *NETWORKS)
     flags = (data, f"--workdir={backbone}", "--batch_size=4")
-    refused = run("lts.bin.train_gan", *flags, "--steps=2")
+    refused = invoke("lts.bin.train_gan", *flags, "--steps=2")
     assert refused.returncode == 1
     assert "give --autoencoder=RUN" in refused.stderr
     assert refused.stderr.count("\n") == 1
@@ -118,8 +119,12 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
         (("--checkpoint=gan",), 2, "output"),
         (("--checkpoint=gan", "--output=x", "--weights=mean"), 2, "raw|averaged"),
         (("--checkpoint=gan", "--output=x", "--preset=big"), 2, "<release|imagenet"),
-        (("--checkpoint=nothing", "--output=x"), 1, "there is no TensorFlow checkpoint"),
-        (("--checkpoint=gan", "--output=x"), 1, "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 32] in this"),
+        (("--checkpoint=nothing", "--output=x", "--preset=tiny"), 1, "there is no TensorFlow checkpoint"),
+        (
+            ("--checkpoint=gan", "--output=x", "--preset=tiny"),
+            1,
+            "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 8] in this",
+        ),
         (("--checkpoint=backbone", "--output=x", "--weights=averaged", *NETWORKS), 1, "Give --weights=raw"),
         (
             ("--checkpoint=backbone", "--output=x", "--stage=autoencoder", *NETWORKS),
@@ -133,7 +138,7 @@ def test_bad_input_is_one_line(checkpoints, tmp_path, flags, status, words):
     places = {"--checkpoint=": checkpoints, "--output=": tmp_path}
     for start, folder in places.items():
         flags = [flag.replace(start, f"{start}{folder}/") for flag in flags]
-    done = run(IMPORT, *flags)
+    done = invoke(IMPORT, *flags)
     assert done.returncode == status, done.stderr
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
