@@ -1,4 +1,4 @@
-r"""Linear probes: the quality of the frozen features of a SavedModel, layer by layer.
+r"""Linear probes: the quality of frozen features, layer by layer.
 
     python -m experiments.linear_probe --model=runs/features --dataset=folder:LABELLED --output=runs/probe \
         --baseline=runs/random_1,runs/random_2,runs/random_3

@@ -37,11 +37,11 @@ class ResultCache:
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def get(self, model, name: str) -> dict[str, Any] | None:
-        """Return the result of a model under a name, for example a layer; None if there is none."""
+        """Return the result of a model and a name, or None."""
         return self._results.get(self._key(model, name))
 
     def put(self, model, name: str, result: Mapping[str, Any]) -> None:
-        """Keep a JSON-ready result, and write the file."""
+        """Keep a JSON-ready result of a model and a name, for example a layer."""
         self._results[self._key(model, name)] = result
         files.write_text(self._path, json.dumps(self._results))
 

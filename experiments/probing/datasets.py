@@ -52,7 +52,7 @@ DECLARED = {
 
 
 def declaration(dataset: str) -> Declaration | None:
-    """Return the declaration for a value of --dataset of any version; None for folders and undeclared sets."""
+    """Return the declaration for a value of --dataset, or None."""
     kind, _, rest = dataset.partition(":")
     if kind == "tfds":
         name_without_version = re.split("[/:]", rest)[0]

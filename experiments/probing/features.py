@@ -1,4 +1,4 @@
-"""Frozen features, extracted once for all layers, and the base of the probes that read them."""
+"""Frozen features, and the base of the probes that read them."""
 
 import abc
 import dataclasses
@@ -52,7 +52,7 @@ class FeatureProbe(Probe):
             yield LayerResult(layer, record, extraction_seconds + time.monotonic() - began)
 
     def _extract(self, model, layers: Sequence[str], source, role: str) -> dict[str, np.ndarray]:
-        """Extract the pooled features of all images of a set, by layer."""
+        """Extract the features of a set by layer."""
         image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
         return extract(
             model,
@@ -96,7 +96,7 @@ def extract(
     pool: str = "average",
     title: str = "",
 ) -> dict[str, np.ndarray]:
-    """Extract pooled features of all images in one pass, and show the progress.
+    """Extract pooled features of all images in one pass.
 
     Args:
       model: a loaded SavedModel; maps uint8 [batch, size, size, 3] to a dict that holds each of `layers`.

@@ -1,4 +1,4 @@
-"""Linear classifiers from few labels, on several draws of the training images."""
+"""Linear classifiers from few labels."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,10 @@ from experiments.probing.protocols import FewShotProtocol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FewShotProbe(FeatureProbe):
-    """Linear classifiers from shares of the labels, with a `FewShotProtocol`."""
+    """Linear classifiers from shares of the labels.
+
+    Its protocol is a `FewShotProtocol`. Each share is drawn several times.
+    """
 
     kind = "few_shot"
 
@@ -61,7 +64,7 @@ def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray
 
 
 def cross_validation(labels: np.ndarray, protocol: FewShotProtocol) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split the images of a draw for the choice of the regularisation.
+    """Split the images of a draw for cross-validation.
 
     Args:
       labels: int [images], at least two of each class.

@@ -1,6 +1,6 @@
-"""Fine-tuning: the backbone of a SavedModel with a new head, trained on labels.
+"""Fine-tuning of the backbone of a SavedModel.
 
-The upper reference is the same backbone from random weights ("from scratch").
+The backbone gets a new head and is trained on labels. The upper reference is the same from random weights.
 """
 
 import dataclasses
@@ -25,16 +25,16 @@ FOLDER = "training"  # of the runs, below the output
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneProbe(Probe):
-    """Fine-tuning of whole models, with a `FinetuneProtocol`.
+    """Fine-tuning of whole models.
 
-    Its one "layer" in the results tells what was done to the model. Models are trained in OUTPUT/training, in one run
-    for each model and seed. A stopped run resumes.
+    Its protocol is a `FinetuneProtocol`. Its one "layer" in the results tells what was done to the model. Every model
+    and seed is a training run in OUTPUT/training, which resumes.
     """
 
     kind = "finetune"
 
     def choose_layers(self, models: Sequence[LoadedModel], requested: Sequence[str]) -> list[str]:
-        """Return the name of the only column, and check the models; see `Probe.choose_layers`.
+        """Check the models, and return the only column.
 
         Raises:
           ProbeError: fewer training images than a batch.
@@ -51,14 +51,14 @@ class FinetuneProbe(Probe):
         return ["fine-tuned" if self.protocol.pretrained else "from scratch"]
 
     def describe(self, model: LoadedModel) -> Mapping[str, Any]:
-        """Return the description of a model; from scratch only its configuration is used."""
+        """Return the description of a model, from scratch its configuration."""
         if self.protocol.pretrained:
             return model.description
         kept = {key: model.description[key] for key in ("image_size", "test_crop", "config")}
         return {"weights": "from scratch", **kept}
 
     def run(self, model: LoadedModel, layers: Sequence[str]) -> Iterator[LayerResult]:
-        """Train one model with every seed, or resume, and test it; see `Probe.run`.
+        """Train one model with every seed, or resume, and test.
 
         Raises:
           TrainingError: see `lts.training.train`.
@@ -78,7 +78,7 @@ class FinetuneProbe(Probe):
             yield LayerResult(layer, record, time.monotonic() - began)
 
     def workdir(self, model: LoadedModel, seed: int) -> pathlib.Path:
-        """Return the folder of the training run of a model and a seed."""
+        """Return the folder of a training run."""
         return pathlib.Path(self.output) / FOLDER / f"{model.fingerprint}_{seed}"
 
     def training_config(self, model: LoadedModel, seed: int) -> Config:
@@ -94,12 +94,14 @@ class FinetuneProbe(Probe):
             seed=seed,
             ema_decay=0.0,
         )
+        # Losses of pre-training stay in the configuration; a classifier reads only the weight decay.
         loss = dataclasses.replace(model.config.loss, weight_decay=self.protocol.weight_decay)
         return dataclasses.replace(model.config, loss=loss, gan_training=schedule)
 
     def _train(self, model: LoadedModel, seed: int, strategy) -> None:
         """Train to the end, or resume."""
         workdir = self.workdir(model, seed)
+        # `lts.training` accepts other images of the same name, such as a larger folder. Here they change the figures.
         if (workdir / "config.json").exists():
             trained_on = training.read_run_config(workdir).data["fingerprint"]
             if trained_on != self.train.fingerprint:
@@ -121,7 +123,7 @@ class FinetuneProbe(Probe):
         reraise_signal(result.signal)
 
     def _test(self, model: LoadedModel, seed: int) -> np.ndarray:
-        """Return whether the trained classifier is correct: bool [test images], in their order."""
+        """Return whether the trained classifier is correct, bool [test images]."""
         classifier = training.load_classifier(self.workdir(model, seed))
         image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
         predictions = []

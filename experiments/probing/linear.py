@@ -121,7 +121,7 @@ def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def hold_out(labels: np.ndarray, protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Split training images into those to fit to and those to choose on.
+    """Hold out training images to choose on.
 
     Args:
       labels: int [images].

@@ -1,4 +1,4 @@
-"""Contract of a probe: one model and its layers in, records out.
+"""Contract of a probe.
 
 A new probe is one subclass of `Probe`, or of `experiments.probing.features.FeatureProbe`, and one program.
 """
@@ -110,9 +110,5 @@ class ModelResult:
         layers = {}
         for layer, record in self.records.items():
             layers[layer] = {name: value for name, value in record.items() if name != "correct"}
-        return {
-            "path": self.path,
-            "fingerprint": self.fingerprint,
-            "description": self.description,
-            "layers": layers,
-        }
+        entry = {"path": self.path, "fingerprint": self.fingerprint, "description": self.description}
+        return {**entry, "layers": layers}

@@ -95,19 +95,19 @@ def choose(labels: np.ndarray, images: int) -> np.ndarray:
 
 
 def thumbnails(images: tf.Tensor) -> np.ndarray:
-    """Shrink uint8 [B, s, s, 3] to [B, t, t, 3] by averaging areas; t = min(s, THUMBNAIL)."""
+    """Shrink uint8 [B, s, s, 3] to at most THUMBNAIL pixels per side."""
     size = min(images.shape[1], THUMBNAIL)
     return tf.cast(tf.round(tf.image.resize(images, [size, size], "area")), tf.uint8).numpy()
 
 
 def sprite(tiles: np.ndarray) -> np.ndarray:
-    """Return all thumbnails in one square picture, row by row, padded with black.
+    """Return all thumbnails as one square picture.
 
     Args:
       tiles: uint8 [N, t, t, 3].
 
     Returns:
-      uint8 [g * t, g * t, 3], g the smallest number with g * g >= N.
+      uint8 [g * t, g * t, 3], row by row, padded with black; g is the smallest number with g * g >= N.
     """
     side = int(np.ceil(np.sqrt(len(tiles))))
     padded = np.pad(tiles, ((0, side * side - len(tiles)), (0, 0), (0, 0), (0, 0)))
@@ -130,7 +130,7 @@ class _Chosen:
 
 
 def _config(layer: str, thumbnail: int) -> ProjectorConfig:
-    """Return the projector's configuration: files of the folder and size of a thumbnail."""
+    """Return the projector's configuration."""
     config = ProjectorConfig()
     embedding = config.embeddings.add(tensor_name=layer, tensor_path="features.tsv", metadata_path="metadata.tsv")
     embedding.sprite.image_path = "sprite.png"

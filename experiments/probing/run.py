@@ -13,9 +13,9 @@ from experiments.reporting import probe as probe_report
 
 
 def run(probe: Probe, model, baselines: Sequence, layers: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate a model and each baseline; print a line for each layer.
+    """Evaluate a model and its baselines.
 
-    A stopped run resumes from `partial.json` in the probe's output folder.
+    Prints a line for each layer. A stopped run resumes from `partial.json` in the probe's output folder.
 
     Args:
       probe: the evaluation.
@@ -54,7 +54,7 @@ def run(probe: Probe, model, baselines: Sequence, layers: Sequence[str] = ()) ->
 
 
 def run_each(probe: Probe, models: Iterable) -> list[ModelResult]:
-    """Evaluate every model at all of its layers; print a line for each layer.
+    """Evaluate every model at all of its layers.
 
     `partial.json` stays in the output folder, so that a later call with more models evaluates only the new ones.
 
@@ -77,21 +77,18 @@ def finish(results: Mapping[str, Any], output) -> None:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return the accuracies as text of at most 80 columns: a line for each layer."""
-    baselines = len(results["baselines"])
-    heading = f"{'':<16}{'accuracy, %':<20}"
-    if baselines:
-        heading += f"{f'mean of {baselines} baseline(s)':<22}{'difference':<20}"
-    lines = [probe_report.title(results), heading.rstrip()]
+    """Return the accuracies as text of 80 columns, a line per layer."""
+    columns = [("accuracy, %", results["model"]["layers"], "")]
+    if results["baselines"]:
+        columns.append((f"mean of {len(results['baselines'])} baseline(s)", results["baseline_mean"], ""))
+        columns.append(("difference", results["difference"], "+"))
+    headings = "".join(f"{heading:<21}" for heading, _, _ in columns)
+    lines = [probe_report.title(results), " " * 16 + headings.rstrip()]
     for layer in results["layers"]:
-        columns = [_named_records(layer, results["model"]["layers"][layer])]
-        if baselines:
-            columns.append(_named_records(layer, results["baseline_mean"][layer]))
-            columns.append(_named_records(layer, results["difference"][layer]))
-        for name in columns[0]:
-            line = f"{name:<16}{_percent(columns[0][name]):<20}"
-            if baselines:
-                line += f"{_percent(columns[1][name]):<22}{_percent(columns[2][name], '+'):<20}"
+        for name in _named_records(layer, results["model"]["layers"][layer]):
+            line = f"{name:<16}"
+            for _, records, sign in columns:
+                line += f"{_percent(_named_records(layer, records[layer])[name], sign):<21}"
             lines.append(line.rstrip())
     confidence = f"{100 * results['protocol']['confidence']:g} %"
     lines.append(f"In brackets: {confidence} intervals, paired for the difference; see results.md.")
@@ -105,7 +102,7 @@ def _percent(record: Mapping[str, Any], sign: str = "") -> str:
 
 
 def _named_records(layer: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the one record of a layer, or its several records, by the name of their line."""
+    """Return the records of a layer by the name of their line."""
     if "accuracy" in record:
         return {layer: record}
     return {f"{layer} {name}": part for name, part in record.items()}
@@ -122,7 +119,7 @@ def _open_cache(probe: Probe) -> ResultCache:
 
 
 def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) -> ModelResult:
-    """Evaluate the layers of a model that are not in the cache."""
+    """Evaluate the layers that are not in the cache."""
     print(f"\n{model.path}\n  {'layer':<16} accuracy   interval          chosen    seconds", flush=True)
     finished: dict[str, LayerResult] = {}
     for layer in layers:
@@ -132,6 +129,7 @@ def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) ->
             _print_result(finished[layer])
     missing = [layer for layer in layers if layer not in finished]
     if missing:
+        # Each result is kept as soon as it is there: the next one can take an hour.
         for result in probe.run(model, missing):
             cache.put(model, result.layer, dataclasses.asdict(result))
             finished[result.layer] = result
@@ -146,7 +144,7 @@ def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) ->
 
 
 def _print_result(result: LayerResult) -> None:
-    """Print a line for each record; the time is that of the layer."""
+    """Print a line for each record, with the time of the layer."""
     for name, record in _named_records(result.layer, result.record).items():
         low, high = record["interval"]
         accuracy = f"{100 * record['accuracy']:5.1f} %   [{100 * low:5.1f}, {100 * high:5.1f}]"
@@ -196,15 +194,15 @@ def describe_data(train, test) -> dict[str, Any]:
 
 
 def describe_run(probe: Probe, source) -> dict[str, Any]:
-    """Return the entries of results.json that `compare` and `ablate` share.
+    """Return entries of results.json that `compare` and `ablate` share.
 
     Args:
       probe: the evaluation.
       source: images of pre-training.
 
     Returns:
-      "protocol"; "dataset"; "pretraining": split, number and fingerprint of the images, and how many of them are also
-      test images, where images have names.
+      "protocol", "dataset" and "pretraining": split, number and fingerprint of the images, and how many of them are
+      also test images, where images have names.
     """
     test = probe.test
     shared = len(set(source.names) & set(test.names)) if source.name == test.name else 0

@@ -53,7 +53,7 @@ class Head(keras.layers.Layer):
             )
 
     def build(self, shape):
-        """Create the variables for maps of a shape [B, h, w, c]."""
+        """Create the variables for a shape [B, h, w, c]."""
         height, width, _ = shape[1:]
         if self.window is not None:
             kernel, padding = self.window
@@ -62,6 +62,7 @@ class Head(keras.layers.Layer):
                     f"{self.name} has {height} x {width} cells, fewer than the {kernel} x {kernel} that protocol "
                     f"{self.protocol.name} averages: give a larger --image_size"
                 )
+        # Pooling an empty map gives the shape for any kind of window.
         pooled = self.pool(tf.zeros([1, *shape[1:]])).shape
         self.dimensions = pooled[1] * pooled[2] * pooled[3]
         if self.norm is not None:
@@ -121,7 +122,7 @@ class Heads(keras.layers.Layer):
         self.heads = [Head(classes, protocol, layer) for layer in layers]
 
     def build(self, shapes, moving_averages: Sequence[tf.Variable] = ()):
-        """Create the variables for maps of shapes by layer, and the copies of moving averages."""
+        """Create the variables for the shapes of maps by layer."""
         for head in self.heads:
             head.build(shapes[head.name])
             head.built = True
@@ -156,10 +157,8 @@ class HeadsModel(training.TrainableModel):
     def __init__(
         self, backbone, layers: Sequence[str], classes: int, protocol: SgdProtocol, steps: int, image_size: int
     ):
-        metrics = ["loss", "l2"]
-        metrics += [f"cross_entropy_{layer}" for layer in layers]
-        metrics += [f"accuracy_{layer}" for layer in layers]
-        super().__init__((*metrics, "gradient_norm"), name="linear_probe")
+        metrics = [f"cross_entropy_{layer}" for layer in layers] + [f"accuracy_{layer}" for layer in layers]
+        super().__init__(("loss", "l2", *metrics, "gradient_norm"), name="linear_probe")
         self.backbone = backbone
         self.protocol = protocol
         self.layer_names = tuple(layers)
@@ -183,7 +182,7 @@ class HeadsModel(training.TrainableModel):
         return self.backbone.module.signatures["train"]
 
     def _inference(self, images) -> dict:
-        """Return maps of images [B, H, W, 3] in [-1, 1]; batch norm uses the moving averages."""
+        """Return maps by layer with the moving averages of batch norm."""
         return self.backbone.features(data.as_bytes(images), layer=self.layer_names)
 
     def maps(self, images) -> dict:
@@ -209,7 +208,7 @@ class HeadsModel(training.TrainableModel):
             variable.assign(tf.convert_to_tensor(copy))
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Return the losses and accuracies of a batch.
+        """Return the losses and accuracies of a batch by name.
 
         Args:
           batch: (maps by layer, int32 labels [B]).
@@ -226,6 +225,7 @@ class HeadsModel(training.TrainableModel):
             correct = tf.argmax(logits, 1, output_type=labels.dtype) == labels
             losses[f"cross_entropy_{layer}"] = tf.reduce_mean(cross_entropy)
             accuracies[f"accuracy_{layer}"] = tf.reduce_mean(tf.cast(correct, tf.float32))
+        # Heads share no weights: the sum of their losses trains each as if it were alone.
         losses["l2"] = self.protocol.weight_decay * tf.add_n([head.l2() for head in self.network.heads])
         return {"loss": tf.add_n(list(losses.values())), **losses, **accuracies}
 
@@ -240,7 +240,7 @@ class HeadsModel(training.TrainableModel):
 
     @tf.function
     def scores(self, views) -> dict:
-        """Return class probabilities, the mean over the views of an image.
+        """Return class probabilities, averaged over views.
 
         Args:
           views: uint8 [B, views, H, W, 3].
@@ -263,11 +263,12 @@ class HeadsModel(training.TrainableModel):
 
     def filters(self):
         """Return the first kernels [k, k, 3, n] of the backbone."""
+        # A SavedModel has no layers, but only the kernels of convolutions have rank 4.
         variables = self.backbone.module.signatures[self.layer_names[0]].variables
         return next(variable for variable in variables if variable.shape.rank == 4)
 
     def histograms(self, images) -> dict:
-        """Return the heads' weights, and their logits on images in [-1, 1], by name."""
+        """Return the heads' weights and logits by name."""
         tensors = {}
         for variable in self.trainable_variables:
             _, _, name = variable.path.partition("/")
@@ -280,12 +281,7 @@ class HeadsModel(training.TrainableModel):
 def learning_rate(protocol: SgdProtocol, steps: int):
     """Return the learning rate as `build_optimizer` takes it.
 
-    Args:
-      protocol: with rates and drops, or Adam's with a linear decay.
-      steps: of the whole run.
-
-    Returns:
-      A schedule; for Adam the first rate.
+    It is a schedule over `steps` steps, or the first rate of Adam's linear decay.
     """
     if isinstance(protocol, AdamProtocol):
         return protocol.learning_rate

@@ -1,8 +1,8 @@
-"""Linear probes whose heads are trained by gradient descent over augmented images.
+"""Linear probes trained by gradient descent.
 
-These are the protocols `rotnet`, `lci` and `stl10_release` of `linear_probe`. The heads of a model are a training run
-of `lts.training` in OUTPUT/training/FINGERPRINT. It resumes bit-exactly and writes TensorBoard files. Features are
-never kept; `lts.data` keeps the decoded images in memory or in files.
+Heads are trained over augmented images, with the protocols `rotnet`, `lci` and `stl10_release`. The heads of a model
+are a training run of `lts.training` in OUTPUT/training/FINGERPRINT. It resumes bit-exactly and writes TensorBoard
+files. Features are never kept; `lts.data` keeps the decoded images in memory or in files.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ SAMPLES = 8  # images in the picture strip
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SgdProbe(Probe):
-    """Linear heads on all layers, trained together, with a protocol of `protocols.SGD`."""
+    """Linear heads on all layers, trained together."""
 
     kind = "sgd_probe"
     least_images = 1  # none are held out
 
     def run(self, model, layers: Sequence[str]) -> Iterator[LayerResult]:
-        """Train the heads of one model, or resume, and test them; see `Probe.run`.
+        """Train the heads of one model, or resume, and test.
 
         Raises:
           ProbeError: too few images, or a folder that holds the heads of another run.
@@ -54,7 +54,7 @@ class SgdProbe(Probe):
             yield LayerResult(head.name, record, seconds)
 
     def total_steps(self) -> int:
-        """Return the steps of a whole run; raise `ProbeError` if an epoch has none."""
+        """Return the steps of a whole run, at least one per epoch."""
         batch_size = self.protocol.training_batch_size
         steps_per_epoch = self.train.num_examples // batch_size
         if steps_per_epoch == 0:
@@ -122,7 +122,7 @@ class SgdProbe(Probe):
         return built[0]
 
     def _training_batches(self, image: ImageConfig, share, first_step: int, count: int) -> tf.data.Dataset:
-        """Return batches of augmented images and labels, as `training.Task` takes them."""
+        """Return batches of augmented images and labels."""
         options = {}
         if self.protocol.margin:
             options["crop"] = crops.random_crops(self.protocol.margin)
@@ -158,7 +158,7 @@ class SgdProbe(Probe):
         return training.RunRecord.of_images(STAGE, config, self.train, details=details)
 
     def _test_batches(self, source, image: ImageConfig, batch_size: int, limit: int | None = None) -> tf.data.Dataset:
-        """Return batches of views: uint8 [<= batch_size, views, size, size, 3]."""
+        """Return batches uint8 [<= batch_size, views, size, size, 3]."""
         if self.protocol.margin is None:
             batches = data.test_batches(source, image, batch_size=batch_size, limit=limit)
             return batches.map(functools.partial(tf.expand_dims, axis=1))

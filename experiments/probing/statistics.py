@@ -41,7 +41,9 @@ def accuracy_record(correct: np.ndarray, protocol, **details: Any) -> dict[str, 
 
 
 def mean_record(accuracies: Sequence[float], protocol, **details: Any) -> dict[str, Any]:
-    """Return the record of a mean over draws, folds or seeds.
+    """Return the record of a mean over runs.
+
+    Runs are draws, folds or seeds.
 
     Args:
       accuracies: at least two.
@@ -58,7 +60,9 @@ def mean_record(accuracies: Sequence[float], protocol, **details: Any) -> dict[s
 
 
 def compare(record: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]], protocol) -> Comparison:
-    """Compare a record with those of baselines, image by image or draw by draw.
+    """Compare a record with those of baselines.
+
+    The comparison is paired, image by image or draw by draw.
 
     Args:
       record: of the model: a record, or records by name, to any depth.
@@ -68,6 +72,7 @@ def compare(record: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]], p
     Returns:
       A `Comparison` with the same names.
     """
+    # Records by name, for example by layer and share of the labels.
     if "accuracy" not in record:
         comparison = Comparison({}, {})
         for name in record:
@@ -85,14 +90,14 @@ def compare(record: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]], p
 
 
 def compare_common_layers(record: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]], protocol) -> Comparison:
-    """Compare records by layer, at the layers that all models have; arguments as `compare`."""
+    """`compare` records by layer, at the layers that all have."""
     layers = [layer for layer in record if all(layer in baseline for baseline in baselines)]
     chosen = [{layer: records[layer] for layer in layers} for records in (record, *baselines)]
     return compare(chosen[0], chosen[1:], protocol)
 
 
 def _paired_values(record: Mapping[str, Any]) -> np.ndarray:
-    """Return float [test images], 1.0 where correct; or float [draws], the accuracies."""
+    """Return what is paired: float [test images] or [runs]."""
     values = list(record["correct"]) if "correct" in record else record["accuracies"]
     return np.array(values, np.float64)
 
@@ -105,5 +110,5 @@ def _image_interval(values: np.ndarray, protocol) -> tuple[float, float]:
 
 
 def _run_interval(values: np.ndarray, protocol) -> tuple[float, float]:
-    """Return Student's interval of a mean over draws, folds or seeds."""
+    """Return Student's interval of a mean over runs."""
     return statistics.student_interval(values, protocol.confidence)

@@ -77,7 +77,7 @@ def digest(folds: Sequence[np.ndarray]) -> str:
 
 
 def rows_of_folds(folds: Sequence[np.ndarray], train) -> list[np.ndarray]:
-    """Return the rows of an opened set that the folds name.
+    """Return the folds as rows of an opened set.
 
     Args:
       folds: as `read_folds` returns them.
@@ -113,6 +113,7 @@ def written_order(count: int, split: str = "train") -> np.ndarray:
     """
     from tensorflow_datasets.core import hashing  # slow to import
 
+    # As `tfds.core.shuffle`: examples are sorted by the salted hash of their key.
     hasher = hashing.Hasher(split)
     keys = sorted(range(count), key=hasher.hash_key)
     places = np.empty(count, np.int64)

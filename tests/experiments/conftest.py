@@ -1,4 +1,4 @@
-"""A stand-in world, and a real export with random weights."""
+"""Stand-ins for models and data, and a real export with random weights."""
 
 import pytest
 
@@ -10,10 +10,12 @@ from tests.fixtures.exports import small_discriminator
 
 @pytest.fixture
 def stand_in_world(monkeypatch):
-    """Loaded models by path and sources by role, in place of lts.export.saved_model and lts.data."""
-    models = {f"runs/{name}": probing.Model(f"runs/{name}", seed) for seed, name in enumerate(("features", "a", "b"))}
-    for name in ("a", "b"):
-        models[f"runs/{name}"].description["weights"] = "random"
+    """Loaded models by path and data sets by role, in place of lts.export.saved_model and lts.data."""
+    models = {
+        "runs/features": probing.Model("runs/features"),
+        "runs/a": probing.Model("runs/a", 1, "random"),
+        "runs/b": probing.Model("runs/b", 2, "random"),
+    }
     sources = {"train": probing.source("train"), "test": probing.source("test", 10)}
     monkeypatch.setattr(saved_model, "load", models.__getitem__)
     monkeypatch.setattr(data, "open_source", lambda dataset, split, role, **_: sources[role], raising=False)
@@ -23,7 +25,7 @@ def stand_in_world(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_export(tmp_path_factory):
-    """A SavedModel with random weights, 64 pixels a side."""
+    """SavedModel with random weights, 64 pixels per side."""
     folder = tmp_path_factory.mktemp("export") / "features"
     discriminator, description = small_discriminator("batch_norm", image_size="64")
     saved_model.export(discriminator, folder, description)

@@ -13,9 +13,10 @@ MARGIN = 1.5  # the image's shorter side is 12
 
 
 def places(height: int = 12, width: int = 16) -> np.ndarray:
-    """An image whose pixels say where they are: red the row, green the column."""
+    """Return an image whose red is the row and whose green is the column."""
     image = np.zeros([height, width, 3], np.uint8)
-    image[..., 0], image[..., 1] = np.arange(height)[:, None], np.arange(width)
+    image[..., 0] = np.arange(height)[:, None]
+    image[..., 1] = np.arange(width)
     return image
 
 
@@ -30,6 +31,7 @@ def places(height: int = 12, width: int = 16) -> np.ndarray:
     ],
 )
 def test_the_shorter_side_is_resized_and_the_proportions_stay(shape, side, expected):
+    """Fails if a size is rounded up, or grey does not stay grey."""
     image = np.full([*shape, 3], 77, np.uint8)
     resized = crops.resize_shorter_side(tf.constant(image), side).numpy()
     assert resized.shape == (*expected, 3)
@@ -37,30 +39,32 @@ def test_the_shorter_side_is_resized_and_the_proportions_stay(shape, side, expec
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels():
+    """Fails if an image is blurred without need."""
     np.testing.assert_array_equal(crops.resize_shorter_side(tf.constant(places()), 12), places())
 
 
 def test_ten_crops_are_centre_and_corners_and_their_mirror_images():
-    found = crops.fixed_crops(MARGIN, 10)(tf.constant(places()), SIZE).numpy()
-    assert found.shape == (10, 8, 8, 3)
-    assert found.dtype == np.uint8
+    """Fails if a crop is missing or elsewhere, or if one crop is not the central one."""
+    views = crops.fixed_crops(MARGIN, 10)(tf.constant(places()), SIZE).numpy()
+    assert views.shape == (10, 8, 8, 3)
+    assert views.dtype == np.uint8
     corners = [(2, 4), (0, 0), (0, 8), (4, 0), (4, 8)]
-    for crop, mirrored, (y, x) in zip(found[:5], found[5:], corners, strict=True):
+    for crop, mirrored, (y, x) in zip(views[:5], views[5:], corners, strict=True):
         np.testing.assert_array_equal(crop, places()[y : y + 8, x : x + 8])
         np.testing.assert_array_equal(mirrored, crop[:, ::-1])
-
-
-def test_one_crop_is_the_central_one():
-    one, ten = (crops.fixed_crops(MARGIN, number)(tf.constant(places()), SIZE) for number in (1, 10))
-    np.testing.assert_array_equal(one, ten[:1])
+    single = crops.fixed_crops(MARGIN, 1)(tf.constant(places()), SIZE)
+    np.testing.assert_array_equal(single, views[:1])
 
 
 def test_random_crops_reach_every_place_equally_and_are_a_function_of_the_seed():
-    crop, image = tf.function(crops.random_crops(MARGIN)), tf.constant(places())
-    corners, draws = [], []
+    """Fails if a place is more likely than another, or the same seed gives another crop."""
+    crop = tf.function(crops.random_crops(MARGIN))
+    image = tf.constant(places())
+    corners = []
+    draws = []
     for seed in range(900):
         window, more = crop(image, tf.constant([1, seed]), SIZE)
-        y, x = int(window[0, 0, 0]), int(window[0, 0, 1])
+        y, x = (int(value) for value in window[0, 0, :2])
         np.testing.assert_array_equal(window, places()[y : y + 8, x : x + 8])
         corners.append((y, x))
         draws.append(more.numpy())
@@ -74,8 +78,9 @@ def test_random_crops_reach_every_place_equally_and_are_a_function_of_the_seed()
 
 
 def test_without_colour_the_rest_of_the_augmentation_mirrors_and_nothing_else():
+    """Fails if the crops' colours change."""
     image = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.float32)
     draws = np.array([[0.2, 0.9, 0.9, 0.9], [0.7, 0.1, 0.1, 0.1]], np.float32)
-    found = (flip_and_colour(tf.constant(image), tf.constant(draws), SIZE).numpy() + 1) * 127.5
-    np.testing.assert_allclose(found[0], image[0, :, ::-1], atol=1e-3)
-    np.testing.assert_allclose(found[1], image[1], atol=1e-3)
+    augmented = (flip_and_colour(tf.constant(image), tf.constant(draws), SIZE).numpy() + 1) * 127.5
+    np.testing.assert_allclose(augmented[0], image[0, :, ::-1], atol=1e-3)
+    np.testing.assert_allclose(augmented[1], image[1], atol=1e-3)

@@ -1,4 +1,4 @@
-"""Declared sets against tfds' own builders, and opened sets against their declarations."""
+"""Declared sets against tfds' builders, and opened sets against their declarations."""
 
 import pytest
 import tensorflow_datasets as tfds
@@ -13,6 +13,7 @@ TFDS = [name for name in datasets.DECLARED if name.startswith("tfds:")]
 
 @pytest.mark.parametrize("name", TFDS)
 def test_declarations_are_those_of_the_builders(name, tmp_path):
+    """Fails if classes, shapes or splits are declared otherwise than tfds has them."""
     info = tfds.builder(name.removeprefix("tfds:"), data_dir=tmp_path).info
     declared = datasets.DECLARED[name]
     assert info.features["label"].num_classes == declared.classes
@@ -20,7 +21,8 @@ def test_declarations_are_those_of_the_builders(name, tmp_path):
     assert set(declared.labelled) <= set(declared.splits)
 
 
-def test_the_embedded_set_is_as_declared():
+def test_the_synthetic_set_is_as_declared():
+    """Fails if the generator and the declaration differ."""
     declared = datasets.DECLARED["synthetic"]
     assert declared.splits == synthetic.SPLITS
     assert declared.classes == len(synthetic.CLASS_NAMES)
@@ -28,24 +30,30 @@ def test_the_embedded_set_is_as_declared():
 
 
 @pytest.mark.parametrize("name", TFDS)
-def test_mocked_sets_pass_and_others_do_not(name, tmp_path):
-    """Tfds' stand-in data have the features of the set, with 10 images whatever the split."""
+def test_mocked_sets_are_as_declared(name, tmp_path):
+    """Fails if an image of tfds' stand-in data does not have the declared shape or classes."""
     with tfds.testing.mock_data(num_examples=10):
         builder = tfds.builder(name.removeprefix("tfds:"), data_dir=tmp_path)
         for example in builder.as_dataset(split="train").take(3):
             sides = zip(datasets.DECLARED[name].shape, example["image"].shape, strict=True)
-            assert all(wanted in (None, side) for wanted, side in sides)
+            assert all(declared in (None, side) for declared, side in sides)
             assert 0 <= int(example["label"]) < datasets.DECLARED[name].classes
 
 
 class _Opened:
-    """A source as STL-10's training images are, but for what a test changes."""
+    """STL-10's training images, but for what a test changes."""
+
+    name = "tfds:stl10"
+    broken = ()
 
     def __init__(self, images=5000, classes=10, shape=(96, 96, 3), split="train"):
-        self.name, self.split, self.num_examples, self.broken, self._shape = "tfds:stl10", split, images, (), shape
+        self.split = split
+        self.num_examples = images
         self.class_names = tuple(map(str, range(classes)))
+        self._shape = shape
 
     def read(self, index):
+        """Return a black image."""
         import tensorflow as tf
 
         return tf.zeros(self._shape, tf.uint8)
@@ -61,7 +69,8 @@ class _Opened:
         ({"shape": (96, 95, 3)}, r"of shape \(96, 96, 3\). Received: \(96, 95, 3\)"),
     ],
 )
-def test_an_opened_set_is_held_to_its_declaration(monkeypatch, change, message):
+def test_an_opened_set_is_compared_with_its_declaration(monkeypatch, change, message):
+    """Fails if an incomplete or another set is evaluated under a known name."""
     monkeypatch.setattr(data, "open_source", lambda *_, **__: _Opened(**change))
     if message is None:
         datasets.open_labelled("tfds:stl10/1.0.0", change.get("split", "train"))
@@ -73,19 +82,22 @@ def test_an_opened_set_is_held_to_its_declaration(monkeypatch, change, message):
 
 @pytest.mark.parametrize("split", ["unlabelled", "train+unlabelled[:10]"])
 def test_a_split_without_labels_is_refused_before_it_is_read(split):
+    """Fails if 100,000 images are read before their missing labels are noticed."""
     with pytest.raises(ProbeError, match="tfds:stl10 has no labels for split 'unlabelled'; it has them for"):
         datasets.open_labelled("tfds:stl10", split)
 
 
 def test_the_test_images_of_sets_with_secret_test_labels_are_the_validation_split(monkeypatch):
-    asked = []
-    monkeypatch.setattr(data, "open_source", lambda name, split, **_: asked.append(split) or _Opened())
+    """Fails if ImageNet is tested on its unlabelled test images."""
+    splits = []
+    monkeypatch.setattr(data, "open_source", lambda name, split, **_: splits.append(split) or _Opened())
     for role in ("train", "test"):
-        with pytest.raises(ProbeError):  # it is no ImageNet
+        with pytest.raises(ProbeError, match="should have 1000 classes"):
             datasets.open_labelled("tfds:imagenet2012", role=role)
-    assert asked == ["train", "validation"]
+    assert splits == ["train", "validation"]
 
 
 def test_folders_are_opened_as_they_are(monkeypatch):
+    """Fails if a folder needs a declaration."""
     monkeypatch.setattr(data, "open_source", lambda *_, **__: _Opened(images=3, classes=2))
     assert datasets.open_labelled("folder:photos", role="test").num_examples == 3

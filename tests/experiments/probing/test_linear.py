@@ -10,6 +10,7 @@ from experiments.probing.protocols import CLASSIFIERS, Protocol
 
 
 def _blobs(images, dimensions, classes=3, distance=1.0, seed=0):
+    """Return features of normal distributions around a centre for each class, and labels."""
     generator = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(classes, dimensions))
     labels = np.arange(images) % classes
@@ -17,6 +18,7 @@ def _blobs(images, dimensions, classes=3, distance=1.0, seed=0):
 
 
 def test_standardise():
+    """Fails if test images use their own statistics, or a constant dimension becomes nan."""
     train, test = np.random.default_rng(0).normal(3, [[1, 50, 0]], size=(2, 40, 3)).astype(np.float32)
     new_train, new_test = linear.standardise(train, test)
     np.testing.assert_allclose(new_train.mean(axis=0), 0, atol=1e-5)
@@ -27,10 +29,12 @@ def test_standardise():
 
 @pytest.mark.parametrize(("images", "dimensions"), [(40, 90), (90, 40)], ids=["dual", "primal"])
 def test_ridge_is_the_closed_form(images, dimensions):
+    """Fails if either system, of images or of dimensions, is not ridge regression."""
     features, labels = _blobs(images, dimensions)
     features, new = linear.standardise(features, _blobs(60, dimensions, seed=1)[0])
+    x = features.astype(np.float64)
+    targets = np.eye(3)[labels]
     for strength, predict in zip([1e-3, 1e-1], linear.fit_ridge(features, labels, [1e-3, 1e-1]), strict=True):
-        x, targets = features.astype(np.float64), np.eye(3)[labels]
         system = x.T @ x / images + strength * np.eye(dimensions)
         weights = np.linalg.solve(system, x.T @ (targets - targets.mean(axis=0)) / images)
         expected = np.argmax(new @ weights + targets.mean(axis=0), axis=1)
@@ -40,6 +44,7 @@ def test_ridge_is_the_closed_form(images, dimensions):
 
 
 def test_ridge_gives_back_labels_that_are_not_0_to_n():
+    """Fails if positions of classes are returned instead of labels."""
     features, labels = _blobs(30, 5, distance=4)
     (predict,) = linear.fit_ridge(features, 10 * labels + 7, [1e-4])
     np.testing.assert_array_equal(predict(features), 10 * labels + 7)
@@ -61,7 +66,9 @@ def test_logistic_with_warm_starts_is_that_of_cold_ones(images, dimensions):
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_a_probe_solves_what_is_linearly_separable(classifier):
-    train, test = _blobs(90, 20, distance=3), _blobs(60, 20, distance=3, seed=1)
+    """Fails if a classifier makes errors on separable classes."""
+    train = _blobs(90, 20, distance=3)
+    test = _blobs(60, 20, distance=3, seed=1)
     splits = [linear.hold_out(train[1], Protocol())]
     result = linear.linear_probe(*train, *test, classifier, splits)
     assert result.correct.shape == (60,)
@@ -85,7 +92,8 @@ def test_test_labels_decide_nothing(classifier):
     assert result.correct.mean() > other.correct.mean()
 
 
-def test_the_stronger_of_equal_regularisations_is_chosen():
+def test_the_strongest_of_equal_regularisations_is_chosen():
+    """Fails if a tie is decided for the weaker one."""
     features, labels = _blobs(120, 200, distance=2.0)
     splits = [linear.hold_out(labels, Protocol())]
     strength, accuracy = linear.choose_regularisation(features, labels, "ridge", splits)
@@ -94,6 +102,7 @@ def test_the_stronger_of_equal_regularisations_is_chosen():
 
 
 def test_a_class_with_one_training_image_is_refused():
+    """Fails if scikit-learn's error reaches the user."""
     labels = np.r_[np.arange(30) % 3, 9]
     with pytest.raises(ProbeError, match="too few training images"):
         linear.hold_out(labels, Protocol())

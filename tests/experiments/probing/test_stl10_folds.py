@@ -16,7 +16,7 @@ COUNT = 30
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
-    """A small STL-10 that tfds' own builder prepared; image number i of the official order has the colour i."""
+    """A small STL-10 of tfds' builder. Image number i of the official order has the colour i."""
     source = tmp_path / "download" / "stl10_binary"
     source.mkdir(parents=True)
     (source / "class_names.txt").write_text("\n".join("abcdefghij") + "\n")
@@ -29,6 +29,7 @@ def prepared(tmp_path, monkeypatch):
 
 
 def test_rows_are_the_official_images_though_tfds_shuffles(prepared):
+    """Fails if the order of tfds is not undone, for example because tfds changes its hash."""
     train = data.open_source("tfds:stl10", "train", role="train", data_dir=prepared, progress=False)
     colours = np.array([int(train.read(row)[0, 0, 0]) for row in range(COUNT)])
     assert (colours != np.arange(COUNT)).any()  # else there is nothing to undo
@@ -38,7 +39,8 @@ def test_rows_are_the_official_images_though_tfds_shuffles(prepared):
         np.testing.assert_array_equal(train.labels[rows], fold % 10)
 
 
-def test_the_file_has_a_line_a_fold(tmp_path):
+def test_the_file_has_a_line_per_fold(tmp_path):
+    """Fails if folds or the order of their indices are lost."""
     path = tmp_path / "fold_indices.txt"
     path.write_text("3 1 2 \n7 0 5 \n")
     assert [fold.tolist() for fold in stl10_folds.read_folds(path)] == [[3, 1, 2], [7, 0, 5]]
@@ -54,7 +56,8 @@ def test_the_file_has_a_line_a_fold(tmp_path):
         ("1 -2\n3 4\n", "different indices"),
     ],
 )
-def test_wrong_files_are_one_line(tmp_path, text, message):
+def test_wrong_files_are_refused(tmp_path, text, message):
+    """Fails if a wrong file is accepted, or its error has several lines."""
     path = tmp_path / "fold_indices.txt"
     if text is not None:
         path.write_text(text)
@@ -73,6 +76,7 @@ def test_wrong_files_are_one_line(tmp_path, text, message):
     ],
 )
 def test_other_images_are_refused(change, message):
+    """Fails if the folds are applied to images that they do not belong to."""
     train = probing.source("train")
     train.name = "tfds:stl10"
     for name, value in change.items():
@@ -82,9 +86,11 @@ def test_other_images_are_refused(change, message):
 
 
 def test_each_fold_is_a_probe_of_its_images():
+    """Fails if a fold is fitted to other images, or mean and deviation are wrong."""
     generator = np.random.default_rng(0)
     labels = np.arange(90) % 3
-    train, test = (generator.normal(size=(90, 8)) + labels[:, None] for _ in range(2))
+    train = generator.normal(size=(90, 8)) + labels[:, None]
+    test = generator.normal(size=(90, 8)) + labels[:, None]
     rows = [np.arange(0, 60), np.arange(30, 90)]
     probe = stl10_folds.FoldsProbe(protocol=FoldsProtocol(), train=None, test=None, output=None, folds=rows)
     record = probe.measure(train, labels, test, labels)
@@ -98,7 +104,8 @@ def test_each_fold_is_a_probe_of_its_images():
     assert record["deviation"] == pytest.approx(np.std(single, ddof=1))
 
 
-def test_the_binary(stand_in_world, tmp_path, monkeypatch):
+def test_the_program(stand_in_world, tmp_path):
+    """Fails if the program does not probe the ten folds, or its table does not show their deviation."""
     stand_in_world["sources"]["train"].name = "tfds:stl10"
     lines = [" ".join(map(str, np.random.default_rng(seed).permutation(60)[:45])) for seed in range(10)]
     (tmp_path / "fold_indices.txt").write_text("\n".join(lines))
@@ -114,5 +121,6 @@ def test_the_binary(stand_in_world, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("flags", [["--protocol=stl10_folds"], ["--protocol=logistic", "--folds=x"]])
 def test_folds_and_protocol_go_together(flags):
+    """Fails if --folds is missing, or ignored."""
     arguments = ["--model=nothing/here", *probe_binaries.SPLITS, *flags]
     probe_binaries.check_error(linear_probe, arguments, 2, "--folds=fold_indices.txt")
