@@ -144,8 +144,9 @@ def caption(results: Values) -> str:
     if protocol.get("name") == "stl10_folds":
         return (
             f"{classifier}, fitted to each of STL-10's folds of training images. Regularisation is chosen on "
-            f"{held_out} of the fold. Mean and standard deviation over the folds. "
-            f"In brackets, paired, and as bars in the plot: {confidence} Student interval of the mean over the folds. It is too short where folds share images."
+            f"{held_out} of the fold. Mean and standard deviation over the folds. In brackets, paired, and as bars in "
+            f"the plot: {confidence} Student interval of the mean over the folds. It is too short where folds share "
+            "images."
         )
     return f"{classifier}. Regularisation is chosen on {held_out} of the training images. {over_images}"
 
