@@ -1,0 +1,146 @@
+"""The recipes and commands of the documents, run word for word."""
+
+import concurrent.futures
+import importlib
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import lts
+from lts.config import ImageConfig
+from lts.export import saved_model
+from lts.extraction import extract as extraction
+from lts.extraction.stream import open_stream
+from tests.fixtures.exports import small_discriminator
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "lts/README.md", "experiments/README.md", "experiments/results/README.md")
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS if (ROOT / name).exists()}
+RECIPES = re.findall(r"```python\n(.*?)```", "\n".join(TEXTS.values()), re.DOTALL)
+COMMANDS = sorted(set(re.findall(r"^`?(python -m (?:lts|experiments)\.[^`\n]+)`?$", "\n".join(TEXTS.values()), re.M)))
+WITH_LTS = "import keras, runpy; keras.utils.set_random_seed(1); runpy.run_path('recipe.py')"
+WITHOUT_LTS = f"import sys; sys.modules['lts'] = None; {WITH_LTS}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with all that the recipes name: runs/features, PHOTOS, and LABELLED with two classes."""
+    folder = tmp_path_factory.mktemp("recipes")
+    keras.utils.set_random_seed(1)
+    discriminator, description = small_discriminator("batch_norm", image_size="64")
+    saved_model.export(discriminator, folder / "runs" / "features", description)
+    random = np.random.default_rng(0)
+    for name, brightest in (("cats", 100), ("dogs", 255)):
+        for target in (folder / "PHOTOS", folder / "LABELLED" / name):
+            target.mkdir(parents=True, exist_ok=True)
+            for index in range(8):
+                picture = random.integers(0, brightest, (70, 90, 3)).astype(np.uint8)
+                Image.fromarray(picture).save(target / f"{name}_{index}.jpg")
+    return folder
+
+
+def run(folder: pathlib.Path, recipe: str, code: str) -> str:
+    """Run a recipe in `folder` and return what it prints."""
+    (folder / "recipe.py").write_text(recipe, encoding="utf-8")
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def recipe_with(text: str) -> str:
+    """Return the only recipe that contains a text."""
+    (recipe,) = [recipe for recipe in RECIPES if text in recipe]
+    return recipe
+
+
+def test_features_in_plain_tensorflow(folder):
+    """Fails if the recipe of README needs `lts`, or finds other images than it should."""
+    assert "16 photographs, 8 features each" in run(folder, recipe_with("central_crop"), WITHOUT_LTS)
+
+
+def test_fine_tuning_in_plain_tensorflow(folder):
+    """Fails if gradients do not reach the head and the loaded variables."""
+    losses = re.findall(r"loss ([\d.]+)", run(folder, recipe_with("GradientTape"), WITHOUT_LTS))
+    assert len(losses) == 5
+    assert float(losses[-1]) < 0.8 * float(losses[0]), losses
+
+
+def test_with_lts(folder):
+    """Fails if `lts.load`, pooled features or the Keras model do not work as documented."""
+    assert "accuracy" in run(folder, recipe_with("lts.load"), WITH_LTS)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet", "tfrecord"])
+def test_features_are_read_back(folder, suffix, monkeypatch):
+    """Fails if the documented lines read other features than the export computes."""
+    pytest.importorskip("pyarrow", reason="of the extras parquet and test")
+    importlib.import_module("pyarrow.parquet")
+    model = lts.load(folder / "runs" / "features")
+    stream = open_stream(f"folder:{folder / 'PHOTOS'}")
+    extraction.extract(model, stream, folder / f"X.{suffix}")
+    monkeypatch.chdir(folder)
+    names = {"json": json, "np": np, "pathlib": pathlib, "pyarrow": importlib.import_module("pyarrow"), "tf": tf}
+    exec(recipe_with(f'"X.{suffix}"'), names)
+    features = names["features"]
+    if isinstance(features, tf.data.Dataset):
+        features = np.stack([*features])
+    views = next(stream.views(ImageConfig(image_size=64), batch_size=16)).images
+    np.testing.assert_allclose(features, model.features(views), atol=1e-4)
+    assert names["metadata"]["images"] == len(features) == 16
+
+
+def test_lts_cannot_be_imported_there(folder):
+    """Fails if the recipes in plain TensorFlow could import `lts` after all."""
+    with pytest.raises(AssertionError, match="ModuleNotFoundError"):
+        run(folder, "import lts.export.saved_model", WITHOUT_LTS)
+
+
+def test_every_recipe_is_run():
+    """Fails if a document gets a Python recipe that no test above runs."""
+    known = ("central_crop", "GradientTape", "lts.load", '"X.npz"', '"X.parquet"', '"X.tfrecord"')
+    for recipe in RECIPES:
+        assert any(text in recipe for text in known), recipe
+
+
+def check_arguments(command: str) -> str:
+    """Return what a documented command prints when its program only checks the flags; "" if they are valid."""
+    arguments = [sys.executable, *shlex.split(command)[1:], "--only_check_args"]
+    process = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    return "" if process.returncode == 0 else process.stderr or f"status {process.returncode}"
+
+
+def test_documented_commands_have_valid_flags():
+    """Fails if a document shows a program or a flag that does not exist, or a value that is refused."""
+    assert len(COMMANDS) > 20
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        errors = dict(zip(COMMANDS, pool.map(check_arguments, COMMANDS), strict=True))
+    assert {command: error for command, error in errors.items() if error} == {}
+
+
+def test_links_lead_somewhere():
+    """Fails if a document links to a file or a heading that does not exist."""
+    for name, text in TEXTS.items():
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+            path = (ROOT / name).parent / target if target else ROOT / name
+            assert path.exists(), f"{name}: {target}"
+            if anchor:
+                headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+                anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+                assert anchor in anchors, f"{name}: {target}#{anchor}"
+
+
+def test_readme_is_short():
+    """Fails if README grows beyond what a newcomer reads."""
+    assert len(TEXTS["README.md"].splitlines()) <= 200
