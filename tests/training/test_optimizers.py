@@ -1,4 +1,4 @@
-"""The release's Adam against NumPy, its averages, its learning rate."""
+"""The optimizers against NumPy and Keras, and their learning rate."""
 
 import types
 
@@ -15,28 +15,28 @@ RATE = 3e-4
 
 
 def variables() -> dict:
-    """A kernel, biases and a beta, by name."""
+    """Return a kernel, biases and a beta, by name."""
     rs = np.random.RandomState(0)
-    return {
-        name: keras.Variable(rs.standard_normal(6).astype(np.float32), name=name) for name in ("kernel", "bias", "beta")
-    }
+    names = ("kernel", "bias", "beta")
+    return {name: keras.Variable(rs.standard_normal(6).astype(np.float32), name=name) for name in names}
 
 
 def gradients(step: int) -> list:
-    """Gradients of three sizes, the smallest near Adam's epsilon."""
+    """Return gradients of three sizes, the smallest near Adam's epsilon."""
     rs = np.random.RandomState(100 + step)
     return [(rs.standard_normal(6) * 10.0**-power).astype(np.float32) for power in (0, 2, 5)]
 
 
 def optimizer(**options) -> ReleaseAdam:
-    """With the release's constants."""
+    """Return Adam with the release's constants."""
     return ReleaseAdam(RATE, **{"beta_1": 0.5, "beta_2": 0.999, "epsilon": 1e-5, "ema_decay": 0.9999, **options})
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
 def test_against_oracle(graph):
-    """Epsilon inside the bias correction, the factor on beta, averages of the value after the step (traps 11, 14)."""
-    ours, names = optimizer(), variables()
+    """Fails if epsilon is inside the bias correction, or averages take the value after the step (traps 11, 14)."""
+    ours = optimizer()
+    names = variables()
     oracle = {name: oracles.Adam(v.numpy(), 2.0 if name == "bias" else 1.0) for name, v in names.items()}
     ours.build(list(names.values()))
     apply = tf.function(ours.apply) if graph else ours.apply
@@ -54,17 +54,20 @@ def test_against_oracle(graph):
 
 
 def test_first_step_moves_by_the_rate():
-    """A bias correction left out: without it the first step is 16 times too small."""
-    ours, names = optimizer(), variables()
+    """Fails without the bias correction: the first step would be 16 times too small."""
+    ours = optimizer()
+    names = variables()
     before = names["kernel"].numpy()
     ours.apply([np.ones(6, np.float32), *gradients(0)[1:]], list(names.values()))
     np.testing.assert_allclose(before - names["kernel"].numpy(), RATE / (1 + 1e-5 / np.sqrt(1e-3)), rtol=1e-3)
 
 
 def test_without_bias_factor_it_is_the_adam_of_keras():
-    """The fused operation against Keras' own update."""
-    ours, names = optimizer(bias_gradient_factor=1.0), variables()
-    theirs, twins = keras.optimizers.Adam(RATE, beta_1=0.5, beta_2=0.999, epsilon=1e-5), variables()
+    """Fails if the fused operation differs from Keras' own update."""
+    ours = optimizer(bias_gradient_factor=1.0)
+    theirs = keras.optimizers.Adam(RATE, beta_1=0.5, beta_2=0.999, epsilon=1e-5)
+    names = variables()
+    twins = variables()
     for step in range(5):
         ours.apply(gradients(step), list(names.values()))
         theirs.apply([tf.constant(g) for g in gradients(step)], list(twins.values()))
@@ -73,8 +76,9 @@ def test_without_bias_factor_it_is_the_adam_of_keras():
 
 
 def test_average_starts_at_the_weights_and_warms_up():
-    """An average that starts at 0, or decays by 0.9999 from the first step."""
-    ours, names = optimizer(), variables()
+    """Fails if an average starts at 0, or decays by 0.9999 from the first step."""
+    ours = optimizer()
+    names = variables()
     start = names["kernel"].numpy()
     ours.apply(gradients(0), list(names.values()))
     np.testing.assert_array_equal(ours.averages[0].numpy(), start)
@@ -84,8 +88,9 @@ def test_average_starts_at_the_weights_and_warms_up():
 
 
 def test_no_average():
-    """Memory for averages that nobody asked for."""
-    ours, names = optimizer(ema_decay=0.0), variables()
+    """Fails if averages take memory with `ema_decay` 0."""
+    ours = optimizer(ema_decay=0.0)
+    names = variables()
     ours.build(list(names.values()))
     assert not ours.averages
     assert not [variable.path for variable in ours.variables if "average" in variable.path]
@@ -95,13 +100,14 @@ def test_no_average():
     ("step", "factor"), [(0, 1.0), (450, 1 - 0.99 * 0.5), (899, 1 - 0.99 * 899 / 900), (900, 0.01), (5000, 0.01)]
 )
 def test_linear_decay(step, factor):
-    """The decay over all steps instead of 90 %, a rate that goes to 0 (REFERENCE trap 12)."""
+    """Fails if the rate decays over all steps instead of 90 %, or to 0 (trap 12)."""
     np.testing.assert_allclose(linear_decay(RATE, 1000)(step), RATE * factor, rtol=1e-5)
 
 
 def test_rate_is_that_before_the_step():
-    """The step after increment in the schedule."""
-    ours, names = optimizer(), variables()
+    """Fails if the schedule sees the step after its increment."""
+    ours = optimizer()
+    names = variables()
     ours.learning_rate = linear_decay(RATE, 10, end_lr_fraction=0.01, decay_fraction=0.9)
     assert float(ours.learning_rate) == pytest.approx(RATE)
     ours.apply(gradients(0), list(names.values()))
@@ -109,7 +115,7 @@ def test_rate_is_that_before_the_step():
 
 
 def test_built_from_the_configuration():
-    """A constant of the stage that is not handed on."""
+    """Fails if a constant of the configuration does not reach `ReleaseAdam`."""
     stage = preset("tiny", beta_1=0.4, beta_2=0.99, epsilon=1e-4, bias_gradient_factor=3.0, ema_decay=0.9).gan_training
     ours = build_optimizer(stage, 100, 1e-2)
     assert (ours.beta_1, ours.beta_2, ours.epsilon) == (0.4, 0.99, 1e-4)
@@ -153,8 +159,9 @@ def test_keras_still_has_the_method_that_clipping_overrides():
 
 
 def test_clipping_by_the_global_norm():
-    """Every tensor clipped by its own norm; the factor on biases counted into the norm; a small gradient enlarged."""
-    ours, names = optimizer(summed_clipnorm=0.5), variables()
+    """Fails if tensors are clipped one by one, biases count twice in the norm, or small gradients grow."""
+    ours = optimizer(summed_clipnorm=0.5)
+    names = variables()
     given = gradients(0)
     norm = np.sqrt(sum(np.sum(g**2) for g in given))
     assert norm > 0.5
@@ -163,14 +170,17 @@ def test_clipping_by_the_global_norm():
     for momentum, gradient, factor in zip(ours._momentums, given, (1, 2, 1), strict=True):
         np.testing.assert_allclose(momentum.numpy(), 0.5 * factor * gradient * 0.5 / norm, rtol=1e-5)
     small = [g / (10 * norm) for g in given]
-    ours, names = optimizer(summed_clipnorm=0.5), variables()
+    ours = optimizer(summed_clipnorm=0.5)
+    names = variables()
     ours.apply([tf.constant(g) for g in small], list(names.values()))
     assert float(ours.gradient_norm) == pytest.approx(0.1, rel=1e-5)
     np.testing.assert_allclose(ours._momentums[0].numpy(), 0.5 * small[0], rtol=1e-5)
 
 
 def test_the_gradient_norm_is_there_without_clipping():
-    ours, names = optimizer(), variables()
+    """Fails if the norm is recorded only when it is clipped."""
+    ours = optimizer()
+    names = variables()
     ours.apply([tf.constant(g) for g in gradients(0)], list(names.values()))
     norm = np.sqrt(sum(np.sum(g**2) for g in gradients(0)))
     assert float(ours.gradient_norm) == pytest.approx(norm, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, a run ends as if nothing had happened: bit by bit."""
+"""Runs that are killed and started again are bit-identical to uninterrupted ones."""
 
 import random
 import time
@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.fixtures import runs
+from tests.fixtures.spotting import write_run
 
 MODULE = {"autoencoder": "lts.bin.train_autoencoder", "gan": "lts.bin.train_gan"}
 LOG_STEPS = 20
@@ -13,26 +14,36 @@ LOG_STEPS = 20
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
+    """A folder of twelve pictures."""
     return runs.make_photos(tmp_path_factory.mktemp("photos"))
 
 
 def flags(photos, stage: str, steps: int, autoencoder=None) -> tuple:
-    """Of every run here, without the workdir."""
-    own = (f"--autoencoder={autoencoder}",) if stage == "gan" else runs.BASE
-    every = (*own, f"--dataset=folder:{photos}", f"--steps={steps}", "--batch_size=4", "--ema_decay=0.9")
-    return (*every, f"--log_steps={LOG_STEPS}", f"--picture_steps={steps // 4}", f"--histogram_steps={steps // 3}")
+    """Return the flags of every run here, without the workdir."""
+    networks = (f"--autoencoder={autoencoder}",) if stage == "gan" else runs.BASE
+    training = (*networks, f"--dataset=folder:{photos}", f"--steps={steps}", "--batch_size=4", "--ema_decay=0.9")
+    return (*training, f"--log_steps={LOG_STEPS}", f"--picture_steps={steps // 4}", f"--histogram_steps={steps // 3}")
 
 
 def finish(stage: str, workdir, *given: str) -> None:
-    """Runs to the end."""
+    """Run a binary to its end."""
     done = runs.run(MODULE[stage], *given, f"--workdir={workdir}", timeout=900)
     assert done.returncode == 0, done.stderr
 
 
 def kill(stage: str, workdir, *given: str, when, minutes: float = 0.02) -> bool:
-    """Starts a run and kills it when `when(seconds since its data are open)` says so; False if it ended before.
+    """Start a run and kill it when `when(seconds since its data are open)` is true.
 
-    It saves after more than `minutes`: 1.2 seconds, between which lines of metrics come, or after every call.
+    Args:
+      stage: kind of training.
+      workdir: folder of the run.
+      *given: further flags.
+      when: see above.
+      minutes: between checkpoints. The default, 1.2 seconds, leaves lines of metrics after them; 0 saves after every
+        call of TensorFlow.
+
+    Returns:
+      False if the run ended before.
     """
     process = runs.start(MODULE[stage], *given, f"--checkpoint_minutes={minutes}", f"--workdir={workdir}")
     for line in process.stdout:
@@ -49,44 +60,44 @@ def kill(stage: str, workdir, *given: str, when, minutes: float = 0.02) -> bool:
 
 
 def saved_step(workdir) -> int:
-    """Step of the newest checkpoint; 0 if there is none."""
+    """Return the step of the newest checkpoint, or 0."""
     return max((int(path.name[5:]) for path in (workdir / "checkpoints").glob("step_*")), default=0)
 
 
 def writing(workdir):
-    """Whether a checkpoint is being written at this moment."""
+    """Return a condition: a checkpoint is being written at this moment."""
 
     def now(_) -> bool:
-        rooms = (workdir / "checkpoints").glob(".step_*")
-        return any(int(room.name[6:14]) > saved_step(workdir) for room in rooms)
+        partial = (workdir / "checkpoints").glob(".step_*")
+        return any(int(folder.name[6:14]) > saved_step(workdir) for folder in partial)
 
     return now
 
 
 def midway(workdir):
-    """Whether the newest checkpoint lies between two lines of metrics, whose means it must hold."""
+    """Return a condition: the newest checkpoint lies between two lines of metrics, whose means it must hold."""
     return lambda _: saved_step(workdir) % LOG_STEPS > 0
 
 
 def ahead(workdir):
-    """Whether lines of metrics lie beyond the newest checkpoint: they must go and come again."""
+    """Return a condition: lines of metrics follow the newest checkpoint. They must be removed and written again."""
 
     def now(_) -> bool:
-        step, path = saved_step(workdir), workdir / "metrics.jsonl"
+        step = saved_step(workdir)
+        path = workdir / "metrics.jsonl"
         return step > 0 and path.exists() and len(path.read_text().splitlines()) * LOG_STEPS > step + 2 * LOG_STEPS
 
     return now
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "gan"])
+@pytest.mark.parametrize("stage", [pytest.param("autoencoder", marks=pytest.mark.slow), "gan"])
 def test_killed_while_training_and_while_saving(photos, tmp_path, stage):
-    """Stage 2 holds two optimizers, masks, dropout and frozen networks; nothing of it may depend on the start."""
-    autoencoder = tmp_path / "ae"
-    if stage == "gan":
-        finish("autoencoder", autoencoder, *flags(photos, "autoencoder", 10))
-    given = flags(photos, stage, 4000 if stage == "autoencoder" else 1000, autoencoder)
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    finish(stage, whole, *given)
+    """Fails if an optimizer, masks, dropout, frozen networks or metrics depend on when a run was killed."""
+    autoencoder = write_run(tmp_path / "ae", "autoencoder")
+    given = flags(photos, stage, {"autoencoder": 4000, "gan": 1000}[stage], autoencoder)
+    stopped = tmp_path / "stopped"
+    uninterrupted = tmp_path / "uninterrupted"
+    finish(stage, uninterrupted, *given)
     assert kill(stage, stopped, *given, when=ahead(stopped))
     lines = len(runs.metrics(stopped))
     assert lines * LOG_STEPS > saved_step(stopped) > 0
@@ -96,32 +107,38 @@ def test_killed_while_training_and_while_saving(photos, tmp_path, stage):
     assert saved_step(stopped) % LOG_STEPS
     finish(stage, stopped, *given)
     assert not any((stopped / "checkpoints").glob(".step_*"))
-    runs.assert_same(stopped, whole)
+    runs.assert_same(stopped, uninterrupted)
 
 
 @pytest.mark.slow
 def test_killed_at_ten_random_moments(photos, tmp_path):
-    """Every third kill falls into the writing of a checkpoint, every third on one between two lines of metrics."""
+    """Fails if a moment is left at which a kill changes the result.
+
+    Every third kill hits the writing of a checkpoint, every third a checkpoint between two lines of metrics.
+    """
     given = flags(photos, "autoencoder", 8000)
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    finish("autoencoder", whole, *given)
-    moments, kills = random.Random(0), 0
+    stopped = tmp_path / "stopped"
+    uninterrupted = tmp_path / "uninterrupted"
+    finish("autoencoder", uninterrupted, *given)
+    moments = random.Random(0)
+    kills = 0
     for turn in range(10):
         wait = moments.uniform(0, 8)
         when = (writing(stopped), midway(stopped), lambda seconds, wait=wait: seconds > wait)[turn % 3]
         kills += kill("autoencoder", stopped, *given, when=when, minutes=0 if turn % 3 == 1 else 0.02)
     assert kills == 10, "the run was over before it was killed ten times: give it more steps"
     finish("autoencoder", stopped, *given)
-    runs.assert_same(stopped, whole)
+    runs.assert_same(stopped, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["global", "per_replica"])
 def test_killed_on_two_replicas(photos, tmp_path, batch_norm):
-    """Mirrored variables, and statistics that are merged when they are saved."""
+    """Fails if mirrored variables, or statistics that are merged on saving, do not come back."""
     given = (*flags(photos, "autoencoder", 600), "--replicas=2", f"--batch_norm={batch_norm}")
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    finish("autoencoder", whole, *given)
+    stopped = tmp_path / "stopped"
+    uninterrupted = tmp_path / "uninterrupted"
+    finish("autoencoder", uninterrupted, *given)
     assert kill("autoencoder", stopped, *given, when=writing(stopped))
     finish("autoencoder", stopped, *given)
-    runs.assert_close(stopped, whole)
+    runs.assert_close(stopped, uninterrupted)

@@ -1,4 +1,4 @@
-"""The record and the checkpoints of a run: nothing left out, nothing mixed up."""
+"""The record and the checkpoints of a run."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def _values(model) -> dict:
 
 @pytest.mark.parametrize("stage", ["autoencoder", "gan"])
 def test_a_checkpoint_holds_every_variable(tmp_path, stage):
-    """TensorFlow does not look into Keras' lists of layers: handed over as objects, most weights were lost silently."""
+    """Fails if a variable is missing, such as those in Keras' lists of layers, which TensorFlow silently skips."""
     model = build_model(_config(), stage, 2)
     Checkpoints(tmp_path, checkpoint_items(model)).save(0)
     stored = read_checkpoint(tmp_path / "checkpoints" / "step_00000000")
@@ -40,13 +40,15 @@ def test_a_checkpoint_holds_every_variable(tmp_path, stage):
     for name, value in values.items():
         np.testing.assert_array_equal(stored[name], value, err_msg=name)
     optimizers = [model.optimizer, *([model.g_optimizer] if stage == "gan" else [])]
-    held = [*model.variables, *model.means.variables, *(v for one in optimizers for v in one.variables)]
+    held = [*model.variables, *model.means.variables]
+    for optimizer in optimizers:
+        held += optimizer.variables
     assert len(stored) == len({id(variable) for variable in held})
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "gan"])
 def test_save_and_restore_is_exact(tmp_path, stage):
-    """Weights, batch norm statistics, both optimizers' slots and the step come back bit by bit."""
+    """Fails if weights, statistics, slots of an optimizer or the step are not bit-identical."""
     model = build_model(_config(ema_decay=0.9), stage, 2)
     model.train_step(tf.random.stateless_uniform([4, 48, 48, 3], [1, 2], -1, 1))
     Checkpoints(tmp_path, checkpoint_items(model)).save(1)
@@ -54,7 +56,8 @@ def test_save_and_restore_is_exact(tmp_path, stage):
     before = _values(other)
     assert Checkpoints(tmp_path, checkpoint_items(other)).restore()
     assert steps_done(other) == 1
-    expected, restored = _values(model), _values(other)
+    expected = _values(model)
+    restored = _values(other)
     assert expected.keys() == restored.keys()
     assert any(not np.array_equal(before[name], expected[name]) for name in expected)
     for name, value in expected.items():
@@ -62,21 +65,21 @@ def test_save_and_restore_is_exact(tmp_path, stage):
 
 
 def test_single_networks_come_out_of_a_run(tmp_path):
-    """Stage 2 takes encoder and decoder out of stage 1's checkpoint: all of them, and nothing else moves."""
+    """Fails if stage 2 misses a variable of stage 1's encoder and decoder, or changes another network."""
     source = build_model(_config(), "autoencoder", 2)
     Checkpoints(tmp_path, checkpoint_items(source)).save(7)
     model = build_model(_config(), "gan", 2)
     before = [v.numpy() for v in model.repair.variables]
     assert run_dir.restore_networks(tmp_path, encoder=model.encoder, decoder=model.decoder) == 7
-    for ours, theirs in ((model.encoder, source.encoder), (model.decoder, source.decoder)):
-        for one, two in zip(ours.variables, theirs.variables, strict=True):
-            np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
-    for one, two in zip(before, model.repair.variables, strict=True):
-        np.testing.assert_array_equal(one, two.numpy())
+    for restored, saved in ((model.encoder, source.encoder), (model.decoder, source.decoder)):
+        for variable, expected in zip(restored.variables, saved.variables, strict=True):
+            np.testing.assert_array_equal(variable.numpy(), expected.numpy(), err_msg=variable.path)
+    for value, variable in zip(before, model.repair.variables, strict=True):
+        np.testing.assert_array_equal(value, variable.numpy())
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
-    """A missing or misshapen variable must not leave random weights behind."""
+    """Fails if a missing or misshapen variable keeps its random weights."""
     Checkpoints(tmp_path, checkpoint_items(build_model(_config(), "autoencoder", 2))).save(0)
     wider = build_model(_config().replace(encoder_filters="8,8,8,8"), "autoencoder", 2)
     with pytest.raises(TrainingError, match="kernel has shape"):
@@ -86,7 +89,7 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path):
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    """A broken checkpoint would take the place of a good one."""
+    """Fails if a checkpoint with NaN takes the place of a good one."""
     model = build_model(_config(), "autoencoder", 2)
     checkpoints = Checkpoints(tmp_path, checkpoint_items(model))
     kernel = model.encoder.blocks[1].kernel
@@ -96,11 +99,12 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert checkpoints.newest is None
 
 
-def test_a_workdir_belongs_to_one_configuration(tmp_path):
-    """The message names every field that differs, and the data may change with a note alone."""
+def test_a_workdir_belongs_to_one_configuration(tmp_path, capsys):
+    """Fails if a differing field is not named, or if changed data are more than a warning."""
     record = RunRecord("autoencoder", _config(), data={"images": 3})
     run_dir.open_run(tmp_path, record)
     run_dir.open_run(tmp_path, dataclasses.replace(record, data={"images": 4}))
+    assert "warning: the data changed" in capsys.readouterr().err
     other = _config(learning_rate=0.5, keep_probability=0.7)
     with pytest.raises(TrainingError) as caught:
         run_dir.open_run(tmp_path, RunRecord("gan", other))
@@ -113,6 +117,7 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path):
 
 
 def test_a_damaged_record_is_one_clear_line(tmp_path):
+    """Fails if the message does not say what is wrong with config.json."""
     (tmp_path / "config.json").write_text('{"stage": "gan", "config": {"image": {"size": 3}}}')
     with pytest.raises(TrainingError, match=r"unknown field. Received: image\.'size'"):
         run_dir.read_run_config(tmp_path)
@@ -124,7 +129,7 @@ def test_a_damaged_record_is_one_clear_line(tmp_path):
 
 
 def test_files_are_whole_or_absent(tmp_path):
-    """A writer that dies leaves the old file, and nothing beside it."""
+    """Fails if a writer that dies changes the old file, or leaves another one."""
     path = tmp_path / "a.json"
     files.write_json(path, {"one": 1})
 
@@ -141,7 +146,7 @@ def test_files_are_whole_or_absent(tmp_path):
 
 @pytest.mark.parametrize("change", [{"encoder_filters": "4,4,8,16"}, {"bn_epsilon": 0.01}])
 def test_an_autoencoder_of_another_configuration_is_refused(tmp_path, change):
-    """Frozen networks read with other constants decode something else, without a word."""
+    """Fails if frozen networks are read with other constants, with which they decode something else."""
     run_dir.open_run(tmp_path, RunRecord("autoencoder", _config()))
     with pytest.raises(TrainingError, match=next(iter(change))):
         _check_autoencoder(_config().replace(**change), tmp_path)
@@ -149,7 +154,7 @@ def test_an_autoencoder_of_another_configuration_is_refused(tmp_path, change):
 
 
 def test_another_entry_of_a_record_is_named(tmp_path):
-    """Of a dictionary with twenty entries the one that differs, and none of the others."""
+    """Fails if the message does not name the entry of a dictionary that differs, and no other."""
     protocol = {"steps": 3, "frozen": 0, "scales": [1.0, 1.6]}
     record = RunRecord("voc_classification", _config(), details={"protocol": protocol})
     run_dir.open_run(tmp_path, record)
