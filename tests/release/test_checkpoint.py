@@ -1,4 +1,4 @@
-"""The map from our variables to the release's names."""
+"""The release's names of variables."""
 
 import pytest
 
@@ -24,12 +24,12 @@ from lts.release.checkpoint import release_name, release_variables
     ],
 )
 def test_names(ours, theirs):
-    """BUILD_NOTES trap 16: there is no deconv_3, groups are conv_k/conv_0 and conv_k/conv_1."""
+    """Fails at an irregular name (trap 16): no deconv_3; groups are conv_k/conv_0 and conv_k/conv_1."""
     assert release_name(ours, num_strides=4) == theirs
 
 
-def test_every_variable_has_a_name_of_its_own():
-    """Two variables under one name, or one that the map forgets."""
+def test_names_are_unique():
+    """Fails if two variables share a name, or one has none."""
     model = DamageRepairGAN(preset("tiny", encoder_filters="4,6,8,10", backbone_norm="lrn"))
     model.build((None, 48, 48, 3))
     networks = model.encoder, model.decoder, model.repair, model.discriminator
@@ -40,7 +40,7 @@ def test_every_variable_has_a_name_of_its_own():
 
 
 def test_networks_by_themselves():
-    """A map that needs the whole model around a network."""
+    """Fails if a name depends on the model around the network."""
     encoder = DamageRepairGAN(preset("tiny")).encoder
     encoder.build((None, 48, 48, 3))
     assert release_variables(encoder)["encoder/conv_0/weights"] is encoder.blocks[0].kernel

@@ -1,4 +1,4 @@
-"""Checkpoints of the release become runs: everything that fits is taken, nothing is passed over in silence."""
+"""Import of release checkpoints: everything that fits is taken, the rest is reported."""
 
 import dataclasses
 import json
@@ -24,31 +24,31 @@ STAGES = ("autoencoder", "gan")
 
 @pytest.fixture(scope="module")
 def tensors() -> dict:
-    """Stage to everything that the release saves of it; not to be changed."""
+    """Stage to what the release saves of it. NB: shared by all tests, not to be changed."""
     return {stage: tensors_of(trained(stage)) for stage in STAGES}
 
 
 def restored(workdir, stage: str):
-    """The model of an imported run, as training restores it."""
+    """Return the model of an imported run, as training restores it."""
     model = build_model(tiny(), stage, 8)
     assert Checkpoints(workdir, checkpoint_items(model)).restore()
     return model
 
 
 def part(tensors: dict, *prefixes: str) -> dict:
-    """The tensors whose names begin so."""
+    """Return the tensors whose names begin with a prefix."""
     return {name: value for name, value in tensors.items() if name.startswith(prefixes)}
 
 
 def without_state(tensors: dict) -> dict:
-    """The networks' variables alone, as a Saver of the model variables writes them."""
+    """Return only the networks' variables, as a Saver of the model variables writes them."""
     ends = ("/Adam", "/Adam_1", AVERAGE, "_power", "global_step")
     return {name: value for name, value in tensors.items() if not name.endswith(ends)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_everything_is_taken(tensors, tmp_path, stage):
-    """Weights, statistics, both moments, averages and the step stand where training restores them from."""
+    """Fails if training does not restore a weight, statistic, moment, average or the step."""
     report = import_checkpoint(tiny(), save(tensors[stage], tmp_path), tmp_path / "run")
     assert (report.stage, report.step, dict(report.missing), dict(report.left_over)) == (stage, STEP, {}, {})
     model = restored(tmp_path / "run", stage)
@@ -63,8 +63,8 @@ def test_everything_is_taken(tensors, tmp_path, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_next_step_is_the_one_the_checkpoint_would_have_made(tensors, tmp_path, stage):
-    """Adam with another step or without its moments goes elsewhere."""
+def test_next_step_equals_the_release_s(tensors, tmp_path, stage):
+    """Fails if Adam has another step, or lacks its moments."""
     import_checkpoint(tiny(), save(tensors[stage], tmp_path), tmp_path / "run")
     images = tf.random.stateless_uniform([4, 16, 16, 3], [1, 2], -1, 1)
     after = []
@@ -78,7 +78,7 @@ def test_the_next_step_is_the_one_the_checkpoint_would_have_made(tensors, tmp_pa
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_averaged_weights(tensors, tmp_path, stage):
-    """Trained weights are their averages; statistics, and networks that the stage does not train, are as they are."""
+    """Fails if a trained weight is not its average, or another variable is."""
     theirs = tensors[stage]
     report = import_checkpoint(tiny(), save(theirs, tmp_path), tmp_path / "run", weights="averaged")
     for name, variable in variables_of(restored(tmp_path / "run", stage)).items():
@@ -88,7 +88,7 @@ def test_averaged_weights(tensors, tmp_path, stage):
 
 
 def test_frozen_networks_are_never_averaged(tensors, tmp_path):
-    """Stage 2 was trained around the encoder as it is; an average of it, from random weights on, is another one."""
+    """Fails if stage 2 gets an averaged encoder: its average begins at random weights."""
     odd = {"encoder/conv_0/weights" + AVERAGE: np.ones([3, 3, 3, 4], np.float32)}
     report = import_checkpoint(tiny(), save(tensors["gan"] | odd, tmp_path), tmp_path / "run", weights="averaged")
     kernel = variables_of(restored(tmp_path / "run", "gan"))["encoder/conv_0/weights"]
@@ -97,7 +97,7 @@ def test_frozen_networks_are_never_averaged(tensors, tmp_path):
 
 
 def test_a_backbone_by_itself(tensors, tmp_path):
-    """What is missing is named and is what the seed makes of it; the features export, with what they lack."""
+    """Fails if missing variables are not reported or not those of the seed, or if the export hides them."""
     backbone = part(without_state(tensors["gan"]), "discriminator/conv_", "discriminator/drop_pred")
     report = import_checkpoint(tiny(), save(backbone, tmp_path), tmp_path / "run")
     assert report.taken.keys() == backbone.keys()
@@ -129,7 +129,7 @@ def test_a_backbone_by_itself(tensors, tmp_path):
 
 
 def test_no_features_no_export(tensors, tmp_path):
-    """Random features must not go out under the release's name."""
+    """Fails if random features are exported under the release's name."""
     heads = part(without_state(tensors["gan"]), "discriminator/fc_", "discriminator/conv_1/")
     import_checkpoint(tiny(), save(heads, tmp_path), tmp_path / "run")
     with pytest.raises(TrainingError, match=r"without discriminator/conv_2/conv_0/weights, and not trained since"):
@@ -138,25 +138,28 @@ def test_no_features_no_export(tensors, tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["generator/repair_1/conv2/weights/Adam_1", "global_step"])
-def test_adam_goes_on_whole_or_not_at_all(tensors, tmp_path, lost):
-    """Moments of zero at a late step, or a step of 0 with late moments, would make steps of a wrong length."""
+def test_adam_resumes_completely_or_not_at_all(tensors, tmp_path, lost):
+    """Fails if Adam resumes without a moment or its step: its steps would have a wrong length."""
     kept = {name: value for name, value in tensors["gan"].items() if name != lost}
     report = import_checkpoint(tiny(), save(kept, tmp_path), tmp_path / "run")
     assert (report.step, report.missing_state, dict(report.missing)) == (0, (lost,), {})
     model = restored(tmp_path / "run", "gan")
-    assert not any(slot.numpy().any() for one in release.optimizers_of(model) for _, *m, _ in one.slots() for slot in m)
+    for optimizer in release.optimizers_of(model):
+        for _, first, second, _ in optimizer.slots():
+            assert not first.numpy().any()
+            assert not second.numpy().any()
     assert set(report.left_over) == {name for name in kept if name.endswith(("/Adam", "/Adam_1", "_power", "_step"))}
 
 
 def test_powers_of_another_step_are_left_over(tensors, tmp_path):
-    """Ours follow from the step: a checkpoint in which they do not is not taken on trust."""
+    """Fails if Adam's powers are taken although they do not follow from the step."""
     odd = {**tensors["autoencoder"], "beta1_power": np.float32(0.5), "fully_connected/fc1/biases": np.zeros(3)}
     report = import_checkpoint(tiny(), save(odd, tmp_path), tmp_path / "run")
     assert dict(report.left_over) == {"beta1_power": (), "fully_connected/fc1/biases": (3,)}
 
 
 def test_the_autoencoder_of_a_whole_model(tensors, tmp_path):
-    """For another stage 2 around it: everything else is left over."""
+    """Fails if only the autoencoder of a complete model cannot be imported."""
     report = import_checkpoint(tiny(), save(tensors["gan"], tmp_path), tmp_path / "run", stage="autoencoder")
     assert {name.split("/")[0] for name in report.taken} == {"encoder", "decoder"}
     assert (report.stage, dict(report.missing)) == ("autoencoder", {})
@@ -164,7 +167,7 @@ def test_the_autoencoder_of_a_whole_model(tensors, tmp_path):
 
 
 def test_the_report_names_every_variable(tensors, tmp_path):
-    """Readable in a terminal: a line a variable, counts before them, no line too wide."""
+    """Fails if a variable is not listed, or a line is wider than a terminal."""
     some = part(tensors["gan"], "discriminator/conv_1", "generator") | {"queue/size": np.zeros([2, 3], np.float32)}
     report = import_checkpoint(tiny(), save(some, tmp_path), tmp_path / "run")
     text = str(report)
@@ -187,8 +190,8 @@ def test_the_report_names_every_variable(tensors, tmp_path):
         ({"encoder/conv_0/BatchNorm/beta": np.full([4], np.nan, np.float32)}, "batch_norm/beta is not finite"),
     ],
 )
-def test_what_does_not_fit_is_refused(tensors, tmp_path, change, words):
-    """With the names and both shapes, before anything is written."""
+def test_mismatch_is_refused(tensors, tmp_path, change, words):
+    """Fails if the message lacks name or shapes, or something is written."""
     prefix = save(tensors["autoencoder"] | change, tmp_path / "release")
     with pytest.raises((CheckpointError, TrainingError), match=words):
         import_checkpoint(tiny(), prefix, tmp_path / "run")
@@ -196,15 +199,15 @@ def test_what_does_not_fit_is_refused(tensors, tmp_path, change, words):
 
 
 def test_averages_that_are_not_there(tensors, tmp_path):
-    """Raw weights under the name of averaged ones."""
+    """Fails if raw weights pass for averaged ones."""
     prefix = save(without_state(tensors["gan"]), tmp_path / "release")
     with pytest.raises(CheckpointError, match=r"no average of \S+ and of \d+ other weights\. .* --weights=raw"):
         import_checkpoint(tiny(), prefix, tmp_path / "run", weights="averaged")
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_no_checkpoint_of_the_release(tensors, tmp_path):
-    """Nothing there, something else, another program's checkpoint, one that is cut off."""
+def test_other_files_are_refused(tensors, tmp_path):
+    """Fails if a missing, foreign or truncated checkpoint is not an error of one line."""
 
     def refused(path, words):
         with pytest.raises(CheckpointError, match=words):
@@ -222,8 +225,8 @@ def test_what_is_no_checkpoint_of_the_release(tensors, tmp_path):
     refused(prefix, "cut cannot be read")
 
 
-def test_names_of_files_and_folders_will_do(tensors, tmp_path):
-    """What a shell completes, and the folder with TensorFlow's own note of the newest."""
+def test_names_of_files_and_folders_are_accepted(tensors, tmp_path):
+    """Fails at a name that a shell completes, or at the folder of the newest checkpoint."""
     prefix = save(tensors["autoencoder"], tmp_path / "release")
     (tmp_path / "release" / "checkpoint").write_text(f'model_checkpoint_path: "{prefix.name}"\n')
     for number, path in enumerate((f"{prefix}.", f"{prefix}.index", f"{prefix}.data-00000-of-00001", prefix.parent)):
@@ -231,7 +234,7 @@ def test_names_of_files_and_folders_will_do(tensors, tmp_path):
 
 
 def test_an_output_that_exists_is_refused(tensors, tmp_path):
-    """A run there would be lost."""
+    """Fails if an import overwrites a run."""
     prefix = save(tensors["autoencoder"], tmp_path / "release")
     (tmp_path / "run").mkdir()
     import_checkpoint(tiny(), prefix, tmp_path / "run")
@@ -241,8 +244,8 @@ def test_an_output_that_exists_is_refused(tensors, tmp_path):
     assert (tmp_path / "run" / "config.json").read_text() == before
 
 
-def test_the_first_training_settles_what_the_checkpoint_does_not(tensors, tmp_path):
-    """Data, schedule and losses are free once; networks never; afterwards the run is held to its record like any."""
+def test_first_training_sets_the_remaining_configuration(tensors, tmp_path):
+    """Fails if the first training may change networks, or a later one data, schedule or losses."""
     workdir = tmp_path / "run"
     import_checkpoint(tiny(), save(tensors["autoencoder"], tmp_path), workdir)
     config = tiny(learning_rate=0.5, ema_decay=0.0, weight_decay=0.1)
@@ -261,7 +264,7 @@ def test_the_first_training_settles_what_the_checkpoint_does_not(tensors, tmp_pa
 
 
 def test_stage_2_has_one_encoder_and_decoder(tensors, tmp_path):
-    """An import without them needs an autoencoder; one with them takes no other."""
+    """Fails if an import without encoder and decoder starts, or one with them takes another."""
     for name, some in (
         ("whole", tensors["gan"]),
         ("backbone", part(tensors["gan"], "discriminator/conv_")),
