@@ -24,28 +24,14 @@ SECONDS_PER_CALL = 1.0  # about how long steps run inside TensorFlow before Pyth
 
 @dataclasses.dataclass(eq=False)
 class Loop:
-    """Training of one model from its current step.
+    """Training of one model from its current step."""
 
-    `steps_per_execution` of Keras is not used: above 1 it fails under MirroredStrategy (TensorFlow 2.21). A
-    `tf.range` loop around `strategy.run` works.
-
-    Attributes:
-      model: one of `lts.models`, its optimizers built.
-      machines: of the strategy that the model was built under.
-      batches: the batches of the remaining steps, distributed.
-      checkpoints: of the run.
-      monitor: None on machines that are not the chief.
-      samples: a batch for pictures and histograms, such as images [n, H, W, 3] in [-1, 1].
-      options: intervals of monitoring and checkpoints.
-      profiling: whether TensorFlow's profiler runs.
-    """
-
-    model: keras.Model
-    machines: Machines
-    batches: tf.distribute.DistributedDataset
+    model: keras.Model  # one of `lts.models`, its optimizers built
+    machines: Machines  # of the strategy that the model was built under
+    batches: tf.distribute.DistributedDataset  # of the remaining steps
     checkpoints: Checkpoints
-    monitor: Monitor | None
-    samples: tf.Tensor
+    monitor: Monitor | None  # None on machines that are not the chief
+    samples: tf.Tensor  # a batch for pictures and histograms, such as images [n, H, W, 3] in [-1, 1]
     options: MonitoringOptions
     profiling: bool = False
 
@@ -95,6 +81,7 @@ class Loop:
     def _iterator(self):
         return iter(self.batches)
 
+    # NB: `steps_per_execution` of Keras fails above 1 under MirroredStrategy (TensorFlow 2.21); this loop works.
     @tf.function
     def _run_steps(self, iterator, count):
         for _ in tf.range(count):
@@ -114,6 +101,7 @@ class Loop:
             with self.machines.noticing_lost():
                 return work()
         except (tf.errors.InvalidArgumentError, MachineLostError) as error:
+            # The failed step has changed no weight. Its forward pass has moved batch norm statistics: nothing is saved.
             step = steps_done(self.model) + 1
             term = re.search(r"loss term '\w+' is not finite", str(error))
             newest = f"the last good checkpoint: {self.checkpoints.newest or 'none yet'}"

@@ -70,6 +70,7 @@ class Monitor:
         self._remove_lines_after(first_step)
         self._remove_events_after(first_step)
         self.writer = tf.summary.create_file_writer(str(workdir / "tensorboard"), flush_millis=1000 * FLUSH_SECONDS)
+        # A bar on a terminal, plain lines in a log file.
         self.bar = None
         if sys.stderr.isatty():
             self.bar = tqdm.tqdm(total=total_steps, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
@@ -152,6 +153,7 @@ class Monitor:
         with self.writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(scalar_tag(name), value)
+        # One line per write: a killed process leaves at most one truncated line, which `_remove_lines_after` drops.
         with self.metrics_path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step} | values) + "\n")
         shown = " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:SHOWN])

@@ -68,6 +68,7 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
         return tf.distribute.MirroredStrategy()
     if count in (0, 1):
         return tf.distribute.get_strategy()
+    # Logical devices must exist before TensorFlow starts, hence once per process.
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)

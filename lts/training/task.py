@@ -27,19 +27,12 @@ from lts.training.strategy import Machines, build_strategy
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a call of `run` ended.
+    """How a call of `run` ended."""
 
-    Attributes:
-      step: training steps done in all.
-      total_steps: steps of the whole run.
-      seconds: duration of this call, tracing included.
-      signal: number of the signal that stopped it, or None.
-    """
-
-    step: int
-    total_steps: int
-    seconds: float
-    signal: int | None = None
+    step: int  # training steps done in all
+    total_steps: int  # of the whole run
+    seconds: float  # of this call, tracing included
+    signal: int | None = None  # number of the signal that stopped it
 
 
 @dataclasses.dataclass(frozen=True)

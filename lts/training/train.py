@@ -88,17 +88,7 @@ def train(
     return task.run(make_task(config, stage, source, workdir, **begin), workdir, options, strategy)
 
 
-def make_task(
-    config: Config,
-    stage: str,
-    source: data.ImageDataset,
-    workdir,
-    *,
-    autoencoder=None,
-    features=None,
-    head="fc",
-    frozen=0,
-) -> Task:
+def make_task(config, stage, source, workdir, *, autoencoder=None, features=None, head="fc", frozen=0) -> Task:
     """Return the task that `train` runs on its arguments."""
     settings = getattr(config, SECTION[stage])
     total_steps = _total_steps(settings, source)
@@ -188,6 +178,7 @@ def build_model(
     """
     size = config.image.image_size
     settings = getattr(config, SECTION[stage])
+    # Weights stay float32 under the mixed policy.
     dtype = "mixed_bfloat16" if settings.precision == "bfloat16" else "float32"
     optimizer = build_optimizer(settings, total_steps, settings.learning_rate)
     if stage == "gan":
@@ -195,6 +186,7 @@ def build_model(
         model.build((None, size, size, 3))
         g_optimizer = build_optimizer(settings, total_steps, settings.repair_learning_rate)
         model.compile(optimizer, g_optimizer)
+        # NB: each optimizer owns one player's variables. `repair` is None in an ablation.
         optimizer.build(model.discriminator.trainable_variables)
         g_optimizer.build(model.repair.trainable_variables if model.repair else [])
         return model
