@@ -85,7 +85,7 @@ def make_probe(protocol: Any, folds: list, inputs: probe_flags.Inputs) -> Any:
 def main() -> None:
     """Run the probe that the flags describe."""
     if (FLAGS.protocol == "stl10_folds") != bool(FLAGS.folds):
-        raise common.UsageError("--protocol=stl10_folds needs --folds=fold_indices.txt, and no other protocol takes it")
+        raise common.UsageError("--folds=fold_indices.txt must be given with --protocol=stl10_folds, and only then")
     protocol = choose_protocol()
     common.import_tensorflow()
     from experiments.probing import projector, stl10_folds

@@ -16,19 +16,12 @@ from lts import data
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """Declaration of a data set.
-
-    Attributes:
-      classes: number of classes.
-      splits: number of images of each split; None: unknown.
-      shape: height, width and channels of every image; None: images differ.
-      labelled: splits whose images have labels.
-    """
+    """Declaration of a data set."""
 
     classes: int
-    splits: Mapping[str, int | None]
-    shape: tuple[int | None, int | None, int]
-    labelled: tuple[str, ...] = ("train", "test")
+    splits: Mapping[str, int | None]  # number of images of each split; None: unknown
+    shape: tuple[int | None, int | None, int]  # height, width and channels of every image; None: images differ
+    labelled: tuple[str, ...] = ("train", "test")  # splits whose images have labels
 
 
 DECLARED = {
@@ -82,7 +75,9 @@ def open_labelled(dataset: str, split: str | None = None, *, role: str = "train"
         for name in re.findall(r"\w+", split):
             if name in declared.splits and name not in declared.labelled:
                 labelled = " and ".join(repr(labelled) for labelled in declared.labelled)
-                raise ProbeError(f"{dataset} has no labels for split {name!r}; it has them for {labelled}")
+                raise ProbeError(
+                    f"{dataset} has labels only for {labelled}. Received: split={name!r}. Choose another split."
+                )
     source = data.open_source(dataset, split, role=role, **options)
     if declared is not None:
         check(source, declared)

@@ -120,19 +120,19 @@ def extract(
             start = progress.done
             end = start + int(images.shape[0])
             if end > num_images:
-                raise ProbeError(f"{title}: more images than the {num_images} announced")
+                raise ProbeError(f"{title}: the number of images must be {num_images}. Received: {end} or more")
             for layer in layers:
                 if layer not in outputs:
-                    raise ProbeError(f"{title}: no layer {layer!r}; there are {', '.join(outputs)}")
+                    raise ProbeError(f"{title}: layer must be one of {', '.join(outputs)}. Received: {layer!r}")
                 cells = pooled_cells(*outputs[layer].shape[1:], dimensions)
                 pooled = adaptive_pool(outputs[layer], cells, pool)
                 values = pooled.numpy().reshape(len(images), -1)
                 if not np.isfinite(values).all():
-                    raise ProbeError(f"{title}: {layer} has values that are not finite")
+                    raise ProbeError(f"{title}: {layer} has values that are not finite. Export the model again.")
                 if layer not in features:
                     features[layer] = np.empty([num_images, values.shape[1]], np.float32)
                 features[layer][start:end] = values
             progress.advance(end - start)
         if progress.done != num_images:
-            raise ProbeError(f"{title}: {progress.done} images came of the {num_images} announced")
+            raise ProbeError(f"{title}: the number of images must be {num_images}. Received: {progress.done}")
     return features

@@ -42,8 +42,8 @@ class FinetuneProbe(Probe):
         """
         if self.train.num_examples < self.protocol.batch_size:
             raise ProbeError(
-                f"{self.train.num_examples} training images are less than one batch of {self.protocol.batch_size}: "
-                "lower --batch_size or give more images"
+                f"an epoch must have at least one batch. Received: {self.train.num_examples} training images, "
+                f"batch_size={self.protocol.batch_size}. Lower --batch_size or give more images."
             )
         # Build every model now: a fault of the last one would otherwise be found after hours of training.
         for model in models:
@@ -106,7 +106,8 @@ class FinetuneProbe(Probe):
             trained_on = training.read_run_config(workdir).data["fingerprint"]
             if trained_on != self.train.fingerprint:
                 raise ProbeError(
-                    f"{workdir} was trained on other images than {self.train.name} has now: give another --output"
+                    f"{workdir} was trained on other images. Received: {self.train.name}, split {self.train.split!r}. "
+                    "Give another --output."
                 )
         print(f"  training with seed {seed} in {workdir}", flush=True)
         result = training.train(

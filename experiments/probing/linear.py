@@ -41,19 +41,12 @@ class LinearProbe(FeatureProbe):
 
 @dataclasses.dataclass(frozen=True)
 class LinearResult:
-    """Result of one linear classifier.
+    """Result of one linear classifier."""
 
-    Attributes:
-      correct: bool [test images], in their order.
-      regularisation: the chosen one.
-      validation_accuracy: its accuracy on held-out training images, a fraction.
-      dimensions: of the features.
-    """
-
-    correct: np.ndarray
-    regularisation: float
-    validation_accuracy: float
-    dimensions: int
+    correct: np.ndarray  # bool [test images], in their order
+    regularisation: float  # the chosen one
+    validation_accuracy: float  # its accuracy on held-out training images, a fraction
+    dimensions: int  # of the features
 
 
 def linear_probe(
@@ -137,7 +130,9 @@ def hold_out(labels: np.ndarray, protocol) -> tuple[np.ndarray, np.ndarray]:
     try:
         return next(split.split(np.zeros([len(labels), 1]), labels))
     except ValueError as error:
-        raise ProbeError(f"too few training images to hold some out of every class: {error}") from None
+        raise ProbeError(
+            f"too few training images to hold some out of every class: {error} Give more images."
+        ) from None
 
 
 def choose_regularisation(
@@ -225,15 +220,10 @@ def fit_logistic(features: np.ndarray, labels: np.ndarray, strengths: Sequence[f
 
 
 class LinearClassifier(NamedTuple):
-    """A kind of linear classifier.
+    """A kind of linear classifier."""
 
-    Attributes:
-      fit: maps (features, labels, strengths) to a `Predictor` for each strength.
-      strengths: regularisations to choose from.
-    """
-
-    fit: Callable[..., Iterator[Predictor]]
-    strengths: tuple[float, ...]
+    fit: Callable[..., Iterator[Predictor]]  # (features, labels, strengths) to a predictor for each strength
+    strengths: tuple[float, ...]  # regularisations to choose from
 
 
 CLASSIFIERS = {

@@ -17,40 +17,24 @@ class ProbeError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class LayerResult:
-    """Result of one layer.
+    """Result of one layer."""
 
-    Attributes:
-      layer: its name, a column of the tables.
-      record: as `experiments.probing.statistics` builds it, or several such records by name.
-      seconds: time it took.
-    """
-
-    layer: str
-    record: Mapping[str, Any]
-    seconds: float
+    layer: str  # its name, a column of the tables
+    record: Mapping[str, Any]  # as `experiments.probing.statistics` builds it, or several such records by name
+    seconds: float  # time it took
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe(abc.ABC):
-    """Evaluation of single models.
+    """Evaluation of single models."""
 
-    Attributes:
-      kind: which evaluation this is, written to results.json.
-      least_images: training images that every class needs: 2 where some are held out to tune hyper-parameters.
-      protocol: a dataclass of `experiments.probing.protocols`.
-      train: labelled training images.
-      test: labelled test images of the same classes.
-      output: folder of the evaluation.
-      batch_size: test images in one forward pass; changes only the speed.
-    """
-
-    kind: ClassVar[str]
-    least_images: ClassVar[int] = 2
-    protocol: Any
-    train: Any
-    test: Any
-    output: Any
-    batch_size: int = 100
+    kind: ClassVar[str]  # which evaluation this is, written to results.json
+    least_images: ClassVar[int] = 2  # of every class for training: some are held out to tune hyper-parameters
+    protocol: Any  # a dataclass of `experiments.probing.protocols`
+    train: Any  # labelled training images
+    test: Any  # labelled test images of the same classes
+    output: Any  # folder of the evaluation
+    batch_size: int = 100  # test images in one forward pass; changes only the speed
 
     @abc.abstractmethod
     def run(self, model, layers: Sequence[str]) -> Iterator[LayerResult]:
@@ -79,7 +63,7 @@ class Probe(abc.ABC):
             for layer in layers:
                 if layer not in model.layers:
                     known = ", ".join(model.layers)
-                    raise ProbeError(f"{model.path} has no layer {layer!r}; it has {known}. Change --layers.")
+                    raise ProbeError(f"layers of {model.path} are {known}. Received: {layer!r}. Change --layers.")
         return layers
 
     def describe(self, model) -> Mapping[str, Any]:
@@ -89,21 +73,13 @@ class Probe(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class ModelResult:
-    """Results of one model.
+    """Results of one model."""
 
-    Attributes:
-      path: folder of the SavedModel.
-      fingerprint: digest of its weights.
-      description: contents of its config.json.
-      records: record by layer, with the entry "correct" from which paired differences are computed.
-      seconds: time of all layers.
-    """
-
-    path: str
-    fingerprint: str
-    description: Mapping[str, Any]
-    records: Mapping[str, Mapping[str, Any]]
-    seconds: float
+    path: str  # folder of the SavedModel
+    fingerprint: str  # digest of its weights
+    description: Mapping[str, Any]  # contents of its config.json
+    records: Mapping[str, Mapping[str, Any]]  # by layer, with "correct", from which paired differences are computed
+    seconds: float  # time of all layers
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry in results.json, without "correct"."""

@@ -48,7 +48,7 @@ def write(
         return
     folder = pathlib.Path(output) / FOLDER
     if folder.exists() and not (folder / CONFIG).exists():
-        raise ProbeError(f"{folder} exists and holds no projector: give another --output or remove it")
+        raise ProbeError(f"{folder} exists and holds no projector. Give another --output or remove it.")
     layer = max(layers, key=list(model.layers).index)
     rows = choose(source.labels, min(images, (LARGEST_SPRITE // THUMBNAIL) ** 2))
     image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)

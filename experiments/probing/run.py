@@ -169,17 +169,19 @@ def check_labels(train, test, least_images: int = 2) -> None:
     """
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
-            raise ProbeError(f"the {role} images have no labels: {source.name} ({source.split})")
+            raise ProbeError(f"{role} images must have labels. Received: {source.name}, split {source.split!r}")
     if list(train.class_names) != list(test.class_names):
         unpaired = sorted(set(train.class_names) ^ set(test.class_names))
-        reason = f"only on one side: {', '.join(unpaired[:5])}" if unpaired else "in another order"
-        raise ProbeError(f"training and test images do not have the same classes: {reason}")
+        reason = f"only in one set: {', '.join(unpaired[:5])}" if unpaired else "another order"
+        raise ProbeError(f"training and test images must have the same classes. Received: {reason}")
     for source, role, least in ((train, "training", least_images), (test, "test", 1)):
         counts = np.bincount(source.labels, minlength=len(source.class_names))
         if counts.min() < least:
             name = source.class_names[int(counts.argmin())]
-            images = f"one {role} image" if counts.min() else f"no {role} images"
-            raise ProbeError(f"class {name!r} has {images}, and needs {least} at least: {source.name} ({source.split})")
+            raise ProbeError(
+                f"every class needs at least {least} {role} image{'s' if least > 1 else ''}. Received: {counts.min()} of "
+                f"class {name!r} in {source.name}, split {source.split!r}"
+            )
 
 
 def describe_data(train, test) -> dict[str, Any]:

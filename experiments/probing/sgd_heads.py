@@ -44,7 +44,7 @@ class Head(keras.layers.Layer):
         windows = {layer: (kernel, padding) for layer, kernel, padding in protocol.windows}
         if windows and name not in windows:
             known = ", ".join(windows)
-            raise ProbeError(f"protocol {protocol.name} has no pooling for layer {name!r}; it has some for {known}")
+            raise ProbeError(f"protocol {protocol.name} pools only {known}. Received: layer {name!r}. Change --layers.")
         self.window = windows.get(name)
         self.norm = None
         if protocol.norm_decay is not None:
@@ -59,8 +59,8 @@ class Head(keras.layers.Layer):
             kernel, padding = self.window
             if padding == "VALID" and min(height, width) < kernel:
                 raise ProbeError(
-                    f"{self.name} has {height} x {width} cells, fewer than the {kernel} x {kernel} that protocol "
-                    f"{self.protocol.name} averages: give a larger --image_size"
+                    f"protocol {self.protocol.name} averages {kernel} x {kernel} cells of {self.name}. "
+                    f"Received: {height} x {width} cells. Give a larger --image_size."
                 )
         # Pooling an empty map gives the shape for any kind of window.
         pooled = self.pool(tf.zeros([1, *shape[1:]])).shape

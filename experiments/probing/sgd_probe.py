@@ -59,8 +59,8 @@ class SgdProbe(Probe):
         steps_per_epoch = self.train.num_examples // batch_size
         if steps_per_epoch == 0:
             raise ProbeError(
-                f"{self.train.num_examples} training images are less than one batch of {batch_size}: "
-                "lower --training_batch_size"
+                f"an epoch must have at least one batch. Received: {self.train.num_examples} training images, "
+                f"training_batch_size={batch_size}. Lower --training_batch_size."
             )
         return steps_per_epoch * self.protocol.epochs
 

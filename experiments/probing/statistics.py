@@ -13,15 +13,10 @@ from lts.utils import statistics
 
 
 class Comparison(NamedTuple):
-    """Records of a comparison, each with "accuracy" and "interval".
+    """Records of a comparison, each with "accuracy" and "interval"."""
 
-    Attributes:
-      mean: of the baselines.
-      difference: of the model to this mean, paired.
-    """
-
-    mean: dict[str, Any]
-    difference: dict[str, Any]
+    mean: dict[str, Any]  # of the baselines
+    difference: dict[str, Any]  # of the model to this mean, paired
 
 
 def accuracy_record(correct: np.ndarray, protocol, **details: Any) -> dict[str, Any]:

@@ -26,13 +26,10 @@ class FoldsProbe(FeatureProbe):
     """Linear classifier on each fold, tested on all test images.
 
     Its protocol is a `FoldsProtocol`. The regularisation is chosen on a fifth of each fold.
-
-    Attributes:
-      folds: rows of the training images, see `rows_of_folds`.
     """
 
     kind = "linear_probe"
-    folds: Sequence[np.ndarray]
+    folds: Sequence[np.ndarray]  # rows of the training images, see `rows_of_folds`
 
     def measure(self, train, train_labels, test, test_labels) -> dict[str, Any]:
         """Evaluate the features of one layer; see `FeatureProbe.measure`."""
@@ -62,11 +59,15 @@ def read_folds(path: str | os.PathLike) -> list[np.ndarray]:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
         folds = [np.array(line.split(), dtype=np.int64) for line in lines if line.strip()]
     except OSError as error:
-        raise ProbeError(f"{path} cannot be read ({error.strerror}): give fold_indices.txt of STL-10") from None
+        raise ProbeError(f"{path} cannot be read: {error.strerror}. Give fold_indices.txt of STL-10.") from None
     except ValueError:
-        raise ProbeError(f"{path} is not like fold_indices.txt of STL-10: a line of indices for each fold") from None
+        raise ProbeError(
+            f"{path} must contain a line of indices for each fold. Give fold_indices.txt of STL-10."
+        ) from None
     if len(folds) < 2 or any(len(np.unique(fold)) < len(fold) or fold.min() < 0 for fold in folds):
-        raise ProbeError(f"{path} must hold at least two folds, a line each, of different indices from 0 on")
+        raise ProbeError(
+            f"{path} must contain at least two folds of different indices from 0. Give fold_indices.txt of STL-10."
+        )
     return folds
 
 
@@ -91,12 +92,12 @@ def rows_of_folds(folds: Sequence[np.ndarray], train) -> list[np.ndarray]:
     """
     if train.name.split("/")[0].split(":")[:2] != DATASET.split(":") or train.split != "train" or train.broken:
         raise ProbeError(
-            f"the folds of STL-10 are folds of {DATASET}, whole split 'train'. Received: {train.name}, "
+            f"the folds of STL-10 need the complete split 'train' of {DATASET}. Received: {train.name}, "
             f"split {train.split!r}, {len(train.broken)} images skipped"
         )
     largest = max(int(fold.max()) for fold in folds)
     if largest >= train.num_examples:
-        raise ProbeError(f"the folds name image {largest}, but {train.name} has {train.num_examples} training images")
+        raise ProbeError(f"indices of folds must be below {train.num_examples}. Received: {largest}")
     places = written_order(train.num_examples)
     return [places[fold] for fold in folds]
 

@@ -234,9 +234,9 @@ def _unchanged(source):
 @pytest.mark.parametrize(
     ("change", "batch_size", "error", "message"),
     [
-        (_no_labels, 32, ProbeError, "training images have no labels"),
-        (_one_image_of_a_class, 32, ProbeError, "has one training image, and needs 2 at least"),
-        (_unchanged, 41, ProbeError, "40 training images are less than one batch of 41: lower"),
+        (_no_labels, 32, ProbeError, "training images must have labels"),
+        (_one_image_of_a_class, 32, ProbeError, "every class needs at least 2 training images. Received: 1 of class"),
+        (_unchanged, 41, ProbeError, "Received: 40 training images, batch_size=41. Lower --batch_size"),
         (_unchanged, 32, ExportError, "exported encoder"),
     ],
 )

@@ -126,10 +126,10 @@ def _unchanged(sources):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (probing.without_labels, (), "training images have no labels"),
-        (_other_classes, (), "only on one side: red, violet"),
-        (_class_without_test_images, (), "class 'red' has no test images"),
-        (_unchanged, ("--layers=conv_1,conv_9",), "runs/features has no layer 'conv_9'; it has conv_1, conv_2"),
+        (probing.without_labels, (), "training images must have labels"),
+        (_other_classes, (), "only in one set: red, violet"),
+        (_class_without_test_images, (), "at least 1 test image. Received: 0 of class 'red'"),
+        (_unchanged, ("--layers=conv_1,conv_9",), "layers of runs/features are conv_1, conv_2. Received: 'conv_9'"),
     ],
 )
 def test_errors_of_models_and_images_are_one_line(world, tmp_path, change, arguments, message):

@@ -41,7 +41,7 @@ def test_extract_keeps_order_and_the_last_short_batch():
 def test_extract_notices_another_number_of_images(announced):
     """Fails if rows without an image are evaluated."""
     _, batches = _batches(7)
-    with pytest.raises(ProbeError, match=f"the {announced} announced"):
+    with pytest.raises(ProbeError, match=f"the number of images must be {announced}. Received: "):
         features.extract(_model, batches, announced, ["one"])
 
 

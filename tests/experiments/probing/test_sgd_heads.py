@@ -219,9 +219,9 @@ def test_initialisers(name, deviation):
 
 def test_a_layer_without_a_window_and_a_map_smaller_than_its_window():
     """Fails if a layer that a protocol cannot pool is not reported."""
-    with pytest.raises(ProbeError, match=f"no pooling for layer 'conv_0'; it has some for {', '.join(ALEXNET)}"):
+    with pytest.raises(ProbeError, match=f"pools only {', '.join(ALEXNET)}. Received: layer 'conv_0'"):
         Head(2, SGD["lci"], "conv_0")
-    with pytest.raises(ProbeError, match=r"conv_2 has 3 x 3 cells, fewer than the 4 x 4 .* larger --image_size"):
+    with pytest.raises(ProbeError, match=r"4 x 4 cells of conv_2. Received: 3 x 3 cells. Give a larger --image_size"):
         Head(2, SGD["lci"], "conv_2").build((None, 3, 3, 8))
 
 

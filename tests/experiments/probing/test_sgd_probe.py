@@ -254,10 +254,10 @@ def _few_images(sources):
 @pytest.mark.parametrize(
     ("change", "layers", "message"),
     [
-        (_no_labels, ["conv_1"], "the training images have no labels: colours"),
-        (_class_without_images, ["conv_1"], "class 'violet' has no training images"),
-        (_few_images, ["conv_1"], "9 training images are less than one batch of 192: lower --training_batch_size"),
-        (_few_images, ["conv_9"], "has no layer 'conv_9'; it has conv_1, conv_2"),
+        (_no_labels, ["conv_1"], "training images must have labels. Received: colours"),
+        (_class_without_images, ["conv_1"], "at least 1 training image. Received: 0 of class 'violet'"),
+        (_few_images, ["conv_1"], "Received: 9 training images, training_batch_size=192"),
+        (_few_images, ["conv_9"], "are conv_1, conv_2. Received: 'conv_9'"),
     ],
 )
 def test_errors_are_one_line(change, layers, message, colours, tmp_path):

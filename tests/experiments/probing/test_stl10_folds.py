@@ -49,8 +49,8 @@ def test_the_file_has_a_line_per_fold(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read .*give fold_indices.txt of STL-10"),
-        ("1 2 three\n4 5 6\n", "is not like fold_indices.txt"),
+        (None, "cannot be read: .*Give fold_indices.txt of STL-10"),
+        ("1 2 three\n4 5 6\n", "must contain a line of indices for each fold"),
         ("1 2 3\n", "at least two folds"),
         ("1 2 2\n3 4 5\n", "different indices"),
         ("1 -2\n3 4\n", "different indices"),
@@ -72,7 +72,7 @@ def test_wrong_files_are_refused(tmp_path, text, message):
         ({"name": "tfds:cifar10"}, "Received: tfds:cifar10"),
         ({"split": "train[:50]"}, r"split 'train\[:50\]'"),
         ({"broken": ("one",)}, "1 images skipped"),
-        ({}, "name image 60, but tfds:stl10 has 60"),
+        ({}, "must be below 60. Received: 60"),
     ],
 )
 def test_other_images_are_refused(change, message):
