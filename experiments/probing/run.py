@@ -179,7 +179,7 @@ def check_labels(train, test, least_images: int = 2) -> None:
         if counts.min() < least:
             name = source.class_names[int(counts.argmin())]
             raise ProbeError(
-                f"every class needs at least {least} {role} image{'s' if least > 1 else ''}. Received: {counts.min()} of "
+                f"every class needs at least {least} {role} image{'s' * (least > 1)}. Received: {counts.min()} of "
                 f"class {name!r} in {source.name}, split {source.split!r}"
             )
 

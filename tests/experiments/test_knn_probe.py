@@ -83,7 +83,7 @@ def test_results_of_the_program(stand_in_world, tmp_path):
 def test_a_class_with_one_image_is_refused(stand_in_world, tmp_path):
     """Fails if k would be chosen without an image of every class."""
     probing.with_one_red_image(stand_in_world["sources"])
-    with pytest.raises(ProbeError, match="at least 2 training images. Received: 1 of class 'red'"):
+    with pytest.raises(ProbeError, match=r"at least 2 training images. Received: 1 of class 'red'"):
         probe_binaries.run_stand_ins(knn_probe, tmp_path)
 
 

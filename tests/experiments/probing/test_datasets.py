@@ -84,7 +84,7 @@ def test_an_opened_set_is_compared_with_its_declaration(monkeypatch, change, mes
 def test_a_split_without_labels_is_refused_before_it_is_read(split):
     """Fails if 100,000 images are read before their missing labels are noticed."""
     with pytest.raises(
-        ProbeError, match="tfds:stl10 has labels only for 'train' and 'test'. Received: split='unlabelled'"
+        ProbeError, match=r"tfds:stl10 has labels only for 'train' and 'test'. Received: split='unlabelled'"
     ):
         datasets.open_labelled("tfds:stl10", split)
 
