@@ -35,11 +35,11 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
     def build(self, input_shape):
         self.encoder.build(input_shape)
         grid = self.config.mask_grid
-        self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_filters[-1]))
+        self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_filters[-1]))  # features of E
 
     def call(self, images, training=False):
         """Return the reconstructions of images, [B, H, W, 3]."""
-        features = self.encoder(images, training=training)
+        features = self.encoder(images, training=training)  # phi
         return self.decoder(features, training=training)
 
     def decayed_weights(self) -> list:

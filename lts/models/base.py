@@ -34,6 +34,7 @@ def preserve_moving_statistics(model: keras.Model):
     For a pass in training mode that is not a training step.
     """
     statistics = [v.value for v in model.variables if v.name in ("moving_mean", "moving_variance")]
+    # Copies, because the variables change.
     before = [tf.identity(variable) for variable in statistics]
     yield
     for variable, value in zip(statistics, before, strict=True):
@@ -74,7 +75,7 @@ class RunningMeans(keras.metrics.Metric):
     def update_state(self, values: dict):
         """Add a step's scalars; a missing name counts as 0."""
         row = [tf.cast(values.get(name, 0.0), tf.float32) for name in self.names]
-        self.sums.assign_add(tf.stack([*row, 1.0]))
+        self.sums.assign_add(tf.stack([*row, 1.0]))  # one step more
 
     def result(self) -> dict:
         """Return the means by name; 0 before the first step."""
@@ -113,7 +114,7 @@ class TrainableModel(keras.Model):
         """Return the losses and a replica's share of the gradients."""
         with tf.GradientTape() as tape:
             losses = self.compute_losses(batch)
-            share = replicas.scale_loss(losses["loss"])
+            share = replicas.scale_loss(losses["loss"])  # inside the tape: it scales the gradients
         return losses, tape.gradient(share, tf_variables(self))
 
     def train_step(self, batch):
@@ -128,7 +129,8 @@ class TrainableModel(keras.Model):
 
     def test_step(self, batch):
         """Return the mean losses with inference batch norm."""
-        return self.means.update(replicas.replica_means(self.compute_losses(batch, training=False)))
+        losses = self.compute_losses(batch, training=False)
+        return self.means.update(replicas.replica_means(losses))
 
     def histograms(self, batch) -> dict:
         """Return the trainable weights and their gradients on a batch."""

@@ -48,7 +48,7 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         dropout = self.draw(tf.shape(images)[0]) if training else None
         logits = self.network(images, training=training, dropout=dropout)["logits"]
         classification_loss = losses.classification(logits, labels)
-        weight_decay = losses.l2(base.kernels(self.network), self.config.loss.weight_decay)
+        weight_decay = losses.l2(base.kernels(self.network), self.config.loss.weight_decay)  # frozen kernels too
         correct = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
         return {
             "loss": classification_loss + weight_decay,
@@ -65,6 +65,7 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         if self.head != "fc":
             return None
         config = self.config.discriminator
+        # No state: a resumed run draws the same masks.
         seed = tf.stack([self.config.gan_training.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
         uniform = replicas.per_replica_random(seed, [batch_size, 1, 1, config.fc_units])
         return tf.cast(uniform < config.dropout_keep, tf.float32)
@@ -102,6 +103,7 @@ class RotationPredictor(_ClassifierModel):
 
     def examples(self, images):
         """Return 4B rotated images and their rotations, int [4B]."""
+        # All images in one rotation, then all in the next.
         rotated = [tf.image.rot90(images, rotation) for rotation in range(ROTATIONS)]
         return tf.concat(rotated, 0), tf.repeat(tf.range(ROTATIONS), tf.shape(images)[0])
 

@@ -58,8 +58,8 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
     """
 
     METRICS = (
-        *("real_or_fake", "mask", "generator", "masked_reconstruction"),
-        *("accuracy_real", "accuracy_repaired", "accuracy_mask"),
+        *("real_or_fake", "mask", "generator", "masked_reconstruction"),  # loss terms
+        *("accuracy_real", "accuracy_repaired", "accuracy_mask"),  # of the discriminator
         *("l2", "disc_total", "gen_total", "disc_gradient_norm", "repair_gradient_norm"),
     )
 
@@ -125,7 +125,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         """
         grid = self.config.mask_grid
         config = self.config.discriminator
-        cells = self._uniform(0, step, [batch_size, grid, grid, 1])
+        cells = self._uniform(0, step, [batch_size, grid, grid, 1])  # a number for each cell
         keep_mask = draw_keep_mask(cells, self.config.damage.keep_probability)
         # The batch is axis 1, because the discriminator's batch holds the real half, then the repaired half.
         units = self._uniform(1, step, [2, batch_size, config.fc_units], batch_axis=1)
@@ -157,9 +157,9 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
 
         `training` is the batch norm mode of repair network and discriminator.
         """
-        features = tf.stop_gradient(self.encoder(images))
-        reconstruction = tf.stop_gradient(self.decoder(features))
-        repaired = self.repaired(features, keep_mask, training)
+        features = tf.stop_gradient(self.encoder(images))  # phi
+        reconstruction = tf.stop_gradient(self.decoder(features))  # D(phi)
+        repaired = self.repaired(features, keep_mask, training)  # D and R of phi_hat
         # One batch, so that both halves share the batch norm statistics of the discriminator (BUILD_NOTES trap 4).
         real = self._real_images(reconstruction, tf.cast(images, repaired.dtype))
         both = tf.concat([real, repaired], 0)
@@ -191,19 +191,17 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
 
         # Discriminator: tell reconstructions from repaired images, and find the dropped cells.
-        # Real images are kept everywhere.
         real_fake_loss = losses.real_fake(real_logits, fake_logits)
-        cell_labels = tf.concat([tf.ones_like(keep_mask), keep_mask], 0)[..., 0]
+        cell_labels = tf.concat([tf.ones_like(keep_mask), keep_mask], 0)[..., 0]  # real images are kept everywhere
         mask_loss = losses.mask_prediction(outputs.discriminator["mask_logits"], cell_labels, config.mask_weight)
 
         # Generator: fool the discriminator and keep what was not dropped.
-        # The number of pixels is that of the global batch.
         if config.generator_loss == "confusion":
             adversarial_loss = losses.confusion(real_logits, fake_logits)
         else:
             adversarial_loss = losses.adversarial(fake_logits)
         pixel_mask = self._pixel_mask(keep_mask, images.shape[1])
-        pixel_count = replicas.replica_mean(tf.reduce_sum(pixel_mask))
+        pixel_count = replicas.replica_mean(tf.reduce_sum(pixel_mask))  # of the global batch
         reconstruction_loss = losses.masked_reconstruction(
             outputs.repaired, images, pixel_mask, config.reconstruction_weight, pixel_count
         )
@@ -264,7 +262,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         """Return the rows of the picture strip by name."""
         # The name scopes are the nodes on TensorBoard's page of the graph.
         with tf.name_scope("draw"):
-            keep_mask, _ = self.draw(0, images.shape[0])
+            keep_mask, _ = self.draw(0, images.shape[0])  # step 0: the same mask in every strip
         features = self.encoder(images)
         reconstruction = self.decoder(features)
         with tf.name_scope("damaged"):
@@ -274,7 +272,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         with tf.name_scope("masks"):
             factor = images.shape[1] // keep_mask.shape[1]
             predicted_mask = tf.sigmoid(mask_logits)[..., None]
-            keep_picture = upsample_nearest(keep_mask, factor) * 2 - 1
+            keep_picture = upsample_nearest(keep_mask, factor) * 2 - 1  # [0, 1] to [-1, 1]
             predicted_picture = upsample_nearest(predicted_mask, factor) * 2 - 1
         return {
             "image": images,
@@ -310,7 +308,7 @@ def _accuracies(discriminator_outputs: dict, keep_mask) -> dict:
     """Return the discriminator's accuracies on images and cells."""
     classes = tf.argmax(discriminator_outputs["logits"], 1, output_type=tf.int32)
     real_classes, fake_classes = tf.split(classes, 2)
-    _, predicted_mask = tf.split(discriminator_outputs["mask_logits"] > 0, 2)
+    _, predicted_mask = tf.split(discriminator_outputs["mask_logits"] > 0, 2)  # of repaired images
     correct_cells = predicted_mask == (keep_mask[..., 0] > 0.5)
     return {
         "accuracy_real": tf.reduce_mean(tf.cast(real_classes == losses.REAL, tf.float32)),

@@ -31,6 +31,7 @@ def per_replica_random(seed, shape, axis: int = 0):
     if replicas == 1:
         return tf.random.stateless_uniform(shape, seed)
     rows = shape[axis]
+    # Every replica draws the numbers of all, and takes its rows.
     numbers = tf.random.stateless_uniform([*shape[:axis], rows * replicas, *shape[axis + 1 :]], seed)
     first = context.replica_id_in_sync_group * rows
     return tf.gather(numbers, first + tf.range(rows), axis=axis)

@@ -45,5 +45,5 @@ def damage_features(features, keep_mask, fill: str = "average"):
     keep_mask = tf.cast(keep_mask, features.dtype)
     if fill == "zero":
         return features * keep_mask
-    local_average = tf.nn.avg_pool2d(features, 3, 1, "SAME")
+    local_average = tf.nn.avg_pool2d(features, 3, 1, "SAME")  # u * phi; padding does not count
     return features * keep_mask + (1 - keep_mask) * local_average

@@ -51,14 +51,14 @@ def backbone_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
     for name, channels, groups, kernel in zip(
         LAYERS, config.backbone_filters, config.backbone_groups, kernels, strict=True
     ):
-        field += (kernel - 1) * (1 if name == "conv_1" else stride)
+        field += (kernel - 1) * (1 if name == "conv_1" else stride)  # conv_1 slides over pixels
         smallest = max(config.conv_1_kernel + (first_cells - 1) * config.conv_1_stride, stride)
         parameters = kernel * kernel * channels_in // groups * channels + vectors * channels
         layers.append(LayerGeometry(name, channels, stride, field, smallest, parameters, config.disc_padding))
         if name in POOLED:
             field += 2 * stride
             stride *= 2
-            first_cells = 2 * first_cells + 1 if config.disc_padding == "VALID" else 1
+            first_cells = 2 * first_cells + 1 if config.disc_padding == "VALID" else 1  # "SAME": any size gives one
         channels_in = channels
     return layers
 

@@ -135,7 +135,7 @@ class BatchNorm(ConfigMixin, keras.layers.Layer):
     def _normalize_globally(self, x, gamma, context):
         """Normalise with the statistics of all replicas' batches together."""
         replicas = context.num_replicas_in_sync
-        wide = tf.cast(x, tf.float32)
+        wide = tf.cast(x, tf.float32)  # statistics are float32 under every policy
 
         # Gather [replicas, 2, channels]: mean and variance of every replica.
         replica_moments = tf.stack(tf.nn.moments(wide, [0, 1, 2]))
@@ -226,6 +226,7 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
             scale, shift = self.batch_norm.affine()
             kernel = kernel * scale
         y = _convolve(x, tf.cast(kernel, x.dtype), self.stride, self.padding)
+        # In training a block with batch norm has no shift yet.
         y = self.batch_norm(y, training=True) if shift is None else tf.nn.bias_add(y, tf.cast(shift, x.dtype))
         return ACTIVATIONS[self.activation](y)
 
@@ -290,7 +291,7 @@ class GroupedConvBlock(ConfigMixin, keras.layers.Layer):
 
     def call(self, x, training=False):
         """Map [B, h, w, channels] to [B, h', w', filters]."""
-        parts = tf.split(x, self.groups, axis=-1)
+        parts = tf.split(x, self.groups, axis=-1)  # neighbouring channels form a group
         outputs = [block(part, training=training) for block, part in zip(self.blocks, parts, strict=True)]
         return tf.concat(outputs, -1)
 

@@ -88,9 +88,9 @@ class RepairNetwork(ConfigMixin, keras.Model):
         """
         keep_mask = tf.cast(keep_mask, damaged.dtype)
         first, *others = self.repairs
-        x = first(damaged, keep_mask, training=training)
+        x = first(damaged, keep_mask, training=training)  # R_1, before the decoder
         for index, layer in enumerate(others):
             x = decoder.upsample(index, x)
-            keep_mask = upsample_nearest(keep_mask, 2)
-            x = layer(x, keep_mask, training=training)
+            keep_mask = upsample_nearest(keep_mask, 2)  # at the size of x
+            x = layer(x, keep_mask, training=training)  # R_2, R_3, ...
         return decoder.output_image(x)

@@ -6,12 +6,13 @@ import keras
 import tensorflow as tf
 
 from experiments.voc.detection.boxes import clip_to, decode, roi_pool
+from lts.networks.config_mixin import ConfigMixin
 
 CHUNK = 256  # proposals that are pooled at once when testing: all 2,000 would take gigabytes
 
 
 @keras.saving.register_keras_serializable("experiments")
-class DetectionHead(keras.Model):
+class DetectionHead(ConfigMixin, keras.Model):
     """RoI pooling, fully connected layers, scores of the classes and of the background, a box for each class.
 
     With AlexNet's sizes 128 regions become [128, 6, 6, 256], twice [128, 4096], scores [128, C + 1] and moves
@@ -26,8 +27,10 @@ class DetectionHead(keras.Model):
       first: pixel at which the first cell stands, see `boxes.roi_pool`.
     """
 
-    def __init__(self, classes: int, units: tuple[int, ...], cells: int, stride: int, first: float, name="head"):
-        super().__init__(name=name)
+    def __init__(
+        self, classes: int, units: tuple[int, ...], cells: int, stride: int, first: float, name="head", **kwargs
+    ):
+        super().__init__(name=name, **kwargs)
         self.classes, self.units, self.cells, self.stride, self.first = classes, tuple(units), cells, stride, first
         self.hidden = [
             keras.layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"fc_{6 + index}")
@@ -66,10 +69,6 @@ class DetectionHead(keras.Model):
             x = layer(x)
             x = x if drop is None else drop(x, index)
         return self.scores(x), tf.reshape(self.moves(x), [-1, self.classes, 4])
-
-    def get_config(self):
-        names = ("classes", "units", "cells", "stride", "first")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _normal(stddev: float) -> keras.initializers.Initializer:
