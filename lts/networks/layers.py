@@ -299,20 +299,18 @@ class GroupedConvBlock(ConfigMixin, keras.layers.Layer):
         return {**super().get_config(), **self.options}
 
 
-def local_response_norm(x, radius: int = 2, bias: float = 1.0, alpha: float = 2e-5, beta: float = 0.75):
+def local_response_norm(x):
     """Normalise by the squares of neighbouring channels.
 
-    AlexNet's local response norm: x / (bias + alpha * sum of x ** 2 over the 2 * radius + 1 nearest channels) ** beta.
-    `alpha` is not divided by the size of the window (release; BUILD_NOTES trap 9).
+    AlexNet's local response norm: x / (1 + 2e-5 * sum of x ** 2 over the 5 nearest channels) ** 0.75. The factor is not
+    divided by the size of the window (release; BUILD_NOTES trap 9).
     """
-    if beta != 0.75:
-        raise ValueError(f"beta must be 0.75: the power is taken by square roots. Received: beta={beta}")
     # A product with a banded matrix sums the window. It is faster than TensorFlow's own operation, its gradient too.
     channels = x.shape[-1]
-    reach = min(radius, channels - 1)
+    reach = min(2, channels - 1)
     band = tf.linalg.band_part(tf.ones([channels, channels], x.dtype), reach, reach)
     sums = tf.nn.conv2d(tf.square(x), band[None, None], 1, "SAME")
-    root = tf.math.rsqrt(bias + alpha * sums)  # ** -1/2
+    root = tf.math.rsqrt(1.0 + 2e-5 * sums)  # ** -1/2
     return x * root * tf.sqrt(root)  # ** -3/4
 
 

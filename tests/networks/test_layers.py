@@ -1,4 +1,4 @@
-"""Blocks of the networks against NumPy oracles."""
+"""Building blocks against NumPy oracles."""
 
 import json
 import pathlib
@@ -15,13 +15,13 @@ from tests.fixtures import oracles
 
 
 def normal(*shape, seed: int = 0) -> np.ndarray:
-    """float32 normal numbers."""
+    """Return float32 normal numbers."""
     return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8])
 def test_local_response_norm(channels):
-    """Window cut at the first and last channel, alpha divided by the window, a wrong power."""
+    """Fails for another window at the ends, factor or power (BUILD_NOTES trap 9)."""
     x = 100 * normal(2, 3, 4, channels)
     ours = layers.local_response_norm(tf.constant(x))
     np.testing.assert_allclose(ours, oracles.local_response_norm(x), rtol=2e-6)
@@ -29,11 +29,15 @@ def test_local_response_norm(channels):
 
 
 def test_local_response_norm_gradient():
-    """A gradient that is not TensorFlow's own."""
+    """Fails if the gradient is not TensorFlow's own."""
+
+    def builtin(x):
+        return tf.nn.local_response_normalization(x, 2, 1.0, 2e-5, 0.75)
+
     x = tf.constant(100 * normal(2, 3, 4, 8))
     weights = normal(2, 3, 4, 8, seed=1)
     gradients = []
-    for function in (layers.local_response_norm, lambda x: tf.nn.local_response_normalization(x, 2, 1.0, 2e-5, 0.75)):
+    for function in (layers.local_response_norm, builtin):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = tf.reduce_sum(function(x) * weights)
@@ -41,15 +45,9 @@ def test_local_response_norm_gradient():
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
 
 
-def test_local_response_norm_names_beta():
-    """A power that the square roots cannot take."""
-    with pytest.raises(ValueError, match=r"beta=0\.5"):
-        layers.local_response_norm(tf.zeros([1, 1, 1, 4]), beta=0.5)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6)])
 def test_upsample_bilinear(size):
-    """Half-pixel centres, a corner repeated at the wrong end, height and width exchanged."""
+    """Fails for half-pixel centres, or the wrong end repeated (BUILD_NOTES trap 6)."""
     x = normal(2, *size, 3)
     ours = layers.upsample_bilinear(tf.constant(x))
     np.testing.assert_allclose(ours, oracles.legacy_bilinear(x), rtol=1e-6, atol=1e-6)
@@ -57,14 +55,14 @@ def test_upsample_bilinear(size):
     np.testing.assert_allclose(ours, legacy, rtol=1e-6, atol=1e-6)
 
 
-def test_upsample_bilinear_is_not_the_image_resize_of_tensorflow_2():
-    """The trap itself (BUILD_NOTES trap 6)."""
+def test_upsample_bilinear_is_not_image_resize():
+    """Fails if it equals `tf.image.resize` (BUILD_NOTES trap 6)."""
     x = normal(1, 4, 4, 1)
     assert np.abs(layers.upsample_bilinear(tf.constant(x)) - tf.image.resize(x, [8, 8])).max() > 0.1
 
 
 def test_upsample_nearest():
-    """Cells that are interleaved instead of repeated."""
+    """Fails if cells are interleaved instead of repeated."""
     x = normal(2, 3, 4, 1)
     np.testing.assert_array_equal(layers.upsample_nearest(x, 4), x.repeat(4, axis=1).repeat(4, axis=2))
 
@@ -72,7 +70,7 @@ def test_upsample_nearest():
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("size", [7, 12])
 def test_max_pool(size, padding):
-    """The odd pixel of the padding at the wrong end (BUILD_NOTES trap 10)."""
+    """Fails if the odd pixel of the padding goes first (BUILD_NOTES trap 10)."""
     x = normal(2, size, size, 3)
     np.testing.assert_array_equal(layers.max_pool(tf.constant(x), padding), oracles.max_pool(x, padding))
 
@@ -81,10 +79,10 @@ def test_max_pool(size, padding):
     ("kernel", "stride", "padding"), [(3, 1, "SAME"), (2, 2, "SAME"), (11, 4, "SAME"), (3, 2, "VALID")]
 )
 def test_conv_block(kernel, stride, padding):
-    """Padding before instead of after, a bias after the activation, the leak."""
+    """Fails for another padding, order of bias and activation, or leak."""
     x = normal(2, 16, 16, 3)
     block = layers.ConvBlock(5, kernel, stride, padding, activation="leaky_relu")
-    y = block(tf.constant(x))
+    block.build(x.shape)
     block.bias.assign(normal(5))
     y = block(tf.constant(x))
     wanted = oracles.leaky(oracles.conv2d(x, block.kernel.numpy(), stride, padding) + normal(5))
@@ -93,7 +91,7 @@ def test_conv_block(kernel, stride, padding):
 
 
 def test_grouped_conv_block():
-    """Channels that are interleaved between the groups, outputs joined in another order."""
+    """Fails if groups take other channels, or outputs are joined in another order."""
     x = normal(2, 5, 5, 6)
     block = layers.GroupedConvBlock(4, 3, groups=2)
     y = block(tf.constant(x))
@@ -104,14 +102,14 @@ def test_grouped_conv_block():
 
 @pytest.mark.parametrize(("argument", "value"), [("norm", "layer"), ("activation", "gelu")])
 def test_conv_block_names_wrong_arguments(argument, value):
-    """A misspelt option that is taken for None."""
+    """Fails if a misspelt option is taken for the default."""
     with pytest.raises(ValueError, match=f"{argument}='{value}'"):
         layers.ConvBlock(4, 3, **{argument: value})
 
 
 @pytest.mark.parametrize("scale", [True, False])
 def test_batch_norm_in_training(scale):
-    """Normalised with the unbiased variance, moving average of the biased one (BUILD_NOTES trap 7), gamma left over."""
+    """Fails if biased and unbiased variance are exchanged (BUILD_NOTES trap 7)."""
     x = 3 * normal(2, 2, 1, 4) + 1  # N = 4: biased and unbiased differ by a third
     layer = layers.BatchNorm(scale=scale)
     layer.build(x.shape)
@@ -122,7 +120,8 @@ def test_batch_norm_in_training(scale):
         layer.gamma.assign(gamma)
     assert len(layer.trainable_variables) == 1 + scale
     y = layer(tf.constant(x), training=True)
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    mean = x.mean((0, 1, 2))
+    variance = x.var((0, 1, 2))
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(variance + 1e-3) * gamma + normal(4), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer.moving_mean.numpy(), 0.025 * mean, rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance.numpy(), 0.975 + 0.025 * variance * 4 / 3, rtol=1e-5)
@@ -130,7 +129,7 @@ def test_batch_norm_in_training(scale):
 
 @pytest.mark.parametrize("norm", ["scale", "shift"])
 def test_folded_batch_norm_equals_unfolded(norm):
-    """Folding into the kernel that forgets gamma, epsilon or the moving mean; statistics that move in inference."""
+    """Fails if folding forgets a statistic, or inference moves one."""
     x = normal(2, 6, 6, 3)
     block = layers.ConvBlock(4, 3, norm=norm, activation="leaky_relu")
     block.build(x.shape)
@@ -138,7 +137,8 @@ def test_folded_batch_norm_equals_unfolded(norm):
         variable.assign(1 + 0.3 * np.abs(normal(4, seed=index)))
     before = [variable.numpy() for variable in block.variables]
     folded = block(tf.constant(x))
-    batch_norm, kernel = block.batch_norm, block.kernel.numpy()
+    batch_norm = block.batch_norm
+    kernel = block.kernel.numpy()
     unfolded = oracles.leaky(batch_norm(tf.constant(oracles.conv2d(x, kernel), tf.float32)).numpy())
     np.testing.assert_allclose(folded, unfolded, rtol=1e-4, atol=1e-5)
     gamma = batch_norm.gamma.numpy() if norm == "scale" else 1.0
@@ -150,7 +150,7 @@ def test_folded_batch_norm_equals_unfolded(norm):
 
 
 def test_scaled_truncated_normal():
-    """Keras' correction for the truncation (0.3 %), fan in for the mean of the fans, no cut at 2 sd."""
+    """Fails for Keras' correction, another fan or cut (BUILD_NOTES trap 8)."""
     shape = (3, 3, 64, 192)  # 110592 numbers: the sd is known to 0.2 %
     values = np.asarray(layers.ScaledTruncatedNormal()(shape))
     sd = np.sqrt(1.3 * 2 / (9 * (64 + 192) / 2))
@@ -162,13 +162,13 @@ def test_scaled_truncated_normal():
 
 
 def test_scaled_truncated_normal_draws_each_kernel_anew():
-    """One seed for all kernels of a network."""
+    """Fails if all kernels of a network share a seed."""
     initializer = layers.ScaledTruncatedNormal()
     assert not np.array_equal(initializer((2, 2, 4, 4)), initializer((2, 2, 4, 4)))
 
 
 def test_grouped_glorot():
-    """Glorot's range from the whole layer instead of a group's shape; biases other than 0.1 (BUILD_NOTES trap 8)."""
+    """Fails for the range of the whole layer, or other biases (BUILD_NOTES trap 8)."""
     block = layers.GroupedConvBlock(64, 3, 2, kernel_initializer="glorot_uniform", bias_value=0.1)
     block.build((None, 6, 6, 96))
     limit = np.sqrt(6 / (9 * (48 + 32)))
@@ -182,7 +182,7 @@ def test_grouped_glorot():
 
 
 def test_initializer_round_trip():
-    """A block that comes back from its config with another initialiser."""
+    """Fails if a block gets another initialiser from its config."""
     block = layers.ConvBlock(4, 3, kernel_initializer="glorot_uniform")
     again = layers.ConvBlock.from_config(block.get_config())
     assert isinstance(again.kernel_initializer, keras.initializers.GlorotUniform)
@@ -191,7 +191,7 @@ def test_initializer_round_trip():
 
 @pytest.fixture(scope="module")
 def two_replicas() -> dict:
-    """What tests/fixtures/network_replicas.py prints."""
+    """Return the output of tests/fixtures/network_replicas.py."""
     command = [sys.executable, "-m", "tests.fixtures.network_replicas"]
     root = pathlib.Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
@@ -201,13 +201,13 @@ def two_replicas() -> dict:
 
 @pytest.mark.parametrize("statistics", ["global", "per_replica"])
 def test_batch_norm_of_two_replicas(two_replicas, statistics):
-    """Statistics of the global batch, or of each half and their mean in the moving averages (release)."""
+    """Fails unless statistics are the global batch's, or each half's (release)."""
     images = np.random.RandomState(0).normal(3, 2, (6, 4, 4, 5)).astype(np.float32)
     parts = [images] if statistics == "global" else np.split(images, 2)
     normal = [(p - p.mean((0, 1, 2))) / np.sqrt(p.var((0, 1, 2)) + 1e-3) for p in parts]
     mean = np.mean([p.mean((0, 1, 2)) for p in parts], axis=0)
     variance = np.mean([p.var((0, 1, 2), ddof=1) for p in parts], axis=0)
-    found = two_replicas[statistics]
-    np.testing.assert_allclose(found["outputs"], np.concatenate(normal), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found["mean"], 0.025 * mean, rtol=1e-5)
-    np.testing.assert_allclose(found["variance"], 0.975 + 0.025 * variance, rtol=1e-5)
+    replicas = two_replicas[statistics]
+    np.testing.assert_allclose(replicas["outputs"], np.concatenate(normal), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(replicas["mean"], 0.025 * mean, rtol=1e-5)
+    np.testing.assert_allclose(replicas["variance"], 0.975 + 0.025 * variance, rtol=1e-5)
