@@ -1,7 +1,6 @@
 """The record and the checkpoints of a run."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from lts.training.run_dir import Checkpoints, TrainingError, read_checkpoint
 from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import _check_autoencoder, build_model
-from lts.utils import files
 
 
 def _config(**overrides):
@@ -126,22 +124,6 @@ def test_a_damaged_record_is_one_clear_line(tmp_path):
         run_dir.read_run_config(tmp_path)
     with pytest.raises(TrainingError, match="holds no run"):
         run_dir.read_run_config(tmp_path / "nothing")
-
-
-def test_files_are_whole_or_absent(tmp_path):
-    """Fails if a writer that dies changes the old file, or leaves another one."""
-    path = tmp_path / "a.json"
-    files.write_json(path, {"one": 1})
-
-    def dying():
-        with files.atomic_write(path) as beside:
-            beside.write_text("half")
-            raise RuntimeError("dead")
-
-    with pytest.raises(RuntimeError):
-        dying()
-    assert json.loads(path.read_text()) == {"one": 1}
-    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("change", [{"encoder_filters": "4,4,8,16"}, {"bn_epsilon": 0.01}])

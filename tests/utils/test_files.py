@@ -1,5 +1,6 @@
 """Checks of output folders."""
 
+import json
 import os
 
 import pytest
@@ -29,3 +30,14 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
     with pytest.raises(OutputError, match="is not writable"):
         files.check_folder(tmp_path / "run")
     tmp_path.chmod(0o700)
+
+
+def test_files_are_written_atomically(tmp_path):
+    """Fails if a writer that dies changes the old file, or leaves another one."""
+    path = tmp_path / "a.json"
+    files.write_json(path, {"one": 1})
+    with pytest.raises(RuntimeError), files.atomic_write(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError("dead")
+    assert json.loads(path.read_text()) == {"one": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
