@@ -1,4 +1,4 @@
-"""Checks of output folders."""
+"""Checks of output folders, and atomic files."""
 
 import json
 import os
@@ -36,8 +36,13 @@ def test_files_are_written_atomically(tmp_path):
     """Fails if a writer that dies changes the old file, or leaves another one."""
     path = tmp_path / "a.json"
     files.write_json(path, {"one": 1})
-    with pytest.raises(RuntimeError), files.atomic_write(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError("dead")
+
+    def die():
+        with files.atomic_write(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError("dead")
+
+    with pytest.raises(RuntimeError):
+        die()
     assert json.loads(path.read_text()) == {"one": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
