@@ -40,10 +40,7 @@ def compare_table(results: Mapping[str, Any]) -> Rows:
     In percent, with paired differences and intervals. A cell is blank where a network has no such layer.
     """
     layers = results["layers"]
-    rows = [
-        ["", "minutes", *layers],
-        [random_name(results), "0", *_layer_cells(results["random_mean"], layers)],
-    ]
+    rows = [["", "minutes", *layers], [random_name(results), "0", *_layer_cells(results["random_mean"], layers)]]
     for name, method in results["methods"].items():
         minutes = sum(method["seconds"].values()) / 60
         row = [method["title"], f"{minutes:.1f}", *_layer_cells(method["layers"], layers)]
@@ -58,10 +55,7 @@ def compare_table(results: Mapping[str, Any]) -> Rows:
 def ablate_table(results: Mapping[str, Any]) -> Rows:
     """Return the base's accuracies and each variant's difference."""
     layers = results["layers"]
-    rows = [
-        ["", "changed", *layers],
-        ["base: accuracy", "", *_layer_cells(results["base"]["layers"], layers)],
-    ]
+    rows = [["", "changed", *layers], ["base: accuracy", "", *_layer_cells(results["base"]["layers"], layers)]]
     for name, variant in results["variants"].items():
         rows.append([name, _changes(variant), *_layer_cells(variant["difference"], layers, "+")])
     return rows

@@ -165,11 +165,7 @@ def _few_shot_caption(protocol: Values, features: str) -> str:
 def _finetune_caption(protocol: Values) -> str:
     """Return the caption of fine-tuning and of training from scratch."""
     # The names of heads are the values of --head.
-    heads = {
-        "fc": "fc_1, dropout, fc_2",
-        "linear": "a linear map of conv_5",
-        "pooled": "a linear map of conv_5's mean",
-    }
+    heads = {"fc": "fc_1, dropout, fc_2", "linear": "a linear map of conv_5", "pooled": "a linear map of conv_5's mean"}
     if not protocol["pretrained"]:
         trained = "all layers trained from random weights"
     elif protocol["train_layers"] == 0:

@@ -16,10 +16,7 @@ from lts.bin import common, field_flags
 
 FLAGS = flags.FLAGS
 # Flags that do not apply, by the flag that chooses what the binary does.
-EXCLUDED = {
-    "images": ("dataset", "keep_probability", "resamples", "seed"),
-    "evaluate": ("image_size", "test_crop"),
-}
+EXCLUDED = {"images": ("dataset", "keep_probability", "resamples", "seed"), "evaluate": ("image_size", "test_crop")}
 PRINTED_IMAGES = 5
 
 

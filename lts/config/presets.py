@@ -6,14 +6,7 @@ A preset's docstring gives its source, the accuracy to expect, the time, the har
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lts.config.schema import (
-    AutoencoderConfig,
-    Config,
-    DiscriminatorConfig,
-    ImageConfig,
-    LossConfig,
-    TrainingConfig,
-)
+from lts.config.schema import AutoencoderConfig, Config, DiscriminatorConfig, ImageConfig, LossConfig, TrainingConfig
 from lts.utils.errors import ConfigError
 
 
@@ -41,10 +34,7 @@ def imagenet() -> Config:
     """
     training = TrainingConfig(batch_size=256, epochs=40)
     return Config(
-        preset="imagenet",
-        image=ImageConfig(image_size=128),
-        autoencoder_training=training,
-        gan_training=training,
+        preset="imagenet", image=ImageConfig(image_size=128), autoencoder_training=training, gan_training=training
     )
 
 
@@ -113,12 +103,7 @@ def tiny() -> Config:
     )
 
 
-PRESETS: Mapping[str, Callable[[], Config]] = {
-    "release": release,
-    "imagenet": imagenet,
-    "small": small,
-    "tiny": tiny,
-}
+PRESETS: Mapping[str, Callable[[], Config]] = {"release": release, "imagenet": imagenet, "small": small, "tiny": tiny}
 
 
 def preset(name: str, stage: str | None = None, **overrides: Any) -> Config:
