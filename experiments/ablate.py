@@ -1,12 +1,11 @@
-"""Change one value of the configuration at a time and compare the features.
+"""Change one value at a time and compare features.
 
     python -m experiments.ablate --preset=small --dataset=folder:PHOTOS --output=runs/ablate --steps=1000
 
 The program trains the autoencoder once, and damage and repair for each variant in
 experiments/pretraining/ablations.py. It exports and probes the features and compares each variant with the base:
 results.json, results.md and results.png in --output. --only=keep_0.5,no_repair picks variants.
---variant=name:field=value adds one. Hyper-parameters are tuned on these figures. They are therefore of validation
-images, never of test images.
+--variant=name:field=value adds one. The figures are of validation images, never of test images.
 
 The same command resumes a stopped run. Existing runs of `lts.bin.train_autoencoder` in OUTPUT/autoencoder and of
 `train_gan` in OUTPUT/NAME/gan are used.
@@ -27,10 +26,12 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     """Choose, train, probe and report."""
+    # Hyper-parameters are tuned on these figures, so test images must stay unseen.
     if "test" in re.split(r"[^\w-]+", FLAGS.validation_split):
         raise common.UsageError(
             f"validation_split must hold no test images. Received: --validation_split={FLAGS.validation_split}"
         )
+    # Invalid variants and folders are reported before TensorFlow is imported and images are opened.
     custom = dict(ablations.parse(text) for text in FLAGS.variant)
     autoencoder_training, base = pretraining_flags.stage_configs()
     variants = ablations.choose(FLAGS.only, custom, base, autoencoder_training)

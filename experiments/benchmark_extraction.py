@@ -1,13 +1,9 @@
-"""Time the extraction of features against the bare forward pass.
+"""Time feature extraction against the forward pass.
 
     python -m experiments.benchmark_extraction --model=runs/features --dataset=folder:PHOTOS --images=10000
 
 Each round times the forward pass on one batch, repeated for the number of images. Then it times the extraction into a
-file, from the listing of the images to the renamed file. The images' pages are dropped from the page cache first
-(posix_fadvise), so that they are read from the disk.
-
-Rates say little on a machine that other work shares. The program therefore also reports the ratio of CPU seconds, which
-is the ratio of a machine whose cores are always busy. It writes results.json and results.md into --output.
+file, from the listing of the images to the renamed file. It writes results.json and results.md into --output.
 """
 
 import contextlib
@@ -16,7 +12,6 @@ import io
 import os
 import pathlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +26,7 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass
 class Times:
-    """Wall-clock seconds and CPU seconds of one piece of work."""
+    """Wall-clock and CPU seconds of some work."""
 
     wall: float
     cpu: float
@@ -46,7 +41,7 @@ def timed(work: Callable[[], None]) -> Times:
 
 
 def drop_cached_pages(root: pathlib.Path, names: Sequence[str]) -> None:
-    """Drop the contents of files from the page cache."""
+    """Drop files from the page cache."""
     for name in names:
         descriptor = os.open(root / name, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -67,13 +62,13 @@ def main() -> None:
 
     model = saved_model.load(FLAGS.model)
     rows = [measure(model, pathlib.Path(root), pool) for pool in FLAGS.pool]
-    command = " ".join(["python -m experiments.benchmark_extraction", *sys.argv[1:]])
-    results = {"kind": "extraction_speed", **speed.describe_machine(command), "rows": rows}
+    results = {"kind": "extraction_speed", **speed.describe_machine("benchmark_extraction"), "rows": rows}
     speed.write(results, FLAGS.output)
 
 
 def measure(model, root: pathlib.Path, pool: str) -> dict[str, Any]:
-    """Return a row: the extraction against the bare forward pass for one pooling."""
+    """Return the row of one pooling."""
+    # The rounds are interleaved, so that other load of the machine falls on both alike.
     bare = []
     extraction = []
     for _ in range(FLAGS.rounds):
@@ -93,12 +88,13 @@ def measure(model, root: pathlib.Path, pool: str) -> dict[str, Any]:
         "extraction_images_per_second": FLAGS.images / statistics.median(times.wall for times in extraction),
         "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
+        # Rates say little on a machine that other work shares. The ratio of CPU seconds is that of one with busy cores.
         "cpu_ratio": statistics.median(bare_times.cpu / times.cpu for bare_times, times in pairs),
     }
 
 
 def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
-    """Return the times of the bare forward pass and of the extraction."""
+    """Return the times of forward pass and extraction."""
     import tensorflow as tf
 
     from lts.extraction import extract as extraction
@@ -121,12 +117,14 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
         for _ in range(0, number, FLAGS.batch_size):
             forward(images)[FLAGS.layer].numpy()
 
+    # The listing of the images counts as part of the extraction.
     def run_extraction() -> None:
         stream = open_stream(FLAGS.dataset, split)
         extraction.extract(model, stream, output, [FLAGS.layer], pool, batch_size=FLAGS.batch_size)
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         output = pathlib.Path(folder) / f"X.{FLAGS.format}"
+        # Images are read from the disk, as in the first extraction of a data set.
         drop_cached_pages(root, names)
         return timed(run_bare), timed(run_extraction)
 

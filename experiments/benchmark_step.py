@@ -1,11 +1,10 @@
-"""Time the training steps against the machine's convolution peak.
+"""Time training steps against the convolution peak.
 
     python -m experiments.benchmark_step --preset=release --batch_size=32
     python -m experiments.benchmark_step --loop --preset=small --dataset=folder:PHOTOS
 
-The first command counts the operations of every convolution and fully connected layer in the traced step (2 for a
-multiply-add). It measures what a large 3x3 convolution reaches in the same interleaved rounds, and reports images/s,
-GFLOP/s and the fraction of that peak.
+The first command also measures what a large 3x3 convolution reaches, and reports images/s, GFLOP/s and the fraction of
+that peak.
 
 The second command (--loop) times the training loop (data, steps, monitoring at its defaults) against the bare step on a
 fixed batch, in turns of --turn_steps steps. It also reports which share of the time each kind of monitoring and a
@@ -16,7 +15,6 @@ Both write results.json and results.md into --output.
 
 import pathlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,10 +33,8 @@ PEAK_CALLS = 8
 
 
 def layer_gflop(graph) -> float:
-    """Return 10 ** 9 operations of a graph's convolutions and matrix products.
-
-    Operations that no output or side effect depends on do not count, because TensorFlow prunes them.
-    """
+    """Return the GFLOP of convolutions and matrix products."""
+    # Operations that no output or side effect depends on do not count, because TensorFlow prunes them.
     needed = set()
     waiting = [op for op in graph.get_operations() if op._is_stateful]
     waiting += [tensor.op for tensor in graph.outputs]
@@ -53,7 +49,8 @@ def layer_gflop(graph) -> float:
 
 
 def _operations(op) -> int:
-    """Return the operations of one node, 0 unless it is a convolution or a matrix product."""
+    """Return the operations of one node."""
+    # A multiply-add counts as 2. Everything but convolutions and matrix products counts as 0.
     if op.type == "MatMul":
         inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
         return 2 * op.outputs[0].shape.num_elements() * inner
@@ -68,12 +65,13 @@ def _operations(op) -> int:
         output = op.inputs[2].shape
     else:
         return 0
+    # Both gradients of a convolution have as many operations as the convolution.
     height, width, input_channels, _ = kernel.as_list()
     return 2 * output.num_elements() * height * width * input_channels
 
 
 def peak_convolution(precision: str) -> tuple[Callable, float]:
-    """Return a call that runs large convolutions, and its GFLOP."""
+    """Return a call of large convolutions, with GFLOP."""
     import tensorflow as tf
 
     images = tf.cast(tf.random.normal(PEAK_SHAPE), precision)
@@ -91,7 +89,7 @@ def peak_convolution(precision: str) -> tuple[Callable, float]:
 
 
 def training_step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Callable, float]:
-    """Return a call that runs one training step on a fixed batch, and its GFLOP."""
+    """Return a call of one training step, with GFLOP."""
     import tensorflow as tf
 
     from lts.training.train import build_model, steps_done
@@ -100,6 +98,7 @@ def training_step(preset: str, stage: str, precision: str, batch_size: int) -> t
     config = configs.preset(preset, section, precision=precision, batch_size=batch_size)
     model = build_model(config, stage, 1000)
     size = config.image.image_size
+    # One fixed batch: reading data does not count here, see `measure_loop`.
     images = tf.random.uniform([batch_size, size, size, 3], -1, 1)
     function = tf.function(model.train_step)
     graph = function.get_concrete_function(images).graph
@@ -112,13 +111,14 @@ def training_step(preset: str, stage: str, precision: str, batch_size: int) -> t
 
 
 def measure_steps() -> dict[str, Any]:
-    """Return the results of the steps and of the convolution peak."""
+    """Return the results of steps and peak."""
     from experiments.reporting import speed
 
     works = {("convolution peak", precision): peak_convolution(precision) for precision in PRECISIONS}
     for stage in STAGES:
         for precision in PRECISIONS:
             works[f"{stage} step", precision] = training_step(FLAGS.preset, stage, precision, FLAGS.batch_size)
+    # All works take turns, so that other load of the machine falls on them alike.
     seconds = {key: [] for key in works}
     for round_number in range(FLAGS.rounds + 1):
         for key, (call, _) in works.items():
@@ -144,7 +144,7 @@ def measure_steps() -> dict[str, Any]:
             }
         )
     settings = {"preset": FLAGS.preset, "batch_size": FLAGS.batch_size, "rounds": FLAGS.rounds}
-    return {"kind": "step_speed", **speed.describe_machine(_command()), **settings, "rows": rows}
+    return {"kind": "step_speed", **speed.describe_machine("benchmark_step"), **settings, "rows": rows}
 
 
 def measure_loops(source) -> dict[str, Any]:
@@ -154,11 +154,11 @@ def measure_loops(source) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure_loop(stage, source, pathlib.Path(folder) / stage) for stage in STAGES]
     settings = {"preset": FLAGS.preset, "turn_steps": FLAGS.turn_steps}
-    return {"kind": "loop_speed", **speed.describe_machine(_command()), **settings, "rows": rows}
+    return {"kind": "loop_speed", **speed.describe_machine("benchmark_step"), **settings, "rows": rows}
 
 
 def measure_loop(stage: str, source, folder: pathlib.Path) -> dict[str, Any]:
-    """Return a row: the training loop of a stage against its bare step, in turns."""
+    """Return the row of one stage's loop."""
     import tensorflow as tf
 
     from experiments.pretraining import timing
@@ -184,6 +184,7 @@ def measure_loop(stage: str, source, folder: pathlib.Path) -> dict[str, Any]:
     # Compile both.
     bare_turn()
     loop_turn()
+    # The turns are interleaved, so that other load of the machine falls on both alike.
     bare = []
     complete = []
     for _ in range(FLAGS.rounds):
@@ -206,10 +207,7 @@ def measure_loop(stage: str, source, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def monitoring_costs(loop, step_seconds: float) -> dict[str, float]:
-    """Return the share of the time that each kind of monitoring takes.
-
-    A share is the time of one call over the time between two calls at the default intervals.
-    """
+    """Return each kind of monitoring's share of time."""
     from lts.training.loop import steps_done
 
     options = loop.options
@@ -221,6 +219,7 @@ def monitoring_costs(loop, step_seconds: float) -> dict[str, float]:
         "histograms": _seconds(lambda: loop.show_histograms(step)),
         "checkpoint": _seconds(lambda: loop.checkpoints.save(step + 1)),
     }
+    # A share is the time of one call over the time between two calls at the default intervals.
     intervals = {
         "scalars": options.log_steps * step_seconds,
         "pictures": options.picture_steps * step_seconds,
@@ -234,10 +233,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _command() -> str:
-    return " ".join(["python -m experiments.benchmark_step", *sys.argv[1:]])
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Compare the method with baselines on the same images in equal time.
+"""Compare the method with baselines in equal time.
 
     python -m experiments.compare --preset=small --dataset=folder:PHOTOS --budget_minutes=30 --output=runs/compare
 
 The baselines are random initialisation (three seeds), the autoencoder's own encoder, rotation prediction, and
-supervised training from scratch on the labelled training images. All have the same backbone, augmentation, batch size
-and probes.
+supervised training from scratch on the labelled training images. All have the same images, backbone, augmentation,
+batch size and probes.
 
 First the training loops are timed in turns on this machine. OUTPUT/plan.json then gives each method the steps that fit
 into the budget, whatever else the machine does later. Both stages of this method count. The program writes
@@ -30,7 +30,7 @@ def request() -> baselines.Request:
     """Return budget, share and settings from the flags.
 
     Raises:
-      UsageError: a flag is given that the budget decides, or budget or share is out of range.
+      UsageError: a flag that the budget decides, or a value out of range.
     """
     autoencoder_schedule = pretraining_flags.autoencoder_schedule()
     for name in PLANNED_FIELDS:
@@ -53,6 +53,7 @@ def request() -> baselines.Request:
 
 def main() -> None:
     """Plan, train, probe and report."""
+    # Invalid flags and folders are reported before images are opened.
     compare_request = request()
     _, base = pretraining_flags.stage_configs()
     files.check_folder(FLAGS.output)
@@ -64,6 +65,7 @@ def main() -> None:
     test = pretraining_flags.open_labelled(FLAGS.test_split, "test")
     probe_run.check_labels(train, test)
     output = pathlib.Path(FLAGS.output)
+    # A run in the folder is resumed only if its images are the same.
     data = {"dataset": pretrain.name, "split": pretrain.split, "train_split": train.split}
     pipeline = Pipeline(output / "stages.json", base, data)
     images = baselines.Images(pretrain, train, test)

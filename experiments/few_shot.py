@@ -1,9 +1,9 @@
-r"""Few labels: linear classifiers from 1, 5 and 10 % of them.
+r"""Linear classifiers from few labels.
 
     python -m experiments.few_shot --model=runs/features --dataset=folder:LABELLED --output=runs/few_shot \
         --baseline=runs/random_1,runs/random_2,runs/random_3
 
-The features of the SavedModel are frozen. Every share is drawn several times, with the same images for every model.
+The features are frozen. 1, 5 and 10 % of the labels are drawn several times, with the same images for every model.
 Writes results.json, results.md and results.png to --output. The same command resumes a stopped run. For all labels see
 `experiments.linear_probe`.
 """

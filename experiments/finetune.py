@@ -1,4 +1,4 @@
-r"""Fine-tuning: the backbone of a SavedModel with a new head.
+r"""Fine-tune a backbone with a new head.
 
     python -m experiments.finetune --model=runs/features --dataset=folder:LABELLED --output=runs/finetune \
         --baseline=runs/random_1,runs/random_2,runs/random_3
@@ -51,8 +51,9 @@ def main() -> None:
 
 
 def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.Field]) -> None:
-    """Train, test and write the results; arguments as for `define_schedule`."""
+    """Train, test and report; arguments as `define_schedule`."""
     protocol = dataclasses.replace(protocols[FLAGS.protocol], **field_flags.given(fields))
+    # A folder that cannot be replaced is reported before hours of training.
     if FLAGS.export:
         files.check_replaceable(FLAGS.export, "saved_model.pb")
     common.import_tensorflow()

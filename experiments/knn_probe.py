@@ -1,4 +1,4 @@
-r"""Nearest neighbours: how well frozen features sort images, layer by layer.
+r"""Classify frozen features by nearest neighbours.
 
     python -m experiments.knn_probe --model=runs/features --dataset=folder:LABELLED --output=runs/knn \
         --baseline=runs/random_1,runs/random_2,runs/random_3

@@ -1,4 +1,4 @@
-r"""Linear probes: the quality of frozen features, layer by layer.
+r"""Probe frozen features with linear classifiers.
 
     python -m experiments.linear_probe --model=runs/features --dataset=folder:LABELLED --output=runs/probe \
         --baseline=runs/random_1,runs/random_2,runs/random_3
@@ -39,9 +39,7 @@ def define_flags() -> None:
 
 
 def choose_protocol() -> Any:
-    """Return the protocol that the flags name, with the fields that they change.
-
-    Where a value of a published protocol of trained heads is changed, the change is appended to its name.
+    """Return the protocol of the flags.
 
     Raises:
       UsageError: a flag that does not apply to the protocol.
@@ -55,6 +53,7 @@ def choose_protocol() -> Any:
             raise common.UsageError(f"--{name} does not apply to --protocol={protocol.name}")
         if value != default and name != "seed":
             changes.append(f"--{name}={value}")
+    # A changed published protocol must not appear under its published name.
     if FLAGS.protocol in SGD:
         given["name"] = " ".join([protocol.name, *changes])
     return dataclasses.replace(protocol, **given)
@@ -64,8 +63,8 @@ def make_probe(protocol: Any, folds: list, inputs: probe_flags.Inputs) -> Any:
     """Return the `Probe` of a protocol.
 
     Args:
-      protocol: of `choose_protocol`.
-      folds: of STL-10; empty for other protocols.
+      protocol: from `choose_protocol`.
+      folds: STL-10's; empty for other protocols.
       inputs: models and images.
     """
     from experiments.probing import stl10_folds

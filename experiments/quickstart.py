@@ -1,4 +1,4 @@
-"""Run the complete method in minutes: train, export, probe, report.
+"""Run the complete method in minutes.
 
     python -m experiments.quickstart --output=runs/quickstart
 
@@ -25,12 +25,12 @@ RANDOM_SEEDS = (1, 2, 3)
 
 
 def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, str] = SPLITS) -> pathlib.Path:
-    """Train, export, probe and report on the synthetic data set.
+    """Train, export, probe and report.
 
     Args:
       config: configuration of both stages.
       output: folder of the run.
-      splits: of the synthetic data set, by role: "pretrain", "train", "test".
+      splits: by role ("pretrain", "train", "test"), of the synthetic data set.
 
     Returns:
       Path of the report.
@@ -50,6 +50,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
     pipeline.run("autoencoder", lambda: train_stage(config, "autoencoder", images, autoencoder))
     pipeline.run("damage and repair", lambda: train_stage(config, "gan", images, gan, autoencoder=autoencoder))
     pipeline.run("export", lambda: training.export_run(gan, features, source=images))
+    # Random weights are the baseline. NB: the lambda binds seed and path, or all three would export the last ones.
     for seed, path in zip(RANDOM_SEEDS, random, strict=True):
         pipeline.run(
             f"random weights, seed {seed}",
@@ -77,7 +78,7 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     results = probe_run.run(linear_probe, model, baseline_models)
     probe_report.write(results, output)
     projector.write(model, results["layers"], test, output)
-    clear_cache(output)
+    clear_cache(output)  # the quickstart probes once, so nothing reads these features again
 
 
 def define_flags() -> None:
@@ -87,7 +88,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Run preset tiny and print where the report is."""
+    """Run preset tiny; print the report's path."""
     started = time.monotonic()
     config = configs.preset("tiny", **field_flags.given(FIELDS))
     common.import_tensorflow()

@@ -1,4 +1,4 @@
-"""Make Markdown tables from results files and published figures.
+"""Make Markdown tables from results files.
 
     python -m experiments.report RESULTS...
     python -m experiments.report RESULTS... --pages=experiments/results/README.md,README.md
@@ -50,9 +50,9 @@ def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
 
 
 def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """Return a page with new tables, and the names of the results in them.
+    """Return a filled page and the results' names.
 
-    Everything outside of the marks stays as it is. A page need not hold all results.
+    A page need not hold all results.
 
     Args:
       page: Markdown with marks.
@@ -70,6 +70,7 @@ def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) ->
         shown.update(result.name for result in chosen)
         return f"{opening}\n{markdown_table(rows)}\n\n{closing}"
 
+    # A mark that is not closed does not match, so it is found by counting.
     filled, closed = TABLE.subn(replace, page)
     opened = page.count(OPENING)
     if not closed or closed != opened:
@@ -83,7 +84,8 @@ def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) ->
 def _marked_table(
     mark: str, results: Sequence[Results], published: Mapping[str, Any]
 ) -> tuple[tables.Rows, list[Results]]:
-    """Return the table of a mark, and the results in it."""
+    """Return a mark's table and its results."""
+    # A table of published figures takes every result that follows its protocol.
     name, *files_in_table = mark.split() or [""]
     if name in published and not files_in_table:
         chosen = [result for result in results if published_tables.matches_protocol(result, published[name])]
@@ -91,6 +93,7 @@ def _marked_table(
     if name not in tables.TABLES or not files_in_table:
         known = f"{', '.join(tables.TABLES)} with the names of files; {', '.join(published)} without"
         raise ReportError(f"a page asks for an unknown table. Received: {mark!r}. Known: {known}")
+    # Any other table holds the files that the mark names, in that order.
     by_name = {result.name: result for result in results if tables.table_type(result) == name}
     missing = [file for file in files_in_table if file not in by_name]
     if missing:
@@ -102,7 +105,7 @@ def _marked_table(
 
 
 def main(paths: Sequence[str]) -> None:
-    """Print the tables, or fill the pages of --pages."""
+    """Print the tables or fill the pages."""
     if not paths:
         raise common.UsageError("results files are missing. Run python -m experiments.report RESULTS...")
     results = [result_files.load(path) for path in paths if pathlib.Path(path).name != result_files.PUBLISHED.name]

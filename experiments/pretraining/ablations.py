@@ -1,6 +1,6 @@
-"""Variants of the method that change one value of the configuration each.
+"""Variants of the method for `experiments.ablate`.
 
-`experiments.ablate` runs this.
+Each changes one value of the configuration.
 """
 
 import dataclasses
@@ -65,7 +65,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """Name and changes, for messages and the record of finished stages."""
+        """Name and changes, for messages and stages.json."""
         changed = ", ".join(f"{field}={value}" for field, value in self.overrides.items())
         return f"{self.name} ({changed})" if changed else self.name
 
@@ -79,6 +79,7 @@ def make_variant(name: str, overrides: Mapping[str, Any], base: Config, autoenco
       base: configuration that it changes.
       autoencoder_training: configuration of the base's autoencoder.
     """
+    # Split the overrides by stage: the same field names occur in both.
     schedule_fields = {field.name for _, field in fields_of("autoencoder_training")}
     autoencoder_overrides = {}
     other_overrides = {}
@@ -93,6 +94,7 @@ def make_variant(name: str, overrides: Mapping[str, Any], base: Config, autoenco
             )
         autoencoder_overrides[field] = value
     config = base.replace("gan_training", **other_overrides).replace("autoencoder_training", **autoencoder_overrides)
+    # A variant that changes the autoencoder or its training cannot share the base's.
     autoencoder = None
     same_schedule = config.autoencoder_training == base.autoencoder_training
     if not same_schedule or differences(base, config, "autoencoder"):
@@ -101,7 +103,7 @@ def make_variant(name: str, overrides: Mapping[str, Any], base: Config, autoenco
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
-    """Return name and overrides of a variant on the command line.
+    """Return name and overrides of a user's variant.
 
     Args:
       text: "name:field=value[,field=value]"; a value may contain commas.
@@ -121,16 +123,17 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
 
 
 def parse_fields(text: str, received: str | None = None) -> dict[str, str]:
-    """Return field to value of "field=value[,field=value]".
+    """Return the dictionary of "field=value[,field=value]".
 
     Messages show `received`, or `text` if it is None.
     """
+    # A piece without "=" continues the list before it.
     pieces: list[str] = []
     for piece in text.split(","):
         if "=" in piece or not pieces:
             pieces.append(piece)
         else:
-            pieces[-1] += f",{piece}"  # a list, for example 8,16,32
+            pieces[-1] += f",{piece}"  # for example 8,16,32
     fields = {}
     for piece in pieces:
         field, _, value = piece.partition("=")
@@ -162,6 +165,7 @@ def choose(
     chosen = [Variant(BASE, {}, base)]
     for name in dict.fromkeys(named or known):
         variant = make_variant(name, known[name], base, autoencoder_training)
+        # By default a variant that equals the base is skipped. Asked for by name, it is an error.
         if differences(base, variant.config):
             chosen.append(variant)
         elif name in named or name in custom:
@@ -195,7 +199,7 @@ def pretrain(variants: Sequence[Variant], autoencoder_training: Config, source: 
 def _pretrain_variant(
     variant: Variant, autoencoder: pathlib.Path, source: Any, folder: pathlib.Path, pipeline: Pipeline
 ) -> None:
-    """Train and export one variant; arguments as `pretrain`."""
+    """Train and export one variant."""
     from lts import training
 
     if variant.autoencoder is not None:

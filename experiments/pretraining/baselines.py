@@ -1,6 +1,6 @@
-"""The method and its baselines on the same images in equal time.
+"""The method and baselines for `experiments.compare`.
 
-`experiments.compare` runs this.
+All see the same images in equal time.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ STEP_MULTIPLE = 10  # steps are rounded down to a multiple of this
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A kind of pre-training that gets the whole budget.
+    """A pre-training that gets the complete budget.
 
     Attributes:
       title: in tables.
@@ -55,7 +55,7 @@ METHODS: Mapping[str, Method] = {
 
 
 class PlanError(UserError):
-    """A plan of steps that is impossible, missing or of another request."""
+    """A plan that is impossible, missing or another's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Images:
     test: Any
 
     def of(self, method: Method) -> Any:
-        """Return the images that a method is trained on."""
+        """Return a method's training images."""
         return self.train if method.labelled else self.pretrain
 
 
@@ -112,7 +112,7 @@ class Comparison:
     pipeline: Pipeline
 
     def plan(self, request: Request, rounds: int, seconds: float) -> dict[str, Any]:
-        """Return the plan in plan.json, measured first in a new run.
+        """Return the plan, measured in a new run.
 
         Args:
           request: budget, share and settings.
@@ -131,7 +131,7 @@ class Comparison:
         return _read_plan(path, request)
 
     def _measure(self, path: pathlib.Path, request: Request, rounds: int, seconds: float) -> None:
-        """Time all trainings in turns and write the plan."""
+        """Time all trainings and write the plan."""
         from experiments.pretraining import timing
         from lts.utils import provenance
 
@@ -149,12 +149,10 @@ class Comparison:
         files.write_json(path, plan)
 
     def pretrain(self, plan: Mapping[str, Any]) -> None:
-        """Train and export every method, and export random networks.
-
-        Finished stages are skipped.
-        """
+        """Train and export all methods; skip finished stages."""
         from lts import training
 
+        # NB: each lambda binds its seed and folder, or all would export the last ones.
         for seed in RANDOM_SEEDS:
             folder = self.output / "random" / str(seed)
             self.pipeline.run(
@@ -193,8 +191,8 @@ class Comparison:
 
           - "random": path, fingerprint, description and by layer the record of each untrained network;
           - "random_mean": by layer the mean of these records;
-          - "methods": by name the same as "random", and "title", "difference" (by layer, paired with "random_mean")
-            and the fields of `_training_cost`;
+          - "methods": by name the same as "random", and "title", "difference" (by layer, paired with "random_mean"),
+            "steps", "seconds" and "images_per_second" by stage, and "wall_seconds" over all stages and starts;
           - "ours_minus": by method and layer our paired difference to it.
         """
         from experiments.probing import run as probe_run
@@ -213,6 +211,7 @@ class Comparison:
         for place, result in zip(places, probed, strict=True):
             entries.append(dict(result.to_json(), path=place, seconds=result.description.get("seconds", {})))
         records = [result.records for result in probed]
+        # The untrained networks come first, then the methods.
         count = len(RANDOM_SEEDS)
         random_records = records[:count]
         records_of = dict(zip(METHODS, records[count:], strict=True))
@@ -240,7 +239,7 @@ class Comparison:
 
 
 def config_of(name: str, base: Config, settings: Mapping[str, Mapping[str, float]]) -> Config:
-    """Return the base configuration with a method's own settings."""
+    """Return the base with a method's settings."""
     return base.replace("gan_training", **settings.get(name, {}))
 
 
@@ -250,15 +249,13 @@ def section(stage: str) -> str:
 
 
 def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
-    """Return the time of a step from turns of [steps, seconds].
-
-    The median, because the machine may stand still during one turn.
-    """
+    """Return a step's median time over turns."""
+    # The median, because the machine may stand still during one turn.
     return statistics.median(seconds / steps for steps, seconds in turns)
 
 
 def steps_within(budget: float, step_seconds: float, training: str) -> int:
-    """Return the steps that fit into a budget, rounded down to tens.
+    """Return the steps that fit into a budget.
 
     Args:
       budget: in seconds.
@@ -320,7 +317,7 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
 
 
 def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
-    """Return a complete plan of this request from a file."""
+    """Return the plan of a request."""
     fields = [field.name for field in dataclasses.fields(Request)]
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
@@ -331,6 +328,7 @@ def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
         complete = False
     if not complete:
         raise PlanError(f"the plan is damaged. Received: {path}. {RESTORE}")
+    # NB: a resumed run must keep its budget, or methods would be compared after different times.
     for name in fields:
         wanted = dataclasses.asdict(request)[name]
         if plan[name] != wanted:
@@ -341,7 +339,7 @@ def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
 
 
 def describe_plan(plan: Mapping[str, Any]) -> str:
-    """Return the plan as text, a line per method."""
+    """Return the plan as text."""
     lines = [f"{plan['budget_minutes']:g} minutes each:"]
     for name, steps in plan["steps"].items():
         parts = []
@@ -355,11 +353,8 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
 def _training_cost(
     name: str, plan: Mapping[str, Any], seconds: Mapping[str, float], pipeline: Pipeline
 ) -> dict[str, Any]:
-    """Return what a method's training took.
-
-    `seconds` of training exclude compiling. The result holds "steps", "seconds" and "images_per_second" by stage, and
-    "wall_seconds" over all stages and starts.
-    """
+    """Return what a method's training took."""
+    # The export's description holds seconds of training without compiling; the pipeline has all seconds of all starts.
     steps = plan["steps"][name]
     stage_seconds = dict(zip(steps, seconds.values(), strict=True))
     images_per_second = {}

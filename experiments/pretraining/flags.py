@@ -15,7 +15,7 @@ PROTOCOLS = ("ridge", "logistic")
 
 
 def define_flags(output: str) -> None:
-    """Define flags of the configuration, the images, the probe and the output.
+    """Define the shared flags.
 
     Args:
       output: default of --output.
@@ -32,14 +32,14 @@ def define_flags(output: str) -> None:
 
 
 def stage_configs() -> tuple[configs.Config, configs.Config]:
-    """Return the configurations of the autoencoder and of stage 2.
+    """Return the configurations of both stages.
 
-    They are those of `lts.bin.train_autoencoder` and `train_gan`. Flags of a stage configure stage 2, except those of
-    `BOTH_STAGES`. The fields of stage 1 are in --autoencoder_training.
+    They are those of `lts.bin.train_autoencoder` and `train_gan`.
 
     Raises:
       UserError: an unknown preset or field, or an invalid value.
     """
+    # Flags of a stage configure stage 2, except BOTH_STAGES. --autoencoder_training holds the fields of stage 1.
     early = common.overrides(*SECTIONS)
     late = {}
     for _, field in configs.fields_of("gan_training"):

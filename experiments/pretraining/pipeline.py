@@ -1,4 +1,4 @@
-"""Runs of several stages that resume after the last finished one.
+"""Runs of several stages that can resume.
 
 `experiments.quickstart`, `compare` and `ablate` share this.
 """
@@ -48,11 +48,11 @@ class Pipeline:
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Stage to seconds, in the order of their first start."""
+        """Stage to seconds, in order of start."""
         return self._record["seconds"]
 
     def done(self, name: str) -> bool:
-        """Return whether a stage has finished, in this start or before."""
+        """Return whether a stage has finished."""
         return name in self._record["done"]
 
     def run(self, name: str, work: Callable[[], None]) -> None:
@@ -61,6 +61,7 @@ class Pipeline:
             print(f"== {name}: done before", flush=True)
             return
         print(f"== {name}", flush=True)
+        # Time counts even if the stage fails, because a resumed run continues it.
         started = time.monotonic()
         try:
             work()
@@ -71,11 +72,11 @@ class Pipeline:
 
 
 def train_stage(config: configs.Config, stage: str, source: Any, workdir: pathlib.Path, **options: Any) -> None:
-    """Train one stage, and end the program after a signal.
+    """Train one stage; a signal ends the program.
 
-    `lts.training.train` catches the signal and writes a checkpoint. The signal is raised again afterwards, so that no
-    later stage begins. Arguments are those of `lts.training.train`.
+    Arguments are those of `lts.training.train`.
     """
     from lts import training
 
+    # `train` catches the signal and writes a checkpoint. Raised again, it keeps later stages from beginning.
     reraise_signal(training.train(config, stage, source, workdir, **options).signal)

@@ -1,4 +1,4 @@
-"""Time per step of each kind of training, measured in turns.
+"""Time per step of each training, in turns.
 
 A turn includes data, steps and monitoring. Turns are interleaved, so that other load of the machine falls on all
 trainings alike.
@@ -42,7 +42,7 @@ def endless_loop(config: Config, stage: str, source: Any, folder: pathlib.Path) 
 
 
 def advance(loop: Any, steps: int) -> None:
-    """Train N more steps; a signal ends the program."""
+    """Train more steps; a signal ends the program."""
     from lts.training.loop import steps_done
 
     done = steps_done(loop.model)

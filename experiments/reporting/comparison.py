@@ -30,7 +30,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def plot(results: Mapping[str, Any]) -> Figure:
-    """Return the figure of a comparison or of ablations."""
+    """Return the figure of a run."""
     return {"compare": _plot_methods, "ablate": _plot_variants}[results["kind"]](results)
 
 
@@ -40,29 +40,30 @@ def compare_table(results: Mapping[str, Any]) -> Rows:
     In percent, with paired differences and intervals. A cell is blank where a network has no such layer.
     """
     layers = results["layers"]
-    rows = [["", "minutes", *layers], [random_name(results), "0", *_layer_cells(results["random_mean"], layers)]]
+    rows = [["", "minutes", *layers], [random_name(results), "0", *layer_cells(results["random_mean"], layers)]]
     for name, method in results["methods"].items():
         minutes = sum(method["seconds"].values()) / 60
-        row = [method["title"], f"{minutes:.1f}", *_layer_cells(method["layers"], layers)]
+        row = [method["title"], f"{minutes:.1f}", *layer_cells(method["layers"], layers)]
         rows.append(bold(row) if name == "ours" else row)
-        rows.append(["difference to random (paired)", "", *_layer_cells(method["difference"], layers, "+")])
+        rows.append(["difference to random (paired)", "", *layer_cells(method["difference"], layers, "+")])
     for name, difference in results["ours_minus"].items():
         baseline_title = results["methods"][name]["title"]
-        rows.append([f"ours minus {baseline_title} (paired)", "", *_layer_cells(difference, layers, "+")])
+        rows.append([f"ours minus {baseline_title} (paired)", "", *layer_cells(difference, layers, "+")])
     return rows
 
 
 def ablate_table(results: Mapping[str, Any]) -> Rows:
     """Return the base's accuracies and each variant's difference."""
     layers = results["layers"]
-    rows = [["", "changed", *layers], ["base: accuracy", "", *_layer_cells(results["base"]["layers"], layers)]]
+    rows = [["", "changed", *layers], ["base: accuracy", "", *layer_cells(results["base"]["layers"], layers)]]
     for name, variant in results["variants"].items():
-        rows.append([name, _changes(variant), *_layer_cells(variant["difference"], layers, "+")])
+        rows.append([name, _changes(variant), *layer_cells(variant["difference"], layers, "+")])
     return rows
 
 
 def _changes(variant: Mapping[str, Any]) -> str:
-    """Return a variant's changed fields without the names of their sections."""
+    """Return a variant's changed fields."""
+    # Each entry is "section.field: old -> new"; the section is dropped.
     fields = [line.split(".", 1)[1] for line in variant["changed"]]
     return ", ".join(fields).replace(" -> ", " → ")
 
@@ -72,8 +73,8 @@ def random_name(results: Mapping[str, Any]) -> str:
     return f"mean of {len(results['random'])} random initialisations"
 
 
-def _layer_cells(records: Mapping[str, Any], layers: Sequence[str], sign: str = "") -> list[str]:
-    """Return one cell per layer, blank where there is no record."""
+def layer_cells(records: Mapping[str, Any], layers: Sequence[str], sign: str = "") -> list[str]:
+    """Return one cell per layer, blank without record."""
     row = []
     for layer in layers:
         record = records.get(layer)
@@ -93,7 +94,7 @@ def title(results: Mapping[str, Any]) -> str:
 
 
 def caption(results: Mapping[str, Any]) -> str:
-    """Return what the numbers mean and what they leave open."""
+    """Return the explanation of the numbers."""
     return {"compare": _compare_caption, "ablate": _ablate_caption}[results["kind"]](results)
 
 
@@ -147,7 +148,7 @@ def _interval_sentences(results: Mapping[str, Any], images: str) -> str:
 
 
 def _plot_methods(results: Mapping[str, Any]) -> Figure:
-    """Return accuracy by layer: a line per method, random in grey."""
+    """Return accuracy by layer, a line per method."""
     layers = results["layers"]
     lines = {name: (method["title"], method["layers"]) for name, method in results["methods"].items()}
     lines["random"] = (random_name(results), results["random_mean"])
@@ -157,6 +158,7 @@ def _plot_methods(results: Mapping[str, Any]) -> Figure:
     for number, (name, (label, records)) in enumerate(lines.items()):
         # Shift the lines sideways so that their intervals do not cover each other.
         shift = LINE_SHIFT * (number - (len(lines) - 1) / 2)
+        # The autoencoder's encoder lacks some of the backbone's layers.
         present = [index for index, layer in enumerate(layers) if layer in records]
         means, errors = error_bars([records[layers[index]] for index in present])
         look = {"color": COLOURS.get(name), "linewidth": 2.2 if name == "ours" else 1.4}
@@ -181,9 +183,10 @@ def draw_chance(axes, results: Mapping[str, Any]):
 
 
 def _plot_variants(results: Mapping[str, Any]) -> Figure:
-    """Return a panel per layer: each variant's difference to the base."""
+    """Return differences to the base, a panel per layer."""
     layers = results["layers"]
     variants = results["variants"]
+    # Inches: a margin for the names, then a fixed width per layer and height per variant.
     size = (2.2 + 1.9 * len(layers), 1.5 + 0.28 * max(1, len(variants)))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(layers), sharex=True, sharey=True, squeeze=False)[0]
@@ -201,6 +204,7 @@ def _plot_variants(results: Mapping[str, Any]) -> Figure:
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(variants)), list(variants))
+    # The limits are reversed, so that the first variant stands on top.
     panels[0].set_ylim(len(variants) - 0.5, -0.5)
     colours = "blue: better, red: worse, grey: the interval contains zero"
     figure.supxlabel(f"difference to the base, points of validation accuracy ({colours})", fontsize=9)
@@ -209,7 +213,8 @@ def _plot_variants(results: Mapping[str, Any]) -> Figure:
 
 
 def _sign_colour(record: Mapping[str, Any]) -> str:
-    """Return blue for better, red for worse, grey for undecided."""
+    """Return the colour of a difference's sign."""
+    # Blue: better, red: worse, grey: the interval contains zero.
     low, high = record["interval"]
     if low > 0:
         return "C0"
@@ -217,10 +222,8 @@ def _sign_colour(record: Mapping[str, Any]) -> str:
 
 
 def error_bars(records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
-    """Return means and distances to the intervals' ends, in percent.
-
-    The distances are [below, above], as matplotlib's `errorbar` takes them.
-    """
+    """Return means and interval arms, in percent."""
+    # matplotlib's `errorbar` takes the distances to the interval's ends as [below, above].
     means = [100 * record["accuracy"] for record in records]
     below = [100 * (record["accuracy"] - record["interval"][0]) for record in records]
     above = [100 * (record["interval"][1] - record["accuracy"]) for record in records]

@@ -51,5 +51,5 @@ def fraction_interval(fraction: float | None, interval: Sequence[float] | None =
 
 
 def bold(row: Sequence[str]) -> list[str]:
-    """Return the cells of a row in bold, blanks as they are."""
+    """Return a row in bold; blanks stay blank."""
     return [f"**{cell}**" if cell else "" for cell in row]

@@ -45,7 +45,7 @@ def _experiment(results: Values) -> str:
 
 
 def label(model: Values) -> str:
-    """Return a model's folder, marked if its weights are untrained."""
+    """Return a model's folder, marked if untrained."""
     weights = model["description"].get("weights")
     mark = f" ({weights})" if weights in ("random", "from scratch") else ""
     return model["path"] + mark
@@ -78,18 +78,19 @@ def rows(results: Values) -> list[list[str]]:
 
 
 def _cell(record: Values, sign: str, over_folds: bool) -> str:
-    """Return an accuracy with its interval, or with its deviation over folds."""
+    """Return an accuracy with its spread."""
+    # The STL-10 protocol reports mean and deviation over its folds; its differences have intervals.
     if over_folds and "deviation" in record:
         return f"{percent(record['accuracy'], sign)} ± {number(100 * record['deviation'])}"
     return percent_interval(record["accuracy"], record["interval"], sign)
 
 
 def parts(results: Values) -> dict[str, Values]:
-    """Return the results that get their own table and panel, by heading.
+    """Return the parts with their own table and panel.
 
-    Few-shot results have several records per layer. They become a part for each layer, in which shares of the labels
-    take the place of layers. Other results are one part without a heading.
+    Other results than few-shot ones are one part without a heading.
     """
+    # Few-shot results have several records per layer: shares of the labels take the place of layers in each part.
     if results["kind"] != "few_shot":
         return {"": results}
     chosen = {}
@@ -105,7 +106,7 @@ def parts(results: Values) -> dict[str, Values]:
 
 
 def _at_layer(model: Values, layer: str) -> dict[str, Any]:
-    """Return a model whose records are those of one layer."""
+    """Return a model with one layer's records."""
     return dict(model, layers=model["layers"][layer])
 
 
@@ -120,7 +121,7 @@ def markdown(results: Values) -> str:
 
 
 def caption(results: Values) -> str:
-    """Return what the numbers mean and what they leave open."""
+    """Return the explanation of the numbers."""
     protocol = results["protocol"]
     confidence = f"{100 * protocol['confidence']:g} %"
     over_images = (
@@ -163,7 +164,7 @@ def _few_shot_caption(protocol: Values, features: str) -> str:
 
 
 def _finetune_caption(protocol: Values) -> str:
-    """Return the caption of fine-tuning and of training from scratch."""
+    """Return the caption of fine-tuning."""
     # The names of heads are the values of --head.
     heads = {"fc": "fc_1, dropout, fc_2", "linear": "a linear map of conv_5", "pooled": "a linear map of conv_5's mean"}
     if not protocol["pretrained"]:
@@ -174,6 +175,7 @@ def _finetune_caption(protocol: Values) -> str:
         trained = "all layers fine-tuned"
     else:
         trained = f"the last {protocol['train_layers']} convolutions fine-tuned"
+    # One seed has no spread over seeds, so its interval is over images.
     seeds = protocol["seeds"]
     confidence = f"{100 * protocol['confidence']:g} %"
     if len(seeds) == 1:
@@ -194,7 +196,8 @@ def _finetune_caption(protocol: Values) -> str:
 
 
 def _sgd_sentence(protocol: Values) -> str:
-    """Return how heads were trained by gradient descent."""
+    """Return how heads were trained."""
+    # Windows are the published kernels per layer; dimensions are this project's common size.
     maps = "complete maps"
     if protocol["windows"]:
         windows = "/".join(str(kernel) for _, kernel, _ in protocol["windows"])
@@ -211,7 +214,7 @@ def _sgd_sentence(protocol: Values) -> str:
 
 
 def plot(results: Values) -> Figure:
-    """Return a panel per table: the model in colour, baselines in grey."""
+    """Return a figure with a panel per table."""
     panels = parts(results)
     width = 7 if len(panels) == 1 else 1 + 3.2 * len(panels)
     figure = Figure(figsize=(width, 4.2), layout="constrained")
@@ -227,7 +230,8 @@ def plot(results: Values) -> Figure:
 
 
 def _draw_panel(axes, part: Values) -> list:
-    """Draw accuracy by layer, or by share of the labels; return the legend's entries."""
+    """Draw one part; return the legend's entries."""
+    # The model is coloured. Baselines are dashed and grey, their mean is dark grey.
     layers = part["layers"]
     handles = [
         _draw_line(axes, layers, part["model"]["layers"], label(part["model"]), color="C0", linewidth=2, zorder=3)

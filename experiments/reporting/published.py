@@ -1,4 +1,4 @@
-"""Tables of published figures, with ours next to them.
+"""Tables of published figures next to ours.
 
 The figures are those of experiments/results/published.json. A blank cell is a figure that is not known.
 """
@@ -14,7 +14,7 @@ Columns = dict[str, float | None]
 
 
 def matches_protocol(results: Results, published: Mapping[str, Any]) -> bool:
-    """Return whether results follow a published table's protocol on its test images."""
+    """Return whether results follow a table's protocol."""
     if results.kind == "voc":
         return _voc_column(results.values, published) is not None
     if results.kind not in PROBES or published["protocol"] is None:
@@ -26,7 +26,7 @@ def matches_protocol(results: Results, published: Mapping[str, Any]) -> bool:
 
 
 def published_table(published: Mapping[str, Any], results: Sequence[Results] = ()) -> list[list[str]]:
-    """Return published figures, ours, and the difference to the paper's.
+    """Return published figures and ours.
 
     Results of other protocols or data sets are skipped. Without any, the row for ours is blank.
     """
@@ -38,6 +38,7 @@ def published_table(published: Mapping[str, Any], results: Sequence[Results] = (
     ours = _measured([result for result in results if matches_protocol(result, published)], published)
     if not ours:
         return [*rows, [f"ours, {published['ours']}", *[""] * len(columns)]]
+    # Differences are shown only where both sides are known.
     paper = next(method["values"] for method in published["rows"] if method["method"] == published["paper"])
     for name, by_column in ours:
         measured = [by_column.get(column) for column in columns]
@@ -51,7 +52,8 @@ def published_table(published: Mapping[str, Any], results: Sequence[Results] = (
 
 
 def _published_cells(method: Mapping[str, Any]) -> list[str]:
-    """Return a method's figures, with their deviation and a mark where they are quoted second-hand."""
+    """Return the cells of one method's figures."""
+    # A figure from a paper that quotes another work is marked.
     deviations = method.get("deviations", [None] * len(method["values"]))
     mark = " (second-hand)" if "second_hand" in method else ""
     row = []
@@ -62,7 +64,7 @@ def _published_cells(method: Mapping[str, Any]) -> list[str]:
 
 
 def _voc_column(values: Mapping[str, Any], published: Mapping[str, Any]) -> str | None:
-    """Return the column of a VOC task's results, or None."""
+    """Return the column of VOC results, or None."""
     # The name of the data set decides nothing, because VOC 2012's masks come in a folder of any name.
     dataset = values["dataset"]
     ours = {
@@ -81,7 +83,7 @@ def _voc_column(values: Mapping[str, Any], published: Mapping[str, Any]) -> str 
 
 
 def _measured(results: Sequence[Results], published: Mapping[str, Any]) -> list[tuple[str, Columns]]:
-    """Return name and percent by column of each model."""
+    """Return each model's name and percentages."""
     rows: dict[Any, tuple[str, Columns]] = {}
     for index, result in enumerate(results):
         if result.kind == "voc":

@@ -73,7 +73,7 @@ def write(
 
 
 def first_kernel(export: pathlib.Path) -> np.ndarray:
-    """Return conv_1's kernel [k, k, 3, n] of an exported model."""
+    """Return conv_1's kernel [k, k, 3, n]."""
     # conv_1 has the only weights that see three channels.
     weights = tf.saved_model.load(str(export)).variables
     return next(weight.numpy() for weight in weights if len(weight.shape) == 4 and weight.shape[2] == 3)
@@ -113,7 +113,7 @@ def _add_probes(page: Report, results: Mapping[str, Any]) -> None:
 
 
 def _add_images(page: Report, image: ImageConfig, source) -> None:
-    """Add the first images of each class, a row per class."""
+    """Add images of each class, row by row."""
     classes = range(len(source.class_names))
     rows = np.concatenate([np.flatnonzero(source.labels == label)[:IMAGES_PER_CLASS] for label in classes])
     page.heading("The images")
@@ -127,6 +127,7 @@ def _add_images(page: Report, image: ImageConfig, source) -> None:
 def _add_test_images(page: Report, config: Config, source, output: pathlib.Path) -> None:
     """Add repaired test images and their artifact maps."""
     views = _test_views(source, config.image)
+    # Evenly spaced images, so that several classes appear.
     images = views[:: max(1, len(views) // STRIP_IMAGES)][:STRIP_IMAGES]
     pictures = repaired_images(config, output / "gan", images)
     page.heading("Damage and repair of test images")
@@ -146,7 +147,7 @@ def _add_test_images(page: Report, config: Config, source, output: pathlib.Path)
 
 
 def artifact_overlay(images: np.ndarray, dropped: np.ndarray) -> np.ndarray:
-    """Return images under a heat map of dropped cells.
+    """Return images under maps of dropped cells.
 
     Args:
       images: uint8 [B, H, W, 3].
@@ -163,7 +164,7 @@ def artifact_overlay(images: np.ndarray, dropped: np.ndarray) -> np.ndarray:
 
 
 def artifact_figure(images: np.ndarray, dropped: np.ndarray, probability: np.ndarray) -> Figure:
-    """Return a column per image: the image, its map, its probability.
+    """Return images with maps and probabilities.
 
     Args:
       images: uint8 [B, H, W, 3].
@@ -183,10 +184,8 @@ def artifact_figure(images: np.ndarray, dropped: np.ndarray, probability: np.nda
 
 
 def curves_figure(steps: Sequence[float], curves: Mapping[str, Sequence[float]], columns: int = 3) -> Figure:
-    """Return small plots over the training steps, one per metric.
-
-    Values that are not finite leave a gap.
-    """
+    """Return a small plot per metric."""
+    # matplotlib leaves a gap where a value is not finite.
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.2 * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -202,13 +201,14 @@ def curves_figure(steps: Sequence[float], curves: Mapping[str, Sequence[float]],
 
 
 def _test_views(source, image: ImageConfig) -> np.ndarray:
-    """Return all images of a source as they are tested, uint8 [N, H, W, 3]."""
+    """Return all test views, uint8 [N, H, W, 3]."""
     return np.concatenate([batch.numpy() for batch in data.test_batches(source, image, batch_size=100)])
 
 
 def _read_curves(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[list[int], dict[str, list[float]]]:
-    """Return steps and values of the named metrics that a run wrote."""
+    """Return steps and values of named metrics."""
     text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
+    # A run writes only the metrics that its configuration has.
     curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}
     return [line["step"] for line in lines], curves

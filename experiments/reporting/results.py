@@ -66,7 +66,7 @@ REQUIRED: Mapping[str, str] = {
 
 
 class ReportError(UserError):
-    """A file without results, or results that do not fit a table."""
+    """Results that are missing or fit no table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +88,7 @@ class Results:
 
 
 def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, figure: Figure | None = None) -> None:
-    """Write results.png, results.md and results.json.
-
-    Each file is written atomically. NB: results.json comes last, because other programs take it as the sign of a
-    finished run.
+    """Write results.png, results.md and results.json atomically.
 
     Args:
       output: the folder.
@@ -105,6 +102,7 @@ def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, 
         figure.savefig(picture, format="png", dpi=150)
         files.write_bytes(output / "results.png", picture.getvalue())
     files.write_text(output / "results.md", markdown)
+    # NB: results.json comes last, because other programs take it as the sign of a finished run.
     files.write_json(output / "results.json", results)
 
 
@@ -133,12 +131,13 @@ def load(path: str | os.PathLike) -> Results:
 
 
 def published() -> dict[str, dict[str, Any]]:
-    """Return the tables of published figures by name; None stands for an unknown figure."""
+    """Return published tables by name; None: unknown figure."""
     return json.loads(PUBLISHED.read_text(encoding="utf-8"))
 
 
 def _has_field(values: Any, field: list[str]) -> bool:
-    """Return whether a field exists, for example ["model", "layers", "*", "accuracy"]."""
+    """Return whether a field exists."""
+    # For example ["model", "layers", "*", "accuracy"], where "*" stands for every layer.
     if not field:
         return True
     name, *rest = field

@@ -5,6 +5,7 @@ fractions.
 """
 
 import datetime
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,20 +17,20 @@ Rows = list[list[str]]
 COSTS = ("scalars", "pictures", "histograms", "checkpoint")  # shares of the time at default intervals
 
 
-def describe_machine(command: str) -> dict[str, Any]:
-    """Return the fields that every benchmark writes."""
+def describe_machine(program: str) -> dict[str, Any]:
+    """Return the fields of every benchmark `experiments.PROGRAM`."""
     from lts.utils import provenance  # NB: imports TensorFlow, which `experiments.report` must not wait for
 
     return {
         "date": datetime.date.today().isoformat(),
         "hardware": provenance.hardware(),
         "commit": provenance.commit(),
-        "command": command,
+        "command": " ".join([f"python -m experiments.{program}", *sys.argv[1:]]),
     }
 
 
 def write(results: Mapping[str, Any], output: str) -> None:
-    """Write results.md and results.json into a folder and print the table."""
+    """Write results.md and results.json; print the table."""
     text = f"{title(results)}:\n\n{table(TABLES[results['kind']](results))}\n"
     result_files.write(output, results, text)
     print(f"\n{text}\nwritten to {output}")
@@ -46,7 +47,7 @@ def title(results: Mapping[str, Any]) -> str:
 
 
 def step_table(results: Mapping[str, Any]) -> Rows:
-    """Return a row per kind of work and precision."""
+    """Return a row per work and precision."""
     rows = [["", "precision", "images/s", "GFLOP/image", "GFLOP/s", "of the peak", "× float32"]]
     for row in results["rows"]:
         rows.append(
@@ -64,7 +65,7 @@ def step_table(results: Mapping[str, Any]) -> Rows:
 
 
 def loop_table(results: Mapping[str, Any]) -> Rows:
-    """Return a row per stage: the ratio to the bare step, then costs."""
+    """Return a row per stage, with monitoring costs."""
     rows = [["stage", "bare step, images/s", "loop, images/s", "ratio", "median of turns", "single turns", *COSTS]]
     for row in results["rows"]:
         rows.append(

@@ -35,7 +35,7 @@ class TableType:
 
 
 def table_type(results: Results) -> str:
-    """Return the name in `TABLES` of the table that holds results."""
+    """Return the name in `TABLES` for results."""
     return next(name for name, candidate in TABLES.items() if results.kind in candidate.kinds)
 
 
@@ -61,7 +61,7 @@ def table(results: Sequence[Results]) -> Rows:
 
 
 def title(results: Sequence[Results]) -> str:
-    """Return a line above the table of one group."""
+    """Return the line above a group's table."""
     return TABLES[table_type(results[0])].title(results[0].values)
 
 
@@ -79,20 +79,12 @@ def probe_table(probes: Sequence[Values]) -> Rows:
         row = [model_name(probe["model"]), *_accuracies(probe["model"]["layers"], layers)]
         rows.append(bold(row) if index == 0 else row)
         if probe["baselines"]:
-            rows.append(["difference (paired)", *_differences(probe.get("difference", {}), layers)])
+            rows.append(["difference (paired)", *comparison.layer_cells(probe.get("difference", {}), layers, "+")])
     return rows
 
 
 def _accuracies(records: Values, layers: Sequence[str]) -> list[str]:
     return [percent(records[layer]["accuracy"]) if layer in records else "" for layer in layers]
-
-
-def _differences(records: Values, layers: Sequence[str]) -> list[str]:
-    row = []
-    for layer in layers:
-        record = records.get(layer)
-        row.append(percent_interval(record["accuracy"], record["interval"], "+") if record else "")
-    return row
 
 
 def _probe_title(values: Values) -> str:
@@ -115,8 +107,9 @@ def _images(values: Values) -> list[str]:
 
 
 def few_shot_table(results: Sequence[Values]) -> Rows:
-    """Return a `probe_table` for each share of the labels."""
+    """Return a `probe_table` per share of labels."""
     shares = list(next(iter(results[0]["model"]["layers"].values())))
+    # One header for all; the first row of each share names it.
     rows = []
     for share in shares:
         header, first, *rest = probe_table([_at_share(result, share) for result in results])
@@ -128,7 +121,8 @@ def few_shot_table(results: Sequence[Values]) -> Rows:
 
 
 def _at_share(results: Values, share: str) -> dict[str, Any]:
-    """Return few-shot results at one share, as those of a linear probe."""
+    """Return few-shot results at one share."""
+    # The result has the form of a linear probe's.
     values = dict(results)
     for name in ("baseline_mean", "difference"):
         values[name] = {layer: records[share] for layer, records in results.get(name, {}).items()}
@@ -138,7 +132,7 @@ def _at_share(results: Values, share: str) -> dict[str, Any]:
 
 
 def model_name(model: Values) -> str:
-    """Return a model in words: its preset and changed flags.
+    """Return a model's preset and changed flags.
 
     For example "ours, preset `small`, `--seed=2`"; or the folder where the configuration is not known.
     """
@@ -157,7 +151,7 @@ def model_name(model: Values) -> str:
 
 
 def _changed_flags(config: Values) -> list[str]:
-    """Return the flags that turn a preset into a configuration."""
+    """Return the flags that change the preset."""
     if config["preset"] not in configs.PRESETS:
         return []
     preset = json.loads(configs.preset(config["preset"]).to_json())
@@ -184,7 +178,7 @@ def _baselines_name(baselines: Sequence[Values]) -> str:
 
 
 def voc_table(results: Sequence[Values]) -> Rows:
-    """Return measure and classes of a VOC task, and paired differences.
+    """Return the table of a VOC task.
 
     The rows are those of `probe_table`. Only the measure has an interval.
     """
@@ -226,7 +220,8 @@ def _voc_setting(values: Values) -> list[Any]:
 
 
 def spotting_table(evaluations: Sequence[Values]) -> Rows:
-    """Return the evaluation of spotting, a column per amount of damage."""
+    """Return spotting, a column per amount of damage."""
+    # From much damage to little.
     evaluations = sorted(evaluations, key=lambda values: values["protocol"]["keep_probability"])
     threshold = evaluations[0]["mask_map"]["iou"].get("threshold", 0.5)
     names = [
@@ -261,7 +256,7 @@ def _spotting_column(values: Values) -> list[str]:
 
 
 def _pair_auroc(values: Values, untouched: str) -> str:
-    """Return the AUROC of untouched against repaired images, blank if not measured."""
+    """Return AUROC against repaired images, or a blank."""
     for pair in values["pairs"]:
         if (pair["untouched"], pair["changed"]) == (untouched, "repaired"):
             return fraction_interval(pair["auroc"], pair["interval"])
@@ -281,7 +276,7 @@ def _spotting_setting(values: Values) -> list[Any]:
 
 
 def _single(build: Callable[[Values], Rows]) -> Callable[[Sequence[Values]], Rows]:
-    """Return `build` for a list of one results file."""
+    """Return `build` for a list of one."""
     return lambda results: build(results[0])
 
 
