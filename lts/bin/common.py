@@ -1,14 +1,14 @@
-"""The start of a binary, and the flags of data, configuration and training.
+"""The start of a binary and its common flags.
 
 def define_flags() -> None:
-common.define_data_flags()
+    common.define_data_flags()
 
 def main() -> None:
-source = common.open_source()
+    source = common.open_source()
 
 def console() -> None:
-define_flags()
-common.run(main)
+    define_flags()
+    common.run(main)
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 def run(main: Callable[..., int | None], arguments: bool = False) -> None:
-    """Run a binary's `main` and exit with its status.
+    """Run `main` and exit with its status.
 
     Invalid flags and every `UserError` become one line on stderr. Ctrl-C and SIGTERM outside of training exit with 130
     and 143, and leave nothing half-written.
@@ -61,6 +61,7 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
             stream.reconfigure(errors="backslashreplace")
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        # Training has its own handler, which writes a checkpoint first.
         signal.signal(signal.SIGTERM, _terminate)
         status = _status(main, argv[1:], arguments)
         sys.stdout.flush()
@@ -73,7 +74,7 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
 
 
 def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bool) -> int:
-    """The exit status of `main`; prints the error it raises."""
+    """Return the exit status; print an error."""
     try:
         if given and not arguments:
             raise UsageError(f"unexpected argument. Received: {given[0]!r}. Give everything as --flag=value.")
@@ -96,13 +97,15 @@ def _terminate(*_) -> None:
 
 
 def _tensorflow_errors() -> tuple:
-    """The errors of TensorFlow for a failing file, disk or device; none if TensorFlow was not imported."""
+    """Return TensorFlow's errors, if it was imported."""
+    # They are raised for a failing file, disk or device.
     tensorflow = sys.modules.get("tensorflow")
     return () if tensorflow is None else (tensorflow.errors.OpError,)
 
 
 def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
-    """Parse the flags; --help and --version are answered before any other flag is checked."""
+    """Parse the flags; answer --help and --version."""
+    # Both are answered before any other flag is checked.
     if "--version" in argv:
         print(f"lts {__version__}")
         sys.exit(0)
@@ -122,7 +125,7 @@ def _flag_complaint(error: flags.Error) -> str:
     missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
     if missing:
         return f"give --{', --'.join(missing)}"
-    # A field's own message is clearer than absl's around it.
+    # A field's message is clearer than absl's around it.
     cause = error.__context__
     return str(cause) if isinstance(cause, UserError) else str(error)
 
@@ -134,10 +137,10 @@ def _complain(error: object, status: int) -> int:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without the lines it writes to stderr.
+    """Import TensorFlow without its messages.
 
     Binaries call it once their flags are known to be valid, so that an invalid one is answered at once. If the variable
-    TF_CPP_MIN_LOG_LEVEL is set, all lines are shown. A failing import shows them too.
+    TF_CPP_MIN_LOG_LEVEL is set, all messages are shown. A failing import shows them too.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
@@ -196,7 +199,7 @@ def open_source(dataset: str | None = None) -> Any:
 
 
 def define_config_flags(*sections: str, required: bool = False) -> None:
-    """Define --preset, and a flag for each field of the sections of `Config`.
+    """Define --preset and the fields of sections.
 
     Args:
       *sections: names of sections.
@@ -211,12 +214,12 @@ def define_config_flags(*sections: str, required: bool = False) -> None:
 
 
 def chosen_preset() -> configs.Config:
-    """Return the preset that --preset names, or the release's."""
+    """Return the chosen preset, or the release's."""
     return configs.preset(FLAGS.preset or "release")
 
 
 def overrides(*sections: str) -> dict[str, Any]:
-    """Return the configuration fields that were given as flags, by name."""
+    """Return the configuration fields given as flags."""
     return field_flags.given(field for _, field in configs.fields_of(*sections))
 
 
@@ -255,13 +258,13 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
 
 
 def print_broken(names: Sequence[str]) -> None:
-    """Print the names of images that were skipped, if any."""
+    """Print the names of skipped images."""
     if names:
         print(f"{len(names)} broken images were skipped: {', '.join(names)}", flush=True)
 
 
 def describe(config: configs.Config) -> str:
-    """Return the configuration as text, one line per section."""
+    """Return the configuration as text."""
     lines = []
     for section in (*configs.SECTIONS, *configs.STAGES):
         fields = vars(getattr(config, section)).items()

@@ -1,4 +1,4 @@
-r"""Export the features of a run as a SavedModel.
+r"""Export a run's features as a SavedModel.
 
     python -m lts.bin.export_features --workdir=runs/gan --output=runs/features
     python -m lts.bin.export_features --preset=small --random_weights --seed=1 --dataset=folder:PHOTOS \
@@ -40,6 +40,7 @@ def main() -> None:
 
 
 def _export_run() -> None:
+    # One field of the networks concerns the export alone; any other is fixed by the run.
     overrides = common.overrides(*configs.NETWORK_SECTIONS)
     recalibrate = overrides.pop("recalibrate_batch_norm", None)
     refused = ["preset"] if FLAGS.preset else list(overrides)

@@ -1,4 +1,4 @@
-r"""Extract the features of a set of images into a file.
+r"""Extract the features of images into a file.
 
     python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --pool=avg --output=X.npz
     python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --layer=conv_5,conv_3 \
@@ -31,6 +31,7 @@ def define_flags() -> None:
 
 def main() -> int:
     """Extract the features that the flags describe."""
+    # Everything that can be checked without TensorFlow is checked before its import, which takes seconds.
     layers = tuple(FLAGS.layer)
     if not layers or not all(layers) or len(set(layers)) < len(layers):
         raise common.UsageError(f"layer must be names of layers, each once. Received: layer={','.join(layers)}")

@@ -1,4 +1,4 @@
-"""Flags from configuration fields, and the `--help` that lists them by topic.
+"""Flags from configuration fields, and `--help`.
 
 A binary defines its flags into `absl.flags.FLAGS` in a function `define_flags`:
 
@@ -30,7 +30,7 @@ _CHOSEN: dict[flags.Flag, Callable[[], Any]] = {}
 
 
 class _FieldParser(flags.ArgumentParser):
-    """Parser of a number or a list, by the description of its field."""
+    """Parser of a field's number or list."""
 
     def __init__(self, field: dataclasses.Field):
         self.field = field
@@ -42,12 +42,13 @@ class _FieldParser(flags.ArgumentParser):
 
 
 def define(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) -> None:
-    """Define a flag for each field; without the flag, the chosen configuration decides.
+    """Define a flag for each field.
 
     Args:
       described: fields of configuration dataclasses.
       chosen: returns the configuration that the other flags name. `--help` shows its values.
     """
+    # NB: every default is None, so that a flag that was given can be told from one that was not.
     for field in described:
         text = field.metadata["help"]
         if field.metadata["ablation"]:
@@ -62,14 +63,15 @@ def define(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) ->
 
 
 def given(described: Iterable[dataclasses.Field]) -> dict[str, Any]:
-    """Return the values of the fields that were given as flags, by name."""
+    """Return the values that flags give to fields."""
     values = {field.name: FLAGS[field.name].value for field in described}
     return {name: value for name, value in values.items() if value is not None}
 
 
 @contextlib.contextmanager
 def group(title: str) -> Iterator[None]:
-    """List the flags that are defined inside under one title of `--help`."""
+    """Give a title to the flags defined inside."""
+    # absl lists key flags by module; a title with a colon stands for a module here.
     earlier = set(FLAGS)
     yield
     for name in FLAGS:
@@ -99,7 +101,7 @@ def help_text(docstring: str) -> str:
 
 
 def _groups() -> dict[str, list[flags.Flag]]:
-    """Flags by title; those without a group come first."""
+    """Return flags by title, ungrouped ones first."""
     by_key = FLAGS.key_flags_by_module_dict()
     groups = {title: members for title, members in by_key.items() if title.endswith(":")}
     grouped = {flag.name for members in groups.values() for flag in members}
@@ -113,6 +115,7 @@ def _groups() -> dict[str, list[flags.Flag]]:
 
 def _flag_lines(flag: flags.Flag) -> list[str]:
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    # Without the flag, the chosen configuration decides, so its value is shown.
     default = flag.value
     if flag in _CHOSEN and default is None:
         default = getattr(_CHOSEN[flag](), flag.name, None)
@@ -125,7 +128,8 @@ def _flag_lines(flag: flags.Flag) -> list[str]:
 
 
 def _wrapped_docstring(docstring: str) -> list[str]:
-    """The lines of a docstring in 80 columns; indented lines are commands."""
+    """Return a docstring's lines in 80 columns."""
+    # Text is filled again. Indented lines are commands.
     lines = []
     for kind, block in itertools.groupby(docstring.strip().splitlines(), _line_kind):
         if kind == "text":
@@ -144,7 +148,7 @@ def _line_kind(line: str) -> str:
 
 
 def _wrapped_commands(block: list[str]) -> list[str]:
-    """Shell commands, each broken by backslashes where it is too long."""
+    """Return commands, broken by backslashes."""
     lines = []
     for command in re.sub(r"\\\n", "", "\n".join(block)).splitlines():
         parts = textwrap.wrap(

@@ -1,10 +1,10 @@
-"""Import a checkpoint of the authors' TensorFlow 1 program as a run.
+"""Import a release checkpoint as a run.
 
     python -m lts.bin.import_checkpoint --checkpoint=RELEASE/model.ckpt-195249 --output=runs/gan
 
-The run can be exported and trained further like any other. Every variable is reported as taken, missing or left over. A
-checkpoint of the autoencoder alone becomes a run of stage 1. A checkpoint with any variable of discriminator or
-generator becomes a run of stage 2.
+The checkpoint is one of the authors' TensorFlow 1 program. The run can be exported and trained further like any other.
+Every variable is reported as taken, missing or left over. A checkpoint of the autoencoder alone becomes a run of stage
+1. A checkpoint with any variable of discriminator or generator becomes a run of stage 2.
 """
 
 from absl import flags

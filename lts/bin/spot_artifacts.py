@@ -1,4 +1,4 @@
-r"""Find the repaired regions of images, or measure how well that works.
+r"""Find repaired regions, or measure the finding.
 
     python -m lts.bin.spot_artifacts --model=runs/features --images=FOLDER --output=runs/spotted
     python -m lts.bin.spot_artifacts --model=runs/features --evaluate=runs/gan --dataset=folder:PHOTOS --split=test \
@@ -39,7 +39,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Spot artifacts in a folder, or evaluate a run."""
+    """Spot artifacts, or evaluate a run."""
     chosen = [name for name in EXCLUDED if FLAGS[name].value is not None]
     if len(chosen) != 1:
         raise common.UsageError("give either --images=FOLDER or --evaluate=WORKDIR with --dataset")

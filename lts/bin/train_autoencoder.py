@@ -20,7 +20,7 @@ def define_flags() -> None:
 
 
 def main() -> int:
-    """Train the autoencoder of the configuration that the flags give."""
+    """Train the autoencoder that the flags describe."""
     config = common.chosen_preset().replace("autoencoder_training", **common.overrides(*SECTIONS))
     return common.train(config, "autoencoder")
 

@@ -1,4 +1,4 @@
-"""Train the repair network against the discriminator (stage 2).
+"""Train repair network and discriminator (stage 2).
 
     python -m lts.bin.train_gan --autoencoder=runs/ae --dataset=folder:PHOTOS --workdir=runs/gan
 
@@ -27,7 +27,8 @@ def define_flags() -> None:
 
 
 def main() -> int:
-    """Train stage 2 with the configuration that the flags give."""
+    """Train stage 2 as the flags describe."""
+    # An imported run has its own encoder and decoder, and needs no --autoencoder.
     configured_run = FLAGS.autoencoder or FLAGS.workdir
     if FLAGS.autoencoder is None and not (pathlib.Path(configured_run) / "config.json").exists():
         raise common.UsageError(NO_AUTOENCODER)

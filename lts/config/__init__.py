@@ -1,4 +1,4 @@
-"""Configuration of a run: dataclasses, presets, checks. Imports no TensorFlow."""
+"""Configuration of a run. Imports no TensorFlow."""
 
 from lts.config.presets import PRESETS, preset
 from lts.config.schema import (

@@ -4,11 +4,12 @@ from lts.utils.errors import ConfigError
 
 
 def check_groups(discriminator) -> None:
-    """Check that the groups divide the filters of every layer.
+    """Check that groups divide all layers' filters.
 
     Raises:
       ConfigError: a grouped convolution whose inputs or outputs cannot be split.
     """
+    # A grouped convolution splits its inputs and its outputs.
     channels = (3, *discriminator.backbone_filters)
     for layer, groups in enumerate(discriminator.backbone_groups):
         if channels[layer] % groups or channels[layer + 1] % groups:
@@ -19,13 +20,12 @@ def check_groups(discriminator) -> None:
 
 
 def check_grids(config) -> None:
-    """Check that the mask and the discriminator have the same grid.
-
-    The mask head predicts, for each cell of conv_5, one cell of the encoder's grid.
+    """Check that mask and discriminator grids agree.
 
     Raises:
       ConfigError: the grids differ, or the image size is no multiple of the encoder's stride.
     """
+    # The mask head predicts, for each cell of conv_5, one cell of the encoder's grid.
     size = config.image.image_size
     discriminator = config.discriminator
     stride = 2**config.autoencoder.num_strides

@@ -81,7 +81,7 @@ class CheckedFields:
 
 
 def fields_named(section: type, *names: str) -> list[dataclasses.Field]:
-    """Return the fields of a dataclass with these names, or all of them."""
+    """Return the named fields; without names, all."""
     fields = dataclasses.fields(section)
     return [field for field in fields if not names or field.name in names]
 
@@ -97,7 +97,7 @@ def check_fields(section: Any) -> None:
 
 
 def check_value(field: dataclasses.Field, value: Any) -> None:
-    """Check one value against the description of its field.
+    """Check one value against its field.
 
     Raises:
       ConfigError: the description excludes the value.
@@ -110,6 +110,7 @@ def check_value(field: dataclasses.Field, value: Any) -> None:
 
 def _is_valid(field: dataclasses.Field, value: Any) -> bool:
     described = field.metadata
+    # Bounds and choices hold for every entry, length and order for the tuple.
     entries = value if isinstance(value, tuple) else (value,)
     if not all(_in_bounds(field, entry) for entry in entries):
         return False
@@ -137,7 +138,7 @@ def _in_bounds(field: dataclasses.Field, entry: Any) -> bool:
 
 
 def requirement(field: dataclasses.Field) -> str:
-    """Return what the values of a field must be, for messages.
+    """Return what a field's values must be.
 
     Example:
       >>> @dataclasses.dataclass
@@ -160,7 +161,8 @@ def requirement(field: dataclasses.Field) -> str:
 
 
 def _bounds_text(described: Mapping[str, Any]) -> str:
-    """Bounds in words: "at least 1", "in [0, 1)"."""
+    """Return the bounds in words."""
+    # For example "at least 1" or "in [0, 1)"; empty without bounds.
     low = described["minimum"] if described["above"] is None else described["above"]
     high = described["maximum"] if described["below"] is None else described["below"]
     if low is None and high is None:
@@ -175,7 +177,7 @@ def _bounds_text(described: Mapping[str, Any]) -> str:
 
 
 def cast(field: dataclasses.Field, value: Any) -> Any:
-    """Return a value as the type of its field.
+    """Return a value as its field's type.
 
     Args:
       field: of a configuration dataclass.
@@ -222,7 +224,7 @@ def is_tuple(field: dataclasses.Field) -> bool:
 
 
 def element_type(field: dataclasses.Field) -> type:
-    """Return the type of a field's value, or of the entries of its tuple."""
+    """Return the type of a value or tuple entry."""
     kind = _without_none(field.type)
     return typing.get_args(kind)[0] if is_tuple(field) else kind
 

@@ -1,4 +1,4 @@
-"""What a run does besides training: monitoring and checkpoints."""
+"""Options of monitoring and checkpoints."""
 
 import dataclasses
 
@@ -22,11 +22,12 @@ class MonitoringOptions(CheckedFields):
     keep_checkpoints: int = field(3, "checkpoints to keep", minimum=1)
 
     def steps_to_next(self, step: int) -> int:
-        """Return the number of steps until monitoring is due again.
+        """Return the steps until monitoring is due.
 
         Args:
           step: steps done so far.
         """
+        # The loop runs this many steps at once, without looking at results in between.
         intervals = (self.log_steps, self.picture_steps, self.histogram_steps)
         due = [interval - step % interval for interval in intervals if interval]
         if self.profile_steps:

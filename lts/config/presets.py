@@ -11,7 +11,7 @@ from lts.utils.errors import ConfigError
 
 
 def release() -> Config:
-    """Every constant of the authors' code, for STL-10 at 96x96.
+    """The authors' constants, for STL-10 at 96x96.
 
     Source: the authors' TensorFlow 1 release.
     Accuracy: not trained here. A second-hand figure for STL-10 is 76.9 % (experiments/results/README.md).
@@ -77,7 +77,7 @@ def small() -> Config:
 
 
 def tiny() -> Config:
-    """The synthetic set at 48x48, for the quickstart and the tests.
+    """The synthetic set at 48x48, for the quickstart.
 
     Source: this project.
     Accuracy: 77.4 % with a linear probe on conv_2 of the synthetic set.

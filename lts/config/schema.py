@@ -1,4 +1,4 @@
-"""Every number of a run: frozen dataclasses, JSON in and out.
+"""Every number of a run, as frozen dataclasses.
 
 Each help text is tagged with the source of the value: (paper) the CVPR 2018 paper, (release) the authors' public
 TensorFlow 1 code, (ours) chosen in this project. The defaults are those of the release.
@@ -107,7 +107,7 @@ class AutoencoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DamageConfig:
-    """Damage of the feature map and its repair (paper section 3, Omega; release)."""
+    """Damage and repair (paper section 3, Omega; release)."""
 
     keep_probability: float = field(0.3, "probability that a cell is KEPT (release)", minimum=0, maximum=1)
     damage_fill: str = field(
@@ -121,7 +121,7 @@ class DamageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """AlexNet backbone with mask head and real/fake head (paper section 3; release)."""
+    """Backbone and both heads (paper section 3; release)."""
 
     backbone_filters: tuple[int, ...] = field(
         (96, 256, 384, 384, 256), "filters of conv_1 to conv_5 (release)", above=0, length=5, defines=["backbone"]
@@ -156,7 +156,7 @@ class DiscriminatorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights and forms of the losses (paper section 3; release)."""
+    """Losses and their weights (paper section 3; release)."""
 
     reconstruction_weight: float = field(30.0, "weight of the reconstruction, both stages (release)", minimum=0)
     mask_weight: float = field(0.1, "weight of the mask head's cross entropy (release)", minimum=0)
@@ -183,7 +183,7 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Schedule and optimizer of one stage of training (release)."""
+    """Schedule and optimizer of one stage (release)."""
 
     batch_size: int = field(256, "images per step over all GPUs; the release ran 128 on each of 2 (release)", minimum=1)
     epochs: int = field(500, "passes over the images, used where steps is 0 (release)", minimum=1)
@@ -222,7 +222,7 @@ HEADS = ("fc", "linear", "pooled")  # of a classifier on the backbone, see `Back
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Configuration of a whole run: images, networks, losses, both stages.
+    """Configuration of a complete run.
 
     `ConfigError` is raised for a value outside of its bounds, and where the grids of mask and discriminator differ.
     """
@@ -244,12 +244,13 @@ class Config:
 
     @property
     def mask_grid(self) -> int:
-        """Cells per side of the encoder's feature map and of the keep mask."""
+        """Cells per side of the keep mask."""
+        # The encoder's feature map has this grid.
         return self.image.image_size // 2**self.autoencoder.num_strides
 
     @property
     def discriminator_grid(self) -> int:
-        """Cells per side of conv_3 to conv_5 and of the mask head."""
+        """Cells per side of the mask head."""
         return discriminator_grid(self.image.image_size, self.discriminator)
 
     def to_dict(self) -> dict[str, Any]:
@@ -267,6 +268,7 @@ class Config:
         Raises:
           ConfigError: an unknown section or field, or an invalid value.
         """
+        # Values may be the text of flags or lists from JSON: `_section` casts them.
         sections: dict[str, Any] = {}
         types = {section.name: section.type for section in dataclasses.fields(cls)}
         for name, value in values.items():
@@ -277,7 +279,7 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """Build a configuration from what `to_json` returned; see `from_dict`."""
+        """Build a configuration from JSON; see `from_dict`."""
         return cls.from_dict(json.loads(text))
 
     def replace(self, stage: str | None = None, **overrides: Any) -> "Config":
@@ -296,6 +298,7 @@ class Config:
         """
         values = {name: dict(vars(getattr(self, name))) for name in SECTIONS + STAGES}
         for key, value in overrides.items():
+            # A field belongs to one section, those of `TrainingConfig` to both stages.
             owners = [name for name in SECTIONS if key in values[name]]
             if not owners and key in values["autoencoder_training"]:
                 owners = [stage] if stage else list(STAGES)
@@ -308,7 +311,7 @@ class Config:
 
 
 def _section(name: str, section: type, values: Mapping[str, Any]) -> Any:
-    """Build one section of `Config`, its values cast to the types of its fields."""
+    """Build one section from untyped values."""
     known = {section_field.name: section_field for section_field in dataclasses.fields(section)}
     arguments = {}
     for key, value in values.items():
@@ -319,7 +322,7 @@ def _section(name: str, section: type, values: Mapping[str, Any]) -> Any:
 
 
 def fields_of(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yield (section, field) for every field of the named sections of `Config`."""
+    """Yield (section, field) of the named sections."""
     types = {section.name: section.type for section in dataclasses.fields(Config)}
     for section in sections:
         for section_field in dataclasses.fields(types[section]):
@@ -327,7 +330,7 @@ def fields_of(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
 
 
 def field_names() -> set[str]:
-    """Return the names of all fields that `Config.replace` takes."""
+    """Return all names that `Config.replace` takes."""
     return {section_field.name for _, section_field in fields_of(*SECTIONS, "autoencoder_training")}
 
 
@@ -355,10 +358,8 @@ def differences(old: Config, new: Config, *networks: str) -> list[str]:
 
 
 def discriminator_grid(image_size: int, discriminator: DiscriminatorConfig) -> int:
-    """Return the cells per side of conv_5 for a square image.
-
-    conv_1 and two 3x3 pools of stride 2 shrink the image: 96 pixels give 6 cells in the release.
-    """
+    """Return the cells per side of conv_5."""
+    # conv_1 and two 3x3 pools of stride 2 shrink the image: 96 pixels give 6 cells in the release.
     cells = image_size
     for kernel, stride in ((discriminator.conv_1_kernel, discriminator.conv_1_stride), (3, 2), (3, 2)):
         cells = -(-cells // stride) if discriminator.disc_padding == "SAME" else (cells - kernel) // stride + 1

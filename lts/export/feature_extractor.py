@@ -47,7 +47,7 @@ class FeatureExtractor(ConfigMixin, keras.Model):
         self.backbone.build(input_shape)
 
     def call(self, images, training=False):
-        """Return activations of images [B, H, W, 3] in [0, 255]."""
+        """Return a map of images in [0, 255]."""
         signed = tf.cast(images, self.compute_dtype) / 127.5 - 1  # [-1, 1], as in training
         # NB: a frozen Keras model keeps its batch norm statistics even in training mode.
         return self.backbone(signed, training=training and self.trainable)[self.layer]

@@ -23,7 +23,7 @@ SIGNATURES = {"serving_default": "features.onnx", "spot": "spot.onnx"}
 
 
 def check(formats: Iterable[str]) -> None:
-    """Raise `FormatError` unless formats are known and their packages installed."""
+    """Raise `FormatError` unless all formats are available."""
     for name in formats:
         if name not in FORMATS:
             raise FormatError(f"formats must be of {', '.join(FORMATS)}. Received: formats={name!r}")
@@ -34,7 +34,7 @@ def check(formats: Iterable[str]) -> None:
 
 
 def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
-    """Write further formats into the folder of a SavedModel.
+    """Write further formats next to a SavedModel.
 
     Args:
       folder: of the SavedModel.
@@ -54,8 +54,9 @@ def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
 
 
 def _tflite(folder: pathlib.Path, signatures: list[str], float16: bool = False) -> bytes:
-    """Return a TFLite file, with weights in float16 if asked."""
+    """Return the signatures as a TFLite file."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=signatures)
+    # Weights in float16 halve the file; activations stay float32.
     if float16:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]

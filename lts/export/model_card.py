@@ -140,11 +140,11 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
 
 
 def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
-    """Write the figures of a linear probe into a card.
+    """Add the figures of a linear probe.
 
     Args:
       path: folder of the export.
-      results: of `experiments.linear_probe`.
+      results: from `experiments.linear_probe`.
     """
     path = pathlib.Path(path)
     description = json.loads((path / "config.json").read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def _paragraph(text: str) -> str:
 
 
 def _origin(description: Mapping[str, Any], stage: str) -> str:
-    """Return what the network is and how it was trained."""
+    """Return what the network is."""
     if description.get("fine_tuned_from"):
         return FINE_TUNED.format(description["fine_tuned_from"])
     random = description.get("weights") == "random"
@@ -175,7 +175,7 @@ def _limits(description: Mapping[str, Any], stage: str) -> str:
 
 
 def _training(description: Mapping[str, Any], config: Config) -> str:
-    """Return the section on the origin of the weights."""
+    """Return the section on training."""
     weights = description.get("weights", "trained")
     imported = description.get("imported")
     settings = config.autoencoder_training if description.get("stage") == "autoencoder" else config.gan_training
@@ -198,12 +198,13 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
         "lts": description.get("lts_version"),
         "commit": description.get("commit"),
     }
+    # Exports of other origins lack some entries.
     known = [[name, str(value)] for name, value in rows.items() if value is not None]
     return f"## Training\n\n{markdown.table([['', ''], *known])}\n"
 
 
 def _release_checkpoint(imported: Mapping[str, Any]) -> str:
-    """Return the name of an imported checkpoint of the release."""
+    """Return the name of a release checkpoint."""
     step = imported["release_step"]
     at_step = "" if step is None else f", step {step:,}"
     return f"{imported['checkpoint']} of the authors' TensorFlow 1 program ({imported['weights']} weights{at_step})"
@@ -214,7 +215,7 @@ def _seconds(seconds: Mapping[str, float] | None) -> str | None:
 
 
 def _layers(layers: Sequence[LayerGeometry], size: int) -> str:
-    """Return the table of the layers at the training size."""
+    """Return the table of the layers."""
     rows = [["layer", "map", "stride", "receptive field", "parameters"]]
     for layer in layers:
         shape = f"{layer.cells(size)} x {layer.cells(size)} x {layer.channels}"
@@ -237,12 +238,13 @@ def _signatures(last: str, size: int, spot: bool) -> str:
 
 
 def _figures(results: Mapping[str, Any] | None) -> str:
-    """Return the section on the accuracies of a linear probe."""
+    """Return the section on a linear probe."""
     if results is None:
         return "## Figures\n\nNot measured yet: `python -m experiments.linear_probe` does it.\n"
     layers = results["model"]["layers"]
     data = results["dataset"]
     protocol = results["protocol"]
+    # Protocols of trained heads have no classifier that is fitted once.
     if "classifier" in protocol:
         classifier = f"{protocol['classifier']}, about {protocol['dimensions']:,} values a layer"
     else:

@@ -16,11 +16,11 @@ class PoolError(UserError):
 
 
 def pool(features: tf.Tensor, how: str) -> tf.Tensor:
-    """Return a pooled feature map, as the flag `--pool` says.
+    """Return a pooled feature map.
 
     Args:
       features: float32 [batch, height, width, channels].
-      how: "none", "avg", "max", or "grid:N" for averages over N x N areas.
+      how: the value of `--pool`: "none", "avg", "max", or "grid:N" for averages over N x N areas.
 
     Returns:
       float32 [batch, height, width, channels] for none, [batch, channels] for avg and max, [batch, N, N, channels] for
@@ -46,7 +46,7 @@ def check(how: str) -> None:
 
 
 def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.Tensor:
-    """Return a feature map pooled to cells x cells.
+    """Return a map pooled to cells x cells.
 
     Bin i of n inputs covers floor(i * n / cells) to ceil((i + 1) * n / cells), as in PyTorch's adaptive pooling.
     Bins are equal where cells divides n; otherwise neighbouring bins share inputs.

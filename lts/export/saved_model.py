@@ -38,7 +38,7 @@ class ExportError(UserError):
 
 
 class InputError(UserError):
-    """Images or layer that a model does not accept."""
+    """Images or a layer that are refused."""
 
 
 def export(
@@ -48,7 +48,7 @@ def export(
     formats: Sequence[str] = (),
     backbone: keras.Model | None = None,
 ) -> None:
-    """Write a network as a SavedModel with its description.
+    """Write a network as a SavedModel.
 
     The folder is written atomically: an interrupted export leaves an existing one as it was.
 
@@ -98,10 +98,8 @@ def _geometry(description: dict[str, Any]) -> list[LayerGeometry]:
 
 
 def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str, Callable]:
-    """Return the traced feature signatures by name.
-
-    `backbone` maps (images in [-1, 1], training, last) to a dict of maps; `smallest` is each layer's least image side.
-    """
+    """Return the traced feature signatures by name."""
+    # `backbone` maps (images in [-1, 1], training, last) to maps by layer. `smallest` is each layer's least image side.
     layers = tuple(smallest)  # first to last
 
     def compute(images, names: Sequence[str], training: bool = False) -> dict:
@@ -149,11 +147,9 @@ def _spot_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
 
 
 def _assert_images(images: tf.Tensor, smallest: int) -> tf.Operation:
-    """Return an operation that fails unless images are accepted.
-
-    NB: TensorFlow does not check shapes when a signature is called by name. Without this operation grey images were
-    broadcast to RGB silently, and oneDNN aborted on images too small for "VALID" pooling.
-    """
+    """Return an operation that refuses wrong images."""
+    # NB: TensorFlow does not check shapes when a signature is called by name. Without this operation grey images were
+    # broadcast to RGB silently, and oneDNN aborted on images too small for "VALID" pooling.
     shape = tf.shape(images)
     # Five entries, padded with zeros, can be unstacked whatever the rank.
     padded = tf.concat([shape, tf.zeros([5], tf.int32)], 0)[:5]
@@ -301,6 +297,7 @@ class LoadedModel:
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a backbone is rebuilt")
         if layer not in self.layers:
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+        # Only the layers up to `layer` exist, so only their weights are read.
         bn_config = batch_norm_config(self.config.autoencoder)
         model = FeatureExtractor(self.config.discriminator, layer, bn_config, dtype=dtype)
         model.build((None, self.image_size, self.image_size, 3))
@@ -315,7 +312,7 @@ class LoadedModel:
 
 
 def _fingerprint(path: pathlib.Path) -> str:
-    """Return 16 hex digits of a SavedModel's variables."""
+    """Return 16 hex digits of the variables."""
     reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     digests = set()
     for name in reader.get_variable_to_shape_map():
@@ -327,7 +324,7 @@ def _fingerprint(path: pathlib.Path) -> str:
 
 
 def _check_images(images: Any, smallest: int) -> tf.Tensor:
-    """Return images as a tensor, or raise `InputError`."""
+    """Return images as a tensor."""
     try:
         images = tf.convert_to_tensor(images)
     except (TypeError, ValueError) as error:

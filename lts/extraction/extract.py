@@ -130,7 +130,7 @@ def extract(
 
 
 def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: str, image_size: int) -> Any:
-    """Return a compiled function from images to features by layer.
+    """Return a function from images to features.
 
     It takes uint8 [batch, image_size, image_size, 3] of any batch size.
 
@@ -142,6 +142,7 @@ def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: st
         features = model.features(images, layer=tuple(layers), pool=pool)
         return {layer: tf.cast(features[layer], dtype) for layer in layers}
 
+    # Traced once for every batch size, so that the last, smaller batch does not compile again.
     spec = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)
     return tf.function(forward, autograph=False).get_concrete_function(spec)
 
@@ -166,7 +167,8 @@ def _request(
 
 
 def _description(model: LoadedModel, stream: ImageStream, broken: dict[str, str]) -> dict[str, Any]:
-    """Return the metadata that do not determine the values."""
+    """Return the other metadata."""
+    # They do not determine the values, so a resumed run may differ in them.
     about = {key: value for key, value in model.description.items() if not isinstance(value, dict)}
     return {
         "model": {"name": model.path.resolve().name, **about},
@@ -180,7 +182,7 @@ def _description(model: LoadedModel, stream: ImageStream, broken: dict[str, str]
 
 
 def _existing_result(output: pathlib.Path, request: dict[str, Any]) -> Result:
-    """Return the result of an existing output of the same request."""
+    """Return the result of an existing output."""
     metadata = feature_files.read_metadata(output)
     if changed := _differences(metadata, request):
         raise ExtractionError(f"{output} exists and differs. Received: {changed}. Remove it, or give another --output.")
@@ -188,29 +190,23 @@ def _existing_result(output: pathlib.Path, request: dict[str, Any]) -> Result:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Return the differing entries of two requests as text."""
+    """Return the differences of two requests."""
     return "; ".join(f"{key}: {old.get(key)} -> {value}" for key, value in new.items() if old.get(key) != value)
 
 
 class _Partial:
-    """Features of the first images, on disk.
-
-    Continues an earlier run of the same request; raises `ExtractionError` for another one, or if the folder is damaged.
-
-    Attributes:
-      done: number of finished images, including broken ones.
-      broken: reason by number of the broken images.
-    """
+    """Features of the first images, on disk."""
 
     def __init__(
         self, folder: pathlib.Path, request: dict[str, Any], shapes: dict[str, tuple[int, ...]], dtype: np.dtype
     ):
         self.folder = folder
-        self.done = 0
-        self.broken: dict[int, str] = {}
+        self.done = 0  # number of finished images, including broken ones
+        self.broken: dict[int, str] = {}  # number to reason
         self._request = request
         self._shapes = shapes
         self._dtype = dtype
+        # An earlier run of the same request is continued; another request is an error.
         self._read_progress()
         self._files = {layer: open(self._path(layer), "ab", buffering=0) for layer in shapes}  # noqa: SIM115
         # A killed process may have written more than it recorded: cut the files back to the record.
@@ -222,11 +218,11 @@ class _Partial:
 
     @property
     def rows(self) -> int:
-        """Number of images whose values are in the files."""
+        """Number of images with values in the files."""
         return self.done - len(self.broken)
 
     def append(self, values: dict[str, np.ndarray], stop: int, broken: dict[int, str]) -> None:
-        """Append the values of the images up to `stop`."""
+        """Append the images up to `stop`."""
         for layer, array in values.items():
             if self._dtype == np.float16 and not np.isfinite(array).all():
                 raise ExtractionError(f"float16 cannot hold a value of {layer}. Give --dtype=float32.")
@@ -238,7 +234,7 @@ class _Partial:
         self.done = stop
 
     def save(self) -> None:
-        """Record the progress, after its values have reached the disk."""
+        """Record the progress, after its values are stored."""
         for file in self._files.values():
             os.fsync(file.fileno())
         # NB: the record must not run ahead of the values: it decides where a resumed run continues.
@@ -285,10 +281,7 @@ class _Partial:
 
 
 def _fill(partial: _Partial, forward: Any, views: Iterable[Views], count: int, stop: StopRequest) -> None:
-    """Extract until all images are finished or a signal arrives.
-
-    Saves every few seconds, and at the end in any case.
-    """
+    """Extract until the end or a signal."""
     if partial.done:
         print(f"resuming after {partial.done} of {count} images", flush=True)
     last_save = time.monotonic()
@@ -299,6 +292,7 @@ def _fill(partial: _Partial, forward: Any, views: Iterable[Views], count: int, s
                 partial.append({layer: features[layer].numpy() for layer in features}, view.stop, view.broken)
                 if stop:
                     break
+                # Saving waits for the disk, so it does not follow every batch.
                 if time.monotonic() - last_save > SAVE_SECONDS:
                     partial.save()
                     last_save = time.monotonic()
@@ -319,7 +313,7 @@ def _forward_all(forward: Any, views: Iterable[Views]) -> Iterator[tuple[Views, 
 
 
 def _delayed(items: Iterable) -> Iterator:
-    """Yield each item after the next one was started."""
+    """Yield each item after starting the next."""
     # A GPU computes the next batch while this one is written.
     waiting = []
     try:
@@ -333,15 +327,13 @@ def _delayed(items: Iterable) -> Iterator:
 
 
 def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) -> bool:
-    """Write the output from the partial folder, then remove the folder.
-
-    Returns whether the output is complete. False: a signal arrived.
-    """
+    """Write the output; False after a signal."""
     if not table.names:
         broken = table.metadata["broken"]
         name, reason = next(iter(broken.items()))
         raise DataError(f"all {len(broken)} images are broken. The first is {name} ({reason}).")
 
+    # Writing can take minutes, so a signal ends it between two pieces. The partial folder stays.
     def check() -> None:
         if stop:
             raise _Stopped

@@ -50,7 +50,7 @@ class Rows:
         return int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
     def read(self, file: Any, count: int) -> np.ndarray:
-        """Return the next `count` images of the open file."""
+        """Return the file's next `count` images."""
         values = np.fromfile(file, self.dtype, count * self.row_bytes // self.dtype.itemsize)
         return values.reshape(-1, *self.shape[1:])
 
@@ -76,7 +76,7 @@ class Table:
     check: Callable[[], None] = lambda: None
 
     def pieces(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-        """Yield the images of each piece, and their features by layer."""
+        """Yield each piece: images, features by layer."""
         # Images per piece; at least one, however large its features are.
         count = max(1, PIECE_BYTES // sum(rows.row_bytes for rows in self.layers.values()))
         files = {layer: open(rows.path, "rb") for layer, rows in self.layers.items()}  # noqa: SIM115
@@ -91,7 +91,7 @@ class Table:
 
 
 def check_format(output: str | os.PathLike) -> None:
-    """Raise `FormatError` unless the suffix is known and its package installed."""
+    """Raise `FormatError` unless the format is available."""
     suffix = pathlib.Path(output).suffix
     if suffix not in WRITERS:
         raise FormatError(f"output must end in {', '.join(WRITERS)}. Received: output={str(output)!r}.")
@@ -100,12 +100,12 @@ def check_format(output: str | os.PathLike) -> None:
 
 
 def write(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
-    """Write a feature file; return the files that were written, the main file last."""
+    """Write a feature file; return files, main one last."""
     return WRITERS[path.suffix](path, table)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Return the metadata of a feature file, or raise `FeatureFileError`."""
+    """Return a file's metadata, or raise `FeatureFileError`."""
     path = pathlib.Path(path)
     try:
         return json.loads(READERS[path.suffix](path))
@@ -137,8 +137,8 @@ def _write_npz(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
 
 
 def _npz_entry(archive: zipfile.ZipFile, name: str) -> Any:
-    """Open a file of any length inside an .npz."""
-    # Without a time of day, equal contents give equal files.
+    """Open an entry of an .npz."""
+    # ZipInfo without a time: equal contents give equal files. NB: force_zip64 allows entries over 2 GiB.
     return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
 
 
@@ -150,6 +150,7 @@ def _read_npz(path: pathlib.Path) -> str:
 def _write_tfrecord(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     import tensorflow as tf
 
+    # Records have no header, so the metadata stand in a second file.
     metadata_path = path.with_name(path.name + ".json")
     metadata_path.write_text(json.dumps(table.metadata, indent=2) + "\n", encoding="utf-8")
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -187,6 +188,7 @@ def _write_parquet(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     for name, rows in table.layers.items():
         fields.append(pa.field(name, pa.list_(pa.from_numpy_dtype(rows.dtype), widths[name])))
     schema = pa.schema(fields, {"lts": json.dumps(table.metadata)})
+    # Float features hardly repeat, so dictionaries and statistics would not make the file smaller.
     with parquet.ParquetWriter(path, schema, use_dictionary=False, write_statistics=False) as writer:
         for piece, layers in table.pieces():
             # Parquet strings must be UTF-8; file names need not be.

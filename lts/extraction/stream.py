@@ -1,4 +1,4 @@
-"""Image streams: images that are used once, in order.
+"""Image streams: images used once, in order.
 
 Images are decoded when they are needed and never all in memory. JPEG and PNG files are decoded inside `tf.data`. An
 image that fails there is decoded again by `store.decode_once`, as `open_source` decodes it. Training and extraction
@@ -63,7 +63,7 @@ class ImageStream:
     def views(
         self, image: ImageConfig, *, batch_size: int, first: int = 0, skip_broken: bool = False
     ) -> Iterator[Views]:
-        """Yield the test views of all images, bit-identical to `test_batches`.
+        """Yield all test views, bit-identical to `test_batches`.
 
         Args:
           image: size and central crop.
@@ -98,7 +98,7 @@ class ImageStream:
             yield Views(stop, merged.reshape(-1, image.image_size, image.image_size, 3), broken)
 
     def _pixels(self, number: int) -> np.ndarray | BrokenImage:
-        """Return uint8 [h, w, 3], or why the image is broken."""
+        """Return pixels [h, w, 3] or the error."""
         try:
             return self._decode_slowly(number)
         except BrokenImage as error:
@@ -107,7 +107,8 @@ class ImageStream:
     def _ranges(
         self, image: ImageConfig, batch_size: int, first: int
     ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-        """Yield (start, stop, numbers, views) of each range; broken images are missing."""
+        """Yield start, stop, numbers, views of each range."""
+        # A broken image is in no batch, so its number is missing.
         batches = self._fast_views(image, batch_size, first).as_numpy_iterator()
         numbers = np.empty([0], np.int64)
         images = np.empty([0, image.image_size, image.image_size, 3], np.uint8)
@@ -127,12 +128,10 @@ class ImageStream:
             images = images[inside:]
 
     def _fast_views(self, image: ImageConfig, batch_size: int, first: int) -> tf.data.Dataset:
-        """Return batches of (number, view) in order.
+        """Return batches of (number, view) in order."""
 
-        Whole images are decoded: `decode_and_crop_jpeg` takes 142 microseconds per image instead of 103, and it would
-        accept a file whose last rows are missing. Compiling the view with XLA would change its bits.
-        """
-
+        # Complete images are decoded: `decode_and_crop_jpeg` takes 142 microseconds per image instead of 103, and it
+        # would accept a file whose last rows are missing. Compiling the view with XLA would change its bits.
         def view(number: tf.Tensor, item: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return number, test_view(self._decode(item), image)
 
@@ -166,6 +165,7 @@ def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None 
     # File sizes make the fingerprint sensitive to changed images without decoding them.
     index, split = list_images(dataset, split, "features", data_dir)
     sizes = [_file_size(path) for path in index.items()] if index.in_files else []
+    # A tfds set holds encoded images, a folder holds paths.
     return ImageStream(
         name=dataset,
         split=split,
@@ -180,7 +180,7 @@ def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None 
 
 
 def _file_size(path: str) -> int:
-    """Return the size of a file in bytes, or -1."""
+    """Return a file's size in bytes, or -1."""
     # The error of a file that cannot be opened is reported when its image is read.
     try:
         return os.path.getsize(path)
@@ -205,10 +205,8 @@ def _synthetic_stream(split: str | None) -> ImageStream:
 
 
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode JPEG and PNG as `decode_image` does.
-
-    Fails on BMP files, whose palettes TensorFlow cannot read, and on animations.
-    """
+    """Decode JPEG and PNG."""
+    # NB: `decode_jpeg` fails on BMP files, whose palettes TensorFlow cannot read, and on animations, as it must.
     return tf.ensure_shape(tf.io.decode_jpeg(encoded, channels=3), [None, None, 3])
 
 

@@ -1,4 +1,4 @@
-"""Artifact spotting: overlays and scores of images, and their evaluation."""
+"""Artifact spotting: overlays, scores, evaluation."""
 
 from lts.spotting.corruption import Corruption
 from lts.spotting.evaluation import evaluate

@@ -1,4 +1,4 @@
-"""Images with known artifacts, made by a trained run."""
+"""Images with known artifacts from a trained run."""
 
 import os
 
@@ -51,6 +51,7 @@ class Corruption:
         if self._repairs:
             networks["repair"] = self._gan.repair
             needed.append("generator/")
+        # The discriminator is not restored: the export under test plays its part.
         self.step = run_dir.restore_networks(workdir, **networks)
         untrained = self.record.untrained(self.step, *needed)
         if untrained:
@@ -72,6 +73,7 @@ class Corruption:
         Returns:
           float32 [count, grid, grid, 1], 1 = kept.
         """
+        # One generator per image, so that the batch size changes nothing.
         grid = self.config.mask_grid
         uniform = np.empty([count, grid, grid, 1], np.float32)
         for row in range(count):

@@ -43,12 +43,12 @@ CELL_FIGURES = {
 
 
 class EvaluationError(UserError):
-    """Export, run and images that do not fit together."""
+    """Export, run or images that do not match."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Responses:
-    """Outputs of an export on every kind of image.
+    """Outputs on every kind of image.
 
     The kinds are "photograph", "reconstruction", "repaired" and, where the run repairs, "damaged".
 
@@ -93,6 +93,7 @@ def evaluate(
       EvaluationError: the export has another image size or grid than the run, or all cells are kept or dropped.
       OutputError: `output` holds something else.
     """
+    # At another size the artifact map would have other cells than the mask.
     size = corruption.config.image.image_size
     if model.image_size != size:
         raise EvaluationError(
@@ -123,7 +124,7 @@ def evaluate(
 
 
 def _collect(model, corruption: Corruption, source: data.ImageDataset, seed: int) -> Responses:
-    """Return the export's outputs on every kind of image."""
+    """Return the outputs on all images."""
     probability: dict[str, list[np.ndarray]] = {}
     cells: dict[str, list[np.ndarray]] = {}
     examples: dict[str, list[np.ndarray]] = {}
@@ -143,9 +144,11 @@ def _collect(model, corruption: Corruption, source: data.ImageDataset, seed: int
                     )
                 probability.setdefault(kind, []).append(outputs["probability"].numpy())
                 cells.setdefault(kind, []).append(artifact_map)
+                # Pixels are kept for the first images only.
                 examples.setdefault(kind, []).append(images.numpy()[: max(0, EXAMPLES - done)])
             done += len(views)
             progress.advance(len(views))
+    # Without both kinds of cells no curve is defined.
     all_dropped = np.concatenate(dropped)
     if all_dropped.all() or not all_dropped.any():
         raise EvaluationError(
@@ -188,7 +191,7 @@ def _figures(responses: Responses, bootstrap: Callable) -> dict[str, Any]:
 
 
 def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, bootstrap: Callable) -> dict[str, Any]:
-    """Return how well the probability separates two kinds of images."""
+    """Return how well the probability separates two kinds."""
     scores = np.concatenate([probability[untouched], probability[changed]])
     count = len(probability[untouched])
     # Both kinds of an image have its number, so that the bootstrap draws them together.
@@ -205,13 +208,14 @@ def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, b
 
 
 def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Callable) -> dict[str, Any]:
-    """Return how well artifact maps [..., N, h, w] find dropped cells."""
-    # The bootstrap draws all cells of an image together.
+    """Return how well artifact maps find dropped cells."""
+    # Both arrays are [..., N, h, w]. The bootstrap draws all cells of an image together.
     images = np.broadcast_to(np.arange(cells.shape[-3])[:, None, None], cells.shape)
     ranking = Ranking(cells, dropped, images)
     counts = ranking.counts()
     precision, recall = counts.precision_recall()
     iou = counts.iou()
+    # The best threshold is chosen on the same images, and therefore reported apart from the fixed one.
     best = int(iou.argmax())
     intervals = _intervals(ranking, CELL_FIGURES, bootstrap)
     figures = {name: {"value": of(counts), "interval": intervals[name]} for name, of in CELL_FIGURES.items()}
@@ -227,7 +231,7 @@ def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Callable) -> di
 
 
 def _intervals(ranking: Ranking, figures: Mapping[str, Callable], bootstrap: Callable) -> dict[str, list[float]]:
-    """Return the bootstrap interval of each figure by name."""
+    """Return each figure's bootstrap interval."""
 
     def figures_of(times: np.ndarray) -> np.ndarray:
         counts = ranking.counts(times)
@@ -242,7 +246,7 @@ def _intervals(ranking: Ranking, figures: Mapping[str, Callable], bootstrap: Cal
 
 
 def _thin(**columns: np.ndarray) -> dict[str, list[float]]:
-    """Return at most CURVE_POINTS entries of each column, evenly spaced."""
+    """Return evenly spaced entries of each column."""
     length = len(next(iter(columns.values())))
     chosen = np.unique(np.linspace(0, length - 1, CURVE_POINTS).round().astype(int))
     return {name: values[chosen].astype(float).round(6).tolist() for name, values in columns.items()}

@@ -1,4 +1,4 @@
-"""Report of an evaluation: Markdown, curves, examples, one HTML page."""
+"""Report of an evaluation, as Markdown and HTML."""
 
 import pathlib
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def _image_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cell_rows(results: Mapping[str, Any], name: str) -> list[list[str]]:
-    """Return the figures of an artifact map and of a guess."""
+    """Return figures of a map and a guess."""
     cells = results[name]
     # With 70 % of the cells dropped, a guess has an average precision and an IoU of 0.70 already.
     iou = cells["iou"]
@@ -94,7 +94,7 @@ def _cell_rows(results: Mapping[str, Any], name: str) -> list[list[str]]:
 
 
 def _kind_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Return the model's mean outputs on each kind of image."""
+    """Return mean outputs by kind of image."""
     rows = [["kind of image", "mean probability", "called repaired", "mean of the map"]]
     for kind, values in results["kinds"].items():
         called = f"{100 * values['called_repaired']:.1f} %"
@@ -103,7 +103,7 @@ def _kind_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def curves_figure(results: Mapping[str, Any]) -> Figure:
-    """Return the figure with ROC, precision over recall, and IoU.
+    """Return the figure with all curves.
 
     Args:
       results: content of evaluation.json.
@@ -148,9 +148,9 @@ def _plot_iou(axes: Axes, cells: Mapping[str, Any]) -> None:
 
 
 def examples_figure(responses) -> Figure:
-    """Return a row for each of the first images.
+    """Return the figure of the first images.
 
-    The columns are the kinds of images with their probabilities, then the dropped cells and the artifact map.
+    The columns of an image are its kinds with their probabilities, the dropped cells and the artifact map.
 
     Args:
       responses: `lts.spotting.evaluation.Responses`.
@@ -175,7 +175,7 @@ def examples_figure(responses) -> Figure:
 
 
 def _overlay_cells(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return the map over an image, cell by cell."""
+    """Return an image under its cells."""
     factor = len(image) // len(cells)
     # Not interpolated, so that the map can be compared with the dropped cells.
     return overlay(image, np.asarray(cells, np.float32).repeat(factor, 0).repeat(factor, 1))
@@ -198,7 +198,7 @@ def _warnings(results: Mapping[str, Any]) -> list[str]:
 
 
 def _setting(results: Mapping[str, Any]) -> str:
-    """Return the model, the images and the damage as text."""
+    """Return model, images and damage as text."""
     images = results["images"]
     run = results["run"]
     protocol = results["protocol"]

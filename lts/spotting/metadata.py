@@ -1,4 +1,4 @@
-"""Descriptions of models, runs and images in results files."""
+"""Descriptions of models, runs and images."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from lts.utils import provenance
 
 
 def describe_model(model) -> dict[str, Any]:
-    """Return the description of an export without its configuration."""
-    # The configuration is in the export's config.json.
+    """Return the description of an export."""
+    # The configuration is left to the export's config.json.
     description = {name: value for name, value in model.description.items() if name != "config"}
     return {"path": str(model.path), "fingerprint": model.fingerprint, **description}
 
 
 def describe_source(source: data.ImageDataset) -> dict[str, Any]:
-    """Return the origin of images, and which were skipped."""
+    """Return the origin of images."""
     return {
         "dataset": source.name,
         "split": source.split,
@@ -33,11 +33,7 @@ def describe_source(source: data.ImageDataset) -> dict[str, Any]:
 
 
 def describe_run(corruption, model, source: data.ImageDataset) -> dict[str, Any]:
-    """Return the description of a run that corrupts images.
-
-    "exported_from_it": `model` is the export of the run's checkpoint. "may_hold_the_images": the training images may
-    include those of `source`, as far as names tell.
-    """
+    """Return the description of a corrupting run."""
     # An imported run that was never trained here has no data set: nothing is known of its training images.
     dataset = corruption.record.dataset
     split = corruption.record.split
@@ -48,13 +44,15 @@ def describe_run(corruption, model, source: data.ImageDataset) -> dict[str, Any]
         "step": corruption.step,
         "dataset": dataset,
         "split": split,
+        # Only then was the repair network trained against this discriminator.
         "exported_from_it": same_config and model.description.get("step") == corruption.step,
+        # As far as names tell, the run may have been trained on these images.
         "may_hold_the_images": dataset is not None and may_overlap(dataset, split, source.name, source.split),
     }
 
 
 def _without_export_options(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a configuration without the field that only exporting reads."""
+    """Return a configuration without options of exports."""
     if not isinstance(config, Mapping) or "discriminator" not in config:
         return None
     discriminator = dict(config["discriminator"])
@@ -63,18 +61,19 @@ def _without_export_options(config: Mapping[str, Any] | None) -> dict[str, Any] 
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of the libraries that compute results."""
+    """Return the versions of the libraries."""
     libraries = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
     return {"lts": __version__, "commit": provenance.commit(), **libraries}
 
 
 def image_name(source: data.ImageDataset, index: int) -> str:
-    """Return the name of an image, or its number without names."""
+    """Return an image's name, or else its number."""
     return printable(source.names[index]) if source.names else f"{index:06}"
 
 
 def printable(name: str) -> str:
-    """Return a file name as valid UTF-8, other bytes escaped."""
+    """Return a file name as valid UTF-8."""
+    # File names are bytes: those that are no UTF-8 are escaped, because JSON and HTML cannot hold them.
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -99,6 +98,7 @@ def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) 
 
 
 def _location(dataset: str) -> str:
-    """Return a data set's name, folders by their real path."""
+    """Return a data set's name."""
+    # Two paths may lead to one folder.
     kind, _, folder = dataset.partition(":")
     return f"folder:{os.path.realpath(folder)}" if kind == "folder" else dataset

@@ -28,7 +28,7 @@ body {{ max-width: 100rem; }}
 
 
 def render(origin: Mapping[str, Any], scores: Sequence) -> str:
-    """Return the page as HTML that links to the overlays.
+    """Return the page as HTML.
 
     Args:
       origin: "model", "images" and "view", as in scores.json.
@@ -66,6 +66,7 @@ def _note(origin: Mapping[str, Any]) -> str:
 
 def _card(score) -> str:
     """Return one image's part of the page."""
+    # NB: names may hold "#", "?" or "%", which a URL needs quoted.
     link = html.escape(urllib.parse.quote(score.overlay))
     name = html.escape(score.image)
     return (
@@ -78,7 +79,7 @@ def _card(score) -> str:
 
 
 def _skipped(names: Sequence[str]) -> str:
-    """Return the list of broken images, empty without any."""
+    """Return the list of broken images."""
     if not names:
         return ""
     items = "".join(f"<li>{html.escape(name)}</li>" for name in names)

@@ -103,6 +103,7 @@ def spot_images(
 
 def _view(model, image_size: int | None, test_crop: float | None) -> ImageConfig:
     """Return the model's view of an image."""
+    # A smaller view than that of training would give fc_1 zeros that it never saw.
     size = model.image_size if image_size is None else image_size
     crop = model.test_crop if test_crop is None else test_crop
     if size < model.image_size:
@@ -113,7 +114,7 @@ def _view(model, image_size: int | None, test_crop: float | None) -> ImageConfig
 
 
 def _score(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.Path) -> Iterator[Score]:
-    """Yield scores in the source's order; write the overlays."""
+    """Yield all scores; write the overlays."""
     first = 0
     with Progress("spotting", source.num_examples) as progress, concurrent.futures.ThreadPoolExecutor() as pool:
         for views, pictures, sizes in _batches(source, view):
@@ -133,13 +134,10 @@ def _score(model, source: data.ImageDataset, view: ImageConfig, folder: pathlib.
 
 
 def _batches(source: data.ImageDataset, view: ImageConfig) -> tf.data.Dataset:
-    """Return batches of views and pictures, read once.
+    """Return batches of views, pictures and picture sizes."""
 
-    Returns:
-      Dataset of uint8 [B, size, size, 3], the model's views; uint8 [B, PICTURE_SIZE, PICTURE_SIZE, 3], the same crops
-      in the images' proportions at the top left; int [B, 2], height and width of these pictures.
-    """
-
+    # Views are uint8 [B, size, size, 3], what the model sees. Pictures are uint8 [B, PICTURE_SIZE, PICTURE_SIZE, 3],
+    # the same crops in the images' proportions at the top left. Sizes are int [B, 2]: height, width.
     def example(index: tf.Tensor):
         image = source.read(index)
         crop = tf.image.central_crop(image, view.test_crop)
@@ -155,13 +153,8 @@ def _batches(source: data.ImageDataset, view: ImageConfig) -> tf.data.Dataset:
 
 
 def overlay_path(name: str) -> str:
-    """Return the path of an image's overlay in the output.
-
-    No two images share one: the image's suffix stays, and a name that is too long for a file system ends with its hash.
-
-    Args:
-      name: of the image.
-    """
+    """Return the path of an image's overlay."""
+    # No two images share a path: the suffix stays, and a name too long for a file system ends with its hash.
     folder, _, leaf = name.rpartition("/")
     if len(leaf.encode()) > MAX_NAME_BYTES - len(".jpg"):
         leaf = f"{leaf[:50]}-{hashlib.sha256(leaf.encode()).hexdigest()[:16]}"
@@ -177,7 +170,7 @@ def _write_overlay(path: pathlib.Path, padded: np.ndarray, size: np.ndarray, cel
 
 
 def _rank(score: Score) -> tuple:
-    """Return the sort key: most suspicious first."""
+    """Return the sort key, most suspicious first."""
     return (-score.probability, -score.artifact_mean, score.image)  # the name makes the order unique
 
 

@@ -35,7 +35,8 @@ pre { background: var(--box); padding: 0.75rem; overflow-x: auto; font-size: 0.8
 
 
 def page(title: str, body: str, style: str = "") -> str:
-    """Return a complete HTML page; `title` is plain text, `style` more CSS."""
+    """Return an HTML page; `title` is plain text."""
+    # Without the viewport, telephones would show the page at desktop width.
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style>'
     document = f'<html lang="en"><head>{head}<title>{html.escape(title)}</title></head>\n<body>\n{body}\n</body></html>'
     return f"<!doctype html>\n{document}\n"
@@ -69,11 +70,11 @@ class Report:
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
     def preformatted(self, text: str) -> None:
-        """Add text that keeps its line breaks, such as a configuration."""
+        """Add text that keeps its line breaks."""
         self._parts.append(f"<pre>{html.escape(text)}</pre>")
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Add a table; the first row is its header."""
+        """Add a table, its header first."""
         lines = []
         for index, row in enumerate(rows):
             tag = "td" if index else "th"
@@ -96,6 +97,7 @@ class Report:
         else:
             enlarged = picture.repeat(scale, axis=0).repeat(scale, axis=1)
             Image.fromarray(enlarged).save(png, format="png")
+        # Pictures are data URLs, so that the page is one file.
         data = base64.b64encode(png.getvalue()).decode()
         text = html.escape(caption)
         image = f'<img alt="{text}" src="data:image/png;base64,{data}">'

@@ -28,6 +28,7 @@ def montage(images: Sequence[np.ndarray], columns: int, gap: int = 0, titles: Se
     Returns:
       [H, W, c] in the dtype of the images.
     """
+    # A row is as high as its highest image, a column as wide as its widest.
     rows = [images[start : start + columns] for start in range(0, len(images), columns)]
     heights = [max(image.shape[0] for image in row) for row in rows]
     widths = [max(image.shape[1] for image in images[column::columns]) for column in range(min(columns, len(images)))]
@@ -46,7 +47,7 @@ def montage(images: Sequence[np.ndarray], columns: int, gap: int = 0, titles: Se
 
 
 def filter_montage(kernel: np.ndarray, pad: int = 1) -> np.ndarray:
-    """Return first-layer filters in the most square grid (release).
+    """Return filters in the most square grid (release).
 
     Each filter is scaled to its own range: its smallest weight is black and its largest weight is white. The order is
     column by column: filter 1 stands below filter 0. A frame of `pad` white pixels surrounds every filter.
@@ -68,6 +69,7 @@ def filter_montage(kernel: np.ndarray, pad: int = 1) -> np.ndarray:
     scaled = ((filters - smallest) / span * np.float32(255.5)).astype(np.uint8)
     framed = np.pad(scaled, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=255)
 
+    # The most square grid: the largest divisor that is not above the square root.
     count = len(framed)
     rows = max(rows for rows in range(1, count + 1) if count % rows == 0 and rows * rows <= count)
     order = np.arange(count).reshape(-1, rows).T.reshape(-1)  # column by column
@@ -75,7 +77,7 @@ def filter_montage(kernel: np.ndarray, pad: int = 1) -> np.ndarray:
 
 
 def _draw_titles(header: np.ndarray, titles: Sequence[str], lefts: np.ndarray) -> None:
-    """Write one title per column into the header, in place."""
+    """Write the column titles into the header."""
     picture = Image.fromarray(header)
     draw = ImageDraw.Draw(picture)
     for title, left in zip(titles, lefts[: len(titles)], strict=True):
