@@ -33,7 +33,7 @@ def define_flags() -> None:
 
 
 def define_schedule(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.Field]) -> None:
-    """Define flags of models, images, head and schedule.
+    """Define flags of models, images and schedule.
 
     Args:
       protocols: by the value of --protocol.

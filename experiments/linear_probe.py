@@ -60,13 +60,7 @@ def choose_protocol() -> Any:
 
 
 def make_probe(protocol: Any, folds: list, inputs: probe_flags.Inputs) -> Any:
-    """Return the `Probe` of a protocol.
-
-    Args:
-      protocol: from `choose_protocol`.
-      folds: STL-10's; empty for other protocols.
-      inputs: models and images.
-    """
+    """Return the `Probe` of a protocol."""
     from experiments.probing import stl10_folds
     from experiments.probing.linear import LinearProbe
     from experiments.probing.sgd_probe import SgdProbe

@@ -33,12 +33,7 @@ TABLE = re.compile(rf"({OPENING}([^\n]*?) -->\n)((?:(?!<!--).)*?)(<!-- end -->)"
 
 
 def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
-    """Return every table under a title, as Markdown.
-
-    Args:
-      results: from `result_files.load`.
-      published: from `result_files.published`; these tables come last.
-    """
+    """Return every table, published ones last."""
     parts = []
     for group in tables.groups(results):
         parts.append(f"{tables.title(group)}:")
@@ -53,11 +48,6 @@ def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) ->
     """Return a filled page and the results' names.
 
     A page need not hold all results.
-
-    Args:
-      page: Markdown with marks.
-      results: from `result_files.load`.
-      published: from `result_files.published`.
 
     Raises:
       ReportError: a mark is not closed or not known, or its results are missing.

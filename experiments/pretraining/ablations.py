@@ -49,19 +49,12 @@ class VariantError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One training of damage and repair.
+    """One training of damage and repair."""
 
-    Attributes:
-      name: of its folder.
-      overrides: field to value, as in `ABLATIONS`; empty for the base.
-      config: of the training.
-      autoencoder: configuration of its own autoencoder, or None: it shares the base's.
-    """
-
-    name: str
-    overrides: Mapping[str, Any]
-    config: Config
-    autoencoder: Config | None = None
+    name: str  # of its folder
+    overrides: Mapping[str, Any]  # field to value, as in ABLATIONS; empty for the base
+    config: Config  # of the training
+    autoencoder: Config | None = None  # configuration of its autoencoder; None: the base's
 
     @property
     def label(self) -> str:
@@ -71,14 +64,7 @@ class Variant:
 
 
 def make_variant(name: str, overrides: Mapping[str, Any], base: Config, autoencoder_training: Config) -> Variant:
-    """Return a variant of the base.
-
-    Args:
-      name: of its folder.
-      overrides: field to value, as in `ABLATIONS`.
-      base: configuration that it changes.
-      autoencoder_training: configuration of the base's autoencoder.
-    """
+    """Return a variant of the base, see `choose`."""
     # Split the overrides by stage: the same field names occur in both.
     schedule_fields = {field.name for _, field in fields_of("autoencoder_training")}
     autoencoder_overrides = {}

@@ -30,17 +30,11 @@ STEP_MULTIPLE = 10  # steps are rounded down to a multiple of this
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A pre-training that gets the complete budget.
+    """A pre-training that gets the complete budget."""
 
-    Attributes:
-      title: in tables.
-      stages: of `lts.training.train`, in their order; the last one's network is exported.
-      labelled: whether it sees the labelled training images instead of the images of pre-training.
-    """
-
-    title: str
-    stages: tuple[str, ...]
-    labelled: bool = False
+    title: str  # in tables
+    stages: tuple[str, ...]  # of `lts.training.train`, in order; the last one's network is exported
+    labelled: bool = False  # whether it sees the labelled training images
 
 
 METHODS: Mapping[str, Method] = {
@@ -60,32 +54,20 @@ class PlanError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What decides a plan apart from the machine.
+    """What decides a plan apart from the machine."""
 
-    Attributes:
-      budget_minutes: of training for each method.
-      autoencoder_share: part of our budget that the autoencoder gets.
-      settings: method to fields of its training, as `SETTINGS`.
-    """
-
-    budget_minutes: float
-    autoencoder_share: float
-    settings: Mapping[str, Mapping[str, float]]
+    budget_minutes: float  # of training for each method
+    autoencoder_share: float  # part of our budget
+    settings: Mapping[str, Mapping[str, float]]  # method to fields of its training, as SETTINGS
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Data sets of a comparison.
+    """Data sets of a comparison."""
 
-    Attributes:
-      pretrain: for pre-training without labels.
-      train: labelled images to train on.
-      test: labelled images to test on.
-    """
-
-    pretrain: Any
-    train: Any
-    test: Any
+    pretrain: Any  # for pre-training without labels
+    train: Any  # labelled images to train on
+    test: Any  # labelled images to test on
 
     def of(self, method: Method) -> Any:
         """Return a method's training images."""
@@ -98,18 +80,12 @@ class Comparison:
 
     The folder holds plan.json, the trainings METHOD/STAGE, the exports METHOD/features, and the untrained networks
     random/SEED.
-
-    Attributes:
-      base: configuration of all stages.
-      images: data sets.
-      output: folder of the run.
-      pipeline: its finished stages.
     """
 
-    base: Config
+    base: Config  # configuration of all stages
     images: Images
-    output: pathlib.Path
-    pipeline: Pipeline
+    output: pathlib.Path  # folder of the run
+    pipeline: Pipeline  # its finished stages
 
     def plan(self, request: Request, rounds: int, seconds: float) -> dict[str, Any]:
         """Return the plan, measured in a new run.

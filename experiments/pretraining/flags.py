@@ -15,11 +15,7 @@ PROTOCOLS = ("ridge", "logistic")
 
 
 def define_flags(output: str) -> None:
-    """Define the shared flags.
-
-    Args:
-      output: default of --output.
-    """
+    """Define the shared flags; `output` is a default."""
     flags.DEFINE_string("output", output, "folder of the run; a run in it is resumed")
     flags.DEFINE_enum("protocol", "ridge", PROTOCOLS, "of the linear probes, see experiments/probing/protocols.py")
     flags.DEFINE_string(
@@ -64,12 +60,7 @@ def autoencoder_schedule() -> dict[str, str]:
 
 
 def open_labelled(split: str | None, role: str) -> Any:
-    """Return labelled images of --dataset.
-
-    Args:
-      split: as tfds writes splits.
-      role: "train" or "test".
-    """
+    """Return the labelled images of a split."""
     from experiments.probing import datasets
 
     return datasets.open_labelled(

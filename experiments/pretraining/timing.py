@@ -50,15 +50,12 @@ def advance(loop: Any, steps: int) -> None:
 
 
 def run_turn(work: Callable[[int], None], seconds: float, clock: Callable[[], float] = time.perf_counter) -> Turn:
-    """Work for about N seconds.
+    """Work for about N seconds; return what it took.
 
     Args:
       work: does a number of steps.
       seconds: after which no further chunk of steps begins.
       clock: in seconds.
-
-    Returns:
-      [steps, seconds] that it took.
     """
     started = clock()
     steps = 0
@@ -69,13 +66,7 @@ def run_turn(work: Callable[[int], None], seconds: float, clock: Callable[[], fl
 
 
 def run_in_turns(works: Mapping[str, Callable[[int], None]], rounds: int, seconds: float) -> dict[str, list[Turn]]:
-    """Run every work in interleaved turns.
-
-    Args:
-      works: name to a compiled function that does a number of steps.
-      rounds: turns of each.
-      seconds: of a turn.
-    """
+    """Run every work in turns, see `run_turn`."""
     turns: dict[str, list[Turn]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """Return a number with one decimal.
-
-    Args:
-      value: None gives a blank.
-      sign: "+" marks positive values.
-    """
+    """Return a number with one decimal; "+" signs it."""
+    # A figure that is not known gives a blank.
     if value is None:
         return ""
     rounded = round(value, 1) + 0.0  # + 0.0 turns -0.0 into 0.0

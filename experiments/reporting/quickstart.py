@@ -166,10 +166,7 @@ def artifact_overlay(images: np.ndarray, dropped: np.ndarray) -> np.ndarray:
 def artifact_figure(images: np.ndarray, dropped: np.ndarray, probability: np.ndarray) -> Figure:
     """Return images with maps and probabilities.
 
-    Args:
-      images: uint8 [B, H, W, 3].
-      dropped: float [B, h, w], see `artifact_overlay`.
-      probability: float [B], that the image was repaired.
+    Arguments are those of `artifact_overlay`, and the probability [B] that an image was repaired.
     """
     figure = Figure(figsize=(1.35 * len(images), 3.2), layout="constrained")
     axes = figure.subplots(2, len(images), squeeze=False)

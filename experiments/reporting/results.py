@@ -71,15 +71,10 @@ class ReportError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Content of one results file.
+    """Content of one results file."""
 
-    Attributes:
-      name: of the file, without the ending.
-      values: the JSON.
-    """
-
-    name: str
-    values: Mapping[str, Any]
+    name: str  # of the file, without the ending
+    values: Mapping[str, Any]  # the JSON
 
     @property
     def kind(self) -> str:
@@ -88,14 +83,7 @@ class Results:
 
 
 def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, figure: Figure | None = None) -> None:
-    """Write results.png, results.md and results.json atomically.
-
-    Args:
-      output: the folder.
-      results: content of the JSON file.
-      markdown: content of results.md.
-      figure: content of results.png, or None.
-    """
+    """Write results.png, results.md and results.json atomically."""
     output = pathlib.Path(output)
     if figure is not None:
         picture = io.BytesIO()

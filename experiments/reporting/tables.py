@@ -19,18 +19,12 @@ Values = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class TableType:
-    """How results become a table.
+    """How results become a table."""
 
-    Attributes:
-      kinds: kinds of results that it can hold.
-      build: makes the rows.
-      title: makes the line above the table.
-      setting: what must be the same for all results in a table. None: a table holds one file.
-    """
-
-    kinds: tuple[str, ...]
-    build: Callable[[Sequence[Values]], Rows]
-    title: Callable[[Values], str]
+    kinds: tuple[str, ...]  # of results that it can hold
+    build: Callable[[Sequence[Values]], Rows]  # makes the rows
+    title: Callable[[Values], str]  # makes the line above the table
+    # What must be the same for all results in a table. None: a table holds one file.
     setting: Callable[[Values], list[Any]] | None = None
 
 

@@ -181,11 +181,7 @@ def define_data_flags(required: bool = True, cache: bool = True, split: bool = T
 
 
 def open_source(dataset: str | None = None) -> Any:
-    """Return the images that the data flags name.
-
-    Args:
-      dataset: replaces --dataset.
-    """
+    """Return the images of the data flags or `dataset`."""
     import_tensorflow()
     from lts import data
 

@@ -80,11 +80,7 @@ def group(title: str) -> Iterator[None]:
 
 
 def help_text(docstring: str) -> str:
-    """Return what `--help` prints.
-
-    Args:
-      docstring: of the program. The flags follow it by topic.
-    """
+    """Return `--help`: the program's docstring, then flags."""
     lines = _wrapped_docstring(docstring)
     names = [name for name in NAMED_CONFIGURATIONS if name in FLAGS]
     if names and any(FLAGS[name] in _CHOSEN for name in FLAGS):

@@ -22,11 +22,7 @@ class MonitoringOptions(CheckedFields):
     keep_checkpoints: int = field(3, "checkpoints to keep", minimum=1)
 
     def steps_to_next(self, step: int) -> int:
-        """Return the steps until monitoring is due.
-
-        Args:
-          step: steps done so far.
-        """
+        """Return the steps until monitoring is due."""
         # The loop runs this many steps at once, without looking at results in between.
         intervals = (self.log_steps, self.picture_steps, self.histogram_steps)
         due = [interval - step % interval for interval in intervals if interval]

@@ -140,12 +140,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
 
 
 def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
-    """Add the figures of a linear probe.
-
-    Args:
-      path: folder of the export.
-      results: from `experiments.linear_probe`.
-    """
+    """Add `experiments.linear_probe`'s results to an export."""
     path = pathlib.Path(path)
     description = json.loads((path / "config.json").read_text(encoding="utf-8"))
     files.write_text(path / NAME, card(description, results, path.name))

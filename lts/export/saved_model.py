@@ -344,9 +344,6 @@ def _check_images(images: Any, smallest: int) -> tf.Tensor:
 def load(path: str | os.PathLike) -> LoadedModel:
     """Return a loaded export.
 
-    Args:
-      path: folder of the export.
-
     Raises:
       ExportError: `path` is not an export of this project, or is damaged.
     """

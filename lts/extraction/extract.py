@@ -47,19 +47,12 @@ class _Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Outcome of an extraction.
+    """Outcome of an extraction."""
 
-    Attributes:
-      images: number of images in the output, or finished so far.
-      broken: reason by name of the skipped images.
-      signal: number of the signal that stopped the extraction; None: the output is complete.
-      already_complete: the output of the same request existed before, so nothing was computed.
-    """
-
-    images: int
-    broken: dict[str, str]
-    signal: int | None = None
-    already_complete: bool = False
+    images: int  # number of images in the output, or finished so far
+    broken: dict[str, str]  # reason by name of the skipped images
+    signal: int | None = None  # number of the stopping signal; None: the output is complete
+    already_complete: bool = False  # the output of the same request existed before
 
 
 def extract(

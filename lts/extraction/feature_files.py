@@ -32,16 +32,10 @@ class FeatureFileError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Array in a raw file.
+    """Array in a raw file."""
 
-    Attributes:
-      path: the file: values in C order without a header.
-      shape: of the array; the first dimension counts images.
-      dtype: of the values.
-    """
-
-    path: pathlib.Path
-    shape: tuple[int, ...]
+    path: pathlib.Path  # values in C order without a header
+    shape: tuple[int, ...]  # the first dimension counts images
     dtype: np.dtype
 
     @property
@@ -57,23 +51,14 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Contents of a feature file.
-
-    Attributes:
-      layers: features by layer.
-      names: names of the images.
-      labels: int64 [N], -1 for an image without a label; or None.
-      class_names: names of the classes.
-      metadata: values that JSON can hold.
-      check: called before each piece; may raise to stop.
-    """
+    """Contents of a feature file."""
 
     layers: dict[str, Rows]
     names: list[str]
-    labels: np.ndarray | None
+    labels: np.ndarray | None  # int64 [N], -1 for an image without a label; or None
     class_names: tuple[str, ...]
-    metadata: dict[str, Any]
-    check: Callable[[], None] = lambda: None
+    metadata: dict[str, Any]  # values that JSON can hold
+    check: Callable[[], None] = lambda: None  # called before each piece; may raise to stop
 
     def pieces(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
         """Yield each piece: images, features by layer."""

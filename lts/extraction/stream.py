@@ -24,38 +24,23 @@ PREFETCH = 4  # batches
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Test views of a range of images.
+    """Test views of a range of images."""
 
-    Attributes:
-      stop: number of the first image after the range.
-      images: uint8 [n, image_size, image_size, 3], the images of the range that are not broken.
-      broken: reason by number of the broken images.
-    """
-
-    stop: int
-    images: np.ndarray | tf.Tensor
-    broken: dict[int, str]
+    stop: int  # number of the first image after the range
+    images: np.ndarray | tf.Tensor  # uint8 [n, image_size, image_size, 3], without broken ones
+    broken: dict[int, str]  # number to reason
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageStream:
-    """Images in a fixed order.
+    """Images in a fixed order."""
 
-    Attributes:
-      name: the value of `--dataset`.
-      split: the resolved split, as tfds writes it.
-      names: N names for reports, including broken images; relative paths in a folder.
-      labels: int64 [N], -1 for an image without a label; or None.
-      class_names: names of the classes; empty without labels.
-      fingerprint: 16 hex digits of names, file sizes and labels.
-    """
-
-    name: str
-    split: str
-    names: tuple[str, ...] = dataclasses.field(repr=False)
-    labels: np.ndarray | None = dataclasses.field(repr=False)
-    class_names: tuple[str, ...]
-    fingerprint: str
+    name: str  # the value of --dataset
+    split: str  # resolved, as tfds writes it
+    names: tuple[str, ...] = dataclasses.field(repr=False)  # broken images included; relative paths in a folder
+    labels: np.ndarray | None = dataclasses.field(repr=False)  # int64 [N], -1: none; or None
+    class_names: tuple[str, ...]  # empty without labels
+    fingerprint: str  # 16 hex digits of names, file sizes and labels
     _items: Callable[[], tf.data.Dataset] = dataclasses.field(repr=False)
     _decode: Callable[[tf.Tensor], tf.Tensor] = dataclasses.field(repr=False)
     _decode_slowly: Callable[[int], np.ndarray] = dataclasses.field(repr=False)

@@ -51,18 +51,12 @@ class Responses:
     """Outputs on every kind of image.
 
     The kinds are "photograph", "reconstruction", "repaired" and, where the run repairs, "damaged".
-
-    Attributes:
-      probability: kind to float [N].
-      cells: kind to float [N, h, w], the artifact maps.
-      dropped: bool [N, h, w], the dropped cells of the repaired images.
-      examples: kind to uint8 [<= EXAMPLES, size, size, 3].
     """
 
-    probability: dict[str, np.ndarray]
-    cells: dict[str, np.ndarray]
-    dropped: np.ndarray
-    examples: dict[str, np.ndarray]
+    probability: dict[str, np.ndarray]  # kind to float [N]
+    cells: dict[str, np.ndarray]  # kind to float [N, h, w], the artifact maps
+    dropped: np.ndarray  # bool [N, h, w], the dropped cells of the repaired images
+    examples: dict[str, np.ndarray]  # kind to uint8 [<= EXAMPLES, size, size, 3]
 
 
 def evaluate(

@@ -53,11 +53,7 @@ def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return the figures and their explanation as Markdown.
-
-    Args:
-      results: content of evaluation.json.
-    """
+    """Return the content of evaluation.json as Markdown."""
     tables = [markdown.table(rows) for rows in _tables(results)]
     return "\n\n".join([*_warnings(results), _setting(results), *tables, _explanation(results)])
 
@@ -103,11 +99,7 @@ def _kind_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def curves_figure(results: Mapping[str, Any]) -> Figure:
-    """Return the figure with all curves.
-
-    Args:
-      results: content of evaluation.json.
-    """
+    """Return the figure with all curves."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _plot_roc(left, results["pairs"])
@@ -148,13 +140,8 @@ def _plot_iou(axes: Axes, cells: Mapping[str, Any]) -> None:
 
 
 def examples_figure(responses) -> Figure:
-    """Return the figure of the first images.
-
-    The columns of an image are its kinds with their probabilities, the dropped cells and the artifact map.
-
-    Args:
-      responses: `lts.spotting.evaluation.Responses`.
-    """
+    """Return the figure of the first images' `Responses`."""
+    # The columns of an image are its kinds with their probabilities, the dropped cells and the artifact map.
     kinds = [kind for kind in ("photograph", "reconstruction", "damaged", "repaired") if kind in responses.examples]
     repaired = responses.examples["repaired"]
     maps = {"dropped": responses.dropped, "artifact map": responses.cells["repaired"]}

@@ -43,21 +43,13 @@ class SpottingError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Scores of one image; the columns of scores.csv.
+    """Scores of one image; the columns of scores.csv."""
 
-    Attributes:
-      image: its name.
-      probability: of having been repaired, in [0, 1].
-      artifact_mean: mean over the artifact map's cells: the share of the image that looks repaired.
-      artifact_max: of the most suspicious cell.
-      overlay: file in the output folder.
-    """
-
-    image: str
-    probability: float
-    artifact_mean: float
-    artifact_max: float
-    overlay: str
+    image: str  # name
+    probability: float  # that it was repaired, in [0, 1]
+    artifact_mean: float  # mean of the map: the share that looks repaired
+    artifact_max: float  # most suspicious cell of the map
+    overlay: str  # file in the output folder
 
 
 def spot_images(

@@ -47,9 +47,6 @@ class Report:
 
     All text is escaped.
 
-    Args:
-      title: plain text, the heading of the page.
-
     Example:
       >>> report = Report("Quickstart")
       >>> report.heading("Filters")
