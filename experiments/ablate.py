@@ -1,4 +1,4 @@
-"""Change one value at a time and compare features.
+"""Compare features after changing one value.
 
     python -m experiments.ablate --preset=small --dataset=folder:PHOTOS --output=runs/ablate --steps=1000
 
@@ -44,6 +44,7 @@ def main() -> None:
     train = pretraining_flags.open_labelled(FLAGS.train_split, "train")
     validation = pretraining_flags.open_labelled(FLAGS.validation_split, "train")
     probe_run.check_labels(train, validation)
+    # One split may overlap the other, for example train and train[80%:].
     if set(train.names) & set(validation.names):
         raise ProbeError(
             f"training and validation images must differ. Received: --train_split={train.split} "

@@ -66,6 +66,7 @@ def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.
     probe = FinetuneProbe(protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output)
     results = probe_run.run(probe, inputs.model, inputs.baselines)
     probe_report.write(results, FLAGS.output)
+    # The first seed stands for the others.
     if FLAGS.export:
         training.export_run(probe.workdir(inputs.model, protocol.seeds[0]), FLAGS.export)
     probe_run.finish(results, FLAGS.output)

@@ -40,6 +40,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
 
     output = pathlib.Path(output)
     pipeline = Pipeline(output / "stages.json", config)
+    # The report needs the labelled sets again, so they are opened once.
     sources = {role: data.open_source("synthetic", split, role=role) for role, split in splits.items()}
     images = sources["pretrain"]
     autoencoder = output / "autoencoder"

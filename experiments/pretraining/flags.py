@@ -52,6 +52,7 @@ def autoencoder_schedule() -> dict[str, str]:
     Raises:
       UsageError: a name that is no field of a stage.
     """
+    # A name is checked here, because `Config.replace` would accept fields of other sections too.
     fields = ablations.parse_fields(FLAGS.autoencoder_training) if FLAGS.autoencoder_training else {}
     unknown = fields.keys() - {field.name for _, field in configs.fields_of("autoencoder_training")}
     if unknown:

@@ -33,6 +33,7 @@ class Pipeline:
     def __init__(self, path: pathlib.Path, config: configs.Config, data: Mapping[str, str] = MappingProxyType({})):
         self._path = path
         self._record = {"config": config.to_dict(), "data": dict(data), "seconds": {}, "done": []}
+        # An existing record is used only if configuration and data are the same.
         if path.exists():
             old = json.loads(path.read_text(encoding="utf-8"))
             changed = configs.differences(configs.Config.from_dict(old["config"]), config)

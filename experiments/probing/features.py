@@ -41,6 +41,7 @@ class FeatureProbe(Probe):
 
     def run(self, model, layers: Sequence[str]) -> Iterator[LayerResult]:
         """Evaluate one model; see `Probe.run`."""
+        # All layers come from one pass, so each is charged an equal part of its time.
         began = time.monotonic()
         train = self._extract(model, layers, self.train, "training")
         test = self._extract(model, layers, self.test, "test")
@@ -129,6 +130,7 @@ def extract(
                 values = pooled.numpy().reshape(len(images), -1)
                 if not np.isfinite(values).all():
                     raise ProbeError(f"{title}: {layer} has values that are not finite. Export the model again.")
+                # Allocated once: a list of batches would need the memory twice when it is joined.
                 if layer not in features:
                     features[layer] = np.empty([num_images, values.shape[1]], np.float32)
                 features[layer][start:end] = values

@@ -29,6 +29,7 @@ class FewShotProbe(FeatureProbe):
         records = {}
         for share in self.protocol.shares:
             results = []
+            # Every model gets the same draws, so that differences between models are paired.
             for number in range(self.protocol.draws):
                 rows = draw(train_labels, share, self.protocol.seed, number)
                 labels = train_labels[rows]
@@ -40,10 +41,7 @@ class FewShotProbe(FeatureProbe):
 
 
 def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray:
-    """Draw a percentage of the images of each class.
-
-    The number of images is rounded. It is at least two, because a classifier's regularisation is chosen by
-    cross-validation inside the draw.
+    """Draw a percentage of each class's images.
 
     Args:
       labels: int [images], at least two of each class (`probe_run.check_labels`).
@@ -58,6 +56,7 @@ def draw(labels: np.ndarray, share: float, seed: int, number: int) -> np.ndarray
     chosen = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
+        # At least two, because the regularisation is chosen by cross-validation inside the draw.
         count = max(2, round(share / 100 * len(rows)))
         chosen.append(generator.choice(rows, count, replace=False))
     return np.sort(np.concatenate(chosen))
@@ -71,8 +70,9 @@ def cross_validation(labels: np.ndarray, protocol: FewShotProtocol) -> list[tupl
       protocol: names the number of parts and the seed.
 
     Returns:
-      (rows to fit to, held-out rows) of each part. There are at most as many parts as the smallest class has images.
+      (rows to fit to, held-out rows) of each part.
     """
+    # Every part needs an image of every class.
     smallest_class = int(np.unique(labels, return_counts=True)[1].min())
     parts = StratifiedKFold(min(protocol.parts, smallest_class), shuffle=True, random_state=protocol.seed)
     return list(parts.split(np.zeros([len(labels), 1]), labels))

@@ -77,7 +77,7 @@ def finish(results: Mapping[str, Any], output) -> None:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return the accuracies as text of 80 columns, a line per layer."""
+    """Return the accuracies as text of 80 columns."""
     columns = [("accuracy, %", results["model"]["layers"], "")]
     if results["baselines"]:
         columns.append((f"mean of {len(results['baselines'])} baseline(s)", results["baseline_mean"], ""))
@@ -120,6 +120,7 @@ def _open_cache(probe: Probe) -> ResultCache:
 
 def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) -> ModelResult:
     """Evaluate the layers that are not in the cache."""
+    # A stopped run resumes here: results of finished layers are printed again, not computed again.
     print(f"\n{model.path}\n  {'layer':<16} accuracy   interval          chosen    seconds", flush=True)
     finished: dict[str, LayerResult] = {}
     for layer in layers:
@@ -144,10 +145,11 @@ def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) ->
 
 
 def _print_result(result: LayerResult) -> None:
-    """Print a line for each record, with the time of the layer."""
+    """Print a line per record."""
     for name, record in _named_records(result.layer, result.record).items():
         low, high = record["interval"]
         accuracy = f"{100 * record['accuracy']:5.1f} %   [{100 * low:5.1f}, {100 * high:5.1f}]"
+        # What the probe tuned on held-out training images.
         chosen = ""
         if "neighbours" in record:
             chosen = f"k = {record['neighbours']}"
@@ -170,6 +172,7 @@ def check_labels(train, test, least_images: int = 2) -> None:
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"{role} images must have labels. Received: {source.name}, split {source.split!r}")
+    # NB: another order of the classes would compare labels that mean different things.
     if list(train.class_names) != list(test.class_names):
         unpaired = sorted(set(train.class_names) ^ set(test.class_names))
         reason = f"only in one set: {', '.join(unpaired[:5])}" if unpaired else "another order"
@@ -196,17 +199,14 @@ def describe_data(train, test) -> dict[str, Any]:
 
 
 def describe_run(probe: Probe, source) -> dict[str, Any]:
-    """Return entries of results.json that `compare` and `ablate` share.
+    """Return entries that `compare` and `ablate` share.
 
     Args:
       probe: the evaluation.
       source: images of pre-training.
-
-    Returns:
-      "protocol", "dataset" and "pretraining": split, number and fingerprint of the images, and how many of them are
-      also test images, where images have names.
     """
     test = probe.test
+    # Pre-training may have seen test images without their labels. Their number is reported where images have names.
     shared = len(set(source.names) & set(test.names)) if source.name == test.name else 0
     return {
         "protocol": dataclasses.asdict(probe.protocol),

@@ -24,8 +24,6 @@ HE = 2.6  # 1.3 * 2: TensorFlow 1's variance scaling of a truncated normal
 class Head(keras.layers.Layer):
     """Linear classifier on one layer.
 
-    Pooling, a batch norm without scale and shift if the protocol has one, and a linear map.
-
     Shapes: a map `[8, 57, 57, 96]` is pooled to `[8, 10, 10, 96]` and gives logits `[8, 1000]`.
 
     Args:
@@ -46,6 +44,7 @@ class Head(keras.layers.Layer):
             known = ", ".join(windows)
             raise ProbeError(f"protocol {protocol.name} pools only {known}. Received: layer {name!r}. Change --layers.")
         self.window = windows.get(name)
+        # Without scale and shift, because the linear map follows.
         self.norm = None
         if protocol.norm_decay is not None:
             self.norm = keras.layers.BatchNormalization(
@@ -57,6 +56,7 @@ class Head(keras.layers.Layer):
         height, width, _ = shape[1:]
         if self.window is not None:
             kernel, padding = self.window
+            # NB: such a window would give no cells, and the head would learn from nothing.
             if padding == "VALID" and min(height, width) < kernel:
                 raise ProbeError(
                     f"protocol {self.protocol.name} averages {kernel} x {kernel} cells of {self.name}. "
@@ -108,8 +108,6 @@ class Head(keras.layers.Layer):
 class Heads(keras.layers.Layer):
     """A head for each layer.
 
-    It also holds copies of the backbone's moving averages where these move, so that checkpoints contain them.
-
     Args:
       layers: names of the layers.
       classes: number of logits.
@@ -126,6 +124,7 @@ class Heads(keras.layers.Layer):
         for head in self.heads:
             head.build(shapes[head.name])
             head.built = True
+        # Copies of the backbone's moving averages, so that checkpoints contain them where they move.
         self.statistics = []
         for index, variable in enumerate(moving_averages):
             copy = self.add_weight(
@@ -143,7 +142,7 @@ class Heads(keras.layers.Layer):
 
 
 class HeadsModel(training.TrainableModel):
-    """A frozen backbone under its heads, as `lts.training.run` trains it.
+    """A frozen backbone under its heads.
 
     Args:
       backbone: a loaded SavedModel that nothing else uses: with `backbone_training` its moving averages change.
@@ -230,12 +229,9 @@ class HeadsModel(training.TrainableModel):
         return {"loss": tf.add_n(list(losses.values())), **losses, **accuracies}
 
     def gradients(self, batch):
-        """Return what `TrainableModel.gradients` returns; no gradient flows through the backbone.
-
-        Args:
-          batch: (images [B, H, W, 3] in [-1, 1], int32 labels [B]).
-        """
+        """Return `TrainableModel.gradients` of images and labels."""
         images, labels = batch
+        # The maps are computed outside of the tape: no gradient flows through the backbone.
         return super().gradients((self.maps(images), labels))
 
     @tf.function
@@ -248,6 +244,7 @@ class HeadsModel(training.TrainableModel):
         Returns:
           Layer to float32 [B, classes].
         """
+        # All views go through the backbone as one batch.
         shape = tf.shape(views)
         images = tf.reshape(views, [-1, *views.shape[2:]])
         maps = self.backbone.features(images, layer=self.layer_names)
@@ -258,7 +255,7 @@ class HeadsModel(training.TrainableModel):
         return scores
 
     def pictures(self, images) -> dict:
-        """Return the rows of the picture strip: what the backbone sees."""
+        """Return the rows of the picture strip."""
         return {"image": images}
 
     def filters(self):
@@ -279,10 +276,8 @@ class HeadsModel(training.TrainableModel):
 
 
 def learning_rate(protocol: SgdProtocol, steps: int):
-    """Return the learning rate as `build_optimizer` takes it.
-
-    It is a schedule over `steps` steps, or the first rate of Adam's linear decay.
-    """
+    """Return the learning rate as `build_optimizer` takes it."""
+    # `build_optimizer` adds the linear decay of Adam itself.
     if isinstance(protocol, AdamProtocol):
         return protocol.learning_rate
     rates = [rate * protocol.learning_rate for rate in protocol.rates]

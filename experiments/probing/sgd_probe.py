@@ -46,6 +46,7 @@ class SgdProbe(Probe):
         began = time.monotonic()
         heads_model = self.fit(model, layers)
         correct = self.evaluate(heads_model, self.image_config(model))
+        # All heads are trained in one run, so each is charged an equal part of its time.
         seconds = (time.monotonic() - began) / len(layers)
         for head in heads_model.network.heads:
             record = statistics.accuracy_record(
@@ -94,6 +95,7 @@ class SgdProbe(Probe):
             built.append(HeadsModel(backbone, layers, classes, self.protocol, steps, image.image_size))
             return built[0]
 
+        # The backbone is no part of the checkpoint, but its moving averages are.
         def start(heads_model: HeadsModel, restored: bool) -> None:
             if restored:
                 heads_model.restore_statistics()
@@ -139,10 +141,8 @@ class SgdProbe(Probe):
         )
 
     def _record(self, model, layers: Sequence[str]) -> training.RunRecord:
-        """Return the contents of WORKDIR/config.json.
-
-        Another value of anything but "data" is another run.
-        """
+        """Return the contents of WORKDIR/config.json."""
+        # The schedule is recorded as that of stage 2. Another value of anything but "data" is another run.
         config = Config.from_dict(model.description["config"]).replace(
             "gan_training",
             batch_size=self.protocol.training_batch_size,

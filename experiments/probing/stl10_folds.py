@@ -52,8 +52,7 @@ def read_folds(path: str | os.PathLike) -> list[np.ndarray]:
       int [images] for each fold, indices from 0 in the official order.
 
     Raises:
-      ProbeError: the file is missing, holds other things than indices, repeats an index in a fold, or has fewer than
-        two folds.
+      ProbeError: the file is missing, or holds other things than two or more folds of different indices.
     """
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
@@ -78,7 +77,7 @@ def digest(folds: Sequence[np.ndarray]) -> str:
 
 
 def rows_of_folds(folds: Sequence[np.ndarray], train) -> list[np.ndarray]:
-    """Return the folds as rows of an opened set.
+    """Return the folds as rows of a set.
 
     Args:
       folds: as `read_folds` returns them.

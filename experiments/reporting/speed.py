@@ -49,6 +49,7 @@ def title(results: Mapping[str, Any]) -> str:
 def step_table(results: Mapping[str, Any]) -> Rows:
     """Return a row per work and precision."""
     rows = [["", "precision", "images/s", "GFLOP/image", "GFLOP/s", "of the peak", "× float32"]]
+    # The convolution peak has no images, so some of its cells are blank.
     for row in results["rows"]:
         rows.append(
             [

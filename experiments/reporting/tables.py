@@ -172,10 +172,8 @@ def _baselines_name(baselines: Sequence[Values]) -> str:
 
 
 def voc_table(results: Sequence[Values]) -> Rows:
-    """Return the table of a VOC task.
-
-    The rows are those of `probe_table`. Only the measure has an interval.
-    """
+    """Return the table of a VOC task, as `probe_table`."""
+    # Only the measure has an interval, so differences of single classes stay blank.
     first = results[0]
     blank = [""] * len(first["classes"])
     rows = [["", first["measure"], *first["classes"]]]

@@ -90,7 +90,7 @@ def test_a_signal(world, tmp_path, number, status, word):
         (("--images=a", "--seed=3"), 2, "--seed does not go with --images"),
         (("--images=a", "--dataset=synthetic"), 2, "--dataset does not go"),
         (("--evaluate=b", "--dataset=synthetic", "--test_crop=1"), 2, "--test_crop does not go with --evaluate"),
-        (("--images=.",), 2, "lies in --images"),
+        (("--images=.",), 2, "would be spotted the next time"),
         (("--images=a", "--test_crop=2"), 2, "test_crop"),
         pytest.param(("--images=a",), 1, "not an exported model", marks=pytest.mark.slow),
     ],
