@@ -94,13 +94,11 @@ def render(split: str, indices: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Dice:
-    """Uniform random numbers for a chunk of images.
-
-    Each image has its own generator, so that it does not depend on its neighbours in the chunk.
-    """
+    """Uniform random numbers for a chunk of images."""
 
     def __init__(self, split: str, indices: np.ndarray):
         key = list(SPLITS).index(split)
+        # One generator per image, so that an image does not depend on its neighbours in the chunk.
         self._generators = [np.random.Generator(np.random.PCG64([key, int(index)])) for index in indices]
 
     def __call__(self, low: float, high: float, *shape: int) -> np.ndarray:
@@ -111,22 +109,15 @@ class _Dice:
 
 @dataclasses.dataclass(frozen=True)
 class _Shape:
-    """Part of a toy.
+    """Part of a toy."""
 
-    Attributes:
-      reach: largest distance from its centre to its edge, in pixels.
-      distance: function of (x, y) in pixels that returns the signed distance to the edge, negative inside.
-    """
-
-    reach: int
-    distance: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    reach: int  # largest distance from its centre to its edge, in pixels
+    distance: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (x, y) to the signed distance, negative inside
 
 
 def _draw(dice: _Dice, labels: np.ndarray) -> np.ndarray:
-    """Draw a chunk of images, uint8 [n, 64, 64, 3].
-
-    NB: every call of `dice` advances its generators. Another order of the calls gives another set.
-    """
+    """Draw images, uint8 [n, 64, 64, 3]."""
+    # NB: every call of `dice` advances its generators. Another order of the calls gives another set.
     canvas = _background(dice)
     light = dice(0, 2 * np.pi)
     scale = dice(20.0, 26.0)

@@ -81,14 +81,7 @@ def _stage(source: ReleaseCheckpoint) -> str:
 
 
 class _Transfer:
-    """Assignment of one checkpoint to one model.
-
-    Args:
-      model: from `build_model`, with initial values.
-      source: the checkpoint.
-      stage: stage of the model.
-      weights: "raw" or "averaged".
-    """
+    """Assignment of one checkpoint to one model."""
 
     def __init__(self, model: keras.Model, source: ReleaseCheckpoint, stage: str, weights: str):
         self.model = model

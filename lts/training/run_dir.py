@@ -281,11 +281,9 @@ def _named_variables(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
 
 
 def _marker(folder: pathlib.Path) -> pathlib.Path:
-    """Return the file that names the newest checkpoint.
-
-    It lies outside the checkpoints' folder. Without it, a run whose folder was deleted would silently start again and
-    delete its curves.
-    """
+    """Return the file that names the newest checkpoint."""
+    # It is outside of the checkpoints' folder. Without it, a run whose folder was deleted would silently start again
+    # and delete its curves.
     return folder.parent / "last_checkpoint"
 
 

@@ -162,11 +162,7 @@ def _check_same(machines: Machines, name: str, text: str) -> None:
 def _restore(
     task: Task, model, checkpoints: Checkpoints, machines: Machines, workdir, options: MonitoringOptions
 ) -> Task:
-    """Open the folder and restore, identically on all machines.
-
-    Returns:
-      The task, its record completed by that of the folder.
-    """
+    """Restore on all machines; return the completed task."""
     # NB: machines with different settings wait for each other forever. Everything that could differ is compared.
     restored = False
     if machines.chief:

@@ -221,10 +221,8 @@ def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
 
 
 def _check_frozen_networks(workdir: str | pathlib.Path, autoencoder: str | pathlib.Path | None) -> None:
-    """Check that an imported "gan" run has one encoder and decoder.
-
-    They come from the release checkpoint or, if it holds none, from `autoencoder`.
-    """
+    """Check that an imported run has an encoder and decoder."""
+    # They come from the release checkpoint or, if it holds none, from `autoencoder`.
     if not (pathlib.Path(workdir) / "config.json").exists():
         return
     record = run_dir.read_run_config(workdir)
