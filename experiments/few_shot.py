@@ -10,14 +10,11 @@ Writes results.json, results.md and results.png to --output. The same command re
 
 import dataclasses
 
-from absl import flags
-
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FewShotProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
 
-FLAGS = flags.FLAGS
 DEFAULT = FewShotProtocol()
 FIELDS = fields_named(FewShotProtocol, "shares", "draws", "classifier", "pool", "dimensions", "seed")
 
@@ -33,17 +30,9 @@ def main() -> None:
     """Run the probe that the flags describe."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     common.import_tensorflow()
-    from experiments.probing import run as probe_run
     from experiments.probing.few_shot import FewShotProbe
-    from experiments.reporting import probe as probe_report
 
-    inputs = probe_flags.open_inputs()
-    probe = FewShotProbe(
-        protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output, batch_size=FLAGS.batch_size
-    )
-    results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
-    probe_report.write(results, FLAGS.output)
-    probe_run.finish(results, FLAGS.output)
+    probe_flags.run_probe(FewShotProbe, protocol)
 
 
 def console() -> None:

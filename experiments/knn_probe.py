@@ -9,14 +9,11 @@ training images. Writes results.json, results.md and results.png to --output. Th
 
 import dataclasses
 
-from absl import flags
-
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import KnnProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
 
-FLAGS = flags.FLAGS
 DEFAULT = KnnProtocol()
 FIELDS = fields_named(KnnProtocol, "neighbours", "pool", "dimensions", "seed")
 
@@ -32,17 +29,9 @@ def main() -> None:
     """Run the probe that the flags describe."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     common.import_tensorflow()
-    from experiments.probing import run as probe_run
     from experiments.probing.knn import KnnProbe
-    from experiments.reporting import probe as probe_report
 
-    inputs = probe_flags.open_inputs()
-    probe = KnnProbe(
-        protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output, batch_size=FLAGS.batch_size
-    )
-    results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
-    probe_report.write(results, FLAGS.output)
-    probe_run.finish(results, FLAGS.output)
+    probe_flags.run_probe(KnnProbe, protocol)
 
 
 def console() -> None:

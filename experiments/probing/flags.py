@@ -72,3 +72,17 @@ def open_inputs() -> Inputs:
     train = datasets.open_labelled(FLAGS.dataset, FLAGS.train_split, role="train", **options)
     test = datasets.open_labelled(FLAGS.dataset, FLAGS.test_split, role="test", **options)
     return Inputs(model, baselines, train, test)
+
+
+def run_probe(probe_class: type, protocol: Any) -> None:
+    """Run a probe of frozen features and report."""
+    from experiments.probing import run as probe_run
+    from experiments.reporting import probe as probe_report
+
+    inputs = open_inputs()
+    options = {"output": FLAGS.output, "batch_size": FLAGS.batch_size}
+    probe = probe_class(protocol=protocol, train=inputs.train, test=inputs.test, **options)
+    results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
+    # The cache goes last, so that a run which stops before repeats no work.
+    probe_report.write(results, FLAGS.output)
+    probe_run.finish(results, FLAGS.output)
