@@ -1,4 +1,4 @@
-"""Fast R-CNN (Girshick 2015): the head on a backbone's feature map, its losses, and what it finds in an image."""
+"""Head and losses of Fast R-CNN (Girshick 2015)."""
 
 from collections.abc import Callable
 
@@ -8,38 +8,45 @@ import tensorflow as tf
 from experiments.voc.detection.boxes import clip_to, decode, roi_pool
 from lts.networks.config_mixin import ConfigMixin
 
-CHUNK = 256  # proposals that are pooled at once when testing: all 2,000 would take gigabytes
+# Proposals that are pooled at once in the test. The interpolation weights of all 2,000 would take 1.5 GB.
+CHUNK = 256
 
 
 @keras.saving.register_keras_serializable("experiments")
 class DetectionHead(ConfigMixin, keras.Model):
-    """RoI pooling, fully connected layers, scores of the classes and of the background, a box for each class.
+    """RoI pooling, fully connected layers, scores and boxes.
 
-    With AlexNet's sizes 128 regions become [128, 6, 6, 256], twice [128, 4096], scores [128, C + 1] and moves
-    [128, C, 4]. The last two layers begin as in Girshick (2015), normal with standard deviations of 0.01 and 0.001;
-    the others at random with He's variance (ours: the paper has them from ImageNet).
+    The last two layers are initialised as in Girshick (2015), with standard deviations 0.01 and 0.001, the others with
+    He's variance (ours; the paper takes them from ImageNet).
+
+    Shapes (AlexNet's sizes): 128 regions give [128, 6, 6, 256], twice [128, 4096], scores [128, C + 1] and moves
+    [128, C, 4].
 
     Args:
-      classes: C, without the background.
-      units: of each fully connected layer.
-      cells: a side of a pooled region.
+      classes: number of classes C without the background.
+      units: units of each fully connected layer.
+      cells: cells per side of a pooled region.
       stride: pixels between two cells of the map.
-      first: pixel at which the first cell stands, see `boxes.roi_pool`.
+      first: centre of the first cell in pixels, see `boxes.roi_pool`.
+      name: Keras name.
+      **kwargs: as for `keras.Model`.
     """
 
     def __init__(
         self, classes: int, units: tuple[int, ...], cells: int, stride: int, first: float, name="head", **kwargs
     ):
         super().__init__(name=name, **kwargs)
-        self.classes, self.units, self.cells, self.stride, self.first = classes, tuple(units), cells, stride, first
-        self.hidden = [
-            keras.layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"fc_{6 + index}")
-            for index, width in enumerate(self.units)
-        ]
-        self.scores, self.moves = (
-            keras.layers.Dense(width, kernel_initializer=_normal(stddev), name=name)
-            for name, width, stddev in (("scores", classes + 1, 0.01), ("moves", 4 * classes, 0.001))
-        )
+        self.classes = classes
+        self.units = tuple(units)
+        self.cells = cells
+        self.stride = stride
+        self.first = first
+        self.hidden = []
+        for number, width in enumerate(self.units, 6):
+            layer = keras.layers.Dense(width, "relu", kernel_initializer="he_normal", name=f"fc_{number}")
+            self.hidden.append(layer)
+        self.scores = keras.layers.Dense(classes + 1, kernel_initializer=_normal(0.01), name="scores")
+        self.moves = keras.layers.Dense(4 * classes, kernel_initializer=_normal(0.001), name="moves")
 
     def build(self, input_shape):
         width = self.cells**2 * input_shape[-1]
@@ -50,12 +57,12 @@ class DetectionHead(ConfigMixin, keras.Model):
         self.moves.build((None, width))
 
     def call(self, features, boxes, drop: Callable | None = None):
-        """Scores and moves of regions.
+        """Return scores and moves of regions.
 
         Args:
           features: [B, h, w, c].
           boxes: float32 [B, R, 4] in pixels of the images.
-          drop: dropout, called with each hidden layer's units [B * R, units] and its number; None: none.
+          drop: dropout of (units [B * R, units], index of the layer); None: no dropout.
 
         Returns:
           Logits float32 [B * R, C + 1], background first; moves float32 [B * R, C, 4], normalised as by
@@ -76,7 +83,9 @@ def _normal(stddev: float) -> keras.initializers.Initializer:
 
 
 def classification_loss(logits: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Softmax cross entropy, mean over all rows; those of weight 0 add nothing.
+    """Return the mean softmax cross entropy over all rows.
+
+    Padding counts as rows of loss 0, so that replicas with different padding agree with one device.
 
     Args:
       logits: float32 [n, C + 1], background first.
@@ -87,13 +96,15 @@ def classification_loss(logits: tf.Tensor, classes: tf.Tensor, weights: tf.Tenso
 
 
 def smooth_l1(x: tf.Tensor) -> tf.Tensor:
-    """X ** 2 / 2 where |x| < 1, else |x| - 1/2 (Girshick 2015, equation 3)."""
+    """Return x ** 2 / 2 where |x| < 1, else |x| - 1/2 (Girshick 2015, equation 3)."""
     size = tf.abs(x)
     return tf.where(size < 1, tf.square(x) / 2, size - 0.5)
 
 
 def box_loss(moves: tf.Tensor, targets: tf.Tensor, classes: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Smooth L1 of the true class's box, summed over its four numbers; mean over all rows, background's being 0.
+    """Return the mean smooth L1 of the true class's box over all rows.
+
+    The loss of a box is the sum over its four numbers. Background rows are 0.
 
     Args:
       moves: float32 [n, C, 4].
@@ -101,20 +112,23 @@ def box_loss(moves: tf.Tensor, targets: tf.Tensor, classes: tf.Tensor, weights: 
       classes: int [n], 0 is background.
       weights: float32 [n].
     """
-    own = tf.one_hot(classes - 1, moves.shape[1])  # background: no class at all
-    return tf.reduce_mean(weights * tf.einsum("nc,ncd->n", own, smooth_l1(moves - targets[:, None])))
+    # Background has class -1 here, whose one-hot vector is zero.
+    true_class = tf.one_hot(classes - 1, moves.shape[1])
+    losses = smooth_l1(moves - targets[:, None])
+    return tf.reduce_mean(weights * tf.einsum("nc,ncd->n", true_class, losses))
 
 
 def score_proposals(
     head: DetectionHead, features: tf.Tensor, proposals: tf.Tensor, height: tf.Tensor, width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Probabilities and boxes of all proposals of one image, before suppression. Works inside a tf.function.
+    """Return probabilities and boxes of all proposals, before suppression.
 
     Args:
-      head: of the detector.
+      head: head of the detector.
       features: [1, h, w, c].
-      proposals: float32 [n, 4] in pixels of what the features are of.
-      height, width: of the picture in it, in pixels: boxes are cut to it.
+      proposals: float32 [n, 4] in pixels of the view.
+      height: height of the image in the view; boxes are clipped to it.
+      width: width of the image in the view.
 
     Returns:
       float32 [n, C + 1], background first, and [n, C, 4] in the same pixels.
@@ -128,5 +142,6 @@ def score_proposals(
 
     result = (tf.TensorSpec([CHUNK, head.classes + 1]), tf.TensorSpec([CHUNK, head.classes, 4]))
     scores, boxes = tf.map_fn(of_chunk, chunks, fn_output_signature=result)
-    scores, boxes = tf.reshape(scores, [-1, head.classes + 1]), tf.reshape(boxes, [-1, head.classes, 4])
+    scores = tf.reshape(scores, [-1, head.classes + 1])
+    boxes = tf.reshape(boxes, [-1, head.classes, 4])
     return scores[:count], clip_to(boxes[:count], height, width)

@@ -16,21 +16,21 @@ from experiments.voc.protocols import DetectionProtocol
 from lts.utils.progress import Progress
 from lts.visualization.montage import montage
 
-SHOWN_SCORE = 0.3  # least score of a detection in the pictures
-TITLES = ("what is there", f"what was found, score at least {SHOWN_SCORE:g}")
+SHOWN_SCORE = 0.3  # smallest score of a detection in the pictures
+TITLES = ("truth", f"detections with score {SHOWN_SCORE:g} or more")
 
 
 def detector(features: Callable, head: DetectionHead, protocol: DetectionProtocol, layer: Any) -> Callable:
-    """The function of one image that finds objects.
+    """Return the function that detects objects in one image.
 
     Args:
-      features: [1, H, W, 3] in [-1, 1] to the map [1, h, w, c].
-      head: on that map.
-      protocol: scale, and what counts as found.
-      layer: whose map it is, `LoadedModel.geometry["conv_5"]`.
+      features: map of images [1, H, W, 3] in [-1, 1] to the feature map [1, h, w, c].
+      head: head on that map.
+      protocol: scale, and thresholds of detections.
+      layer: layer of the map, `LoadedModel.geometry["conv_5"]`.
 
     Returns:
-      (image uint8 [h, w, 3], proposals float32 [n, 4]) to `boxes.DetectionTensors`, in pixels of the image.
+      A map of (image uint8 [h, w, 3], proposals float32 [n, 4]) to `boxes.DetectionTensors`, in pixels of the image.
     """
     size = (protocol.test_side, protocol.longest)
 
@@ -48,33 +48,33 @@ def detector(features: Callable, head: DetectionHead, protocol: DetectionProtoco
 def detect(
     find: Callable, images: Images, proposals: Sequence[np.ndarray], numbers: Sequence[int], title: str
 ) -> tuple[Detections, ...]:
-    """What a `detector` finds in the images of these numbers, of all whose proposals are given."""
-    everything = []
+    """Return the detections in the images `numbers`; `proposals` are those of all images."""
+    detected = []
     with Progress(title, len(numbers)) as progress:
         for number in numbers:
-            found = find(images.read(number), proposals[number])
-            everything.append(Detections(*(part.numpy() for part in found)))
+            tensors = find(images.read(number), proposals[number])
+            detected.append(Detections(*(tensor.numpy() for tensor in tensors)))
             progress.advance(1)
-    return tuple(everything)
+    return tuple(detected)
 
 
-def picture(images: Images, numbers: Sequence[int], found: Sequence[Detections]) -> np.ndarray:
-    """Images with what there is in them on the left, and what was found with a good score on the right.
+def picture(images: Images, numbers: Sequence[int], detected: Sequence[Detections]) -> np.ndarray:
+    """Draw images with true boxes on the left and good detections on the right.
 
     Args:
-      images: of the test.
-      numbers: which of them.
-      found: in each of those.
+      images: test images.
+      numbers: indices of the images to draw.
+      detected: detections in each of these.
 
     Returns:
       uint8 [h, w, 3].
     """
-    panels, names = [], images.set.class_names
-    for number, each in zip(numbers, found, strict=True):
-        pixels, truth = images.read(number).numpy(), images.set.objects[number]
-        good = each.scores >= SHOWN_SCORE
-        panels += [
-            drawing.draw_boxes(pixels, truth.boxes, truth.labels, names, difficult=truth.difficult),
-            drawing.draw_boxes(pixels, each.boxes[good], each.labels[good], names, each.scores[good]),
-        ]
+    names = images.set.class_names
+    panels = []
+    for number, found in zip(numbers, detected, strict=True):
+        pixels = images.read(number).numpy()
+        truth = images.set.objects[number]
+        good = found.scores >= SHOWN_SCORE
+        panels.append(drawing.draw_boxes(pixels, truth.boxes, truth.labels, names, difficult=truth.difficult))
+        panels.append(drawing.draw_boxes(pixels, found.boxes[good], found.labels[good], names, found.scores[good]))
     return montage(panels, len(TITLES), drawing.GAP, TITLES)

@@ -1,4 +1,4 @@
-"""Images at several scales with their regions: the examples that Fast R-CNN trains on, and its test views."""
+"""Training examples and test views of Fast R-CNN."""
 
 from typing import Any
 
@@ -10,11 +10,13 @@ from experiments.voc.detection.boxes import Regions, sample_rois
 from experiments.voc.metrics import box_iou
 from experiments.voc.protocols import DetectionProtocol
 
-DIFFICULT_IOU = 0.5  # proposals that cover a difficult object are neither learnt as objects nor as background (ours)
+DIFFICULT_IOU = 0.5  # proposals over difficult objects are neither object nor background in training (ours)
 
 
 def scale_to(height: tf.Tensor, width: tf.Tensor, side: tf.Tensor, longest: int) -> tf.Tensor:
-    """Size of an image whose shorter side is to be `side`, or whose longer one `longest` where that is smaller.
+    """Return the size of an image scaled to a shorter side of `side`.
+
+    The scale is smaller where the longer side would exceed `longest`.
 
     Returns:
       int32 [2], (height, width), at least 1.
@@ -25,22 +27,21 @@ def scale_to(height: tf.Tensor, width: tf.Tensor, side: tf.Tensor, longest: int)
 
 
 def scaled_view(image: tf.Tensor, side: tf.Tensor, longest: int, layer: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """An image at another scale (Girshick 2015), padded with grey at the bottom and right.
-
-    The sides become multiples of the backbone's stride: for others TensorFlow's "SAME" padding puts the cells elsewhere.
+    """Scale an image, and pad it with grey at the bottom and right.
 
     Args:
       image: uint8 [h, w, 3].
-      side, longest: of `scale_to`.
-      layer: that the regions are pooled of, `LoadedModel.geometry["conv_5"]`.
+      side: pixels of the shorter side, see `scale_to`.
+      longest: largest longer side, see `scale_to`.
+      layer: layer of the pooled map, `LoadedModel.geometry["conv_5"]`.
 
     Returns:
-      float32 [H, W, 3] in [-1, 1], padding 0; and float32 [4], what (ymin, xmin, ymax, xmax) of the image are
-      multiplied by to be those of the result.
+      float32 [H, W, 3] in [-1, 1], padding 0; and float32 [4], the factors from boxes of the image to the view's.
     """
     before = tf.shape(image)[:2]
     size = scale_to(before[0], before[1], side, longest)
     pixels = tf.image.resize(tf.cast(image, tf.float32), size, antialias=True)
+    # NB: with "SAME" padding the position of a cell depends on the side modulo the stride, so sides are whole strides.
     missing = tf.maximum(size, layer.smallest)
     missing += -missing % layer.stride - size
     signed = tf.pad(pixels / 127.5 - 1, [[0, missing[0]], [0, missing[1]], [0, 0]])
@@ -48,43 +49,48 @@ def scaled_view(image: tf.Tensor, side: tf.Tensor, longest: int, layer: Any) -> 
 
 
 def flip_boxes(boxes: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Boxes [n, 4] of an image of this width, when it is mirrored left-right."""
+    """Mirror boxes [n, 4] of an image left-right."""
     ymin, xmin, ymax, xmax = tf.unstack(boxes, axis=-1)
     return tf.stack([ymin, width - xmax, ymax, width - xmin], -1)
 
 
 class Candidates:
-    """Proposals and true boxes of the training images, to be read inside `tf.data`.
+    """Proposals and true boxes of the training images, for `tf.data`.
 
     Args:
-      voc: the training images. One without objects gives background alone.
+      voc: training images; an image without objects gives only background.
       proposals: float32 [n, 4] of each image.
     """
 
     def __init__(self, voc: VocSet, proposals: tuple[np.ndarray, ...]):
-        kept = [
-            _without_difficult(boxes, found.boxes[found.difficult], found.boxes[~found.difficult])
-            for boxes, found in zip(proposals, voc.objects, strict=True)
-        ]
-        easy = [(found.boxes[~found.difficult], 1 + found.labels[~found.difficult]) for found in voc.objects]
+        kept = []
+        truths = []
+        labels = []
+        for boxes, objects in zip(proposals, voc.objects, strict=True):
+            easy = ~objects.difficult
+            kept.append(_without_difficult(boxes, objects.boxes[objects.difficult], objects.boxes[easy]))
+            # A row of zeros, so that no image has an empty list.
+            truths.append(np.concatenate([objects.boxes[easy], np.zeros([1, 4])]))
+            labels.append(np.append(1 + objects.labels[easy], 0))
         self._proposals = _ragged(kept)
-        self._truths = _ragged([np.concatenate([boxes, np.zeros([1, 4])]) for boxes, _ in easy])  # never empty
-        self._labels = _ragged([np.append(labels, 0) for _, labels in easy])
+        self._truths = _ragged(truths)
+        self._labels = _ragged(labels)
 
     def of(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Of image number `index`: proposals [P, 4], true boxes [T, 4], the last a row of zeros, labels int32 [T]."""
+        """Return proposals [P, 4], true boxes [T, 4] (the last a row of zeros) and labels int32 [T] of an image."""
         labels = tf.cast(self._labels[index], tf.int32)
         return self._proposals[index], self._truths[index], labels
 
 
 def _without_difficult(boxes: np.ndarray, difficult: np.ndarray, easy: np.ndarray) -> np.ndarray:
-    """The proposals that cover no difficult object, or also one that is not."""
-    over = box_iou(boxes, difficult).max(axis=1, initial=0) >= DIFFICULT_IOU
-    return boxes[~over | (box_iou(boxes, easy).max(axis=1, initial=0) >= DIFFICULT_IOU)]
+    """Return the proposals that cover no difficult object, or also an easy one."""
+    on_difficult = box_iou(boxes, difficult).max(axis=1, initial=0) >= DIFFICULT_IOU
+    on_easy = box_iou(boxes, easy).max(axis=1, initial=0) >= DIFFICULT_IOU
+    return boxes[~on_difficult | on_easy]
 
 
 def _ragged(rows: list[np.ndarray]) -> tf.RaggedTensor:
-    """[N, (n), ...] float32."""
+    """Return rows as float32 [N, (n), ...]."""
     values = np.concatenate(rows).astype(np.float32)
     return tf.RaggedTensor.from_row_lengths(values, [len(row) for row in rows])
 
@@ -96,27 +102,29 @@ def training_example(
     protocol: DetectionProtocol,
     layer: Any,
 ) -> tuple[tf.Tensor, Regions]:
-    """One image of a step: at one of several scales, half of the time mirrored, with its regions (Girshick 2015).
+    """Return one image of a step with its regions.
+
+    The image is at one of several scales and mirrored with probability 1/2 (Girshick 2015).
 
     Args:
       image: uint8 [h, w, 3].
-      candidates: of `Candidates.of`, in pixels of `image`.
+      candidates: result of `Candidates.of`, in pixels of `image`.
       seed: int [2]; the same seed gives the same example.
-      protocol: scales, and how regions are drawn.
-      layer: that the regions are pooled of.
+      protocol: scales and settings of the regions.
+      layer: layer of the pooled map.
 
     Returns:
-      float32 [H, W, 3] in [-1, 1], both sides multiples of the layer's stride; and the regions in its pixels.
+      float32 [H, W, 3] in [-1, 1], sides multiples of the layer's stride; and the regions in its pixels.
     """
     proposals, truths, labels = candidates
     draws = tf.random.stateless_uniform([2], seed)
     sides = tf.constant(protocol.sides)
     side = sides[tf.minimum(tf.cast(draws[0] * len(protocol.sides), tf.int32), len(protocol.sides) - 1)]
-    turned = draws[1] < 0.5
-    image = tf.cond(turned, lambda: tf.reverse(image, [1]), lambda: image)
+    mirrored = draws[1] < 0.5
+    image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
     width = tf.cast(tf.shape(image)[1], tf.float32)
-    proposals = tf.cond(turned, lambda: flip_boxes(proposals, width), lambda: proposals)
-    truths = tf.cond(turned, lambda: flip_boxes(truths, width), lambda: truths)
+    proposals = tf.cond(mirrored, lambda: flip_boxes(proposals, width), lambda: proposals)
+    truths = tf.cond(mirrored, lambda: flip_boxes(truths, width), lambda: truths)
     view, factors = scaled_view(image, side, protocol.longest, layer)
     regions = sample_rois(
         proposals * factors,

@@ -1,4 +1,4 @@
-"""Data-dependent rescaling of a backbone, for features of unlike magnitude (Kraehenbuehl et al. 2016)."""
+"""Data-dependent rescaling of a backbone (Kraehenbuehl et al. 2016)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,37 +6,42 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-SILENT = 1e-6  # standard deviation below which a channel says nothing, and is left as it is
+SILENT = 1e-6  # standard deviation below which a channel is left unchanged
 
 
 def rescale(backbone: Any, images: Sequence[tf.Tensor]) -> None:
-    """Gives every channel of every convolution mean 0 and variance 1 over the positions of some images, before ReLU.
+    """Give every channel of every convolution mean 0 and variance 1.
 
-    This is the within-layer normalisation of the paper, done from conv_1 to conv_5, each layer on what the
-    rescaled layers before it give. A convolution with biases has each kernel divided by the standard deviation of its
-    channel, and the bias set so that the mean is 0. One with batch norm already divides: its moving mean and variance
-    become those of these images, gamma and beta stay, so variance is 1 (but for epsilon) and mean 0 before them. The
-    function that the backbone computes changes. The paper's correction between layers, which makes them learn equally fast
-    and leaves the function as it is, is not done.
+    The within-layer normalisation of the paper, before ReLU, from conv_1 to conv_5, each layer on the outputs of the
+    rescaled earlier layers. The paper's correction between layers is not implemented.
+
+    - With biases, a kernel is divided by the standard deviation of its channel, and the bias makes the mean 0.
+    - With batch norm, moving mean and variance become those of the images; gamma and beta stay.
 
     Args:
       backbone: `LoadedModel.keras_model().backbone`; changed in place.
       images: float32 [H, W, 3] in [-1, 1], of any sizes.
     """
     for conv in backbone.convs:
-        blocks = getattr(conv, "blocks", [conv])  # of a grouped convolution
+        blocks = getattr(conv, "blocks", [conv])  # a grouped convolution has several
         mean, variance = moments(backbone, conv, images)
-        means, variances = (np.split(each, len(blocks)) for each in (mean, variance))
-        for block, mean, variance in zip(blocks, means, variances, strict=True):
-            _rescale(block, mean, variance)
+        means = np.split(mean, len(blocks))
+        variances = np.split(variance, len(blocks))
+        for block, block_mean, block_variance in zip(blocks, means, variances, strict=True):
+            _rescale(block, block_mean, block_variance)
 
 
 def moments(backbone: Any, conv: Any, images: Sequence[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each channel of a convolution before its activation, over all positions: float64 [c]."""
-    count, total, squares = 0, 0.0, 0.0
+    """Return mean and variance of each channel before the activation, float64 [c]."""
+    count = 0
+    total = 0.0
+    squares = 0.0
     for image in images:
-        values = _before_activation(backbone, conv, image[None]).numpy().astype(np.float64).reshape(-1, conv.filters)
-        count, total, squares = count + len(values), total + values.sum(0), squares + np.square(values).sum(0)
+        outputs = _before_activation(backbone, conv, image[None]).numpy()
+        values = outputs.astype(np.float64).reshape(-1, conv.filters)
+        count += len(values)
+        total += values.sum(0)
+        squares += np.square(values).sum(0)
     mean = total / count
     return mean, np.maximum(squares / count - np.square(mean), 0)
 
@@ -54,20 +59,20 @@ def _before_activation(backbone: Any, conv: Any, images: tf.Tensor) -> tf.Tensor
 
 
 def _rescale(block: Any, mean: np.ndarray, variance: np.ndarray) -> None:
-    """The weights of one `ConvBlock` whose channels had this mean and variance."""
-    scale, shift = np.ones_like(mean), np.zeros_like(mean)
-    if block.batch_norm is not None:
-        scale, shift = (np.asarray(each, np.float64) for each in block.batch_norm.affine())
-    audible = (np.sqrt(variance) > SILENT) & (np.abs(scale) > SILENT)
-    scale = np.where(audible, scale, 1)
+    """Rescale the weights of one `ConvBlock` with this mean and variance."""
+    deviation = np.sqrt(variance)
     if block.batch_norm is None:
-        deviation = np.where(audible, np.sqrt(variance), 1)
-        block.kernel.assign(block.kernel / deviation)
-        block.bias.assign((block.bias - np.where(audible, mean, 0)) / deviation)
+        active = deviation > SILENT
+        divisor = np.where(active, deviation, 1)
+        block.kernel.assign(block.kernel / divisor)
+        block.bias.assign((block.bias - np.where(active, mean, 0)) / divisor)
         return
-    statistics = block.batch_norm  # of what the convolution gives, so that before scale and shift
-    for moving, value in (
-        (statistics.moving_mean, (mean - shift) / scale),
-        (statistics.moving_variance, variance / np.square(scale)),
-    ):
-        moving.assign(np.where(audible, value, moving.numpy()))
+    # The moving statistics are those of the convolution's output, before scale and shift.
+    batch_norm = block.batch_norm
+    scale, shift = (np.asarray(vector, np.float64) for vector in batch_norm.affine())
+    active = (deviation > SILENT) & (np.abs(scale) > SILENT)
+    scale = np.where(active, scale, 1)
+    moving_mean = np.where(active, (mean - shift) / scale, batch_norm.moving_mean.numpy())
+    moving_variance = np.where(active, variance / np.square(scale), batch_norm.moving_variance.numpy())
+    batch_norm.moving_mean.assign(moving_mean)
+    batch_norm.moving_variance.assign(moving_variance)

@@ -1,6 +1,7 @@
-"""Selective search on one image, and what a worker process of it does. Imports no TensorFlow: workers start quickly.
+"""Selective search on one image, and its worker processes.
 
-Source: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; the implementation is OpenCV's.
+Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; the implementation is OpenCV's. Imports no
+TensorFlow, so workers start quickly.
 """
 
 import multiprocessing
@@ -17,19 +18,19 @@ from lts.utils.errors import UserError, first_line
 from lts.utils.files import atomic_write
 
 MODES = ("fast", "quality")  # of the paper and of OpenCV: 8 and 80 hierarchies of regions
-LONG_SIDE = 500  # pixels: larger images are searched at this size, that of VOC's (R-CNN searched at a width of 500)
-VERSION = 1  # of what `search` finds; another one makes caches compute afresh
+LONG_SIDE = 500  # pixels to which larger images are reduced, the size of VOC's (R-CNN: a width of 500)
+VERSION = 1  # of the result of `search`; a new version invalidates caches
 
 
 class ProposalError(UserError):
-    """Object proposals that cannot be had: one line that says why."""
+    """Object proposals that cannot be computed or read."""
 
 
 def import_opencv() -> Any:
-    """OpenCV with its contrib modules.
+    """Return OpenCV with its contrib modules.
 
     Raises:
-      ProposalError: it is not installed.
+      ProposalError: OpenCV or its contrib modules are not installed.
     """
     try:
         import cv2
@@ -37,25 +38,24 @@ def import_opencv() -> Any:
         cv2.ximgproc.segmentation  # noqa: B018
     except (ImportError, AttributeError):  # the latter: OpenCV without contrib
         raise ProposalError(
-            "selective search needs OpenCV with its contrib modules, the extra `detection`: "
-            "pip install opencv-contrib-python-headless; or give proposals in a file"
+            "selective search needs OpenCV with its contrib modules, the extra `detection`. Run pip install "
+            "opencv-contrib-python-headless, or pass proposals in a file"
         ) from None
     return cv2
 
 
 def search(image: np.ndarray, mode: str = "fast") -> np.ndarray:
-    """Boxes that may hold an object, the largest first.
+    """Return boxes that may contain an object, the largest first.
 
-    OpenCV finds the same boxes each time, but ranks them by random numbers; the order here is fixed. Its versions 4 and
-    5 differ in a few boxes of a thousand.
+    OpenCV finds the same boxes each time but ranks them randomly; the order here is fixed. Versions 4 and 5 of OpenCV
+    differ in a few boxes of a thousand.
 
     Args:
       image: uint8 [height, width, 3], RGB.
       mode: "fast" | "quality".
 
     Returns:
-      float32 [n, 4], (ymin, xmin, ymax, xmax) in pixels of `image`, from 0, half-open, each once; at least the whole
-      image.
+      float32 [n, 4], unique (ymin, xmin, ymax, xmax) in pixels of `image`, from 0, half-open; at least the whole image.
     """
     cv2 = import_opencv()
     height, width = image.shape[:2]
@@ -78,7 +78,7 @@ def search(image: np.ndarray, mode: str = "fast") -> np.ndarray:
 
 
 def start_worker() -> None:
-    """Makes this process a worker: one thread, Ctrl-C is its parent's business, and it does not outlive its parent."""
+    """Make this process a worker: one thread, no Ctrl-C, ends with its parent."""
     import_opencv().setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -93,7 +93,7 @@ def _end_with_parent() -> None:
 
 
 def search_file(path: str, target: str, mode: str) -> None:
-    """Searches an image file and writes the boxes to an .npz, whole or not at all.
+    """Search an image file and write the boxes to an .npz atomically.
 
     Raises:
       ProposalError: the image cannot be read.
@@ -101,8 +101,8 @@ def search_file(path: str, target: str, mode: str) -> None:
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except Exception as error:  # decoders of damaged files raise nearly anything
+    except Exception as error:  # NB: decoders raise nearly anything on damaged files
         raise ProposalError(f"{path} cannot be searched for objects ({first_line(error)})") from None
     boxes = search(pixels, mode)
-    with atomic_write(target) as beside, beside.open("wb") as file:
+    with atomic_write(target) as draft, draft.open("wb") as file:
         np.savez_compressed(file, boxes=boxes)

@@ -1,4 +1,4 @@
-"""Detection as one of the three VOC tasks: Fast R-CNN on the backbone of an export."""
+"""VOC detection: Fast R-CNN on the backbone of an export."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -21,15 +21,19 @@ from experiments.voc.upsampling import backbone_layers, cells
 from lts.config import DiscriminatorConfig
 from lts.export.saved_model import LoadedModel
 
-LAYER = "conv_5"  # that regions are pooled of
-RESCALE_IMAGES = 64  # training images whose features become alike in size (ours)
-SHOWN_SCORE = 0.5  # least score of a region that TensorBoard's pictures show as found
+LAYER = "conv_5"  # layer of the pooled map
+RESCALE_IMAGES = 64  # training images for `rescale` (ours)
+SHOWN_SCORE = 0.5  # smallest score of a region in TensorBoard's pictures
 OUTSIDE = (2.0, 2.0, 3.0, 3.0)  # a box that is not drawn
-RED, GREEN = (1.0, -1.0, -1.0, 1.0), (-1.0, 1.0, -1.0, 1.0)
+RED = (1.0, -1.0, -1.0, 1.0)
+GREEN = (-1.0, 1.0, -1.0, 1.0)
 
 
 class DetectionModel(TransferModel):
-    """Fast R-CNN (Girshick 2015) on a backbone; batches are images [B, H, W, 3] and their `boxes.Regions` [B, R, ...]."""
+    """Fast R-CNN (Girshick 2015) on a backbone.
+
+    A batch is images [B, H, W, 3] and their `boxes.Regions` [B, R, ...].
+    """
 
     METRICS = ("loss", "classification", "boxes", "l2", "objects", "gradient_norm")
 
@@ -40,21 +44,26 @@ class DetectionModel(TransferModel):
         super().__init__(loaded, head, protocol, seed, precision)
 
     def compute_losses(self, batch, training=True) -> dict:
-        """Scalars: `classification`, `boxes`, `l2`, their sum `loss`, and `objects`, regions with one in an image."""
+        """Return the scalars `classification`, `boxes`, `l2`, their sum `loss`, and `objects`, positives per image."""
         images, regions = batch
         drop = self.dropout(self.protocol.dropout_keep) if training else None
         logits, moves = self.network.head(self.features(images, training), regions.boxes, drop=drop)
-        classes, weights = tf.reshape(regions.classes, [-1]), tf.reshape(regions.weights, [-1])
-        terms = {
-            "classification": classification_loss(logits, classes, weights),
-            "boxes": box_loss(moves, tf.reshape(regions.targets, [-1, 4]), classes, weights),
-            "l2": self.l2(),
+        classes = tf.reshape(regions.classes, [-1])
+        weights = tf.reshape(regions.weights, [-1])
+        targets = tf.reshape(regions.targets, [-1, 4])
+        class_loss = classification_loss(logits, classes, weights)
+        boxes_loss = box_loss(moves, targets, classes, weights)
+        l2 = self.l2()
+        return {
+            "loss": class_loss + boxes_loss + l2,
+            "classification": class_loss,
+            "boxes": boxes_loss,
+            "l2": l2,
+            "objects": tf.reduce_mean(tf.reduce_sum(tf.cast(regions.classes > 0, tf.float32), 1)),
         }
-        objects = tf.reduce_mean(tf.reduce_sum(tf.cast(regions.classes > 0, tf.float32), 1))
-        return {"loss": tf.add_n(list(terms.values())), **terms, "objects": objects}
 
     def pictures(self, batch) -> dict:
-        """Rows of the picture strip: the true boxes of the regions, and what the regions with good scores became."""
+        """Return images with the true boxes of the regions, and with the predicted boxes of good scores."""
         images, regions = batch
         logits, moves = self.network.head(self.features(images), regions.boxes)
         scores = tf.nn.softmax(logits)[:, 1:]
@@ -69,28 +78,29 @@ class DetectionModel(TransferModel):
 
 
 def first_cell(config: DiscriminatorConfig, stride: int) -> float:
-    """Where the first cell of conv_5 is centred, in pixels from the image's edge, for sides that are whole strides.
+    """Return the centre of the first cell of conv_5 in pixels from the image's edge.
 
-    In the release 14.5: the "SAME" padding of the pools adds nothing at the top and left.
+    For sides that are whole strides it is 14.5 in the release and 7.5 in `small`, not half a stride: the "SAME" padding
+    of the pools adds nothing at the top and left.
     """
     return float(cells(stride, backbone_layers(config)).first) + 0.5  # of a pixel, to its middle
 
 
 def _outlined(images: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor, colour: tuple[float, ...]) -> tf.Tensor:
-    """Images [B, H, W, 3] with those of the boxes [B, R, 4] that are chosen, bool [B, R]."""
+    """Draw the chosen boxes [B, R, 4] (bool [B, R]) into images [B, H, W, 3]."""
     ends = tf.cast(tf.tile(tf.shape(images)[1:3], [2]), tf.float32)
     return tf.image.draw_bounding_boxes(images, tf.where(chosen[..., None], boxes / ends, OUTSIDE), [colour])
 
 
 class DetectionTask(VocTask):
-    """Boxes of the objects of each class, from proposals.
+    """The task with a `DetectionProtocol` and proposals.
 
     Args:
-      train: images to learn from.
-      test: images to report on.
-      protocol: how.
+      train: training images.
+      test: test images.
+      protocol: protocol of the task.
       train_proposals: float32 [n, 4] of each training image, in its pixels.
-      test_proposals: of each test image.
+      test_proposals: proposals of each test image.
     """
 
     name = "voc_detection"
@@ -105,20 +115,21 @@ class DetectionTask(VocTask):
         test_proposals: tuple[np.ndarray, ...],
     ):
         super().__init__(train, test, protocol)
-        self.train_proposals, self.test_proposals = train_proposals, test_proposals
+        self.train_proposals = train_proposals
+        self.test_proposals = test_proposals
         self._candidates = Candidates(train.set, train_proposals)
-        self._rescaled: dict[str, list[np.ndarray]] = {}  # a backbone's weights by the export's fingerprint
+        self._rescaled: dict[str, list[np.ndarray]] = {}  # weights of a backbone by the fingerprint of its export
 
     @property
     def run_settings(self) -> dict[str, Any]:
-        """Digest of the proposals."""
+        """Return the digest of the proposals."""
         digest = hashlib.sha256()
         for boxes in (*self.train_proposals, *self.test_proposals):
             digest.update(np.int64(len(boxes)).tobytes() + boxes.tobytes())
         return {"proposals": digest.hexdigest()[:16]}
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> DetectionModel:
-        """With the backbone rescaled on training images first, where the protocol says so."""
+        """Return the model, rescaled on training images if the protocol says so."""
         model = DetectionModel(loaded, len(self.class_names), self.protocol, seed, precision)
         if self.protocol.rescale:
             for variable, value in zip(model.network.backbone.variables, self._weights(loaded), strict=True):
@@ -126,20 +137,23 @@ class DetectionTask(VocTask):
         return model
 
     def _weights(self, loaded: LoadedModel) -> list[np.ndarray]:
-        """A rescaled backbone's weights, made once."""
+        """Return the weights of a rescaled backbone, computed once."""
         if loaded.fingerprint not in self._rescaled:
-            backbone, layer = loaded.keras_model(dtype="float32").backbone, loaded.geometry[LAYER]
+            backbone = loaded.keras_model(dtype="float32").backbone
+            layer = loaded.geometry[LAYER]
             count = min(RESCALE_IMAGES, self.train.set.num_examples)
-            numbers = np.linspace(0, self.train.set.num_examples - 1, count).astype(int)
-            side, longest = self.protocol.test_side, self.protocol.longest
-            views = (scaled_view(self.train.read(number), side, longest, layer)[0] for number in numbers)
-            rescale(backbone, list(views))
+            views = []
+            for index in np.linspace(0, self.train.set.num_examples - 1, count).astype(int):
+                image = self.train.read(index)
+                view, _ = scaled_view(image, self.protocol.test_side, self.protocol.longest, layer)
+                views.append(view)
+            rescale(backbone, views)
             print(f"{loaded.path}: backbone rescaled on {count} training images", flush=True)
             self._rescaled[loaded.fingerprint] = [variable.numpy() for variable in backbone.variables]
         return self._rescaled[loaded.fingerprint]
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-        """An image at one of the scales and its regions."""
+        """Return a map to one image at one of the scales and its regions."""
         layer = loaded.geometry[LAYER]
 
         def example(which: tf.Tensor, seeds: tf.Tensor) -> tuple:
@@ -148,33 +162,33 @@ class DetectionTask(VocTask):
         return example
 
     def combine(self, examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-        """Images padded with grey, 0, to the largest of their batch."""
+        """Pad images with grey, 0, to the largest of their batch."""
         return examples.padded_batch(size, drop_remainder=True)
 
     def evaluate(self, model: DetectionModel, title: str) -> Evaluation:
-        """Average precision at an overlap of 0.5 by VOC's rules, and what the proposals allow at most."""
-        opened, found = self.test.set, self._detect(model, range(self.test.set.num_examples), title)
-        results = {
-            rule: metrics.detection_ap(found, opened.objects, opened.num_classes, rule) for rule in metrics.RULES
-        }
-        chosen = results[self.protocol.rule]
+        """Return the average precision at IoU 0.5 by VOC's rules, and the recall of the proposals."""
+        test = self.test.set
+        detections = self._detect(model, range(test.num_examples), title)
+        precisions = {}
+        by_rule = {}
+        for rule in metrics.RULES:
+            precision = metrics.detection_ap(detections, test.objects, test.num_classes, rule)
+            values = [None if np.isnan(value) else float(value) for value in precision.per_class]
+            precisions[rule] = precision
+            by_rule[rule] = {"mean": precision.mean, "per_class": dict(zip(self.class_names, values, strict=True))}
         figures = {
-            "average_precision": {rule: self._named(each) for rule, each in results.items()},
+            "average_precision": by_rule,
             "proposals": {
-                "recall": recall(self.test_proposals, opened.objects),
+                "recall": recall(self.test_proposals, test.objects),
                 "mean_number": float(np.mean([len(boxes) for boxes in self.test_proposals])),
             },
         }
-        return Evaluation(chosen.mean, chosen.per_class, figures, chosen.weighted)
-
-    def _named(self, result: metrics.AveragePrecision) -> dict[str, Any]:
-        values = [None if np.isnan(value) else float(value) for value in result.per_class]
-        return {"mean": result.mean, "per_class": dict(zip(self.class_names, values, strict=True))}
+        headline = precisions[self.protocol.rule]
+        return Evaluation(headline.mean, headline.per_class, figures, headline.weighted)
 
     def draw(self, model: DetectionModel, numbers: Sequence[int]) -> np.ndarray:
-        """True boxes on the left, what was found with a good score on the right."""
-        found = self._detect(model, numbers, "pictures")
-        return inference.picture(self.test, numbers, found)
+        """Draw true boxes on the left, detections with a good score on the right."""
+        return inference.picture(self.test, numbers, self._detect(model, numbers, "pictures"))
 
     def _detect(self, model: DetectionModel, numbers: Sequence[int], title: str) -> tuple[metrics.Detections, ...]:
         find = inference.detector(model.features, model.network.head, self.protocol, model.layer)

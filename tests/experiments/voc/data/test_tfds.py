@@ -55,7 +55,7 @@ def open_tfds(world, split, task="detection", name="lts_tiny_voc/2007", **option
 
 @pytest.mark.parametrize("split", ["train", "val", "trainval", "test"])
 def test_tfds_and_folder_hold_the_same(world, split):
-    """wrong: axes exchanged, pixels counted from 0 or 1, objects or images of another order"""
+    """wrong: axes exchanged, pixels counted from 0 or 1, objects or images of another order."""
     opened = open_tfds(world, split)
     folder = open_voc(f"folder:{world[0]}", split, "detection", class_names=VOC_CLASSES, progress=False)
     assert opened.class_names == VOC_CLASSES

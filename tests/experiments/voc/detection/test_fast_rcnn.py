@@ -50,7 +50,7 @@ def by_hand(made: DetectionHead, pooled: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def test_head_against_numpy():
-    """wrong: regions of the other image, cells in another order, classes and coordinates exchanged"""
+    """wrong: regions of the other image, cells in another order, classes and coordinates exchanged."""
     made, maps, regions = head(), features(), random_boxes([2, 6])
     logits, moves = made(maps, regions)
     flat, images = regions.reshape(-1, 4), np.repeat([0, 1], 6)

@@ -49,7 +49,7 @@ def test_a_search_is_the_same_each_time(mode):
 
 @needs_opencv
 def test_shapes_are_found_where_they_are():
-    """wrong: axes exchanged, width and height taken for the last corner"""
+    """wrong: axes exchanged, width and height taken for the last corner."""
     objects = Objects(np.array([BIRD, CAT], np.float32), np.zeros(2, int), np.zeros(2, bool))
     assert recall([search(picture())], [objects], 0.75) == 1
     assert recall([search(picture())[:, [1, 0, 3, 2]]], [objects], 0.75) == 0
@@ -161,7 +161,7 @@ def test_workers_need_no_tensorflow():
 def test_without_opencv_the_extra_is_named(images, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, "cv2", module)
     with pytest.raises(
-        ProposalError, match="the extra `detection`: pip install opencv-contrib-python-headless"
+        ProposalError, match="the extra `detection`. Run pip install opencv-contrib-python-headless"
     ) as caught:
         search_proposals(images, tmp_path / "cache")
     assert "\n" not in str(caught.value)
@@ -182,7 +182,7 @@ def test_what_cannot_be_searched_is_named(images, tmp_path):
     file = next(cache.glob("*.npz"))
     for file in cache.glob("*.npz"):
         file.write_bytes(b"PK rubbish")
-    with pytest.raises(ProposalError, match=f"{re.escape(str(file.parent))}.* is damaged .*: remove it"):
+    with pytest.raises(ProposalError, match=f"{re.escape(str(file.parent))}.* is damaged .*. Remove it"):
         search_proposals(images[:1], cache)
 
 
@@ -199,13 +199,13 @@ def test_proposals_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        (np.zeros([0, 4]), r"image 'a': boxes should be numbers \[n, 4\]. Received: float64 \[0, 4\]"),
+        (np.zeros([0, 4]), r"image 'a': boxes must be numbers \[n, 4\]. Received: float64 \[0, 4\]"),
         (np.zeros([3, 5]), r"Received: float64 \[3, 5\]"),
-        (np.array(["x"]), "boxes should be numbers"),
+        (np.array(["x"]), "boxes must be numbers"),
         (np.array([[0, 0, 12, 5]]), r"within its 20x10 image and have an area. Received: .* = 0, 0, 12, 5"),
         (np.array([[0, 0, 5, 5], [4, 4, 4, 8]]), "= 4, 4, 4, 8"),
         (np.array([[0, 0, np.nan, 5]]), "= 0, 0, nan, 5"),
-        (np.array([None]), "should be an .npz of proposals"),
+        (np.array([None]), "must be an .npz of proposals"),
         (None, "holds no proposals for image 'a' and 0 others"),
     ],
 )
@@ -219,10 +219,10 @@ def test_files_of_proposals_that_are_wrong(tmp_path, boxes, message):
 
 
 def test_a_file_that_is_none(tmp_path):
-    with pytest.raises(ProposalError, match=r"missing\.npz should be an .npz of proposals"):
+    with pytest.raises(ProposalError, match=r"missing\.npz must be an .npz of proposals"):
         read_proposals(tmp_path / "missing.npz", ["a"], np.array([[10, 20]]))
     np.save(tmp_path / "array.npy", np.zeros([2, 4]))
-    with pytest.raises(ProposalError, match=r"array\.npy should be an .npz of proposals"):
+    with pytest.raises(ProposalError, match=r"array\.npy must be an .npz of proposals"):
         read_proposals(tmp_path / "array.npy", ["a"], np.array([[10, 20]]))
 
 

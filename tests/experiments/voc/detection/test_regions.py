@@ -45,7 +45,7 @@ def test_sizes(size, side, longest, wanted):
 
 @pytest.mark.parametrize(("side", "longest"), [(60, 500), (120, 500), (33, 500), (100, 77)])
 def test_boxes_follow_the_scale(side, longest):
-    """wrong: height and width exchanged, boxes scaled to the padded image, one factor for both axes"""
+    """wrong: height and width exchanged, boxes scaled to the padded image, one factor for both axes."""
     view, factors = scaled_view(tf.constant(picture()), side, longest, LAYER)
     assert all(length % LAYER.stride == 0 for length in view.shape[:2])
     height, width = scale_to(60, 90, side, longest).numpy()

@@ -33,7 +33,7 @@ def images(count: int = 6) -> list[tf.Tensor]:
 
 @pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
 def test_every_channel_has_variance_one(norm):
-    """wrong: one layer's statistics taken before the layers below it were rescaled, groups exchanged"""
+    """wrong: one layer's statistics taken before the layers below it were rescaled, groups exchanged."""
     made, shown = backbone(norm), images()
     before = {path: variable.numpy() for path, variable in variables_by_path(made).items()}
     unlike = [moments(made, conv, shown)[1] for conv in made.convs]
