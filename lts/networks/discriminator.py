@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from lts.config import HEADS, DiscriminatorConfig
 from lts.networks.config_mixin import ConfigMixin
-from lts.networks.geometry import KERNELS, LAYERS, POOLED
+from lts.networks.geometry import KERNELS, LAYERS, POOLED, backbone_geometry
 from lts.networks.layers import (
     RELEASE_BATCH_NORM,
     BatchNormConfig,
@@ -98,7 +98,12 @@ class AlexNet(ConfigMixin, keras.Model):
 
         Returns:
           Dict from layer name to [B, h, w, channels], after the activation.
+
+        Raises:
+          ValueError: images that are too small for `last`; an `InvalidArgumentError` if their size is known only when
+            the graph runs.
         """
+        images = self._check_size(images, last or self.last)
         # [-1, 1] to [0, 255] minus the mean colour (release).
         x = images * 127.5 - tf.constant([mean - 127.5 for mean in MEAN_RGB], images.dtype)
         endpoints = {}
@@ -113,6 +118,24 @@ class AlexNet(ConfigMixin, keras.Model):
                 if self.config.backbone_norm == "lrn":
                     x = local_response_norm(x)
         return endpoints
+
+    def _check_size(self, images, last: str):
+        """Return images that give `last` at least one cell, and raise for others."""
+        if self.config.disc_padding == "SAME":
+            return images
+        # NB: TensorFlow does not raise. For [1, 6, 6, 3] and a 7x7 "VALID" convolution it returns [1, 0, 0, filters]
+        # without oneDNN, and in a graph with oneDNN the images themselves.
+        smallest = {layer.name: layer.smallest for layer in backbone_geometry(self.config)}[last]
+        problem = f"images must have at least {smallest} pixels a side for {last}. Received: images.shape="
+        sides = images.shape[1:3]
+        if any(side is not None and side < smallest for side in sides):
+            raise ValueError(f"{problem}{tuple(images.shape)}. Enlarge them, or take an earlier layer.")
+        if None not in sides:
+            return images
+        shape = tf.shape(images)
+        large_enough = tf.reduce_min(shape[1:3]) >= smallest
+        with tf.control_dependencies([tf.debugging.Assert(large_enough, [problem, shape])]):
+            return tf.identity(images)
 
     def first_kernels(self) -> np.ndarray:
         """Return the kernels of conv_1 for pictures.

@@ -9,6 +9,7 @@ from lts import data
 from lts.export import formats as export_formats
 from lts.export import saved_model
 from lts.utils.errors import FormatError
+from tests.fixtures import rounding
 from tests.fixtures.exports import small_discriminator
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
@@ -32,22 +33,22 @@ def synthetic_images(height, width):
     return np.tile(images, (1, 2, 2, 1))[:, :height, :width]
 
 
-def largest_difference(outputs, expected) -> float:
-    """Return the largest difference of all outputs, relative to each output's largest value."""
-    assert set(outputs) == set(expected)
-    return max(np.abs(outputs[name] - value).max() / np.abs(value).max() for name, value in expected.items())
+def allowed(model, images) -> float:
+    """Return the allowed difference of two runtimes, by the backbone in Keras on nudged images."""
+    return rounding.allowed_for(model.keras_model(), images.astype(np.float32))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("signature", ["serving_default", "spot"])
-@pytest.mark.parametrize(("file", "tolerance"), [("model.tflite", 1e-4), ("model_float16.tflite", 5e-3)])
-def test_tflite(model, shape, signature, file, tolerance):
+@pytest.mark.parametrize("file", ["model.tflite", "model_float16.tflite"])
+def test_tflite(model, shape, signature, file):
     """Fails if batch, height or width are fixed in the file, or its outputs differ from the SavedModel's."""
     interpreter = tf.lite.Interpreter(model_path=str(model.path / file))
     images = synthetic_images(*shape)
     outputs = interpreter.get_signature_runner(signature)(images=images)
     expected = model.module.signatures[signature](images=tf.constant(images))
-    assert largest_difference(outputs, expected) < tolerance
+    half_precision = 10 * 2**-11 if "float16" in file else 0  # rounding of the weights of ten layers
+    assert rounding.largest_difference(expected, outputs) <= max(allowed(model, images), half_precision)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,7 +61,7 @@ def test_onnx(model, shape, signature, file):
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(None, {"images": images}), strict=True))
     expected = model.module.signatures[signature](images=tf.constant(images))
-    assert largest_difference(outputs, expected) < 1e-4
+    assert rounding.largest_difference(expected, outputs) <= allowed(model, images)
 
 
 def test_opset(model):

@@ -171,10 +171,29 @@ def test_geometry(padding, norm):
             cells = backbone(tf.zeros([1, size, size, 3]), last=layer.name)[layer.name].shape[1]
             assert cells == layer.cells(size)
         assert layer.parameters == sum(int(tf.size(v)) for v in conv.trainable_variables)
-        if padding == "VALID":
-            too_small = tf.zeros([1, layer.smallest - 1, layer.smallest - 1, 3])
-            with pytest.raises((ValueError, tf.errors.OpError)):
-                backbone(too_small, last=layer.name)
+
+
+@pytest.mark.parametrize("norm", ["lrn", "batch_norm"])
+def test_too_small_images(norm):
+    """Fails if images too small for a layer give an empty map, or in a graph a map of another layer's size."""
+    backbone = AlexNet(dataclasses.replace(TINY, disc_padding="VALID", backbone_norm=norm))
+    backbone.build((None, 64, 64, 3))
+    any_size = tf.function(lambda x, last: backbone(x, last=last))
+    for layer in backbone_geometry(backbone.config):
+        error = rf"images must have at least {layer.smallest} pixels a side for {layer.name}\. Received: images\.shape="
+        too_small = tf.zeros([1, layer.smallest, layer.smallest - 1, 3])
+        unknown_size = any_size.get_concrete_function(tf.TensorSpec([1, None, None, 3]), layer.name)
+        with pytest.raises(ValueError, match=error):
+            backbone(too_small, last=layer.name)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=error):
+            unknown_size(too_small)
+
+
+def test_classifier_of_too_small_images():
+    """Fails if a classifier returns logits of an empty map, which it would fill with zeros."""
+    network = BackboneClassifier(dataclasses.replace(TINY, disc_padding="VALID"))
+    with pytest.raises(ValueError, match="at least 19 pixels a side for conv_5"):
+        network(tf.zeros([1, 18, 18, 3]))
 
 
 def test_receptive_field():

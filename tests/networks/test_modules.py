@@ -3,11 +3,14 @@
 The quick set runs each suite in one mode or precision, the slow set in the other too.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.fixtures import rounding
 from tests.fixtures.registry import MODULES
 
 pytestmark = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
@@ -23,6 +26,29 @@ def assert_equal(ours: dict, theirs: dict, **tolerance):
     for name, value in ours.items():
         value = tf.cast(value, tf.float32)
         np.testing.assert_allclose(value, tf.cast(theirs[name], tf.float32), err_msg=name, **tolerance)
+
+
+def with_statistics(network, outputs: dict) -> dict:
+    """Return the outputs of a call, and the batch norm statistics after it."""
+    statistics = [variable.numpy() for variable in network.non_trainable_variables]
+    return {**outputs, **{f"statistic {index}": value for index, value in enumerate(statistics)}}
+
+
+@functools.cache
+def allowed(module, training: bool) -> float:
+    """Return the allowed difference of two calls, by calls with nudged inputs and weights."""
+
+    def call(network, inputs) -> dict:
+        return with_statistics(network, module.run(network, inputs, training))
+
+    expected = call(module.build(), module.draw())
+    controls = []
+    for seed in rounding.SEEDS[:2]:  # outputs are continuous: no jumps that only more seeds show
+        network = module.build()
+        rounding.nudge_weights(network, seed)
+        inputs = [tf.constant(rounding.nudge(x, seed)) for x in module.draw()]
+        controls.append(rounding.largest_difference(expected, call(network, inputs)))
+    return rounding.allowed(controls)
 
 
 def test_parameters(module):
@@ -80,11 +106,9 @@ def test_function_equals_eager(module, training):
     eager = module.build()
     graph = module.build()
     inputs = module.draw()
-    wanted = module.run(eager, inputs, training)
-    outputs = tf.function(lambda *x: module.run(graph, x, training))(*inputs)
-    assert_equal(outputs, wanted, rtol=1e-4, atol=1e-5)
-    for ours, theirs in zip(graph.variables, eager.variables, strict=True):
-        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-6, err_msg=ours.path)
+    expected = with_statistics(eager, module.run(eager, inputs, training))
+    outputs = with_statistics(graph, tf.function(lambda *x: module.run(graph, x, training))(*inputs))
+    assert rounding.largest_difference(expected, outputs) <= allowed(module, training)
 
 
 def test_any_batch_size(module):
@@ -95,7 +119,8 @@ def test_any_batch_size(module):
     inputs = module.draw()
     outputs = module.run(network, inputs)
     first = module.run(network, [x[:1] for x in inputs])
-    assert_equal(first, {name: value[:1] for name, value in outputs.items()}, rtol=1e-4, atol=1e-5)
+    expected = {name: value[:1] for name, value in outputs.items()}
+    assert rounding.largest_difference(expected, first) <= allowed(module, training=False)
 
 
 @pytest.mark.parametrize("training", [INFERENCE, SLOW_TRAINING])

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
 
@@ -14,11 +13,22 @@ MODULE = "lts.bin.train_autoencoder"
 STEPS = 300
 
 
-@pytest.fixture
-def flags(tmp_path) -> tuple:
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory) -> tuple:
     """Of every run here, without the workdir."""
-    photos = runs.make_photos(tmp_path / "photos")
+    photos = runs.make_photos(tmp_path_factory.mktemp("photos") / "photos")
     return (*runs.BASE, f"--dataset=folder:{photos}", f"--steps={STEPS}", "--log_steps=20")
+
+
+@pytest.fixture(scope="module")
+def one_machine(flags, tmp_path_factory) -> tuple:
+    """The workdirs of a run in one process and of its controls."""
+    folder = tmp_path_factory.mktemp("one_machine")
+    for index, (given, environment) in enumerate([(flags, {}), *runs.other_rounding(flags)]):
+        done = runs.run(MODULE, *given, f"--workdir={folder / str(index)}", **environment)
+        assert done.returncode == 0, done.stderr
+    alone, *controls = sorted(folder.iterdir())
+    return alone, controls
 
 
 def start_machines(*flags: str, other: tuple = ()) -> list[subprocess.Popen]:
@@ -35,33 +45,42 @@ def start_machines(*flags: str, other: tuple = ()) -> list[subprocess.Popen]:
 
 
 @pytest.mark.parametrize("lost", ["other", pytest.param("chief", marks=pytest.mark.slow)])
-def test_a_lost_machine_and_the_end_equal_one_machine(flags, tmp_path, lost):
+def test_a_lost_machine_and_the_end_equal_one_machine(flags, one_machine, tmp_path, lost):
     """A machine is killed, the other says so and ends; both started again end where one process ends."""
-    one, many = tmp_path / "one", tmp_path / "many"
-    alone = runs.start(MODULE, *flags, f"--workdir={one}")
+    many = tmp_path / "many"
     chief, other = start_machines(*flags, f"--workdir={many}", "--checkpoint_minutes=0")
     dead, left = (chief, other) if lost == "chief" else (other, chief)
     for line in chief.stdout:
         if "step 60/" in line:
             dead.kill()
             break
-    began = time.monotonic()
     _, err = left.communicate(timeout=120)
     assert left.returncode == 1, err
     assert "another machine was lost" in err
     assert "step_0000" in err
     assert err.count("\n") == 1, err
-    assert time.monotonic() - began < 60
     dead.communicate()
 
     machines = start_machines(*flags, f"--workdir={many}")
     for machine in machines:
         _, err = machine.communicate(timeout=240)
         assert machine.returncode == 0, err
-    _, err = alone.communicate(timeout=120)
-    assert alone.returncode == 0, err
     assert [line["step"] for line in runs.metrics(many)] == list(range(20, STEPS + 1, 20))
-    runs.assert_close(many, one)
+    assert runs.are_close(many, *one_machine) == {"weights": True, "metrics": True}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(("--reconstruction_weight=60", "--weight_decay=1e-4"), id="summed-twice"),
+        pytest.param(("--batch_size=2",), id="one-share"),
+    ],
+)
+def test_wrong_gradient_is_found(flags, one_machine, tmp_path, wrong):
+    """Fails if the allowed differences let a run pass that doubles its gradient, or that sees half of the images."""
+    done = runs.run(MODULE, *flags, *wrong, f"--workdir={tmp_path / 'wrong'}")
+    assert done.returncode == 0, done.stderr
+    assert runs.are_close(tmp_path / "wrong", *one_machine) == {"weights": False, "metrics": False}
 
 
 @pytest.mark.slow

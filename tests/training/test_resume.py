@@ -25,9 +25,9 @@ def flags(photos, stage: str, steps: int, autoencoder=None) -> tuple:
     return (*training, f"--log_steps={LOG_STEPS}", f"--picture_steps={steps // 4}", f"--histogram_steps={steps // 3}")
 
 
-def finish(stage: str, workdir, *given: str) -> None:
+def finish(stage: str, workdir, *given: str, **environment: str) -> None:
     """Run a binary to its end."""
-    done = runs.run(MODULE[stage], *given, f"--workdir={workdir}", timeout=900)
+    done = runs.run(MODULE[stage], *given, f"--workdir={workdir}", timeout=900, **environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -141,4 +141,7 @@ def test_killed_on_two_replicas(photos, tmp_path, batch_norm):
     finish("autoencoder", uninterrupted, *given)
     assert kill("autoencoder", stopped, *given, when=writing(stopped))
     finish("autoencoder", stopped, *given)
-    runs.assert_close(stopped, uninterrupted)
+    controls = [tmp_path / "up", tmp_path / "down"]
+    for control, (changed, environment) in zip(controls, runs.other_rounding(given), strict=True):
+        finish("autoencoder", control, *changed, **environment)
+    assert runs.are_close(stopped, uninterrupted, controls) == {"weights": True, "metrics": True}
