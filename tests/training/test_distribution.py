@@ -9,6 +9,8 @@ import pytest
 
 from tests.fixtures import rounding
 
+pytestmark = pytest.mark.slow  # tests/models/test_replicas.py compares replicas in the quick set
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
