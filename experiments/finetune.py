@@ -33,12 +33,7 @@ def define_flags() -> None:
 
 
 def define_schedule(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.Field]) -> None:
-    """Define flags of models, images and schedule.
-
-    Args:
-      protocols: by the value of --protocol.
-      fields: of the protocol, which are flags.
-    """
+    """Define flags of models, images and schedule."""
     flags.DEFINE_enum("protocol", DEFAULT, list(protocols), "named protocol, see experiments/probing/protocols.py")
     flags.DEFINE_string("export", None, "write the trained backbone of --model here, as a SavedModel")
     probe_flags.define_inputs()

@@ -90,11 +90,6 @@ class Comparison:
     def plan(self, request: Request, rounds: int, seconds: float) -> dict[str, Any]:
         """Return the plan, measured in a new run.
 
-        Args:
-          request: budget, share and settings.
-          rounds: turns of each training.
-          seconds: of one turn.
-
         Raises:
           PlanError: plan.json is of another request, damaged or lost, or the budget is too small.
         """
@@ -231,12 +226,7 @@ def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
 
 
 def steps_within(budget: float, step_seconds: float, training: str) -> int:
-    """Return the steps that fit into a budget.
-
-    Args:
-      budget: in seconds.
-      step_seconds: time of one step.
-      training: its name, for the message.
+    """Return the steps within a budget of seconds.
 
     Raises:
       PlanError: fewer than ten steps fit.
@@ -257,11 +247,6 @@ def steps_within(budget: float, step_seconds: float, training: str) -> int:
 def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
     """Return how many steps each method gets.
 
-    Args:
-      request: budget, share and settings.
-      base: configuration of all stages.
-      turns: stage to measured turns, [steps, seconds] each.
-
     Returns:
       The fields of the request; "rates": stage to turns, seconds per step, batch size, images/s; "steps": method to
       stage to steps.
@@ -269,6 +254,7 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
     Raises:
       PlanError: the budget is too small.
     """
+    # The turns of a stage are [steps, seconds] each.
     rates = {}
     for stage, measured in turns.items():
         step_seconds = seconds_per_step(measured)

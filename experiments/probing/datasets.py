@@ -87,10 +87,6 @@ def open_labelled(dataset: str, split: str | None = None, *, role: str = "train"
 def check(source: Any, declared: Declaration) -> None:
     """Check an opened set against its declaration.
 
-    Args:
-      source: the opened set.
-      declared: its declaration.
-
     Raises:
       ProbeError: they differ.
     """

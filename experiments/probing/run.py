@@ -199,12 +199,7 @@ def describe_data(train, test) -> dict[str, Any]:
 
 
 def describe_run(probe: Probe, source) -> dict[str, Any]:
-    """Return entries that `compare` and `ablate` share.
-
-    Args:
-      probe: the evaluation.
-      source: images of pre-training.
-    """
+    """Return entries that `compare` and `ablate` share."""
     test = probe.test
     # Pre-training may have seen test images without their labels. Their number is reported where images have names.
     shared = len(set(source.names) & set(test.names)) if source.name == test.name else 0

@@ -168,10 +168,6 @@ class SgdProbe(Probe):
     def evaluate(self, heads_model: HeadsModel, image: ImageConfig) -> Mapping[str, np.ndarray]:
         """Test trained heads.
 
-        Args:
-          heads_model: of `fit`.
-          image: of `image_config`.
-
         Returns:
           Layer to bool [test images], whether its head is correct.
         """

@@ -45,9 +45,6 @@ class FoldsProbe(FeatureProbe):
 def read_folds(path: str | os.PathLike) -> list[np.ndarray]:
     """Read a file in the format of fold_indices.txt.
 
-    Args:
-      path: of the file.
-
     Returns:
       int [images] for each fold, indices from 0 in the official order.
 

@@ -195,12 +195,7 @@ def open_source(dataset: str | None = None) -> Any:
 
 
 def define_config_flags(*sections: str, required: bool = False) -> None:
-    """Define --preset and the fields of sections.
-
-    Args:
-      *sections: names of sections.
-      required: whether --preset must be given.
-    """
+    """Define --preset and the fields of sections."""
     flags.DEFINE_enum("preset", None, list(configs.PRESETS), "named configuration", required=required)
     for section in sections:
         title = section.replace("_", " ").capitalize()
@@ -230,10 +225,7 @@ def define_training_flags() -> None:
 def train(config: configs.Config, stage: str, **options: Any) -> int:
     """Print the configuration, open the images and train.
 
-    Args:
-      config: configuration of the run.
-      stage: see `lts.training.train`.
-      **options: see `lts.training.train`.
+    Arguments are those of `lts.training.train`.
 
     Returns:
       The exit status: 0, or 128 + signal when the run was stopped.

@@ -34,12 +34,7 @@ def check(formats: Iterable[str]) -> None:
 
 
 def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
-    """Write further formats next to a SavedModel.
-
-    Args:
-      folder: of the SavedModel.
-      formats: of `FORMATS`, see `check`; "saved_model" exists already.
-    """
+    """Write further formats next to a SavedModel."""
     if set(formats) <= {"saved_model"}:
         return
     module = tf.saved_model.load(str(folder))

@@ -65,11 +65,6 @@ class Corruption:
 
         A mask depends on the seed and on the image's number alone, not on the batch.
 
-        Args:
-          seed: of all masks.
-          first: number of the first image.
-          count: number of images.
-
         Returns:
           float32 [count, grid, grid, 1], 1 = kept.
         """

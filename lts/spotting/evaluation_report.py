@@ -26,13 +26,7 @@ GUESS = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
 
 
 def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
-    """Write evaluation.md, evaluation.html, curves.png and examples.png.
-
-    Args:
-      results: content of evaluation.json.
-      responses: `lts.spotting.evaluation.Responses`.
-      folder: an existing folder.
-    """
+    """Write evaluation.md, evaluation.html, curves.png and examples.png."""
     curves = curves_figure(results)
     examples = examples_figure(responses)
     curves.savefig(folder / "curves.png", dpi=120)
