@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     saved_model.export(discriminator, folder / "runs" / "features", description)
     random = np.random.default_rng(0)
     for name, brightest in (("cats", 100), ("dogs", 255)):
-        for target in (folder / "PHOTOS", folder / "LABELLED" / name):
+        for target in (folder / "PHOTOS", folder / "LABELLED" / "train" / name):
             target.mkdir(parents=True, exist_ok=True)
             for index in range(8):
                 picture = random.integers(0, brightest, (70, 90, 3)).astype(np.uint8)
