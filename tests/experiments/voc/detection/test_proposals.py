@@ -161,7 +161,7 @@ def test_workers_need_no_tensorflow():
 def test_without_opencv_the_extra_is_named(images, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, "cv2", module)
     with pytest.raises(
-        ProposalError, match="the extra `detection`. Run pip install opencv-contrib-python-headless"
+        ProposalError, match=r"the extra `detection`\. Run pip install opencv-contrib-python-headless"
     ) as caught:
         search_proposals(images, tmp_path / "cache")
     assert "\n" not in str(caught.value)
