@@ -10,7 +10,7 @@ import pytest
 from tests.fixtures import runs
 
 MODULE = "lts.bin.train_autoencoder"
-STEPS = 300
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
