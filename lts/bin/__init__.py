@@ -1,1 +1,1 @@
-"""The binaries: flags to configuration to one call."""
+"""Binaries: from flags to one call."""

@@ -13,6 +13,7 @@ from absl import flags
 
 from lts import config as configs
 from lts.bin import common
+from lts.export.choices import check_formats
 
 FLAGS = flags.FLAGS
 
@@ -33,6 +34,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Export a run or random weights."""
+    check_formats(FLAGS.formats)
     if FLAGS.random_weights:
         _export_random()
     else:

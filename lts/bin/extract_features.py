@@ -12,6 +12,7 @@ import time
 from absl import flags
 
 from lts.bin import common
+from lts.export.choices import check_pool
 from lts.extraction import feature_files
 
 FLAGS = flags.FLAGS
@@ -35,6 +36,7 @@ def main() -> int:
     layers = tuple(FLAGS.layer)
     if not layers or not all(layers) or len(set(layers)) < len(layers):
         raise common.UsageError(f"layer must be names of layers, each once. Received: layer={','.join(layers)}")
+    check_pool(FLAGS.pool)
     feature_files.check_format(FLAGS.output)
     common.import_tensorflow()
     from lts.export import saved_model

@@ -102,9 +102,8 @@ def check_value(field: dataclasses.Field, value: Any) -> None:
     Raises:
       ConfigError: the description excludes the value.
     """
-    described = bool(field.metadata)
-    is_default_none = value is None and _is_optional(field)
-    if described and not is_default_none and not _is_valid(field, value):
+    is_unset = value is None and _is_optional(field)
+    if field.metadata and not is_unset and not _is_valid(field, value):
         raise ConfigError(f"{field.name} must be {requirement(field)}. Received: {field.name}={value!r}")
 
 
@@ -209,7 +208,10 @@ def cast(field: dataclasses.Field, value: Any) -> Any:
 
 def _cast_entry(kind: type, value: Any) -> Any:
     if kind is bool:
-        return {"true": True, "false": False}[str(value).lower()] if isinstance(value, str | bool) else {}[value]
+        # NB: bool("False") is True, and 1 is no truth value here.
+        if not isinstance(value, str | bool):
+            raise TypeError
+        return {"true": True, "false": False}[str(value).lower()]
     # NB: Python takes True for 1 and cuts 1.5 to 1; both would hide a mistake.
     if kind is int and (isinstance(value, bool) or int(value) != float(value)):
         raise ValueError

@@ -9,28 +9,13 @@ Inputs and outputs have the SavedModel's names. Images that are too small are no
 of preset `small` differ from the SavedModel by at most 1.7e-6 of an output's largest value, float16 weights by 1.7e-3.
 """
 
-import importlib.util
 import pathlib
 from collections.abc import Iterable
 
 import tensorflow as tf
 
-from lts.utils.errors import FormatError
-
-FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
 ONNX_OPSET = 17
 SIGNATURES = {"serving_default": "features.onnx", "spot": "spot.onnx"}
-
-
-def check(formats: Iterable[str]) -> None:
-    """Raise `FormatError` unless all formats are available."""
-    for name in formats:
-        if name not in FORMATS:
-            raise FormatError(f"formats must be of {', '.join(FORMATS)}. Received: formats={name!r}")
-    if "onnx" in formats:
-        for package in ("onnx", "tf2onnx"):
-            if importlib.util.find_spec(package) is None:
-                raise FormatError(f"the format onnx needs the package {package}: pip install 'lts[onnx]'")
 
 
 def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:

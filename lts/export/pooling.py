@@ -1,18 +1,10 @@
 """Pooling of feature maps."""
 
-import re
-
 import tensorflow as tf
 
-from lts.utils.errors import UserError
+from lts.export.choices import check_pool
 
 REDUCE = {"average": tf.reduce_mean, "max": tf.reduce_max}
-
-
-class PoolError(UserError):
-    """An unknown pooling."""
-
-    exit_status = 2
 
 
 def pool(features: tf.Tensor, how: str) -> tf.Tensor:
@@ -29,7 +21,7 @@ def pool(features: tf.Tensor, how: str) -> tf.Tensor:
     Raises:
       PoolError: an unknown pooling.
     """
-    check(how)
+    check_pool(how)
     if how == "none":
         return features
     if how == "avg":
@@ -37,12 +29,6 @@ def pool(features: tf.Tensor, how: str) -> tf.Tensor:
     if how == "max":
         return tf.reduce_max(features, [1, 2])
     return adaptive_pool(features, int(how.partition(":")[2]))
-
-
-def check(how: str) -> None:
-    """Raise `PoolError` unless a pooling is known."""
-    if not re.fullmatch(r"none|avg|max|grid:[1-9]\d*", how):
-        raise PoolError(f"pool must be none, avg, max or grid:N, for example grid:3. Received: pool={how!r}")
 
 
 def adaptive_pool(features: tf.Tensor, cells: int, kind: str = "average") -> tf.Tensor:

@@ -22,6 +22,7 @@ import tensorflow as tf
 from lts.config import Config
 from lts.export import formats as export_formats
 from lts.export import model_card, pooling
+from lts.export.choices import check_formats, check_pool
 from lts.export.feature_extractor import FeatureExtractor
 from lts.networks.autoencoder import batch_norm_config
 from lts.networks.geometry import LayerGeometry, geometry
@@ -67,7 +68,7 @@ def export(
       FormatError: a format is unknown, or its package is not installed.
     """
     output = pathlib.Path(output)
-    export_formats.check(formats)
+    check_formats(formats)
     files.check_replaceable(output, "saved_model.pb")
     archive = keras.export.ExportArchive()
     backbone = backbone or getattr(network, "backbone", network)
@@ -249,7 +250,7 @@ class LoadedModel:
         names = [layer] if isinstance(layer, str) else list(layer)
         if not names or not set(names) <= set(self.layers):
             raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
-        pooling.check(pool)
+        check_pool(pool)
         deepest = max(names, key=self.layers.index)
         # The signature of one layer does not compute later ones; several layers come from one pass.
         signature = self.module.signatures[deepest if len(set(names)) == 1 else "serving_default"]

@@ -39,7 +39,7 @@ def autoencoder(photos, tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
-def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
+def test_chain_of_binaries(photos, autoencoder, tmp_path):
     """Fails if the chain needs more than files, or does not write what the user's guide promises."""
     gan = tmp_path / "gan"
     features = tmp_path / "features"
@@ -85,7 +85,7 @@ def test_the_chain_and_what_it_leaves(photos, autoencoder, tmp_path):
     assert plain.returncode == 0, plain.stderr
 
 
-def test_encoder_and_decoder_stay_bit_identical_in_stage_2(photos, autoencoder, tmp_path):
+def test_autoencoder_is_frozen_in_stage_2(photos, autoencoder, tmp_path):
     """Fails if stage 2 changes a weight or a statistic of the frozen autoencoder."""
     gan = tmp_path / "gan"
     flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={gan}", "--steps=3")
@@ -169,8 +169,8 @@ def test_other_configuration_in_workdir_is_refused(photos, autoencoder):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
-    """The line names the term and the step; no checkpoint of broken weights is written."""
+def test_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
+    """Fails if the term and the step are not named, or a checkpoint of broken weights is written."""
     workdir = tmp_path / "ae"
     flags = ("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={workdir}", "--steps=50", "--batch_size=4")
     done = invoke("lts.bin.train_autoencoder", *flags, *TINY, "--weight_decay=1e38", "--learning_rate=1e20")

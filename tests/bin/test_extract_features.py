@@ -33,7 +33,7 @@ def model(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> pathlib.Path:
-    """A thousand pictures."""
+    """Folder of a thousand pictures."""
     root = tmp_path_factory.mktemp("photos")
     for seed in range(1000):
         save_photo(root / f"{seed}.jpg", seed)
@@ -51,12 +51,14 @@ def assert_one_line(done, status: int, *words: str) -> None:
         assert word in done.stderr
 
 
-def test_the_command_and_again(model, photos, tmp_path):
+def test_command_and_repetition(model, photos, tmp_path):
+    """Fails if the file is incomplete, is written again, or is overwritten by another request."""
     output = tmp_path / "X.npz"
     done = invoke(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{output}: 1000 images, " in done.stdout
-    arrays, before = np.load(output), output.read_bytes()
+    arrays = np.load(output)
+    before = output.read_bytes()
     assert sorted(arrays) == ["class_names", "conv_3", "conv_5", "metadata", "names"]
     assert (arrays["conv_5"].shape, arrays["names"].shape) == ((1000, 8), (1000,))
     again = invoke(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
@@ -66,20 +68,22 @@ def test_the_command_and_again(model, photos, tmp_path):
 
 
 def wait_for_work(folder: pathlib.Path) -> None:
-    """Until features lie in the partial folder."""
+    """Wait until the partial folder holds features."""
     for _ in range(600):
         if any(path.stat().st_size for path in folder.glob("*.raw")):
             return
         time.sleep(0.05)
-    raise AssertionError(f"nothing came to {folder}")
+    raise AssertionError(f"{folder} stayed empty")
 
 
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_stopped_it_goes_on_to_the_same_bits(model, photos, tmp_path, number):
-    whole, output = tmp_path / "whole.npz", tmp_path / "X.npz"
-    assert invoke(MODULE, *flags(model, photos, whole)).returncode == 0
+def test_stopped_extraction_resumes(model, photos, tmp_path, number):
+    """Fails if a stopped and resumed file is not bit-identical to an uninterrupted one."""
+    uninterrupted = tmp_path / "uninterrupted.npz"
+    output = tmp_path / "X.npz"
+    assert invoke(MODULE, *flags(model, photos, uninterrupted)).returncode == 0
     process = start(MODULE, *flags(model, photos, output))
     wait_for_work(tmp_path / "X.npz.partial")
     process.send_signal(number)
@@ -92,13 +96,14 @@ def test_stopped_it_goes_on_to_the_same_bits(model, photos, tmp_path, number):
     done = invoke(MODULE, *flags(model, photos, output))
     assert done.returncode == 0, done.stderr
     assert ("resuming after" in done.stdout) == (number != signal.SIGKILL)
-    assert output.read_bytes() == whole.read_bytes()
+    assert output.read_bytes() == uninterrupted.read_bytes()
     assert not (tmp_path / "X.npz.partial").exists()
 
 
 def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
-    """As in training: one line that names it, or left out and listed."""
-    folder, output = tmp_path / "photos", tmp_path / "X.npz"
+    """Fails if a broken file is not named in one line, or is not skipped and listed on request."""
+    folder = tmp_path / "photos"
+    output = tmp_path / "X.npz"
     shutil.copytree(photos, folder)
     name = break_photo(folder, "broken.jpg")
     with pytest.raises(data.DataError) as caught:
@@ -129,6 +134,7 @@ def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
     ],
 )
 def test_wrong_flags(model, photos, tmp_path, flag, status, words):
+    """Fails if an error is more than one line, has another exit status, or leaves a file."""
     done = invoke(MODULE, *flags(model, photos, tmp_path / "X.npz"), flag)
     assert_one_line(done, status, words)
     assert not list(tmp_path.iterdir())
@@ -143,9 +149,14 @@ def test_wrong_flags(model, photos, tmp_path, flag, status, words):
         pytest.param("parquet", 0.5, marks=pytest.mark.slow),
     ],
 )
-def test_a_full_disk_stops_it_with_one_line(model, photos, tmp_path, format, room):
-    """A limit on the size of files stands for the disk, on the way and while the output is written."""
-    output, values = tmp_path / f"X.{format}", 1000 * 6 * 6 * 8 * 4
+def test_full_disk_is_one_line(model, photos, tmp_path, format, room):
+    """Fails if a full disk leaves a broken file or an extraction that cannot resume.
+
+    A limit on the size of files stands for the disk: below the features' size it stops the extraction, just above it
+    the writing of the output.
+    """
+    output = tmp_path / f"X.{format}"
+    values = 1000 * 6 * 6 * 8 * 4
     process = start(MODULE, *flags(model, photos, output))
     limit = int(values * room)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
@@ -160,7 +171,7 @@ def test_a_full_disk_stops_it_with_one_line(model, photos, tmp_path, format, roo
 
 
 def peak_megabytes(process) -> float:
-    """The most memory that a process held until its end."""
+    """Return the peak memory of a process at its end."""
     peak = 0
     while process.poll() is None:
         status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
@@ -171,7 +182,7 @@ def peak_megabytes(process) -> float:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_set(model, photos, tmp_path):
-    """Whole maps of one and of ten thousand images: 18 and 184 MB in the file."""
+    """Fails if ten times the images, 184 instead of 18 MB in the file, need more memory."""
     peaks = []
     for times in (1, 10):
         output = tmp_path / f"{times}.npz"

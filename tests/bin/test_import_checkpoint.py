@@ -1,4 +1,4 @@
-"""lts.bin.import_checkpoint as a user runs it, and the other binaries on what it leaves."""
+"""Import of a release checkpoint from the command line, and what follows it."""
 
 import json
 import pathlib
@@ -25,18 +25,19 @@ def photos(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> pathlib.Path:
-    """Folder with checkpoints of tiny networks: autoencoder, gan, and backbone (the features alone)."""
+    """Folder with checkpoints of tiny networks: autoencoder, gan, and backbone (without heads and optimizer)."""
     folder = tmp_path_factory.mktemp("release")
     for stage in ("autoencoder", "gan"):
-        release.save(tensors := release.tensors_of(release.trained(stage)), folder, stage)
+        tensors = release.tensors_of(release.trained(stage))
+        release.save(tensors, folder, stage)
     leaves = ("weights", "biases", "beta", "moving_mean", "moving_variance")  # without moments and averages
     backbone = [name for name in tensors if name.startswith("discriminator/conv_") and name.endswith(leaves)]
     release.save({name: tensors[name] for name in backbone}, folder, "backbone")
     return folder
 
 
-def do(module: str, *flags: object) -> str:
-    """Runs a binary that is to end well, without a word on stderr; returns what it printed."""
+def succeed(module: str, *flags: object) -> str:
+    """Return the output of a binary that must succeed with an empty stderr."""
     done = invoke(module, *map(str, flags))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -44,15 +45,16 @@ def do(module: str, *flags: object) -> str:
 
 
 @pytest.mark.slow
-def test_an_imported_autoencoder_trains_on_and_serves_stage_2(photos, checkpoints, tmp_path):
-    """From the checkpoint's step, on data and a schedule given then; started again, it is held to them."""
-    workdir, data = tmp_path / "ae", f"--dataset=folder:{photos}"
-    out = do(IMPORT, f"--checkpoint={checkpoints / 'autoencoder'}", f"--output={workdir}", *NETWORKS)
+def test_imported_autoencoder_trains_and_serves_stage_2(photos, checkpoints, tmp_path):
+    """Fails if an import does not resume at its step, or later changes the schedule it was first given."""
+    workdir = tmp_path / "ae"
+    data = f"--dataset=folder:{photos}"
+    out = succeed(IMPORT, f"--checkpoint={checkpoints / 'autoencoder'}", f"--output={workdir}", *NETWORKS)
     assert "missing: nothing" in out
     assert f"at step {STEP}" in out
     before = newest(workdir)
     flags = (data, f"--workdir={workdir}", *NETWORKS, "--batch_size=4", f"--steps={STEP + 3}", "--log_steps=1")
-    assert f"{STEP + 3} of {STEP + 3} steps" in do("lts.bin.train_autoencoder", *flags)
+    assert f"{STEP + 3} of {STEP + 3} steps" in succeed("lts.bin.train_autoencoder", *flags)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [STEP + 1, STEP + 2, STEP + 3]
     after = newest(workdir)
@@ -65,26 +67,27 @@ def test_an_imported_autoencoder_trains_on_and_serves_stage_2(photos, checkpoint
     assert f"autoencoder_training.steps: {STEP + 3} -> {STEP + 9}" in refused.stderr
 
     gan = tmp_path / "gan"
-    do("lts.bin.train_gan", f"--autoencoder={workdir}", data, f"--workdir={gan}", "--batch_size=4", "--steps=2")
+    succeed("lts.bin.train_gan", f"--autoencoder={workdir}", data, f"--workdir={gan}", "--batch_size=4", "--steps=2")
     np.testing.assert_array_equal(newest(gan)["encoder/conv_1/kernel"], after["encoder/conv_1/kernel"])
 
 
 @pytest.mark.slow
-def test_an_imported_whole_model_exports_and_trains_on(photos, checkpoints, tmp_path):
-    """With the encoder and the decoder that came with it; raw and averaged."""
+def test_imported_gan_exports_and_trains(photos, checkpoints, tmp_path):
+    """Fails if raw or averaged weights are not exported, or the imported autoencoder changes in training."""
     workdir = tmp_path / "gan"
-    do(IMPORT, f"--checkpoint={checkpoints / 'gan'}", f"--output={workdir}", *NETWORKS)
-    before, kernels = newest(workdir), {}
+    succeed(IMPORT, f"--checkpoint={checkpoints / 'gan'}", f"--output={workdir}", *NETWORKS)
+    before = newest(workdir)
+    kernels = {}
     for weights in ("raw", "averaged"):
         features = tmp_path / weights
-        do("lts.bin.export_features", f"--workdir={workdir}", f"--output={features}", f"--weights={weights}")
+        succeed("lts.bin.export_features", f"--workdir={workdir}", f"--output={features}", f"--weights={weights}")
         kernels[weights] = [v.numpy() for v in tf.saved_model.load(str(features)).variables if v.shape == (3, 3, 3, 4)]
     np.testing.assert_array_equal(kernels["raw"][0], before["discriminator/trunk/conv_1/kernel"])
     average = before["optimizer/gan_discriminator_trunk_conv_1_kernel_average"]
     np.testing.assert_array_equal(kernels["averaged"][0], average)
     flags = (f"--dataset=folder:{photos}", f"--workdir={workdir}", "--batch_size=4", f"--steps={STEP + 2}")
-    do("lts.bin.train_gan", *flags)
-    assert "finished before" in do("lts.bin.train_gan", *flags)
+    succeed("lts.bin.train_gan", *flags)
+    assert "finished before" in succeed("lts.bin.train_gan", *flags)
     after = newest(workdir)
     assert int(after["optimizer/iteration"]) == int(after["g_optimizer/iteration"]) == STEP + 2
     for name in before:
@@ -93,20 +96,22 @@ def test_an_imported_whole_model_exports_and_trains_on(photos, checkpoints, tmp_
 
 
 @pytest.mark.slow
-def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoints, tmp_path):
-    """The frozen networks of an import without them come from --autoencoder, once."""
-    backbone, autoencoder, data = tmp_path / "backbone", tmp_path / "ae", f"--dataset=folder:{photos}"
+def test_imported_features_need_an_autoencoder(photos, checkpoints, tmp_path):
+    """Fails if stage 2 trains around random frozen networks."""
+    backbone = tmp_path / "backbone"
+    autoencoder = tmp_path / "ae"
+    data = f"--dataset=folder:{photos}"
     for name, output in (("backbone", backbone), ("autoencoder", autoencoder)):
-        do(IMPORT, f"--checkpoint={checkpoints / name}", f"--output={output}", *NETWORKS)
+        succeed(IMPORT, f"--checkpoint={checkpoints / name}", f"--output={output}", *NETWORKS)
     flags = (data, f"--workdir={backbone}", "--batch_size=4")
     refused = invoke("lts.bin.train_gan", *flags, "--steps=2")
     assert refused.returncode == 1
     assert "give --autoencoder=RUN" in refused.stderr
     assert refused.stderr.count("\n") == 1
     given = (*flags, f"--autoencoder={autoencoder}")
-    out = do("lts.bin.train_gan", *given, "--steps=2")
+    out = succeed("lts.bin.train_gan", *given, "--steps=2")
     assert f"encoder and decoder of step {STEP} of {autoencoder}" in out
-    assert "finished before" in do("lts.bin.train_gan", *given, "--steps=2")
+    assert "finished before" in succeed("lts.bin.train_gan", *given, "--steps=2")
     assert read_newest(backbone)[1].name == "step_00000002"
     np.testing.assert_array_equal(
         newest(backbone)["decoder/to_image/bias"], newest(autoencoder)["decoder/to_image/bias"]
@@ -134,7 +139,7 @@ def test_stage_2_around_imported_features_needs_an_autoencoder(photos, checkpoin
     ],
 )
 def test_bad_input_is_one_line(checkpoints, tmp_path, flags, status, words):
-    """One line on stderr, the right exit status, nothing written."""
+    """Fails if an error is more than one line, has another exit status, or leaves a file."""
     places = {"--checkpoint=": checkpoints, "--output=": tmp_path}
     for start, folder in places.items():
         flags = [flag.replace(start, f"{start}{folder}/") for flag in flags]

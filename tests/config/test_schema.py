@@ -1,4 +1,4 @@
-"""Configuration: JSON, presets, casting, and errors that name the field."""
+"""Presets, JSON, overrides and checks of a configuration."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from lts.config import PRESETS, Config, ConfigError, ImageConfig, TrainingConfig
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets(name):
-    """A preset that is not valid, carries another's name, or does not come back from JSON."""
+    """Fails if a preset is invalid, has another's name, or changes on its way through JSON."""
     config = preset(name)
     assert config.preset == name
     again = Config.from_json(config.to_json())
@@ -21,7 +21,7 @@ def test_presets(name):
 
 
 def test_release_constants():
-    """The release's numbers."""
+    """Fails if a constant of the release changes."""
     config = preset("release")
     assert (config.image.image_size, config.mask_grid, config.autoencoder.num_strides) == (96, 6, 4)
     assert config.autoencoder.decoder_filters == (256, 128, 64, 32)
@@ -30,16 +30,11 @@ def test_release_constants():
     assert (config.loss.generator_loss, config.loss.reconstruct) == ("confusion", "kept")
     for stage in (config.autoencoder_training, config.gan_training):
         assert (stage.beta_1, stage.beta_2, stage.epsilon, stage.learning_rate) == (0.5, 0.999, 1e-5, 3e-4)
-        assert (stage.batch_size, stage.epochs, stage.ema_decay, stage.bias_gradient_factor) == (
-            256,
-            500,
-            0.9999,
-            2,
-        )
+        assert (stage.batch_size, stage.epochs, stage.ema_decay, stage.bias_gradient_factor) == (256, 500, 0.9999, 2)
 
 
 def test_configurations_are_frozen():
-    """A run whose numbers change after they were written down."""
+    """Fails if a configuration can change after it was recorded."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         preset("release").preset = "mine"
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -47,13 +42,13 @@ def test_configurations_are_frozen():
 
 
 def test_unknown_preset_lists_the_known():
-    """A typing error that has to be looked up in the code."""
+    """Fails if the known presets are not listed."""
     with pytest.raises(ConfigError, match=r"'relase'.*release, imagenet, small, tiny"):
         preset("relase")
 
 
 def test_unknown_field_lists_the_known():
-    """An override that is dropped in silence."""
+    """Fails if an unknown field is ignored, or the known ones are not listed."""
     with pytest.raises(ConfigError, match=r"'learning_rat'.*Known: .*learning_rate"):
         preset("tiny", learning_rat=1.0)
     with pytest.raises(ConfigError, match=r"image\.'size'. Known: image_size"):
@@ -79,7 +74,7 @@ def test_unknown_field_lists_the_known():
     ],
 )
 def test_values_of_a_wrong_type(field, value):
-    """A value that Python would coerce, or that fails later and elsewhere."""
+    """Fails if a value of a wrong type is coerced."""
     with pytest.raises(ConfigError, match=f"{field} must be .*Received: {field}="):
         preset("tiny", **{field: value})
 
@@ -109,33 +104,33 @@ def test_values_of_a_wrong_type(field, value):
         ("image_size", 0),
     ],
 )
-def test_values_that_cannot_be(field, value):
-    """A number out of its range."""
+def test_invalid_values(field, value):
+    """Fails if a value outside of its bounds is accepted."""
     with pytest.raises(ConfigError, match=f"{field} .*Received: {field}="):
         preset("tiny", **{field: value})
 
 
 @pytest.mark.parametrize(("size", "cells"), [(48, 3), (112, 7), (128, 8)])
 def test_other_image_sizes(size, cells):
-    """Sizes that fit and are refused."""
+    """Fails if an image size that fits is refused."""
     config = preset("release", image_size=size)
     assert config.mask_grid == config.discriminator_grid == cells
 
 
-def test_image_size_that_does_not_fit_names_both_grids():
-    """Mask and discriminator grids that differ: labels without cells."""
+def test_unfit_image_size_names_both_grids():
+    """Fails if mask and discriminator grids may differ."""
     with pytest.raises(ConfigError, match=r"mask grid is 6.25x6.25 .*discriminator grid 7x7 .*image_size=100"):
         preset("release", image_size=100)
 
 
 def test_padding_changes_the_grid():
-    """VALID padding: 96 pixels become 4 cells, which do not fit the mask's 6."""
+    """Fails if the padding is ignored: 96 pixels give 4 cells instead of 6."""
     with pytest.raises(ConfigError, match=r"mask grid is 6x6 .*discriminator grid 4x4"):
         preset("release", disc_padding="VALID")
 
 
 def test_text_of_flags():
-    """Text that stays text, or true for every text."""
+    """Fails if the text of a flag stays text, or every text is true."""
     config = preset(
         "tiny", flip="False", steps="12", learning_rate="1e-3", encoder_filters="4,6,8,10", crop_area="0.5,1"
     )
@@ -147,7 +142,7 @@ def test_text_of_flags():
 
 
 def test_replace_of_one_stage():
-    """An override that reaches both stages, or the stages' other fields."""
+    """Fails if an override of one stage changes anything else."""
     before = preset("tiny")
     after = before.replace("gan_training", steps=7)
     assert (after.autoencoder_training, after.gan_training.steps) == (before.autoencoder_training, 7)
@@ -156,7 +151,7 @@ def test_replace_of_one_stage():
 
 
 def test_differences():
-    """A difference that is not reported, or its sides exchanged."""
+    """Fails if a difference is missed, or its sides are exchanged."""
     before = preset("tiny")
     assert differences(before, before) == []
     after = before.replace("gan_training", steps=7).replace(flip=False)
@@ -166,14 +161,33 @@ def test_differences():
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "networks"),
+    [
+        ({"encoder_kernel": 3}, {"autoencoder", "frozen_autoencoder"}),
+        ({"bn_decay": 0.5}, {"autoencoder"}),
+        ({"bn_epsilon": 0.5}, {"autoencoder", "frozen_autoencoder", "backbone"}),
+        ({"backbone_norm": "lrn"}, {"backbone"}),
+        ({"fc_units": 8}, {"discriminator"}),
+        ({"flip": False, "weight_decay": 0.0, "steps": 7}, set()),
+    ],
+)
+def test_fields_define_networks(change, networks):
+    """Fails if a field that defines a network may change, or another one may not."""
+    before = preset("tiny")
+    after = before.replace(**change)
+    for network in ("autoencoder", "frozen_autoencoder", "backbone", "discriminator"):
+        assert bool(differences(before, after, network)) == (network in networks), network
+
+
 def test_every_field_has_a_default_of_its_type():
-    """A field that the casting does not know."""
+    """Fails if a field has a type that cannot be cast."""
     for section, field in fields_of("image", "autoencoder", "damage", "discriminator", "loss", "autoencoder_training"):
         kind = field.type if isinstance(field.type, type) else tuple
         assert isinstance(field.default, kind), f"{section}.{field.name}"
 
 
 def test_sections_by_themselves():
-    """Defaults of the sections other than the release's."""
+    """Fails if the defaults of a section are not the release's."""
     assert Config().image == ImageConfig()
     assert Config().gan_training == TrainingConfig()

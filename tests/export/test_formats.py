@@ -8,6 +8,7 @@ import lts
 from lts import data
 from lts.export import formats as export_formats
 from lts.export import saved_model
+from lts.export.choices import FORMATS
 from lts.utils.errors import FormatError
 from tests.fixtures import rounding
 from tests.fixtures.exports import small_discriminator
@@ -22,7 +23,7 @@ def model(request, tmp_path_factory):
     pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
     discriminator, description = small_discriminator(request.param)
     path = tmp_path_factory.mktemp("export") / "features"
-    saved_model.export(discriminator, path, description, export_formats.FORMATS)
+    saved_model.export(discriminator, path, description, FORMATS)
     return lts.load(path)
 
 
