@@ -106,7 +106,7 @@ def test_imported_features_need_an_autoencoder(photos, checkpoints, tmp_path):
     flags = (data, f"--workdir={backbone}", "--batch_size=4")
     refused = invoke("lts.bin.train_gan", *flags, "--steps=2")
     assert refused.returncode == 1
-    assert "give --autoencoder=RUN" in refused.stderr
+    assert "Give --autoencoder=RUN" in refused.stderr
     assert refused.stderr.count("\n") == 1
     given = (*flags, f"--autoencoder={autoencoder}")
     out = succeed("lts.bin.train_gan", *given, "--steps=2")
