@@ -1,10 +1,10 @@
-r"""VOC classification: a backbone with new fully connected layers, fine-tuned on image labels, tested on ten crops.
+r"""VOC classification: fine-tune a backbone on image labels.
 
     python -m experiments.voc_classification --model=runs/features --baseline=runs/random_1,runs/random_2 \
         --dataset=folder:VOCdevkit/VOC2007 --protocol=voc2007 --output=runs/voc_classification
 
-The baselines are trained in the same way. Writes results.json, results.md, results.png and pictures/ into --output; the
-runs lie below it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
+The baselines are trained in the same way. Writes results.json, results.md, results.png and pictures/ into --output, and
+the runs with checkpoints and TensorBoard into its folder training/. A stopped run resumes from its last checkpoint.
 """
 
 from experiments.voc import flags as voc_flags

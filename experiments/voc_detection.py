@@ -1,11 +1,11 @@
-r"""Detection: Fast R-CNN on the backbone of a SavedModel, on data in the layout of PASCAL VOC.
+r"""VOC detection: fine-tune Fast R-CNN on a backbone.
 
     python -m experiments.voc_detection --model=runs/features --dataset=folder:VOCdevkit/VOC2007 --protocol=voc2007 \
         --baseline=runs/random_1,runs/random_2,runs/random_3 --output=runs/detection
 
-The baselines are trained in the same way. Proposals are searched for once, in parallel, and kept in --proposal_cache,
-or come from --proposals. Writes results.json, results.md, results.png and pictures/ into --output; the runs lie below
-it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
+The baselines are trained in the same way. Proposals are read from --proposals, or searched for once, in parallel, and
+kept in --proposal_cache. Writes results.json, results.md, results.png and pictures/ into --output, and the runs with
+checkpoints and TensorBoard into its folder training/. A stopped run resumes from its last checkpoint.
 """
 
 import os
@@ -27,7 +27,7 @@ def define_flags() -> None:
     voc_flags.define_flags(DETECTION, "trainval", "test")
     with field_flags.group("Proposals"):
         flags.DEFINE_string("proposals", None, ".npz of boxes by image id, see experiments/voc/detection/proposals.py")
-        flags.DEFINE_string("proposal_cache", None, "folder of the proposals found; none: OUTPUT/proposals")
+        flags.DEFINE_string("proposal_cache", None, "folder of the searched proposals; none: OUTPUT/proposals")
         flags.DEFINE_enum("proposal_mode", "fast", MODES, "mode of selective search")
         flags.DEFINE_integer("max_proposals", MAX_BOXES, "largest number of proposals per image (Fast R-CNN)", 1)
 
@@ -37,32 +37,33 @@ def main() -> None:
     if not FLAGS.proposals:
         from experiments.voc.detection import selective_search
 
-        selective_search.import_opencv()  # says what is missing before anything is read
+        selective_search.import_opencv()  # raises before images are read
 
     def make(inputs: voc_flags.Inputs, protocol: Any) -> Any:
         from experiments.voc.detection.task import DetectionTask
 
-        found = (_proposals(images.set) for images in (inputs.train, inputs.test))
-        return DetectionTask(inputs.train, inputs.test, protocol, *found)
+        train_proposals = _proposals(inputs.train.set)
+        test_proposals = _proposals(inputs.test.set)
+        return DetectionTask(inputs.train, inputs.test, protocol, train_proposals, test_proposals)
 
     voc_flags.run(DETECTION, "detection", make)
 
 
-def _proposals(opened: Any) -> tuple:
-    """Of the images of a set: from --proposals, or searched for."""
+def _proposals(images: Any) -> tuple:
+    """Read or search the proposals of a set, and print how many objects they cover."""
     from experiments.voc.detection import proposals
 
     if FLAGS.proposals:
-        found = proposals.read_proposals(FLAGS.proposals, opened.ids, opened.sizes, FLAGS.max_proposals)
+        boxes = proposals.read_proposals(FLAGS.proposals, images.ids, images.sizes, FLAGS.max_proposals)
     else:
         cache = FLAGS.proposal_cache or os.path.join(FLAGS.output, "proposals")
-        mode, most = FLAGS.proposal_mode, FLAGS.max_proposals
-        found = proposals.search_proposals(opened.paths, cache, mode=mode, max_boxes=most)
-    share, number = proposals.recall(found, opened.objects), sum(map(len, found)) / len(found)
+        boxes = proposals.search_proposals(images.paths, cache, mode=FLAGS.proposal_mode, max_boxes=FLAGS.max_proposals)
+    per_image = sum(map(len, boxes)) / len(boxes)
+    covered = 100 * proposals.recall(boxes, images.objects)
     print(
-        f"{opened.name}, split {opened.split}: {number:.0f} proposals an image, {100 * share:.1f} % of objects covered"
+        f"{images.name}, split {images.split}: {per_image:.0f} proposals per image, {covered:.1f} % of objects covered"
     )
-    return found
+    return boxes
 
 
 def console() -> None:

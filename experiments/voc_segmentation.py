@@ -1,10 +1,10 @@
-r"""VOC segmentation: a fully convolutional network on a backbone, tested by mean intersection over union.
+r"""VOC segmentation: fine-tune a fully convolutional network.
 
     python -m experiments.voc_segmentation --model=runs/features --baseline=runs/random_1,runs/random_2 \
         --dataset=folder:VOCdevkit/VOC2012 --class_names=voc --protocol=voc2012 --output=runs/voc_segmentation
 
-The baselines are trained in the same way. Writes results.json, results.md, results.png and pictures/ into --output; the
-runs lie below it in training/, with checkpoints and TensorBoard. A run that was stopped goes on where it stopped.
+The baselines are trained in the same way. Writes results.json, results.md, results.png and pictures/ into --output, and
+the runs with checkpoints and TensorBoard into its folder training/. A stopped run resumes from its last checkpoint.
 """
 
 from experiments.voc import flags as voc_flags

@@ -112,7 +112,7 @@ def test_selective_search(models, devkit, tmp_path, capsys):
     call(voc_detection, *given)
     shown = capsys.readouterr().out
     assert (
-        shown.index("selective search: 12 images") < shown.rindex("proposals an image, ") < shown.index("training in")
+        shown.index("selective search: 12 images") < shown.rindex("proposals per image, ") < shown.index("training in")
     )
     assert len(list((tmp_path / "proposals").glob("*.npz"))) == 16
     assert json.loads((tmp_path / "results.json").read_text())["models"][0]["seeds"][0]["proposals"]["recall"] > 0.5

@@ -34,7 +34,7 @@ def picture(height=90, width=120, seed=0):
 @needs_opencv
 @pytest.mark.parametrize("mode", ["fast", "quality"])
 def test_a_search_is_the_same_each_time(mode):
-    """OpenCV's own order is random."""
+    """Fails if the random order of OpenCV shows, or boxes repeat or leave the image."""
     first, again = search(picture(), mode), search(picture(), mode)
     np.testing.assert_array_equal(first, again)
     assert first.dtype == np.float32
@@ -49,7 +49,7 @@ def test_a_search_is_the_same_each_time(mode):
 
 @needs_opencv
 def test_shapes_are_found_where_they_are():
-    """wrong: axes exchanged, width and height taken for the last corner."""
+    """Fails if axes are swapped, or width and height taken for the last corner."""
     objects = Objects(np.array([BIRD, CAT], np.float32), np.zeros(2, int), np.zeros(2, bool))
     assert recall([search(picture())], [objects], 0.75) == 1
     assert recall([search(picture())[:, [1, 0, 3, 2]]], [objects], 0.75) == 0
@@ -57,6 +57,7 @@ def test_shapes_are_found_where_they_are():
 
 @needs_opencv
 def test_large_images_are_searched_small(monkeypatch):
+    """Fails if boxes of a reduced image are not scaled back."""
     image = np.asarray(Image.fromarray(picture()).resize((960, 720)))
     monkeypatch.setattr(selective_search, "LONG_SIDE", 120)
     boxes = search(image)
@@ -67,13 +68,14 @@ def test_large_images_are_searched_small(monkeypatch):
 @needs_opencv
 @pytest.mark.parametrize("shape", [(1, 1), (2, 900), (40, 30)])
 def test_an_image_without_anything_has_one_proposal_at_least(shape):
+    """Fails if a uniform or tiny image has no proposal."""
     boxes = search(np.full([*shape, 3], 128, np.uint8))
     np.testing.assert_array_equal(boxes[0], [0, 0, *shape])
 
 
 @pytest.fixture
 def images(tmp_path):
-    """Four different images and a copy of the first."""
+    """Return four different images and a copy of the first."""
     paths = [tmp_path / f"{index}.png" for index in range(5)]
     for index, path in enumerate(paths):
         Image.fromarray(picture(seed=index % 4)).save(path)
@@ -82,6 +84,7 @@ def images(tmp_path):
 
 @needs_opencv
 def test_the_cache_is_of_content_and_settings(images, tmp_path, monkeypatch, capsys):
+    """Fails if moved or copied images are searched again, or changed ones are not."""
     cache = tmp_path / "cache"
     first = search_proposals(images[:3], cache, processes=1)
     assert len(list(cache.iterdir())) == 3
@@ -124,8 +127,8 @@ if __name__ == "__main__":
 
 
 @needs_opencv
-def test_a_killed_search_goes_on_and_leaves_no_process(tmp_path):
-    """SIGKILL, so that nothing can be tidied up: workers must see by themselves that their parent is gone."""
+def test_a_killed_search_resumes_and_leaves_no_process(tmp_path):
+    """Fails if workers outlive a parent that was killed, or finished images are searched again."""
     paths = [str(tmp_path / f"{index}.png") for index in range(8)]
     for index, path in enumerate(paths):
         Image.fromarray(picture(120, 160, seed=index)).save(path)
@@ -133,7 +136,7 @@ def test_a_killed_search_goes_on_and_leaves_no_process(tmp_path):
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     process = subprocess.Popen([sys.executable, str(script), str(cache), *paths], env=environment)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(cache.glob("*.npz")):
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -141,7 +144,7 @@ def test_a_killed_search_goes_on_and_leaves_no_process(tmp_path):
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=300)
     assert not alive
     done = {file: file.stat().st_mtime_ns for file in cache.glob("*.npz")}
     assert 0 < len(done) < 8
@@ -152,6 +155,7 @@ def test_a_killed_search_goes_on_and_leaves_no_process(tmp_path):
 
 
 def test_workers_need_no_tensorflow():
+    """Fails if a worker process would import TensorFlow."""
     code = "import sys, experiments.voc.detection.proposals; print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
@@ -159,6 +163,7 @@ def test_workers_need_no_tensorflow():
 
 @pytest.mark.parametrize("module", [None, types.ModuleType("cv2")])  # not installed; without contrib
 def test_without_opencv_the_extra_is_named(images, tmp_path, monkeypatch, module):
+    """Fails if a missing OpenCV, or one without contrib modules, gives another error."""
     monkeypatch.setitem(sys.modules, "cv2", module)
     with pytest.raises(
         ProposalError, match=r"the extra `detection`\. Run pip install opencv-contrib-python-headless"
@@ -169,6 +174,7 @@ def test_without_opencv_the_extra_is_named(images, tmp_path, monkeypatch, module
 
 @needs_opencv
 def test_what_cannot_be_searched_is_named(images, tmp_path):
+    """Fails if an error does not name the mode, image or cache file at fault."""
     cache = tmp_path / "cache"
     with pytest.raises(ProposalError, match=r"mode of selective search must be fast \| quality. Received: 'slow'"):
         search_proposals(images, cache, mode="slow")
@@ -187,6 +193,7 @@ def test_what_cannot_be_searched_is_named(images, tmp_path):
 
 
 def test_proposals_from_a_file(tmp_path):
+    """Fails if boxes follow another image, or are not clipped to theirs."""
     file = tmp_path / "proposals.npz"
     np.savez(file, a=np.array([[0, 0, 10, 20], [5, 5, 11, 12]]), b=np.array([[-0.5, 2, 8, 9.5]]), c=np.zeros([1, 4]))
     first, second = read_proposals(file, ["b", "a"], np.array([[8, 9], [10, 20]]))
@@ -210,6 +217,7 @@ def test_proposals_from_a_file(tmp_path):
     ],
 )
 def test_files_of_proposals_that_are_wrong(tmp_path, boxes, message):
+    """Fails if invalid boxes are accepted, or the file is not named."""
     file = tmp_path / "proposals.npz"
     np.savez(file, **({"other": np.ones([1, 4])} if boxes is None else {"a": boxes}))
     with pytest.raises(ProposalError, match=message) as caught:
@@ -219,6 +227,7 @@ def test_files_of_proposals_that_are_wrong(tmp_path, boxes, message):
 
 
 def test_a_file_that_is_none(tmp_path):
+    """Fails if a missing file or one of another format gives another error."""
     with pytest.raises(ProposalError, match=r"missing\.npz must be an .npz of proposals"):
         read_proposals(tmp_path / "missing.npz", ["a"], np.array([[10, 20]]))
     np.save(tmp_path / "array.npy", np.zeros([2, 4]))
@@ -227,7 +236,7 @@ def test_a_file_that_is_none(tmp_path):
 
 
 def test_recall_by_hand():
-    """Three objects that count: overlaps 1/2 exactly, 100/150 and 0; a difficult one would be found."""
+    """Fails for overlaps 1/2, 2/3 and 0 if a threshold is exclusive, or the difficult object counts."""
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60], [80, 80, 90, 90]], np.float32)
     objects = [
         Objects(boxes[:2], np.zeros(2, int), np.zeros(2, bool)),
@@ -247,6 +256,7 @@ def test_recall_by_hand():
 
 @needs_opencv
 def test_most_objects_of_a_tiny_set_are_covered(tmp_path):
+    """Fails if the search covers less than 80 % of coloured shapes."""
     write(tmp_path / "set", {"train": 4})
     opened = open_voc(f"folder:{tmp_path / 'set'}", "train", "detection", progress=False)
     found = search_proposals(opened.paths, tmp_path / "cache", processes=1)
