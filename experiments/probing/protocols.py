@@ -16,16 +16,25 @@ HELD_OUT = "fraction of the training images of each class that is held out to ch
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol(CheckedFields):
-    """Linear probe on features that are extracted once."""
+class PooledProtocol(CheckedFields):
+    """Shared fields of probes on pooled features.
 
-    classifier: str = field("ridge", "linear classifier", choices=CLASSIFIERS)
+    One value, such as k or the regularisation, is chosen on held-out training images.
+    """
+
     pool: str = field("average", "pooling of feature maps", choices=POOLS)
     dimensions: int = field(9000, "approximate number of values a layer is pooled to", minimum=1)
     validation: float = field(0.2, HELD_OUT, above=0, below=1)
     resamples: int = field(10000, "resamples of the bootstrap", minimum=1)
     confidence: float = field(0.95, "level of the intervals", above=0, below=1)
     seed: int = field(1, "seed of the validation split and the bootstrap", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol(PooledProtocol):
+    """Linear probe on features that are extracted once."""
+
+    classifier: str = field("ridge", "linear classifier", choices=CLASSIFIERS)
     name: str = "ridge"
 
 
@@ -167,7 +176,7 @@ LINEAR = {**EXTRACTED, **SGD}  # by the value of --protocol of linear_probe
 
 
 @dataclasses.dataclass(frozen=True)
-class KnnProtocol(CheckedFields):
+class KnnProtocol(PooledProtocol):
     """Nearest neighbours by cosine similarity.
 
     Nothing is fitted. Only k is chosen.
@@ -176,12 +185,6 @@ class KnnProtocol(CheckedFields):
     neighbours: tuple[int, ...] = field(
         (1, 2, 5, 10, 20, 50, 100, 200), "values of k to choose from", minimum=1, min_length=1, distinct=True
     )
-    pool: str = field("average", "pooling of feature maps", choices=POOLS)
-    dimensions: int = field(9000, "approximate number of values a layer is pooled to", minimum=1)
-    validation: float = field(0.2, HELD_OUT, above=0, below=1)
-    resamples: int = field(10000, "resamples of the bootstrap", minimum=1)
-    confidence: float = field(0.95, "level of the intervals", above=0, below=1)
-    seed: int = field(1, "seed of the validation split and the bootstrap", minimum=0)
     name: str = "knn"
 
 

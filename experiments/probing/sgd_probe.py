@@ -107,7 +107,7 @@ class SgdProbe(Probe):
             steps=steps,
             build=build,
             batches=functools.partial(self._training_batches, image),
-            samples=tf.cast(sample_views[:, 0], tf.float32) / 127.5 - 1,
+            samples=data.as_signed(sample_views[:, 0]),
             start=start,
             check_data=self.train.check_files,
         )

@@ -98,7 +98,7 @@ def repaired_images(config: Config, workdir: pathlib.Path, images: np.ndarray) -
             networks[name] = network
     run_dir.restore_networks(workdir, **networks)
     pictures = {}
-    for name, values in model.pictures(tf.cast(images, tf.float32) / 127.5 - 1).items():
+    for name, values in model.pictures(data.as_signed(images)).items():
         pixels = data.as_bytes(tf.cast(values, tf.float32)).numpy()
         pictures[name] = np.broadcast_to(pixels, images.shape)  # masks have one channel
     return pictures

@@ -7,12 +7,9 @@ A window of `size` pixels per side shows the image enlarged by `scale`. Row i of
 
 import tensorflow as tf
 
+from lts.data import as_signed
+
 IGNORED = 255  # mask label of pixels without a class
-
-
-def signed(image: tf.Tensor) -> tf.Tensor:
-    """Return bytes as float32 in [-1, 1]."""
-    return tf.cast(image, tf.float32) / 127.5 - 1.0
 
 
 def random_window(shape: tf.Tensor, size: int, scale: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -49,7 +46,7 @@ def cut_image(image: tf.Tensor, begin: tf.Tensor, scale: tf.Tensor, size: tf.Ten
     """
     scales = tf.stack([scale, scale])
     return tf.raw_ops.ScaleAndTranslate(
-        images=signed(image)[tf.newaxis],
+        images=as_signed(image)[tf.newaxis],
         size=size,
         scale=scales,
         translation=-begin * scales,

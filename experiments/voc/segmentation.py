@@ -15,6 +15,7 @@ from experiments.voc.data.images import open_masks
 from experiments.voc.drawing import GAP, OPACITY, draw_mask, enlarge, voc_palette
 from experiments.voc.protocols import SegmentationProtocol
 from experiments.voc.transfer import Evaluation, TransferError, TransferModel, VocTask
+from lts import data
 from lts.config import ConfigError, DiscriminatorConfig, discriminator_grid
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
@@ -109,7 +110,7 @@ class SegmentationModel(TransferModel):
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def predict_one(self, image):
         """Return labels uint8 [h, w] of one image of any size, uint8 [h, w, 3]."""
-        return self(crops.signed(image)[None])[0]
+        return self(data.as_signed(image)[None])[0]
 
     def compute_losses(self, batch, training=True) -> dict:
         """Return the scalars `segmentation`, `l2`, their sum `loss`, and `pixel_accuracy`."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from experiments.voc.data.images import Images
 from experiments.voc.protocols import VocProtocol
-from lts import data, training
+from lts import data, losses, training
 from lts.config import Config, TrainingConfig
 from lts.export.saved_model import LoadedModel
 from lts.training import run_dir
@@ -126,7 +126,7 @@ class TransferModel(training.TrainableModel):
     def l2(self):
         """Return weight_decay * sum of w ** 2 / 2 over the trainable kernels."""
         kernels = [variable for variable in self.network.trainable_variables if variable.name == "kernel"]
-        return self.protocol.weight_decay * tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in kernels])
+        return losses.l2(kernels, self.protocol.weight_decay)
 
     def filters(self):
         """Return the kernels of conv_1 for pictures."""

@@ -65,7 +65,7 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
     labels = np.array([numbers[path.parts[level]] if _has_class(path, level) else -1 for path in chosen], np.int64)
     if labels.min() < 0 and role in LABELLED:
         unlabelled = chosen[labels.argmin()]
-        reason = f"{unlabelled} lies in no class folder, so it has no label"
+        reason = f"{unlabelled} is in no class folder, so it has no label"
         raise DataError(f"{where}: {reason}. Received: role={role!r}.")
     if labels.max() < 0 or (labels.min() < 0 and role == "pretrain"):
         labels, class_names = None, ()

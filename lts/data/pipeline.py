@@ -136,6 +136,11 @@ def test_batches(
     return in_order(views.batch(batch_size))
 
 
+def as_signed(images: tf.Tensor, dtype: tf.DType | str = tf.float32) -> tf.Tensor:
+    """Convert images in [0, 255] to `dtype` in [-1, 1], as the networks take them."""
+    return tf.cast(images, dtype) / 127.5 - 1
+
+
 def as_bytes(signed: tf.Tensor) -> tf.Tensor:
     """Convert images in [-1, 1] to uint8, rounded to nearest."""
     return tf.cast(tf.round((tf.clip_by_value(signed, -1.0, 1.0) + 1.0) * 127.5), tf.uint8)

@@ -1,9 +1,9 @@
 """Feature layers as an ordinary Keras model."""
 
 import keras
-import tensorflow as tf
 
 from lts.config import DiscriminatorConfig
+from lts.data import as_signed
 from lts.networks.config_mixin import ConfigMixin
 from lts.networks.discriminator import AlexNet
 from lts.networks.layers import RELEASE_BATCH_NORM, BatchNormConfig
@@ -48,6 +48,6 @@ class FeatureExtractor(ConfigMixin, keras.Model):
 
     def call(self, images, training=False):
         """Return a map of images in [0, 255]."""
-        signed = tf.cast(images, self.compute_dtype) / 127.5 - 1  # [-1, 1], as in training
+        signed = as_signed(images, self.compute_dtype)
         # NB: a frozen Keras model keeps its batch norm statistics even in training mode.
         return self.backbone(signed, training=training and self.trainable)[self.layer]

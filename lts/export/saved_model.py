@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from lts.config import Config
+from lts.data import as_signed
 from lts.export import formats as export_formats
 from lts.export import model_card, pooling
 from lts.export.choices import check_formats, check_pool
@@ -105,7 +106,7 @@ def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str
 
     def compute(images, names: Sequence[str], training: bool = False) -> dict:
         with tf.control_dependencies([_assert_images(images, smallest[names[-1]])]):
-            signed = tf.cast(images, tf.float32) / 127.5 - 1
+            signed = as_signed(images)
         maps = backbone(signed, training=training, last=names[-1])  # later layers are not built into the graph
         outputs = {name: maps[name] for name in names}
         for name in names:
@@ -132,7 +133,7 @@ def _spot_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
     def spot(images):
         # NB: on images below the training size fc_1 would see zeros that it never saw in training.
         with tf.control_dependencies([_assert_images(images, image_size)]):
-            outputs = discriminator(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
+            outputs = discriminator(as_signed(images), training=False)
         # The mask head predicts kept cells. The map shows dropped ones: like `probability`, it is high where an image
         # looks repaired.
         artifact_map = tf.sigmoid(-outputs["mask_logits"])

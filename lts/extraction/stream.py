@@ -2,7 +2,7 @@
 
 Images are decoded when they are needed and never all in memory. JPEG and PNG files are decoded inside `tf.data`. An
 image that fails there is decoded again by `store.decode_once`, as `open_source` decodes it. Training and extraction
-therefore skip the same broken images and compute the same bits from the others.
+therefore skip the same broken images and decode the others to the same values.
 """
 
 import dataclasses

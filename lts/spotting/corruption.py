@@ -89,7 +89,7 @@ class Corruption:
         return self._render(tf.convert_to_tensor(views), tf.convert_to_tensor(keep_mask))
 
     def _corrupt(self, views, keep_mask):
-        features = self._gan.encoder(tf.cast(views, tf.float32) / 127.5 - 1)
+        features = self._gan.encoder(data.as_signed(views))
         images = {"reconstruction": self._gan.decoder(features), "repaired": self._gan.repaired(features, keep_mask)}
         if self._repairs:
             images["damaged"] = self._gan.damaged(features, keep_mask)

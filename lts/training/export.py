@@ -130,7 +130,7 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
         raise TrainingError(f"workdir is a run of stage {record.stage!r}, not of a classifier. Received: {workdir}.")
     network, name = _network(record)
     run_dir.restore_networks(workdir, **{name: network})
-    return tf.function(lambda images: network(tf.cast(images, tf.float32) / 127.5 - 1)["logits"])
+    return tf.function(lambda images: network(data.as_signed(images))["logits"])
 
 
 def _network(record: RunRecord) -> tuple[keras.Model, str]:

@@ -157,7 +157,7 @@ def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
 def _samples(config: Config, source: data.ImageDataset, labelled: bool):
     """Return the first test views in [-1, 1], with labels if `labelled`."""
     views = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
-    images = tf.cast(views, tf.float32) / 127.5 - 1
+    images = data.as_signed(views)
     return (images, tf.constant(source.labels[:PICTURES], tf.int32)) if labelled else images
 
 

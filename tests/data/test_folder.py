@@ -182,7 +182,7 @@ def test_skipped_files_are_listed(tmp_path, save, capsys):
         ("missing", None, "pretrain", "missing is not a folder"),
         ("empty", None, "pretrain", r"empty holds no images \(\.jpg"),
         (".", "validation", "pretrain", r"no split 'validation'.* test \(4\), train \(8\), unlabelled \(5\), all"),
-        (".", "unlabelled", "train", r"unlabelled/\d\.png lies in no class folder"),
+        (".", "unlabelled", "train", r"unlabelled/\d\.png is in no class folder"),
         (".", "train[:0]", "train", "selects no images"),
     ],
 )

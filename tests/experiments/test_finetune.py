@@ -109,12 +109,12 @@ def test_several_seeds_are_one_record(models, sources, tmp_path, monkeypatch):
     """Fails if a seed is not trained, or the record is not the mean over the seeds."""
     seeds = []
 
-    def test_seed(probe, model, seed):
+    def correct_images(probe, model, seed):
         seeds.append(seed)
         return np.arange(30) < 10 * seed
 
     monkeypatch.setattr(FinetuneProbe, "_train", lambda *_: None)
-    monkeypatch.setattr(FinetuneProbe, "_test", test_seed)
+    monkeypatch.setattr(FinetuneProbe, "_test", correct_images)
     protocol = dataclasses.replace(FINETUNE["default"], seeds=(1, 2))
     probe = FinetuneProbe(protocol=protocol, output=tmp_path, **sources)
     (result,) = probe.run(lts.load(models / "features"), ["fine-tuned"])

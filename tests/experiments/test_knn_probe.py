@@ -96,7 +96,7 @@ def test_values_of_k_must_be_whole_numbers(value):
 
 @pytest.mark.slow
 def test_a_real_export(tiny_export, tmp_path):
-    """Fails if the program in its own process does not run on a SavedModel and the synthetic set."""
+    """Fails if the program does not run in a separate process on a SavedModel and the synthetic set."""
     arguments = [f"--model={tiny_export}", *probe_binaries.SPLITS, f"--output={tmp_path}", "--layers=conv_5,conv_2"]
     done = probe_binaries.process("knn_probe", *arguments)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Fast R-CNN as a binary: whole runs on a tiny devkit, what is learnt, how runs go on, what is refused."""
+"""Whole runs of the Fast R-CNN binary on a tiny devkit: learning, resume, errors."""
 
 import importlib.util
 import json
@@ -46,7 +46,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def devkit(tmp_path_factory):
-    """A tiny devkit with proposals beside it: every object moved a little, and chance boxes."""
+    """A tiny devkit and its proposals: every object moved a little, and chance boxes."""
     root = tmp_path_factory.mktemp("voc") / "kit"
     write_proposals(root, tiny_devkit.write(root))
     return root
@@ -133,7 +133,7 @@ def task_on(root, splits=("train", "test"), **changes) -> DetectionTask:
 
 
 def test_a_stopped_run_goes_on(models, devkit, tmp_path, monkeypatch):
-    """Ctrl-C in the training: started again it ends with the same bits, and the same figures."""
+    """Ctrl-C in the training: the resumed run is bit-identical, with the same figures."""
     once = run(models, devkit, tmp_path / "once", "--steps=6")
     report, calls = Loop._report, []
 
@@ -273,7 +273,7 @@ def test_other_proposals_are_another_run(models, devkit):
 
 
 def test_images_that_are_broken_or_empty(models, tmp_path):
-    """A broken one is named in one line, with the flag that leaves it out; one without objects is background."""
+    """A broken image is reported in one line, with the flag that skips it; one without objects is background."""
     root = tmp_path / "kit"
     write_proposals(root, tiny_devkit.write(root))
     (root / "JPEGImages" / "train_3.jpg").write_bytes(b"nothing")

@@ -336,7 +336,7 @@ def test_an_export_of_an_older_version(model, tmp_path):
 
 
 def test_damaged_weights(model, tmp_path):
-    """Fails if a truncated file is not named: zipfile raises an error type of its own."""
+    """Fails if the path of a truncated file is not reported: zipfile raises `BadZipFile`, not `OSError`."""
     shutil.copytree(model.path, tmp_path / "copy")
     file = tmp_path / "copy" / "backbone.npz"
     file.write_bytes(file.read_bytes()[:500])

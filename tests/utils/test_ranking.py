@@ -1,4 +1,4 @@
-"""Rankings by hand, and scikit-learn as the oracle."""
+"""Rankings computed manually, and scikit-learn as the oracle."""
 
 import numpy as np
 import pytest

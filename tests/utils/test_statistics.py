@@ -1,4 +1,4 @@
-"""Intervals against committed results, by hand, and on simulated test sets."""
+"""Intervals against committed results, against manual computation, and on simulated test sets."""
 
 import json
 import pathlib

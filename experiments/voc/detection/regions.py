@@ -9,6 +9,7 @@ from experiments.voc.data.dataset import VocSet
 from experiments.voc.detection.boxes import Regions, sample_rois
 from experiments.voc.metrics import box_iou
 from experiments.voc.protocols import DetectionProtocol
+from lts import data
 
 DIFFICULT_IOU = 0.5  # proposals over difficult objects are neither object nor background in training (ours)
 
@@ -44,7 +45,7 @@ def scaled_view(image: tf.Tensor, side: tf.Tensor, longest: int, layer: Any) -> 
     # NB: with "SAME" padding the position of a cell depends on the side modulo the stride, so sides are whole strides.
     missing = tf.maximum(size, layer.smallest)
     missing += -missing % layer.stride - size
-    signed = tf.pad(pixels / 127.5 - 1, [[0, missing[0]], [0, missing[1]], [0, 0]])
+    signed = tf.pad(data.as_signed(pixels), [[0, missing[0]], [0, missing[1]], [0, 0]])
     return tf.ensure_shape(signed, [None, None, 3]), tf.tile(tf.cast(size / before, tf.float32), [2])
 
 

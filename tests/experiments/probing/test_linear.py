@@ -64,6 +64,11 @@ def test_logistic_with_warm_starts_is_that_of_cold_ones(images, dimensions):
         assert np.mean(predict(new) == cold.predict(new)) > 0.98
 
 
+def test_names_of_the_flag_are_the_classifiers():
+    """Fails if the flag offers a classifier that does not exist, or lacks one."""
+    assert set(CLASSIFIERS) == set(linear.CLASSIFIERS)
+
+
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_a_probe_solves_what_is_linearly_separable(classifier):
     """Fails if a classifier makes errors on separable classes."""

@@ -27,7 +27,7 @@ class StandIn(Probe):
 
 
 def test_what_a_stopped_run_has_yielded_is_not_computed_again(tmp_path):
-    """Fails if finished layers are lost, computed again, or left out of the results and their time."""
+    """Fails if finished layers are lost, computed again, or missing in the results and their time."""
     probe = StandIn(protocol=Protocol(), train=probing.source("train"), test=probing.source("test"), output=tmp_path)
     model = probing.Model("runs/features")
     with pytest.raises(KeyboardInterrupt):

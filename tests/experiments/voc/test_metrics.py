@@ -29,7 +29,7 @@ def test_classification_by_hand():
     scores = [[0.9, 0.1, 0.3], [0.8, 0.6, 0.2], [0.7, 0.7, 0.1]]
     labels = [[1, -1, 0], [0, 1, 0], [1, 0, 0]]
     result = classification_ap(scores, labels, "area")
-    # Class 0: 1 at recall 1/2, 2/3 at 1. Class 1: images 2 (no), 1 (yes); image 0 is left out. Class 2: none.
+    # Class 0: 1 at recall 1/2, 2/3 at 1. Class 1: images 2 (no), 1 (yes); image 0 is skipped. Class 2: none.
     np.testing.assert_allclose(result.per_class, [(1 + 2 / 3) / 2, 1 / 2, NAN])
     assert result.mean == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert result.images == 3

@@ -3,7 +3,7 @@
 None of them has all of VOC's rules. pycocotools (COCO) lets a detection take another box than the one it overlaps most,
 so it is compared where true boxes do not overlap: there at most one of them can reach an IoU of 0.5. mapcalc has VOC's
 matching and boxes in inclusive pixels (with + 1), but one image, no difficult boxes and no sorting; images are laid
-beside each other for it.
+next to each other for it.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Both binaries whole on a tiny devkit; what is trained, how it goes on, what perfect predictions get, errors."""
+"""Whole runs of both binaries on a tiny devkit: trained layers, resume, scores of perfect predictions, errors."""
 
 import dataclasses
 import json
@@ -62,7 +62,7 @@ def moved(folder, loaded) -> tuple[set[str], set[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BINARIES)
 def test_whole_runs_with_a_stop(kind, models, root, tmp_path, monkeypatch):
-    """A baseline and a stop in its training: what is left behind, and that it ends with the bits of a run without."""
+    """Fails if a run stopped in its baseline is not bit-identical to an uninterrupted one, or leaves a partial file."""
     arguments = (f"--baseline={models / 'random_1'}", *EXTRA[kind])
     once = tiny_models.run(BINARIES[kind], models, root, tmp_path / "once", *arguments)
     report_, starts = Loop._report, []
@@ -305,7 +305,7 @@ def test_a_damaged_image_is_named_or_left_out(root, tmp_path):
 
 
 def test_an_image_that_cannot_be_decoded_is_named_or_listed(tmp_path, capsys):
-    """Header and end are whole, what lies between is not."""
+    """Header and end are intact, the data between them is not."""
     kit = tmp_path / "kit"
     tiny_devkit.write(kit, {"train": 3, "val": 2})
     path = (kit / "JPEGImages" / "train_1.jpg").rename(kit / "JPEGImages" / "train_1.png")

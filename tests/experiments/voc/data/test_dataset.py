@@ -135,7 +135,7 @@ def save(path, size=(64, 80), mode="L"):
     Image.new(mode, size[::-1]).save(path)
 
 
-BREAKS = [  # task, the file below the root that is broken, how, what is said of it
+BREAKS = [  # task, the file below the root that is broken, how, the message
     ("detection", "Annotations/train_2.xml", lambda path: path.unlink(), "the annotation is missing"),
     ("classification", "Annotations/train_2.xml", lambda path: path.unlink(), "the annotation is missing"),
     ("detection", "Annotations/train_2.xml", cut, "not readable as XML"),

@@ -123,7 +123,7 @@ def test_an_image_without_objects_is_background():
 
 
 def test_difficult_objects_are_neither():
-    """Proposals over a difficult object are no background, those over an easy one beside it stay."""
+    """Proposals over a difficult object are no background, those over an easy one next to it stay."""
     easy, difficult, far = (0, 0, 30, 30), (20, 50, 50, 80), (40, 0, 60, 20)
     near = [(21, 50, 50, 80), (20, 52, 50, 80)]
     known = candidates(easy=[easy], difficult=[difficult], proposals=[*near, (1, 0, 30, 30), far])

@@ -116,7 +116,7 @@ def test_gradient():
 
 
 def test_gradient_repeats_and_adds_up():
-    """Many regions on the same cells: the same bits each time, and every bin's weights sum to one."""
+    """Many regions on the same cells: bit-identical each time, and every bin's weights sum to one."""
     random = np.random.default_rng(0)
     rois = np.sort(random.uniform(0, 112, [128, 2, 2]), axis=1).reshape(128, 4).astype(np.float32)
     images, upstream = random.integers(2, size=128), np.ones([128, 3, 3, 64], np.float32)
