@@ -90,7 +90,7 @@ def test_features_are_read_back(folder, suffix, monkeypatch):
     importlib.import_module("pyarrow.parquet")
     model = lts.load(folder / "runs" / "features")
     stream = open_stream(f"folder:{folder / 'PHOTOS'}")
-    extraction.extract(model, stream, folder / f"X.{suffix}")
+    extraction.extract(model, stream, folder / f"X.{suffix}", ["conv_3"], "avg")
     monkeypatch.chdir(folder)
     names = {"json": json, "np": np, "pathlib": pathlib, "pyarrow": importlib.import_module("pyarrow"), "tf": tf}
     exec(recipe_with(f'"X.{suffix}"'), names)
@@ -98,8 +98,8 @@ def test_features_are_read_back(folder, suffix, monkeypatch):
     if isinstance(features, tf.data.Dataset):
         features = np.stack([*features])
     views = next(stream.views(ImageConfig(image_size=64), batch_size=16)).images
-    allowed = rounding.allowed_for(model.keras_model(), tf.cast(views, tf.float32))
-    assert rounding.difference(model.features(views), features) <= allowed
+    allowed = rounding.allowed_for(model.keras_model("conv_3"), tf.cast(views, tf.float32))
+    assert rounding.difference(model.features(views, "conv_3", "avg"), features) <= allowed
     assert names["metadata"]["images"] == len(features) == 16
 
 

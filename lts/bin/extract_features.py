@@ -1,10 +1,12 @@
 r"""Extract the features of images into a file.
 
-    python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --pool=avg --output=X.npz
-    python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --layer=conv_5,conv_3 \
-        --output=X.npz
+    python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --output=X.npz
+    python -m lts.bin.extract_features --model=runs/features --dataset=folder:PHOTOS --layer=conv_2,conv_3 \
+        --pool=grid:4 --output=X.npz
 
-The same command resumes a stopped run. `lts.extraction.feature_files` describes the contents of the file.
+The first command writes one vector per image: the mean of conv_3, the best layer in this project's probes. The second
+keeps spatial detail, which helps a linear classifier. Each layer is one array of the file. The same command resumes a
+stopped run. `lts.extraction.feature_files` describes the contents of the file.
 """
 
 import time
@@ -12,7 +14,7 @@ import time
 from absl import flags
 
 from lts.bin import common
-from lts.export.choices import check_pool
+from lts.export.choices import DEFAULT_POOL, check_pool, choose_layers, read_description
 from lts.extraction import feature_files
 
 FLAGS = flags.FLAGS
@@ -21,8 +23,15 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Define the flags of this binary."""
     flags.DEFINE_string("model", None, "folder of the SavedModel", required=True)
-    flags.DEFINE_list("layer", ["conv_5"], "layers, such as conv_5,conv_3")
-    flags.DEFINE_string("pool", "none", "none | avg | max | grid:N")
+    flags.DEFINE_list(
+        "layer",
+        [],
+        "layers, such as conv_2,conv_3, or all; none: the default_layer in the model's config.json, which is conv_3, "
+        "and the last layer of a network that was trained on labels",
+    )
+    flags.DEFINE_string(
+        "pool", DEFAULT_POOL, "avg: one vector per image | max | grid:N: averages over N x N areas | none: whole maps"
+    )
     flags.DEFINE_string("output", None, "X.npz | X.tfrecord | X.parquet", required=True)
     flags.DEFINE_enum("dtype", "float32", ("float32", "float16"), "type of the values in the file")
     flags.DEFINE_integer("image_size", None, "pixels per side; none: that of the model's training", lower_bound=1)
@@ -33,11 +42,11 @@ def define_flags() -> None:
 def main() -> int:
     """Extract the features that the flags describe."""
     # Everything that can be checked without TensorFlow is checked before its import, which takes seconds.
-    layers = tuple(FLAGS.layer)
-    if not layers or not all(layers) or len(set(layers)) < len(layers):
-        raise common.UsageError(f"layer must be names of layers, each once. Received: layer={','.join(layers)}")
+    if FLAGS["layer"].present and not all(FLAGS.layer or [""]):
+        raise common.UsageError(f"layer must be names of layers. Received: layer={','.join(FLAGS.layer)}")
     check_pool(FLAGS.pool)
     feature_files.check_format(FLAGS.output)
+    layers = choose_layers(read_description(FLAGS.model), FLAGS.layer)
     common.import_tensorflow()
     from lts.export import saved_model
     from lts.extraction import extract as extraction
@@ -66,7 +75,8 @@ def main() -> int:
     if result.signal is not None:
         print(common.RESUME, flush=True)
         return 128 + result.signal
-    print(f"{FLAGS.output}: {result.images} images, {time.monotonic() - start:.1f} s")
+    seconds = time.monotonic() - start
+    print(f"{FLAGS.output}: {result.images} images, {' '.join(layers)}, pool {FLAGS.pool}, {seconds:.1f} s")
     return 0
 
 

@@ -1,18 +1,111 @@
-"""Poolings and formats of an export, which binaries check before TensorFlow is imported."""
+"""Layers, poolings and formats of an export, which binaries check before TensorFlow is imported."""
 
 import importlib.util
+import json
+import os
+import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from lts.config import Config
+from lts.networks.geometry import LayerGeometry, geometry
 from lts.utils.errors import FormatError, UserError
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
+FILES = ("saved_model.pb", "config.json")  # of every export
+
+# Default layer and pooling of feature vectors. In this project's linear probes conv_3 is the best layer of this method,
+# the encoder, rotation prediction and random weights, and the last layer is the best one after supervised training
+# (small_compare and small_imagenette128 in experiments/results; tests/export/test_choices.py).
+BEST_LAYER = "conv_3"
+DEFAULT_POOL = "avg"
+ALL_LAYERS = "all"  # the word for every layer of an export
+
+
+class ExportError(UserError):
+    """Folder that is not a readable export."""
+
+
+class InputError(UserError):
+    """Images or a layer that are refused."""
+
+
+class LayerError(InputError):
+    """A layer that an export does not have."""
+
+    exit_status = 2
 
 
 class PoolError(UserError):
     """An unknown pooling."""
 
     exit_status = 2
+
+
+def read_description(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the content of an export's config.json.
+
+    Raises:
+      ExportError: `path` is not an export of this project.
+    """
+    path = pathlib.Path(path)
+    for name in FILES:
+        if not (path / name).exists():
+            raise ExportError(f"{path} is not an exported model: it has no {name}. {_advice(path)}")
+    try:
+        description = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        layer_geometry(description)
+        return description
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{path} cannot be loaded as an exported model: {error!r}") from None
+
+
+def _advice(path: pathlib.Path) -> str:
+    """Return what to give instead of a folder that is not an export."""
+    if not path.exists():
+        return "There is no such folder. Give the --output of export_features."
+    if path.name in (*FILES, "variables"):
+        return f"Give the folder that holds it, {path.parent}."
+    if (path / "checkpoints").is_dir():
+        return f"It is the folder of a training run. Export it first: export_features --workdir={path}"
+    return "Export a run: lts.bin.export_features"
+
+
+def layer_geometry(description: Mapping[str, Any]) -> list[LayerGeometry]:
+    """Return the geometry of an export's layers, first to last."""
+    return geometry(Config.from_dict(description["config"]), description.get("network", "backbone"))
+
+
+def default_layer(description: Mapping[str, Any]) -> str:
+    """Return the layer of an export to take first; its config.json names it as `default_layer`."""
+    layers = [layer.name for layer in layer_geometry(description)]
+    if description.get("stage") == "supervised" or BEST_LAYER not in layers:
+        return layers[-1]
+    return BEST_LAYER
+
+
+def choose_layers(description: Mapping[str, Any], requested: Sequence[str]) -> tuple[str, ...]:
+    """Return the requested layers of an export.
+
+    Args:
+      description: content of `config.json`.
+      requested: names of layers, or "all"; empty: the default layer.
+
+    Raises:
+      LayerError: no such layer, or one is repeated.
+    """
+    layers = tuple(layer.name for layer in layer_geometry(description))
+    received = f"Received: layer={','.join(requested)}. Choose from {', '.join(layers)}, {ALL_LAYERS}."
+    if not requested:
+        return (default_layer(description),)
+    if tuple(requested) == (ALL_LAYERS,):
+        return layers
+    if not set(requested) <= set(layers):
+        raise LayerError(f"the export has no such layer. {received}")
+    if len(set(requested)) < len(requested):
+        raise LayerError(f"layer must name each layer once. {received}")
+    return tuple(requested)
 
 
 def check_pool(how: str) -> None:

@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lts.config import Config
-from lts.networks.geometry import LayerGeometry, geometry
+from lts.export.choices import default_layer, layer_geometry
+from lts.networks.geometry import LayerGeometry
 from lts.utils import files, markdown
 
 NAME = "README.md"
-
-# Layer of the example and of the advice: the best one in experiments/results/small_imagenette128.json.
-BEST_LAYER = "conv_3"
 
 FRONT_MATTER = """---
 license: mit
@@ -41,9 +39,10 @@ FINE_TUNED = (
 )
 
 WHICH_LAYER = """
-Take `conv_3` first. It is the best layer of preset `small` in this project's linear probes, with nearest neighbours and
-with few labels (experiments/results/README.md). `conv_5` is 6.7 points lower in the linear probe: later layers are
-closer to the pre-training task. In the paper's ImageNet table `conv_4` is the best layer. Probe all on your own data.
+Take `conv_3` first; it is the default of `extract_features`. It is the best layer of preset `small` in this project's
+linear probes, with nearest neighbours and with few labels (experiments/results/README.md). `conv_5` is 6.7 points lower
+in the linear probe: later layers are closer to the pre-training task. In the paper's ImageNet table `conv_4` is the
+best layer. Probe all on your own data.
 """
 
 EXAMPLE = """## Use
@@ -110,10 +109,10 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     config = Config.from_dict(description["config"])
     size = description["image_size"]
     stage = description.get("stage", "gan")  # exports of random weights have no stage
-    layers = geometry(config, description.get("network", "backbone"))
+    layers = layer_geometry(description)
     # The advice was measured for trained discriminators alone.
     trained_gan = stage == "gan" and description.get("weights") != "random"
-    example_layer = next((layer for layer in layers if trained_gan and layer.name == BEST_LAYER), layers[-1])
+    (example_layer,) = [layer for layer in layers if layer.name == default_layer(description)]
     crop = description["test_crop"]
     parts = [
         FRONT_MATTER,

