@@ -24,7 +24,7 @@ def define_inputs(
       cache: whether images are used more than once, for --cache_gb.
     """
     flags.DEFINE_string("model", None, "SavedModel to evaluate (lts.bin.export_features)", required=True)
-    flags.DEFINE_list("baseline", [], "SavedModels to compare with, such as untrained ones")
+    field_flags.define_paths("baseline", "SavedModels to compare with, such as untrained ones")
     flags.DEFINE_string("output", None, "folder of the results; a run in it is resumed", required=True)
     common.define_data_flags(split=False, cache=cache, images=images)
     with field_flags.group("Splits"):

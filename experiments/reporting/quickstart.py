@@ -16,6 +16,7 @@ from lts.config import Config, ImageConfig
 from lts.export import saved_model
 from lts.training import run_dir
 from lts.training.train import build_model
+from lts.utils.patterns import plain_path
 from lts.visualization.html import Report
 from lts.visualization.montage import filter_montage, montage
 from lts.visualization.overlay import blend
@@ -75,7 +76,8 @@ def write(
 def first_kernel(export: pathlib.Path) -> np.ndarray:
     """Return conv_1's kernel [k, k, 3, n]."""
     # conv_1 has the only weights that see three channels.
-    weights = tf.saved_model.load(str(export)).variables
+    with plain_path(export) as folder:
+        weights = tf.saved_model.load(str(folder)).variables
     return next(weight.numpy() for weight in weights if len(weight.shape) == 4 and weight.shape[2] == 3)
 
 

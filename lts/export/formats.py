@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from lts.utils.patterns import plain_path
+
 ONNX_OPSET = 17
 SIGNATURES = {"serving_default": "features.onnx", "spot": "spot.onnx"}
 
@@ -22,6 +24,12 @@ def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
     """Write further formats next to a SavedModel."""
     if set(formats) <= {"saved_model"}:
         return
+    with plain_path(folder) as plain:
+        _convert(plain, formats)
+
+
+def _convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
+    """Write the formats next to a SavedModel whose path is no pattern."""
     module = tf.saved_model.load(str(folder))
     signatures = [name for name in SIGNATURES if name in module.signatures]  # `spot` may be missing
     if "tflite" in formats:

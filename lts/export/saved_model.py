@@ -37,6 +37,7 @@ from lts.networks.autoencoder import batch_norm_config
 from lts.networks.variables import variables_by_path
 from lts.utils import files
 from lts.utils.errors import first_line
+from lts.utils.patterns import plain_path
 
 # NumPy alone can read it: names such as conv_2/conv_0/kernel.
 WEIGHTS = "backbone.npz"
@@ -312,12 +313,13 @@ class LoadedModel:
 
 def _fingerprint(path: pathlib.Path) -> str:
     """Return 16 hex digits of the variables."""
-    reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     digests = set()
-    for name in reader.get_variable_to_shape_map():
-        if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
-            value = np.asarray(reader.get_tensor(name))
-            digests.add(hashlib.sha256(str(value.shape).encode() + value.tobytes()).digest())
+    with plain_path(path) as folder:
+        reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+        for name in reader.get_variable_to_shape_map():
+            if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
+                value = np.asarray(reader.get_tensor(name))
+                digests.add(hashlib.sha256(str(value.shape).encode() + value.tobytes()).digest())
     # Sorted by value: TensorFlow gives the variables other names at every export.
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:16]
 
@@ -349,6 +351,8 @@ def load(path: str | os.PathLike) -> LoadedModel:
     path = pathlib.Path(path)
     description = read_description(path)
     try:
-        return LoadedModel(path, tf.saved_model.load(str(path)), description)
+        with plain_path(path) as folder:
+            module = tf.saved_model.load(str(folder))
+        return LoadedModel(path, module, description)
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
         raise ExportError(f"{path} cannot be loaded as an exported model: {first_line(error)}") from None

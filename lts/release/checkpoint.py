@@ -5,6 +5,7 @@ BatchNorm/... Next to a weight W it saves Adam's moments W/Adam and W/Adam_1 and
 W/ExponentialMovingAverage. BUILD_NOTES trap 16 lists the irregular names.
 """
 
+import contextlib
 import os
 import re
 
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from lts.networks.variables import variables_by_path
 from lts.utils.errors import UserError, first_line
+from lts.utils.patterns import plain_path
 
 MOMENTS = ("/Adam", "/Adam_1")  # suffixes of a weight's name: Adam's first and second moment
 AVERAGE = "/ExponentialMovingAverage"
@@ -44,6 +46,10 @@ class ReleaseCheckpoint:
 
     def __init__(self, path: str | os.PathLike):
         prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+|)$", "", os.fspath(path))
+        # A folder stands for its newest checkpoint. NB: tensors are read later, so the plain path must live on.
+        folder, name = (prefix, "") if os.path.isdir(prefix) else os.path.split(prefix)
+        self._plain_folder = contextlib.ExitStack()
+        prefix = os.path.join(self._plain_folder.enter_context(plain_path(folder)), name)
         prefix = tf.train.latest_checkpoint(prefix) or prefix
         is_checkpoint = tf.io.gfile.exists(f"{prefix}.index") or tf.io.gfile.exists(prefix)
         if tf.io.gfile.isdir(prefix) or not is_checkpoint:
@@ -55,7 +61,7 @@ class ReleaseCheckpoint:
         try:
             self._reader = tf.train.load_checkpoint(prefix)
         except Exception as error:
-            raise CheckpointError(f"{prefix} cannot be read as a TensorFlow checkpoint: {first_line(error)}") from None
+            raise CheckpointError(f"{path!s} cannot be read as a TensorFlow checkpoint: {first_line(error)}") from None
         shapes = self._reader.get_variable_to_shape_map()
         self.shapes = {name: tuple(shapes[name]) for name in sorted(shapes)}
 

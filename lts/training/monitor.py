@@ -23,6 +23,8 @@ SHOWN = 7  # numbers on a progress line
 HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger tensors are sampled, because TensorBoard needs 240 bytes per entry
 ENLARGED = 8  # pixels per side of a weight in the montage
 FLUSH_SECONDS = 10  # longest time before an event is on disk
+# Names of the files that `tf.summary` writes: time, host, process and a counter. A copy of one has another name.
+EVENT_FILE = re.compile(r"events\.out\.tfevents\.\d+\..*\.\d+\.\d+\.v2")
 GROUPS = ("accuracy", "gradient_norm", "learning_rate", "images_per_second")  # of scalars; all others are losses
 
 
@@ -89,7 +91,10 @@ class Monitor:
 
     def _remove_events_after(self, step: int) -> None:
         """Remove later events; all of them at step 0."""
-        for path in (self.workdir / "tensorboard").glob("events.out.tfevents.*"):
+        folder = self.workdir / "tensorboard"
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not EVENT_FILE.fullmatch(path.name):
+                continue
             if step == 0:
                 path.unlink()
                 continue

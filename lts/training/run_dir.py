@@ -15,10 +15,11 @@ passes all the same. The bundle's checksums find a damaged file before any weigh
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
-import shutil
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ from lts.networks.variables import variables_by_path
 from lts.training.run_record import RunRecord
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
+from lts.utils.patterns import plain_path
 
 MAY_CHANGE = ("config", "data", "hardware", "commit", "imported")  # record entries that `open_run` does not compare
 
@@ -177,9 +179,7 @@ class Checkpoints:
             return False
         _assign(self.variables, values, path)
         for checkpoint in damaged:
-            renamed = checkpoint.with_name(f"damaged_{checkpoint.name}")
-            shutil.rmtree(renamed, ignore_errors=True)
-            os.replace(checkpoint, renamed)
+            os.replace(checkpoint, _free_name(checkpoint.with_name(f"damaged_{checkpoint.name}")))
         return True
 
     def save(self, step: int) -> None:
@@ -262,8 +262,9 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       TrainingError: it cannot be read at the moment.
     """
     try:
-        reader = tf.train.load_checkpoint(str(pathlib.Path(path) / "weights"))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        with plain_path(path) as folder:
+            reader = tf.train.load_checkpoint(str(folder / "weights"))
+            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (OSError, MemoryError, tf.errors.PermissionDeniedError, tf.errors.UnavailableError) as error:
         raise TrainingError(f"checkpoint {path} cannot be read now: {first_line(error)}") from None
     # NB: on a damaged file TensorFlow's reader raises IndexError, RuntimeError, OpError and others.
@@ -287,13 +288,25 @@ def _marker(folder: pathlib.Path) -> pathlib.Path:
     return folder.parent / "last_checkpoint"
 
 
-def _step(path: pathlib.Path) -> int:
-    """Return the step in a checkpoint's name."""
-    return int(path.name.rpartition("_")[2])
+def _step(path: pathlib.Path) -> int | None:
+    """Return the step in a checkpoint's name; None for any other name."""
+    name = re.fullmatch(r"step_([0-9]+)", path.name)
+    return int(name[1]) if name else None
 
 
 def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(folder.glob("step_*"), key=lambda path: path.name, reverse=True)
+    """Return the checkpoints of a folder, the newest first."""
+    # NB: everything else belongs to the user, such as a copy `step_00000020.bak` or a link: it is neither read nor
+    # removed. Steps of nine digits sort as numbers, not as names.
+    paths = folder.iterdir() if folder.is_dir() else ()
+    checkpoints = [path for path in paths if _step(path) is not None and path.is_dir() and not path.is_symlink()]
+    return sorted(checkpoints, key=_step, reverse=True)
+
+
+def _free_name(path: pathlib.Path) -> pathlib.Path:
+    """Return the path, with a number if something of that name exists."""
+    candidates = itertools.chain([path], (path.with_name(f"{path.name}_{number}") for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
 
 
 def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path | None, list[pathlib.Path]]:

@@ -110,7 +110,7 @@ def run(
             print(f"{task.stage}: finished before, {step} of {task.steps} steps are in {workdir}", flush=True)
             return Result(step, task.steps, time.monotonic() - began)
         if step:
-            print(f"{task.stage}: resuming from step {step} of {task.steps}", flush=True)
+            print(f"{task.stage}: resuming at step {step:,} of {task.steps:,}", flush=True)
         signal = _train(make_loop(task, model, machines, checkpoints, options), step, task)
         if machines.chief:
             run_dir.write_run_config(workdir, task.record)  # with the data of the last checkpoint

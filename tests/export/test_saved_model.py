@@ -359,3 +359,14 @@ def test_folders_that_are_no_export(discriminator, model, tmp_path):
     with pytest.raises(OutputError, match=r"holds no saved_model\.pb"):
         saved_model.export(discriminator, tmp_path / "mine", model.description)
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_folder_that_is_a_pattern(model, tmp_path):
+    """Fails if an export is not found whose path TensorFlow takes for a pattern, or has another fingerprint there."""
+    folder = tmp_path / "runs [v1]"
+    shutil.copytree(model.path, folder)
+    copied = lts.load(folder)
+    assert copied.path == folder
+    assert copied.fingerprint == model.fingerprint
+    images = random_images(1, 48, 48)
+    np.testing.assert_array_equal(copied.features(images), model.features(images))

@@ -1,10 +1,11 @@
 """The release's names of variables."""
 
 import pytest
+import tensorflow as tf
 
 from lts.config import preset
 from lts.models.gan import DamageRepairGAN
-from lts.release.checkpoint import release_name, release_variables
+from lts.release.checkpoint import CheckpointError, ReleaseCheckpoint, release_name, release_variables
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,22 @@ def test_networks_by_themselves():
     encoder = DamageRepairGAN(preset("tiny")).encoder
     encoder.build((None, 48, 48, 3))
     assert release_variables(encoder)["encoder/conv_0/weights"] is encoder.blocks[0].kernel
+
+
+@pytest.mark.parametrize("given", ["", "model.ckpt-2", "model.ckpt-2.index"])
+def test_folder_that_is_a_pattern(tmp_path, given):
+    """Fails if a checkpoint is not found, or read only in part, whose path TensorFlow takes for a pattern."""
+    folder = tmp_path / "release [1]"
+    folder.mkdir()
+    tf.raw_ops.SaveV2(
+        prefix=str(folder / "model.ckpt-2"),
+        tensor_names=["a"],
+        shape_and_slices=[""],
+        tensors=[tf.constant([1.0, 2.0])],
+    )
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"\n')
+    checkpoint = ReleaseCheckpoint(folder / given)
+    assert (checkpoint.name, checkpoint.shapes) == ("model.ckpt-2", {"a": (2,)})
+    assert checkpoint.read("a").tolist() == [1.0, 2.0]
+    with pytest.raises(CheckpointError, match=r"release \[1\]"):
+        ReleaseCheckpoint(folder / "model.ckpt-3")

@@ -37,7 +37,7 @@ def test_stopped_run_resumes_bit_identically(stage, source, tmp_path, monkeypatc
     result = training.train(CONFIG, stage, source, tmp_path / "stopped", options=QUIET)
     assert (result.step, result.signal) == (4, None)
     out = capsys.readouterr().out
-    assert f"{stage}: resuming from step 1 of 4" in out
+    assert f"{stage}: resuming at step 1 of 4" in out
     assert f"{stage}: finished: 4 of 4 steps" in out
     assert_same_weights(tmp_path / "stopped", tmp_path / "uninterrupted")
 

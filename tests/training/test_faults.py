@@ -178,6 +178,51 @@ def test_old_checkpoints_are_removed(model, tmp_path):
     assert sorted(path.name for path in checkpoints.folder.glob("step_*")) == ["step_00000005", "step_00000020"]
 
 
+def test_what_a_user_puts_next_to_checkpoints_is_left_alone(model, tmp_path):
+    """Fails if a copy, a file or a link is read as a checkpoint, or removed as one beyond `keep`."""
+    checkpoints = Checkpoints(tmp_path, checkpoint_items(model), keep=1)
+    checkpoints.save(4)
+    for name in ("step_00000004.bak", "step_00000020_backup", "step_best", "step_00000004 copy", "step_", "step_٣"):
+        shutil.copytree(checkpoints.folder / "step_00000004", checkpoints.folder / name)
+    (checkpoints.folder / "step_00000030").write_text("a note")
+    (checkpoints.folder / "step_00000040").symlink_to("step_00000004")
+    (checkpoints.folder / "damaged_step_00000007").mkdir()
+    others = sorted(path.name for path in checkpoints.folder.iterdir() if path != checkpoints.newest)
+    assert len(others) == 9
+    assert run_dir.newest_step(tmp_path) == 4
+    checkpoints.save(6)
+    checkpoints.save(7)
+    cut(checkpoints.folder / "step_00000007")
+    with pytest.raises(TrainingError, match="no readable checkpoint is left"):
+        checkpoints.restore()
+    checkpoints.keep = 2
+    checkpoints.save(8)
+    cut(checkpoints.folder / "step_00000008")
+    shutil.copytree(checkpoints.folder / "step_best", checkpoints.folder / "step_00000004")
+    assert checkpoints.restore()
+    left = {path.name for path in checkpoints.folder.iterdir()}
+    # An earlier damaged checkpoint may be the user's only copy of it.
+    damaged = {"damaged_step_00000007_2", "damaged_step_00000008"}
+    assert left == {*others, *damaged, "step_00000004"}
+
+
+def test_checkpoints_are_ordered_as_numbers(model, tmp_path):
+    """Fails if the newest checkpoint is taken for the oldest from step 100,000,000 on."""
+    checkpoints = Checkpoints(tmp_path, checkpoint_items(model), keep=2)
+    for step in (99_999_998, 99_999_999, 100_000_000):
+        checkpoints.save(step)
+    assert run_dir.newest_step(tmp_path) == 100_000_000
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step_100000000", "step_99999999"]
+
+
+@pytest.mark.parametrize("name", ["a [b]", "back\\slash", "a*b?, %20 =#ü"])
+def test_workdir_that_is_a_pattern(model, tmp_path, name):
+    """Fails if checkpoints are written to such a folder and cannot be read."""
+    checkpoints = Checkpoints(tmp_path / name, checkpoint_items(model))
+    checkpoints.save(3)
+    assert Checkpoints(tmp_path / name, checkpoint_items(model)).restore()
+
+
 def test_newest_checkpoint_is_that_of_the_last_step(two_checkpoints):
     """Fails if the newest checkpoint depends on file times: a clock may have been set back."""
     workdir, model = two_checkpoints

@@ -210,6 +210,22 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     assert [line["mask"] for line in lines(monitor)] == [2.0]
 
 
+@pytest.mark.parametrize("step", [0, 20])
+def test_copies_of_event_files_are_left_alone(tmp_path, step):
+    """Fails if a resumed run removes or rewrites what a user put next to its event files."""
+    first = Monitor(tmp_path, "gan", 0, 100, 32)
+    first.log(40, {"mask": 1.0})
+    first.close()
+    [path] = (tmp_path / "tensorboard").iterdir()
+    copies = [path.with_name(f"{path.name}{ending}") for ending in (".bak", " copy")]
+    for copy in copies:
+        copy.write_bytes(path.read_bytes())
+    before = path.read_bytes()
+    Monitor(tmp_path, "gan", step, 100, 32).close()
+    assert [copy.read_bytes() == before for copy in copies] == [True, True]
+    assert not path.exists() or path.read_bytes() != before
+
+
 @pytest.mark.parametrize(
     ("build", "graph"),
     [(gan, True), *(pytest.param(autoencoder, graph, marks=pytest.mark.slow) for graph in (False, True))],
