@@ -29,7 +29,9 @@ def define_inputs(
     common.define_data_flags(split=False, cache=cache, images=images)
     with field_flags.group("Splits"):
         flags.DEFINE_string("train_split", train_split, "split to train on; none: that of the data set")
-        flags.DEFINE_string("test_split", test_split, "split to test on; none: that of the data set")
+        flags.DEFINE_string(
+            "test_split", test_split, "split to test on; none: that of the data set, or a held-out fifth of each class"
+        )
 
 
 def define_protocol(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) -> None:

@@ -159,7 +159,7 @@ def _print_result(result: LayerResult) -> None:
 
 
 def check_labels(train, test, least_images: int = 2) -> None:
-    """Check that both sets have labels of the same classes.
+    """Check that both sets have labels of the same classes, and no common image.
 
     Args:
       train: training images; every class needs `least_images` of them.
@@ -172,6 +172,13 @@ def check_labels(train, test, least_images: int = 2) -> None:
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"{role} images must have labels. Received: {source.name}, split {source.split!r}")
+    # One split may overlap the other, for example train and train[80%:]. The synthetic set has no names.
+    shared = sorted(set(train.names) & set(test.names)) if train.name == test.name else []
+    if shared:
+        raise ProbeError(
+            f"training and test images must differ: {len(shared)} are in both, such as {shared[0]}. Received: "
+            f"{train.split!r} and {test.split!r} of {train.name}. Give both --train_split and --test_split."
+        )
     # NB: another order of the classes would compare labels that mean different things.
     if list(train.class_names) != list(test.class_names):
         unpaired = sorted(set(train.class_names) ^ set(test.class_names))

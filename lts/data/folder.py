@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lts.data.held_out import TEST_SPLITS, default_split, hold_out
 from lts.data.splits import LOOSE, resolve
 from lts.data.store import LABELLED, DataError, ImageIndex
 
@@ -24,7 +25,7 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
 
     Args:
       root: the folder; hidden files and files with other extensions are ignored.
-      split: as tfds writes it; None: the split with the name of the role, or everything.
+      split: as tfds writes it; None: everything, or for labelled roles `held_out.default_split`.
       role: see `lts.data.store.ROLES`.
 
     Returns:
@@ -39,11 +40,13 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
     images = _walk(pathlib.Path(root))
     if not images:
         raise DataError(f"{where} holds no images ({', '.join(EXTENSIONS)}). Received: dataset={where}.")
-    split = split or (role if role in LABELLED else "all")
+    labelled = role in LABELLED
 
     # Decide whether the first level of folders holds splits or classes.
     first_level = {path.parts[0] for path in images if len(path.parts) > 1}
-    requested = {part.split("[")[0].strip() for part in split.split("+")}
+    requested = {"train", *TEST_SPLITS} if labelled else set()
+    if split:
+        requested = {part.split("[")[0].strip() for part in split.split("+")}
     has_splits = bool(requested & first_level) or any(len(path.parts) > 2 for path in images)
 
     # Group the images by split.
@@ -54,6 +57,9 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
             name = path.parts[0] if len(path.parts) > 1 else LOOSE
         groups.setdefault(name, []).append(path)
     counts = {name: len(groups[name]) for name in sorted(groups)}
+    divides = False
+    if not split:
+        split, divides = default_split(role, counts) if labelled else ("all", False)
     chosen = []
     for name, start, stop in resolve(split, counts, where):
         chosen += groups[name][start:stop]
@@ -63,14 +69,16 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
     class_names = sorted({path.parts[level] for path in images if _has_class(path, level)})
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.array([numbers[path.parts[level]] if _has_class(path, level) else -1 for path in chosen], np.int64)
-    if labels.min() < 0 and role in LABELLED:
+    if labels.min() < 0 and labelled:
         unlabelled = chosen[labels.argmin()]
         reason = f"{unlabelled} is in no class folder, so it has no label"
-        raise DataError(f"{where}: {reason}. Received: role={role!r}.")
+        layout = f"{root}/CLASS/1.jpg, or {root}/train/CLASS/1.jpg and {root}/test/CLASS/2.jpg"
+        raise DataError(f"{where}: {reason}. Received: split={split!r}. Sort the images into folders: {layout}.")
     if labels.max() < 0 or (labels.min() < 0 and role == "pretrain"):
         labels, class_names = None, ()
     paths = [os.path.join(root, path) for path in chosen]
-    return ImageIndex.of_files(paths, [path.as_posix() for path in chosen], labels, class_names), split
+    index = ImageIndex.of_files(paths, [path.as_posix() for path in chosen], labels, class_names)
+    return hold_out(index, split, role) if divides else (index, split)
 
 
 def _walk(root: pathlib.Path) -> Sequence[pathlib.PurePath]:

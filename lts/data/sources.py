@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from lts.data.folder import list_folder
+from lts.data.held_out import HELD_OUT
 from lts.data.splits import resolve
 from lts.data.store import (
     LABELLED,
@@ -80,6 +81,7 @@ def open_source(
     Args:
       dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
       split: as tfds writes it, for example "unlabelled+train", "train[:80%]", "all"; None: the default of the role.
+        Without a test split a fifth of each class is held out for the role "test" (`lts.data.held_out`).
       role: see `lts.data.store.ROLES`.
       data_dir: folder of the prepared tfds sets; None: the default of tfds.
       skip_broken_images: skip broken images instead of raising.
@@ -114,6 +116,8 @@ def open_source(
             f"{place}, opened in {time.monotonic() - start:.1f} s",
             flush=True,
         )
+        if images.split.endswith(HELD_OUT):
+            print(f"{dataset} has no test split, so a fifth of each class is held out for the test", flush=True)
         if images.broken:
             print(f"skipped {len(images.broken)} broken images: {', '.join(images.broken)}", flush=True)
     return images

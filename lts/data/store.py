@@ -65,6 +65,23 @@ class ImageIndex:
         dataset = lambda: tf.data.Dataset.from_tensor_slices(encoded)  # noqa: E731
         return cls(tuple(names), labels, tuple(class_names), dataset, in_files=True, paths=lambda: list(paths))
 
+    def select(self, positions: np.ndarray) -> "ImageIndex":
+        """Return the index of the images at ascending positions."""
+        chosen = np.zeros(len(self.names), bool)
+        chosen[positions] = True
+
+        def dataset() -> tf.data.Dataset:
+            numbered = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(chosen), self.dataset())
+            return numbered.filter(lambda keep, _: keep).map(lambda _, item: item)
+
+        def paths() -> list[str]:
+            every_path = self.paths()
+            return [every_path[position] for position in positions]
+
+        names = tuple(self.names[position] for position in positions)
+        labels = None if self.labels is None else self.labels[positions]
+        return dataclasses.replace(self, names=names, labels=labels, dataset=dataset, paths=paths)
+
     def items(self) -> Iterable[str | bytes]:
         """Return the N paths or encoded images; may be called again."""
         return self.paths() if self.in_files else self.dataset().as_numpy_iterator()

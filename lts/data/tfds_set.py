@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lts.data.held_out import default_split, hold_out
 from lts.data.splits import resolve
 from lts.data.store import LABELLED, DataError, ImageIndex
 from lts.utils.errors import first_line
 
-# By role, the first split that the set has. `tfds:stl10` is the release's data.
-DEFAULT_SPLITS = {
-    "pretrain": ("unlabelled", "train"),
-    "train": ("train",),
-    "test": ("test", "validation"),
-    "features": ("all",),
-}
+# By role, the first split that the set has. `tfds:stl10` is the release's data. Labelled roles take `default_split`.
+DEFAULT_SPLITS = {"pretrain": ("unlabelled", "train"), "features": ("all",)}
 FILES_PER_FOLDER = 1000  # of unpacked images
 
 
@@ -33,7 +29,7 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
 
     Args:
       name: as `tfds.builder` takes it: "stl10" or "name/config:version".
-      split: as tfds writes it; None: the first of `DEFAULT_SPLITS` that exists.
+      split: as tfds writes it; None: the first of `DEFAULT_SPLITS` that exists, or `held_out.default_split`.
       role: see `lts.data.store.ROLES`.
       data_dir: folder of the prepared sets; None: the default of tfds.
 
@@ -47,7 +43,10 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
     builder = prepared_builder(name, data_dir)
     image_key, label_key = _keys(builder, where)
     counts = {key: info.num_examples for key, info in builder.info.splits.items()}
-    if not split:
+    divides = False
+    if not split and role in LABELLED:
+        split, divides = default_split(role, counts)
+    elif not split:
         existing = [key for key in DEFAULT_SPLITS[role] if key in counts]
         split = existing[0] if existing else DEFAULT_SPLITS[role][0]
     pieces = resolve(split, counts, where)
@@ -73,7 +72,8 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
         declared = getattr(builder.info.features[label_key], "names", None)
         class_names = tuple(declared or map(str, range(labels.max() + 1)))
     paths = lambda: unpack(builder.data_dir, selection, images().as_numpy_iterator())  # noqa: E731
-    return ImageIndex(tuple(names), labels, class_names, images, in_files=False, paths=paths), split
+    index = ImageIndex(tuple(names), labels, class_names, images, in_files=False, paths=paths)
+    return hold_out(index, split, role) if divides else (index, split)
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
