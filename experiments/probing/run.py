@@ -167,11 +167,16 @@ def check_labels(train, test, least_images: int = 2) -> None:
       least_images: 2 where some of the training images are held out.
 
     Raises:
-      ProbeError: they do not.
+      ProbeError: they do not, or there is one class only.
     """
     for source, role in ((train, "training"), (test, "test")):
         if source.labels is None:
             raise ProbeError(f"{role} images must have labels. Received: {source.name}, split {source.split!r}")
+    if len(train.class_names) < 2:
+        raise ProbeError(
+            f"a classifier needs at least two classes. Received: {', '.join(train.class_names)} in {train.name}. Sort "
+            "the images into one folder per class."
+        )
     # One split may overlap the other, for example train and train[80%:]. The synthetic set has no names.
     shared = sorted(set(train.names) & set(test.names)) if train.name == test.name else []
     if shared:

@@ -59,9 +59,26 @@ def open_inputs(task: str) -> Inputs:
     for candidate in (model, *baselines):
         candidate.keras_model()
     options = {name: FLAGS[name].value for name in ("data_dir", "skip_broken_images", "cache_gb")}
-    train = open_images(FLAGS.dataset, FLAGS.train_split, task, class_names=class_names, **options)
-    test = open_images(FLAGS.dataset, FLAGS.test_split, task, class_names=train.set.class_names, **options)
+    train_split, test_split = choose_splits(task)
+    train = open_images(FLAGS.dataset, train_split, task, class_names=class_names, **options)
+    test = open_images(FLAGS.dataset, test_split, task, class_names=train.set.class_names, **options)
     return Inputs(model, baselines, train, test)
+
+
+def choose_splits(task: str) -> tuple[str, str]:
+    """Return the splits of the flags, or those of the folder where none is given."""
+    from experiments.voc.data import devkit
+
+    given = FLAGS.train_split, FLAGS.test_split
+    kind, _, path = FLAGS.dataset.partition(":")
+    if kind != "folder" or FLAGS["train_split"].present or FLAGS["test_split"].present:
+        return given
+    chosen = devkit.default_splits(path, task, *given)
+    if chosen[1].endswith(devkit.HELD_OUT):
+        print(f"{FLAGS.dataset} has no test split, so a fifth of the images is held out for the test", flush=True)
+    elif chosen != given:
+        print(f"{FLAGS.dataset} has no split {given[1]}: training on {chosen[0]}, testing on {chosen[1]}", flush=True)
+    return chosen
 
 
 def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs, VocProtocol], Any]) -> None:

@@ -115,6 +115,19 @@ def _other_classes(sources):
     sources["test"].class_names = ("blue", "green", "violet")
 
 
+def _with_common_images(sources):
+    """Give the last training image and the first test image one name."""
+    sources["train"].names = tuple(f"{number}.png" for number in range(10))
+    sources["test"].names = tuple(f"{number}.png" for number in range(9, 20))
+
+
+def _with_one_class(sources):
+    """Give all images one class: every classifier would be right."""
+    for source in sources.values():
+        source.labels = source.labels * 0
+        source.class_names = ("red",)
+
+
 def _class_without_test_images(sources):
     sources["test"] = probing.ImageDataset("test", sources["test"].images[:20], sources["test"].labels[:20])
 
@@ -128,6 +141,12 @@ def _unchanged(sources):
     [
         (probing.without_labels, (), "training images must have labels"),
         (_other_classes, (), "only in one set: red, violet"),
+        (
+            _with_common_images,
+            (),
+            "must differ: 1 are in both, such as 9.png. Received: 'train' and 'test' of stand-in",
+        ),
+        (_with_one_class, (), "at least two classes. Received: red in stand-in"),
         (_class_without_test_images, (), "at least 1 test image. Received: 0 of class 'red'"),
         (_unchanged, ("--layers=conv_1,conv_9",), "layers of runs/features are conv_1, conv_2. Received: 'conv_9'"),
     ],

@@ -1,5 +1,6 @@
 """VOC data in the folders of the VOCdevkit."""
 
+import hashlib
 import pathlib
 import re
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +17,13 @@ from lts.utils.errors import first_line
 
 LISTS = {"classification": "Main", "detection": "Main", "segmentation": "Segmentation"}  # below ImageSets
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
+ANNOTATIONS = {"classification": "Annotations", "detection": "Annotations", "segmentation": "SegmentationClass"}
 IGNORED = 255  # mask label of pixels without a class
+
+# Parts of a list of images, written after its name as slices are.
+HELD_OUT = "[a fifth]"
+REST = "[all but a fifth]"
+SHARE = 5  # one image of this many is held out
 
 
 def list_devkit(path: str, split: str, task: str) -> VocListing:
@@ -28,7 +35,8 @@ def list_devkit(path: str, split: str, task: str) -> VocListing:
     Args:
       path: folder that contains ImageSets, or contains exactly one such folder (VOCdevkit, its parent).
       split: names of lists, sums and slices: "train", "train+val", "test[:50]". Without a list `trainval` it is
-        train+val.
+        train+val. "all" is every annotated image of a folder without ImageSets. NAME[a fifth] and NAME[all but a
+        fifth] divide a list.
       task: "classification" | "detection" | "segmentation".
 
     Returns:
@@ -63,18 +71,42 @@ def list_devkit(path: str, split: str, task: str) -> VocListing:
     return VocListing(ids, read)
 
 
+def default_splits(path: str, task: str, train: str, test: str) -> tuple[str, str]:
+    """Return the splits to train and to test on where none is given.
+
+    They are `train` and `test` if the folder has these lists, or else the lists train and val. Without them a fifth of
+    the images is held out for the test. The choice depends on the ids only.
+
+    Example:
+      >>> default_splits("mine_without_lists", "detection", "trainval", "test")
+      ('all[all but a fifth]', 'all[a fifth]')
+    """
+    lists = _lists(find_root(path), task)
+    for pair in ((train, test), ("train", "val")):
+        if lists.keys() >= set(pair):
+            return pair
+    base = next(name for name in (train, "trainval", "train", "all") if name in lists or name == "all")
+    return base + REST, base + HELD_OUT
+
+
 def find_root(path: str) -> pathlib.Path:
-    """Return the folder that contains ImageSets, at most two levels below `path`."""
+    """Return the folder in VOC's layout, at most two levels below `path`."""
     top = pathlib.Path(path)
     if not top.is_dir():
         raise DataError(f"folder:{path} is not a folder")
-    if (top / "ImageSets").is_dir():
-        return top
-    roots = sorted(file.parent for file in (*top.glob("*/ImageSets"), *top.glob("*/*/ImageSets")))
-    if len(roots) != 1:
-        received = f"several, name one of {', '.join(map(str, roots))}" if roots else "none"
-        raise DataError(f"folder:{path} must hold a folder ImageSets, as VOC2007 does. Received: {received}")
-    return roots[0]
+    # A folder without lists is recognized by its images.
+    for marker in ("ImageSets", "JPEGImages"):
+        if (top / marker).is_dir():
+            return top
+        roots = sorted(file.parent for file in (*top.glob(f"*/{marker}"), *top.glob(f"*/*/{marker}")))
+        if len(roots) == 1:
+            return roots[0]
+        if roots:
+            raise DataError(
+                f"folder:{path} must hold one folder {marker}, as VOC2007 does. Received: several, name one of "
+                f"{', '.join(map(str, roots))}"
+            )
+    raise DataError(f"folder:{path} must hold a folder ImageSets or JPEGImages, as VOC2007 does. Received: none")
 
 
 def read_annotation(file: pathlib.Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -146,16 +178,24 @@ def _mask_labels(file: pathlib.Path, size: tuple[int, int, int]) -> np.ndarray:
     return np.array([np.flatnonzero(counts).max(initial=-1), zlib.crc32(mask)], np.int64)
 
 
+def _lists(root: pathlib.Path, task: str) -> dict[str, list[pathlib.Path]]:
+    """Return the files of each list of images; "all" has none."""
+    lists = {file.stem: [file] for file in sorted((root / "ImageSets" / LISTS[task]).glob("*.txt"))}
+    if "trainval" not in lists and {"train", "val"} <= lists.keys():
+        lists["trainval"] = lists["train"] + lists["val"]
+    return lists or {"all": []}
+
+
 def _listed(root: pathlib.Path, split: str, task: str) -> tuple[str, ...]:
     """Return the ids of a split in the order of its lists."""
     folder = root / "ImageSets" / LISTS[task]
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing: {task} reads its lists of images there")
-    known = {file.stem: [file] for file in sorted(folder.glob("*.txt"))}
-    if "trainval" not in known and {"train", "val"} <= known.keys():
-        known["trainval"] = known["train"] + known["val"]
+    known = _lists(root, task)
+    part = next((part for part in (HELD_OUT, REST) if split.endswith(part)), "")
+    whole = split.removesuffix(part)
     lists: dict[str, list[str]] = {}
-    for name in split_names(split):
+    for name in split_names(whole):
+        if name not in known and not folder.is_dir():
+            raise DataError(f"{folder} is missing: {task} reads its lists of images there")
         if name not in known:
             # Lists of single classes, such as cat_train, are not suggested.
             plain = [key for key in known if not re.search(r"_(train|val|trainval|test)$", key)]
@@ -163,13 +203,26 @@ def _listed(root: pathlib.Path, split: str, task: str) -> tuple[str, ...]:
         lists[name] = []
         for file in known[name]:
             lists[name].extend(_lines(file))
+        if not known[name]:
+            # NB: without lists every annotated image counts.
+            lists[name] = sorted(file.stem for file in (root / ANNOTATIONS[task]).glob("[!.]*"))
         if not lists[name]:
-            raise DataError(f"{known[name][0]} lists no images")
-    pieces = resolve(split, {name: len(ids) for name, ids in lists.items()}, f"folder:{root}")
+            source = known[name][0] if known[name] else root / ANNOTATIONS[task]
+            raise DataError(f"{source} lists no images")
+    pieces = resolve(whole, {name: len(ids) for name, ids in lists.items()}, f"folder:{root}")
     ids = []
     for name, start, stop in pieces:
         ids.extend(lists[name][start:stop])
-    return unrepeated(tuple(ids), f"{folder}, split {split!r}")
+    return _part(unrepeated(tuple(ids), f"{folder}, split {split!r}"), part)
+
+
+def _part(ids: tuple[str, ...], part: str) -> tuple[str, ...]:
+    """Return the held-out ids, the others, or all."""
+    if not part:
+        return ids
+    order = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())
+    held_out = set(order[: max(1, round(len(ids) / SHARE))])
+    return tuple(name for name in ids if (name in held_out) == (part == HELD_OUT))
 
 
 def split_names(split: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.voc.data.dataset import VOC_CLASSES, open_voc, read_class_names
-from experiments.voc.data.devkit import read_annotation
+from experiments.voc.data.devkit import default_splits, read_annotation
 from experiments.voc.data.records import BrokenFile, pixel_boxes
 from lts.data import DataError
 from tests.fixtures.tiny_devkit import CLASSES, MASK_CLASSES, TinyObject, annotation, write
@@ -377,3 +377,30 @@ def test_the_real_sets(real):
         opened = open_tiny(streets, split, "segmentation")
         assert (opened.num_examples, opened.num_classes, opened.broken) == (images, 11, {})
     assert 0 in opened.read_mask(0)  # the sky is class 0: no background
+
+
+@pytest.mark.parametrize(
+    ("removed", "splits", "counts"),
+    [
+        ((), ("trainval", "test"), (12, 4)),
+        (("test",), ("train", "val"), (8, 4)),
+        (("test", "val"), ("train[all but a fifth]", "train[a fifth]"), (6, 2)),
+        (("test", "train", "val"), ("all[all but a fifth]", "all[a fifth]"), (13, 3)),
+    ],
+)
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_missing_lists(tmp_path, task, removed, splits, counts):
+    """Fails if a folder without a test list has no test images, or shares some of them with the training."""
+    write(tmp_path)
+    for name in removed:
+        for folder in ("Main", "Segmentation"):
+            (tmp_path / "ImageSets" / folder / f"{name}.txt").unlink()
+    if len(removed) == 3:
+        for folder in ("Main", "Segmentation"):
+            (tmp_path / "ImageSets" / folder).rmdir()
+        (tmp_path / "ImageSets").rmdir()
+    assert default_splits(tmp_path, task, "trainval", "test") == splits
+    train, test = (open_tiny(tmp_path, split, task) for split in splits)
+    assert (train.num_examples, test.num_examples) == counts
+    assert not set(train.ids) & set(test.ids)
+    assert (train.split, test.split) == splits
