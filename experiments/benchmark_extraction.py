@@ -20,6 +20,7 @@ from typing import Any
 from absl import flags
 
 from lts.bin import common
+from lts.export import choices
 
 FLAGS = flags.FLAGS
 
@@ -56,6 +57,9 @@ def main() -> None:
             f"only files of a folder can be dropped from the page cache. Received: --dataset={FLAGS.dataset}. "
             "Use --dataset=folder:PATH."
         )
+    for pool in FLAGS.pool:
+        choices.check_pool(pool)
+    choices.choose_layers(choices.read_description(FLAGS.model), [FLAGS.layer])
     common.import_tensorflow()
     from experiments.reporting import speed
     from lts.export import saved_model

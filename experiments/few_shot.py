@@ -10,11 +10,14 @@ Writes results.json, results.md and results.png to --output. The same command re
 
 import dataclasses
 
+from absl import flags
+
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FewShotProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
 
+FLAGS = flags.FLAGS
 DEFAULT = FewShotProtocol()
 FIELDS = fields_named(FewShotProtocol, "shares", "draws", "classifier", "pool", "dimensions", "seed")
 
@@ -29,6 +32,7 @@ def define_flags() -> None:
 def main() -> None:
     """Run the probe that the flags describe."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
+    probe_flags.check_inputs(FLAGS.layers)
     common.import_tensorflow()
     from experiments.probing.few_shot import FewShotProbe
 

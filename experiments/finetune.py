@@ -51,6 +51,7 @@ def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.
     # A folder that cannot be replaced is reported before hours of training.
     if FLAGS.export:
         files.check_replaceable(FLAGS.export, "saved_model.pb")
+    probe_flags.check_inputs()
     common.import_tensorflow()
     from experiments.probing import run as probe_run
     from experiments.probing.finetuning import FinetuneProbe

@@ -9,11 +9,14 @@ training images. Writes results.json, results.md and results.png to --output. Th
 
 import dataclasses
 
+from absl import flags
+
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import KnnProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
 
+FLAGS = flags.FLAGS
 DEFAULT = KnnProtocol()
 FIELDS = fields_named(KnnProtocol, "neighbours", "pool", "dimensions", "seed")
 
@@ -28,6 +31,7 @@ def define_flags() -> None:
 def main() -> None:
     """Run the probe that the flags describe."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
+    probe_flags.check_inputs(FLAGS.layers)
     common.import_tensorflow()
     from experiments.probing.knn import KnnProbe
 

@@ -80,11 +80,13 @@ def main() -> None:
     if (FLAGS.protocol == "stl10_folds") != bool(FLAGS.folds):
         raise common.UsageError("--folds=fold_indices.txt must be given with --protocol=stl10_folds, and only then")
     protocol = choose_protocol()
+    probe_flags.check_inputs(FLAGS.layers)
     common.import_tensorflow()
     from experiments.probing import projector, stl10_folds
     from experiments.probing import run as probe_run
     from experiments.reporting import probe as probe_report
     from lts.export import model_card
+    from lts.visualization import figures
 
     # A wrong file is reported before images are opened, which can take minutes.
     folds = stl10_folds.read_folds(FLAGS.folds) if FLAGS.folds else []
@@ -93,7 +95,8 @@ def main() -> None:
     results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
     probe_report.write(results, FLAGS.output)
     layers = results["layers"]
-    projector.write(inputs.model, layers, inputs.test, FLAGS.output, FLAGS.projector_images, FLAGS.batch_size)
+    with figures.optional_picture("the embedding projector"):
+        projector.write(inputs.model, layers, inputs.test, FLAGS.output, FLAGS.projector_images, FLAGS.batch_size)
     if FLAGS.model_card:
         model_card.add_probe(FLAGS.model, results)
     probe_run.finish(results, FLAGS.output)

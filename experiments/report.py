@@ -25,6 +25,7 @@ from experiments.reporting import tables
 from experiments.reporting.results import ReportError, Results
 from lts.bin import common, field_flags
 from lts.utils import files
+from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
 
 FLAGS = flags.FLAGS
@@ -36,7 +37,7 @@ def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
     """Return every table, published ones last."""
     parts = []
     for group in tables.groups(results):
-        parts.append(f"{tables.title(group)}:")
+        parts.append(f"{escape(tables.title(group))}:")
         parts.append(markdown_table(tables.table(group)))
     for figures in published.values():
         parts.append(f"{figures['title']} (source: {figures['source']}):")

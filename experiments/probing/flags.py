@@ -1,12 +1,14 @@
 """Flags that the programs of the probes share, and the inputs that they name."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
 
 from lts.bin import common, field_flags
+from lts.export import choices
+from lts.utils import files
 
 FLAGS = flags.FLAGS
 LABELLED = "labelled images: synthetic | tfds:NAME | folder:PATH"
@@ -51,6 +53,27 @@ def define_layers() -> None:
     flags.DEFINE_integer("batch_size", 100, "images per forward pass; affects speed only", 1)
 
 
+def check_inputs(layers: Sequence[str] = ()) -> None:
+    """Check output, models and layers before TensorFlow is imported.
+
+    Args:
+      layers: names of layers that every model must have.
+
+    Raises:
+      OutputError: the output folder cannot be written.
+      ExportError: a model is not an export.
+      LayerError: a model lacks a layer.
+    """
+    files.check_folder(FLAGS.output)
+    for path in (FLAGS.model, *FLAGS.baseline):
+        known = [layer.name for layer in choices.layer_geometry(choices.read_description(path))]
+        for layer in layers:
+            if layer not in known:
+                raise choices.LayerError(
+                    f"{path} has no such layer. Received: layers={layer}. Choose from {', '.join(known)}."
+                )
+
+
 @dataclasses.dataclass(frozen=True)
 class Inputs:
     """Loaded models and labelled images."""
@@ -65,9 +88,7 @@ def open_inputs() -> Inputs:
     """Return the models and images that the flags name."""
     from experiments.probing import datasets
     from lts.export import saved_model
-    from lts.utils import files
 
-    files.check_folder(FLAGS.output)
     model = saved_model.load(FLAGS.model)
     baselines = [saved_model.load(path) for path in FLAGS.baseline]
     options = {"data_dir": FLAGS.data_dir, "skip_broken_images": FLAGS.skip_broken_images}

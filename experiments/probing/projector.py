@@ -17,6 +17,7 @@ from experiments.probing.probe import ProbeError
 from lts import data
 from lts.config import ImageConfig
 from lts.utils import files
+from lts.utils.text import printable
 from lts.visualization.montage import montage
 
 FOLDER = "tensorboard"
@@ -58,7 +59,7 @@ def write(
     points = features.extract(model, batches, len(rows), [layer], dimensions=1, title=title)[layer]
     tiles = np.concatenate([thumbnails(batch) for batch in batches])
     # A tab in a class name would start another column.
-    names = [" ".join(source.class_names[label].split()) for label in source.labels[rows]]
+    names = [printable(" ".join(source.class_names[label].split())) for label in source.labels[rows]]
     with files.atomic_write(folder) as partial:
         partial.mkdir()
         # Nine digits: every float32 is read back exactly.

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.probing import statistics
+from experiments.probing import overlap, statistics
 from experiments.probing.cache import ResultCache, clear_cache
 from experiments.probing.probe import LayerResult, ModelResult, Probe, ProbeError
 from experiments.reporting import probe as probe_report
+from experiments.reporting.results import SEEN
+from lts.utils.text import printable
 
 
 def run(probe: Probe, model, baselines: Sequence, layers: Sequence[str] = ()) -> dict[str, Any]:
@@ -24,9 +26,10 @@ def run(probe: Probe, model, baselines: Sequence, layers: Sequence[str] = ()) ->
       layers: names of layers; empty: those of the protocol, or all that the model has.
 
     Returns:
-      Contents of `results.json`: "kind"; "protocol"; "dataset" (splits, counts, classes); "layers"; "model" and each
-      of "baselines" (path, fingerprint, description, and the record by layer); with baselines also "baseline_mean" and
-      the paired "difference" by layer; "seconds". Accuracies are fractions.
+      Contents of `results.json`: "kind"; "protocol"; "dataset" (splits, counts, classes); the folders of models that
+      "may_have_seen_test_images"; "layers"; "model" and each of "baselines" (path, fingerprint, description, and the
+      record by layer); with baselines also "baseline_mean" and the paired "difference" by layer; "seconds". Accuracies
+      are fractions.
 
     Raises:
       ProbeError: labels are missing or do not match, or a model lacks a layer.
@@ -34,12 +37,15 @@ def run(probe: Probe, model, baselines: Sequence, layers: Sequence[str] = ()) ->
     check_labels(probe.train, probe.test, probe.least_images)
     models = [model, *baselines]
     layers = probe.choose_layers(models, layers)
+    descriptions = {str(candidate.path): probe.describe(candidate) for candidate in models}
+    seen = overlap.seen_by(descriptions, probe.test.name, probe.test.split)
     cache = _open_cache(probe)
     model_results = [_evaluate(probe, candidate, layers, cache) for candidate in models]
     results = {
         "kind": probe.kind,
         "protocol": dataclasses.asdict(probe.protocol),
         "dataset": describe_data(probe.train, probe.test),
+        SEEN: seen,
         "layers": layers,
         "model": model_results[0].to_json(),
         "baselines": [result.to_json() for result in model_results[1:]],
@@ -121,7 +127,7 @@ def _open_cache(probe: Probe) -> ResultCache:
 def _evaluate(probe: Probe, model, layers: Sequence[str], cache: ResultCache) -> ModelResult:
     """Evaluate the layers that are not in the cache."""
     # A stopped run resumes here: results of finished layers are printed again, not computed again.
-    print(f"\n{model.path}\n  {'layer':<16} accuracy   interval          chosen    seconds", flush=True)
+    print(f"\n{printable(str(model.path))}\n  {'layer':<16} accuracy   interval          chosen    seconds", flush=True)
     finished: dict[str, LayerResult] = {}
     for layer in layers:
         cached = cache.get(model, layer)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from experiments.reporting import results as result_files
 from experiments.reporting.markdown import bold, percent, percent_interval
-from lts.utils.markdown import table
+from lts.utils.markdown import escape, table
+from lts.utils.text import printable
 
 Rows = list[list[str]]
 COLOURS = {"autoencoder": "C2", "rotation": "C1", "supervised": "C3", "ours": "C0", "random": "0.55"}
@@ -19,14 +20,14 @@ LINE_SHIFT = 0.06  # horizontal distance between two lines, as a fraction of tha
 
 
 def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
-    """Write results.png, results.md and results.json into a folder."""
-    result_files.write(output, results, markdown(results), plot(results))
+    """Write results.json, results.md and results.png into a folder."""
+    result_files.write(output, results, markdown, plot)
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Return title, table and caption as Markdown."""
     rows = {"compare": compare_table, "ablate": ablate_table}[results["kind"]](results)
-    return "\n\n".join([title(results), table(rows), caption(results)]) + "\n"
+    return "\n\n".join([escape(title(results)), table(rows), escape(caption(results))]) + "\n"
 
 
 def plot(results: Mapping[str, Any]) -> Figure:
@@ -88,8 +89,9 @@ def title(results: Mapping[str, Any]) -> str:
     titles = {"compare": ("Baselines", "test"), "ablate": ("Ablations", "validation")}
     experiment, images = titles[results["kind"]]
     return (
-        f"{experiment} ({results['protocol']['name']} on {dataset['name']}: {dataset['train_images']:,} training, "
-        f"{dataset['test_images']:,} {images} images, {len(dataset['classes'])} classes)"
+        f"{experiment} ({results['protocol']['name']} on {printable(dataset['name'])}: "
+        f"{dataset['train_images']:,} training, {dataset['test_images']:,} {images} images, "
+        f"{len(dataset['classes'])} classes)"
     )
 
 

@@ -5,6 +5,8 @@
 
 from collections.abc import Sequence
 
+from lts.utils.markdown import Markup, escape
+
 
 def number(value: float | None, sign: str = "") -> str:
     """Return a number with one decimal; "+" signs it."""
@@ -48,4 +50,4 @@ def fraction_interval(fraction: float | None, interval: Sequence[float] | None =
 
 def bold(row: Sequence[str]) -> list[str]:
     """Return a row in bold; blanks stay blank."""
-    return [f"**{cell}**" if cell else "" for cell in row]
+    return [Markup(f"**{escape(cell)}**") if cell else "" for cell in row]

@@ -12,21 +12,24 @@ from matplotlib.figure import Figure
 from experiments.reporting import results as result_files
 from experiments.reporting.comparison import draw_chance, error_bars
 from experiments.reporting.markdown import number, percent, percent_interval
+from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
+from lts.utils.text import printable
+from lts.visualization.figures import legend_label
 
 Values = Mapping[str, Any]
 
 
 def write(results: Values, output: str | os.PathLike) -> None:
-    """Write results.png, results.md and results.json into a folder."""
-    result_files.write(output, results, markdown(results), plot(results))
+    """Write results.json, results.md and results.png into a folder."""
+    result_files.write(output, results, markdown, plot)
 
 
 def title(results: Values) -> str:
     """Return one line: the probe and its images."""
     dataset = results["dataset"]
     return (
-        f"{_experiment(results)} on {dataset['name']}: {dataset['train_images']:,} training, "
+        f"{_experiment(results)} on {printable(dataset['name'])}: {dataset['train_images']:,} training, "
         f"{dataset['test_images']:,} test images, {len(dataset['classes'])} classes"
     )
 
@@ -48,7 +51,7 @@ def label(model: Values) -> str:
     """Return a model's folder, marked if untrained."""
     weights = model["description"].get("weights")
     mark = f" ({weights})" if weights in ("random", "from scratch") else ""
-    return model["path"] + mark
+    return printable(model["path"]) + mark
 
 
 def mean_label(results: Values) -> str:
@@ -112,16 +115,21 @@ def _at_layer(model: Values, layer: str) -> dict[str, Any]:
 
 def markdown(results: Values) -> str:
     """Return title, tables and caption as Markdown."""
-    blocks = [title(results)]
+    blocks = [escape(title(results))]
     for heading, part in parts(results).items():
         if heading:
             blocks.append(f"**{heading}**")
         blocks.append(markdown_table(rows(part)))
-    return "\n\n".join([*blocks, caption(results)]) + "\n"
+    return "\n\n".join([*blocks, escape(caption(results))]) + "\n"
 
 
 def caption(results: Values) -> str:
     """Return the explanation of the numbers."""
+    return _numbers(results) + result_files.seen_sentence(results)
+
+
+def _numbers(results: Values) -> str:
+    """Return how the numbers were measured."""
     protocol = results["protocol"]
     confidence = f"{100 * protocol['confidence']:g} %"
     over_images = (
@@ -238,7 +246,9 @@ def _draw_panel(axes, part: Values) -> list:
     ]
     for model in part["baselines"]:
         values = [100 * model["layers"][layer]["accuracy"] for layer in layers]
-        handles += axes.plot(layers, values, label=label(model), color="0.65", linewidth=1, linestyle="--", marker=".")
+        handles += axes.plot(
+            layers, values, label=legend_label(label(model)), color="0.65", linewidth=1, linestyle="--", marker="."
+        )
     if len(part["baselines"]) > 1:
         handles.append(_draw_line(axes, layers, part["baseline_mean"], mean_label(part), color="0.35", linewidth=2))
     handles.append(draw_chance(axes, part))
@@ -248,4 +258,6 @@ def _draw_panel(axes, part: Values) -> list:
 def _draw_line(axes, layers: Sequence[str], records: Values, name: str, **style):
     """Draw accuracies with their intervals."""
     means, errors = error_bars([records[layer] for layer in layers])
-    return axes.errorbar(layers, means, yerr=errors, label=name, capsize=3, marker="o", markersize=4, **style)
+    return axes.errorbar(
+        layers, means, yerr=errors, label=legend_label(name), capsize=3, marker="o", markersize=4, **style
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.reporting.markdown import bold, number
 from experiments.reporting.results import Results
 from experiments.reporting.tables import PROBES, model_name
+from lts.utils.markdown import Markup
 
 Columns = dict[str, float | None]
 
@@ -37,7 +38,7 @@ def published_table(published: Mapping[str, Any], results: Sequence[Results] = (
         rows.append(bold(row) if method["method"] == published["paper"] else row)
     ours = _measured([result for result in results if matches_protocol(result, published)], published)
     if not ours:
-        return [*rows, [f"ours, {published['ours']}", *[""] * len(columns)]]
+        return [*rows, [Markup(f"ours, {published['ours']}"), *[""] * len(columns)]]
     # Differences are shown only where both sides are known.
     paper = next(method["values"] for method in published["rows"] if method["method"] == published["paper"])
     for name, by_column in ours:

@@ -4,18 +4,19 @@ Every results file says its "kind". `REQUIRED` lists what a file of a kind must 
 """
 
 import dataclasses
-import io
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from lts.utils import files
 from lts.utils.errors import UserError
+from lts.utils.text import printable
+from lts.visualization import figures
 
+Values = Mapping[str, Any]
+SEEN = "may_have_seen_test_images"  # field of results.json: folders of models
 PUBLISHED = pathlib.Path(__file__).resolve().parents[1] / "results" / "published.json"
 
 # Fields by kind. A "*" stands for every entry of a list or a dictionary.
@@ -82,16 +83,31 @@ class Results:
         return self.values["kind"]
 
 
-def write(output: str | os.PathLike, results: Mapping[str, Any], markdown: str, figure: Figure | None = None) -> None:
-    """Write results.png, results.md and results.json atomically."""
+def write(
+    output: str | os.PathLike, results: Values, markdown: Callable[[Values], str], plot: Callable | None = None
+) -> None:
+    """Write results.json, results.md and results.png, each atomically.
+
+    Args:
+      output: folder.
+      results: content of results.json.
+      markdown: function of the results that returns the content of results.md.
+      plot: function of the results that returns the figure. If it fails, a warning is printed.
+    """
     output = pathlib.Path(output)
-    if figure is not None:
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=150)
-        files.write_bytes(output / "results.png", picture.getvalue())
-    files.write_text(output / "results.md", markdown)
-    # NB: results.json comes last, because other programs take it as the sign of a finished run.
+    # NB: results.json comes first: text and picture can be made of it again, the results take hours.
     files.write_json(output / "results.json", results)
+    files.write_text(output / "results.md", markdown(results))
+    if plot is not None:
+        picture = output / "results.png"
+        with figures.optional_picture(str(picture)):
+            files.write_bytes(picture, figures.png(plot(results), dpi=150))
+
+
+def seen_sentence(results: Values) -> str:
+    """Return the sentence on test images that models may have seen in pre-training, or an empty text."""
+    seen = [printable(path) for path in results.get(SEEN, ())]
+    return f" The test images may have been among the training images of {', '.join(seen)}." if seen else ""
 
 
 def load(path: str | os.PathLike) -> Results:

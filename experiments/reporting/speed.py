@@ -31,9 +31,14 @@ def describe_machine(program: str) -> dict[str, Any]:
 
 def write(results: Mapping[str, Any], output: str) -> None:
     """Write results.md and results.json; print the table."""
-    text = f"{title(results)}:\n\n{table(TABLES[results['kind']](results))}\n"
-    result_files.write(output, results, text)
+    text = markdown(results)
+    result_files.write(output, results, markdown)
     print(f"\n{text}\nwritten to {output}")
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return title and table as Markdown."""
+    return f"{title(results)}:\n\n{table(TABLES[results['kind']](results))}\n"
 
 
 def title(results: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from experiments.reporting import comparison, speed
 from experiments.reporting.markdown import bold, fraction_interval, percent, percent_interval
 from experiments.reporting.results import ReportError, Results
 from lts import config as configs
+from lts.utils.markdown import Markup, code, escape
+from lts.utils.text import printable
 
 Rows = list[list[str]]
 Values = Mapping[str, Any]
@@ -85,7 +87,7 @@ def _probe_title(values: Values) -> str:
     dataset = values["dataset"]
     protocol = values["protocol"]
     return (
-        f"Accuracy, percent ({protocol.get('name') or protocol['classifier']} on {dataset['name']}: "
+        f"Accuracy, percent ({protocol.get('name') or protocol['classifier']} on {printable(dataset['name'])}: "
         f"{dataset['train_images']:,} training, {dataset['test_images']:,} test images, "
         f"{len(dataset['classes'])} classes)"
     )
@@ -109,7 +111,7 @@ def few_shot_table(results: Sequence[Values]) -> Rows:
         header, first, *rest = probe_table([_at_share(result, share) for result in results])
         if not rows:
             rows.append(header)
-        rows.append([f"{share} of the labels: {first[0]}", *first[1:]])
+        rows.append([Markup(f"{share} of the labels: {escape(first[0])}"), *first[1:]])
         rows.extend(rest)
     return rows
 
@@ -133,7 +135,7 @@ def model_name(model: Values) -> str:
     description = model["description"]
     config = description.get("config")
     if not config:
-        return f"`{model['path']}`"
+        return code(model["path"])
     flags = _changed_flags(config)
     if description.get("seed", 1) != 1:
         flags.append(f"--seed={description['seed']}")
@@ -141,7 +143,7 @@ def model_name(model: Values) -> str:
         flags.append("--weights=averaged")
     untrained = {"random": "random initialisation", "from scratch": "supervised from scratch"}
     origin = untrained.get(description.get("weights"), "ours")
-    return ", ".join([origin, f"preset `{config['preset']}`", *[f"`{flag}`" for flag in flags]])
+    return Markup(", ".join([origin, f"preset {code(config['preset'])}", *map(code, flags)]))
 
 
 def _changed_flags(config: Values) -> list[str]:
@@ -200,8 +202,8 @@ def _voc_row(name: str, record: Values) -> list[str]:
 def _voc_title(values: Values) -> str:
     dataset = values["dataset"]
     return (
-        f"{values['measure']}, percent ({values['task']}, {values['protocol']['name']} on {dataset['name']}: "
-        f"{dataset['train_images']:,} training, {dataset['test_images']:,} test images, "
+        f"{values['measure']}, percent ({values['task']}, {values['protocol']['name']} on "
+        f"{printable(dataset['name'])}: {dataset['train_images']:,} training, {dataset['test_images']:,} test images, "
         f"{len(values['classes'])} classes)"
     )
 

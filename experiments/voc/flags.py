@@ -10,7 +10,6 @@ from experiments.probing import flags as probe_flags
 from experiments.probing.flags import Inputs
 from experiments.voc.protocols import VocProtocol
 from lts.bin import common, field_flags
-from lts.utils import files
 
 FLAGS = flags.FLAGS
 IMAGES = "images: folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012"
@@ -92,7 +91,7 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
       make: called with inputs and protocol, returns the `VocTask`. It imports what needs TensorFlow.
     """
     protocol = protocols[FLAGS.protocol].replace(**field_flags.given(_fields(protocols)))
-    files.check_folder(FLAGS.output)
+    probe_flags.check_inputs()
     common.import_tensorflow()
     from experiments.probing.cache import clear_cache
     from experiments.voc import report as voc_report

@@ -7,28 +7,31 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.reporting import results as result_files
+from lts.utils.markdown import code, escape
 from lts.utils.markdown import table as markdown_table
+from lts.utils.text import printable
+from lts.visualization.figures import legend_label
 
 KINDS = {"voc_classification": "classification", "voc_detection": "detection", "voc_segmentation": "segmentation"}
 
 
 def write(results: Mapping[str, Any], output: str | os.PathLike) -> None:
-    """Write the three files, each atomically and results.json last."""
-    result_files.write(output, results, markdown(results), plot(results))
+    """Write the three files, each atomically and results.json first."""
+    result_files.write(output, results, markdown, plot)
 
 
 def title(results: Mapping[str, Any]) -> str:
     """Return one line with task and images."""
     dataset = results["dataset"]
     return (
-        f"{KINDS[results['task']]} on {dataset['name']}: {dataset['train_images']:,} training, "
+        f"{KINDS[results['task']]} on {printable(dataset['name'])}: {dataset['train_images']:,} training, "
         f"{dataset['test_images']:,} test images, {len(results['classes'])} classes"
     )
 
 
 def label(model: Mapping[str, Any]) -> str:
     """Return a model's folder, marked if its weights are random."""
-    return model["path"] + (" (random)" if model["description"].get("weights") == "random" else "")
+    return printable(model["path"]) + (" (random)" if model["description"].get("weights") == "random" else "")
 
 
 def mean_label(results: Mapping[str, Any]) -> str:
@@ -74,7 +77,7 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Return title, table and caption as Markdown."""
-    parts = [title(results), markdown_table(rows(results)), caption(results)]
+    parts = [escape(title(results)), markdown_table(rows(results)), caption(results)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -92,10 +95,12 @@ def caption(results: Mapping[str, Any]) -> str:
         brackets = f"Seed {protocol['seeds'][0]}. In brackets: {confidence} bootstrap interval over the test images"
     else:
         brackets = f"Mean over {len(protocol['seeds'])} seeds. In brackets: {confidence} Student interval over them"
+    train_split = code(dataset["train_split"])
+    test_split = code(dataset["test_split"])
     return (
-        f"{results['measure']} on `{dataset['test_split']}` after fine-tuning {trained} on `{dataset['train_split']}`, "
-        f"protocol `{protocol['name']}`: {schedule}. {brackets} (paired for the difference). The interval does not "
-        "cover the spread over pre-training seeds."
+        f"{results['measure']} on {test_split} after fine-tuning {trained} on {train_split}, protocol "
+        f"{code(protocol['name'])}: {schedule}. {brackets} (paired for the difference). The interval does not cover "
+        f"the spread over pre-training seeds.{escape(result_files.seen_sentence(results))}"
     )
 
 
@@ -110,7 +115,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
         value = 100 * model["value"]
         low, high = (100 * end for end in model["interval"])
         errors = [[max(value - low, 0)], [max(high - value, 0)]]
-        left.errorbar([place], [value], yerr=errors, marker="o", capsize=4, label=label(model), **colour)
+        left.errorbar([place], [value], yerr=errors, marker="o", capsize=4, label=legend_label(label(model)), **colour)
         values = [float("nan") if v is None else 100 * v for v in model["per_class"].values()]
         right.plot(range(len(classes)), values, "o", markersize=5, **colour)
     left.set_xlim(-0.6, len(models) - 0.4)
@@ -118,7 +123,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
     left.set_ylabel(f"{results['measure']}, %")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", fontsize=7, frameon=False)
     right.set_xlim(-0.6, len(classes) - 0.4)
-    right.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+    right.set_xticks(range(len(classes)), [printable(name) for name in classes], rotation=60, ha="right", fontsize=8)
     right.set_title("by class", fontsize=9)
     for axes in (left, right):
         axes.grid(axis="y", alpha=0.3)

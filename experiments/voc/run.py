@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from experiments.probing import overlap
 from experiments.probing.cache import ResultCache
+from experiments.reporting.results import SEEN
 from experiments.voc import metrics, transfer
+from experiments.voc.data.tfds import SPLITS
 from experiments.voc.transfer import TransferError, VocTask
 from lts import training
 from lts.export.saved_model import LoadedModel
 from lts.utils import files, statistics
+from lts.utils.text import printable
+from lts.visualization import figures
 
 TRAINING = "training"  # folder of the training runs, below the output
 DRAWN = 6  # test images in the pictures
@@ -46,10 +51,10 @@ def run(
       options: intervals of monitoring and checkpoints.
 
     Returns:
-      The content of `results.json`: "kind", "task", "measure", "protocol", "dataset", "classes", "seconds" and
-      "models", the model first. Each of these has "path", "fingerprint", "description", "baseline", "value",
-      "interval", "per_class" and "seeds" (the results of each seed). With baselines there are also "baseline_mean" and
-      the model's "difference" to it. Values are fractions, None where a class cannot be measured.
+      The content of `results.json`: "kind", "task", "measure", "protocol", "dataset", "may_have_seen_test_images",
+      "classes", "seconds" and "models", the model first. Each of these has "path", "fingerprint", "description",
+      "baseline", "value", "interval", "per_class" and "seeds" (the results of each seed). With baselines there are also
+      "baseline_mean" and the model's "difference" to it. Values are fractions, None where a class cannot be measured.
 
     Raises:
       TransferError: no test image of any class, classes that differ, or images that both sets contain.
@@ -59,6 +64,8 @@ def run(
     check(task)
     runner = _Runner(task, pathlib.Path(output), options)
     models = [model, *baselines]
+    descriptions = {str(candidate.path): candidate.description for candidate in models}
+    seen = overlap.seen_by(descriptions, *_test_images(task.test.set))
     records = [runner.seeds_of(candidate, number) for number, candidate in enumerate(models)]
     protocol = task.protocol
 
@@ -73,6 +80,7 @@ def run(
         "measure": task.measure,
         "protocol": dataclasses.asdict(protocol),
         "dataset": _describe_data(task.train.set, task.test.set),
+        SEEN: seen,
         "classes": list(task.class_names),
         "models": described,
     }
@@ -101,6 +109,17 @@ def check(task: VocTask) -> None:
             f"training and test images must be different. Splits {train.split!r} and {test.split!r} of {train.name} "
             f"share {len(shared)} images, such as {shared[0]!r}"
         )
+
+
+def _test_images(test) -> tuple[str, str]:
+    """Return data set and split of the test images, as a pre-training names them."""
+    if not test.name.startswith("folder:"):
+        parts = []
+        for part in test.split.split("+"):
+            name, bracket, span = part.strip().partition("[")
+            parts += [f"{split}{bracket}{span}" for split in SPLITS.get(name, (name,))]
+        return test.name, "+".join(parts)
+    return f"folder:{pathlib.Path(test.paths[0]).parent}", "all"
 
 
 def workdir(output, model: LoadedModel, seed: int) -> pathlib.Path:
@@ -143,14 +162,15 @@ class _Runner:
             evaluation = task.evaluate(trained, f"{model.path}, seed {seed}")
             if seed == task.protocol.seeds[0]:
                 indices = np.unique(np.linspace(0, task.test.set.num_examples - 1, DRAWN).astype(int))
-                _write_picture(picture, task.draw(trained, indices.tolist()))
+                with figures.optional_picture(str(picture)):
+                    _write_picture(picture, task.draw(trained, indices.tolist()))
             measured = _measured(task, evaluation, seed)
             measured["seconds"] = time.monotonic() - start
             self.cache.put(model, key, measured)
         record = self.cache.get(model, key)
         low, high = record["interval"]
         print(
-            f"{str(model.path)[-30:]:<30} seed {seed}  {task.measure} {100 * record['value']:5.1f} %"
+            f"{printable(str(model.path))[-30:]:<30} seed {seed}  {task.measure} {100 * record['value']:5.1f} %"
             f"  [{100 * low:.1f}, {100 * high:.1f}]  {record['seconds']:.0f} s",
             flush=True,
         )

@@ -28,6 +28,7 @@ from lts import config as configs
 from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
 from lts.utils.errors import UserError, first_line
+from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
 RESUME = "run the same command again to resume"
@@ -59,6 +60,8 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
         for stream in (sys.stdout, sys.stderr):
             # File names may hold characters that the locale cannot show.
             stream.reconfigure(errors="backslashreplace")
+            # NB: they may also hold escape sequences, which a terminal would obey. Progress bars need "\r".
+            stream.write = functools.partial(_write_printable, stream.write)
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         # Training has its own handler, which writes a checkpoint first.
@@ -71,6 +74,11 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
     # NB: not `sys.modules["__main__"]`, which is pip's script where a binary is started as `lts-train-gan`.
     docstring = main.__globals__["__doc__"]
     app.run(guarded, flags_parser=functools.partial(_parse, docstring))
+
+
+def _write_printable(write: Callable[[str], int], text: str) -> int:
+    """Write text without control characters."""
+    return write(printable(text, keep="\n\r\t"))
 
 
 def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bool) -> int:
@@ -248,7 +256,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
 def print_broken(names: Sequence[str]) -> None:
     """Print the names of skipped images."""
     if names:
-        print(f"{len(names)} broken images were skipped: {', '.join(names)}", flush=True)
+        print(f"{len(names)} broken images were skipped: {', '.join(map(printable, names))}", flush=True)
 
 
 def describe(config: configs.Config) -> str:

@@ -13,6 +13,7 @@ import os
 from absl import flags
 
 from lts.bin import common, field_flags
+from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
 # Flags that do not apply, by the flag that chooses what the binary does.
@@ -68,7 +69,7 @@ def _spot() -> None:
     source = common.open_source(f"folder:{FLAGS.images}")
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
     for score in scores[:PRINTED_IMAGES]:
-        print(f"{score.probability:.3f} {score.image}")
+        print(f"{score.probability:.3f} {printable(score.image)}")
     print(f"{len(scores)} images: {os.path.join(FLAGS.output, 'sheet.html')}")
     common.print_broken(source.broken)
 

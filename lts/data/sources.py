@@ -24,6 +24,7 @@ from lts.data.store import (
 )
 from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
+from lts.utils.text import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,14 +113,14 @@ def open_source(
     if progress:
         place = "memory" if isinstance(images.store, MemoryStore) else "files"
         print(
-            f"{dataset}, split {images.split}: {images.num_examples} images, {images.num_classes} classes, read from "
-            f"{place}, opened in {time.monotonic() - start:.1f} s",
+            f"{printable(dataset)}, split {images.split}: {images.num_examples} images, {images.num_classes} classes, "
+            f"read from {place}, opened in {time.monotonic() - start:.1f} s",
             flush=True,
         )
         if images.split.endswith(HELD_OUT):
             print(f"{dataset} has no test split, so a fifth of each class is held out for the test", flush=True)
         if images.broken:
-            print(f"skipped {len(images.broken)} broken images: {', '.join(images.broken)}", flush=True)
+            print(f"skipped {len(images.broken)} broken images: {', '.join(map(printable, images.broken))}", flush=True)
     return images
 
 

@@ -3,6 +3,8 @@
 All kinds of datasets resolve `--split` here: names, sums and slices.
 """
 
+import os
+import pathlib
 import re
 from collections.abc import Mapping
 
@@ -64,3 +66,62 @@ def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str
     if not pieces:
         raise DataError(f"the split selects no images of {where}. Received: split={split!r}.")
     return pieces
+
+
+def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:
+    """Return whether two selections may share images.
+
+    Names and real paths are compared, not images. A folder overlaps with the folders below it. Copies of images in
+    other folders are not found.
+
+    Example:
+      >>> may_overlap("tfds:stl10", "unlabelled+train", "tfds:stl10", "test")
+      False
+      >>> may_overlap("folder:photos", "all", "folder:photos/test", "all")
+      True
+    """
+    for place, span in _places(dataset, split):
+        for other_place, other_span in _places(other_dataset, other_split):
+            shared = min(len(place), len(other_place))
+            if place[:shared] != other_place[:shared]:
+                continue
+            # Slices are comparable only if they cut the same images.
+            if place != other_place or _spans_meet(span, other_span):
+                return True
+    return False
+
+
+def _places(dataset: str, split: str) -> list[tuple[tuple[str, ...], str]]:
+    """Return the place and the slice of each part of a split, such as (("synthetic", "train"), ":80%")."""
+    kind, _, rest = dataset.partition(":")
+    places = []
+    for part in split.split("+"):
+        name, _, span = part.strip().partition("[")
+        if kind == "folder":
+            # Splits are folders, and two paths may lead to one folder.
+            path = os.path.realpath(os.path.join(rest, "" if name == "all" else name))
+            place = pathlib.PurePath(path).parts
+        else:
+            # The version of a set changes few of its images.
+            builder = re.sub(r"[:/]\d[\d.*]*\.[\d*]+$", "", dataset)
+            place = (builder,) if name == "all" else (builder, name)
+        places.append((place, span.rstrip("]")))
+    return places
+
+
+def _spans_meet(span: str, other: str) -> bool:
+    """Return whether slices of the same images may overlap; an empty one holds all images."""
+    bounds = [_bounds(span), _bounds(other)]
+    if None in bounds or bounds[0][2] != bounds[1][2]:
+        return True  # counts and percentages cannot be compared without the number of images
+    (start, stop, _), (other_start, other_stop, _) = bounds
+    return max(start, other_start) < min(stop, other_stop)
+
+
+def _bounds(span: str) -> tuple[float, float, bool] | None:
+    """Return start, stop and whether they are percentages; None: not known."""
+    match = re.fullmatch(r"\s*(\d*)(%?)\s*:\s*(\d*)(%?)\s*", span)
+    if not match:
+        return None
+    start, percent, stop, stop_percent = match.groups()
+    return float(start or 0), float(stop or "inf"), bool(percent or stop_percent)

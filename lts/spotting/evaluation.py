@@ -112,8 +112,8 @@ def evaluate(
     }
     with files.atomic_write(output) as folder:
         folder.mkdir()
-        evaluation_report.write(results, responses, folder)
         files.write_json(folder / RESULTS, results)
+        evaluation_report.write(results, responses, folder)
     return results
 
 

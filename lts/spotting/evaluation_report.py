@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lts.utils import markdown
+from lts.visualization import figures
 from lts.visualization.html import Report
 from lts.visualization.overlay import overlay
 
@@ -27,10 +28,6 @@ GUESS = {"color": "0.6", "linewidth": 1, "linestyle": ":"}
 
 def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
     """Write evaluation.md, evaluation.html, curves.png and examples.png."""
-    curves = curves_figure(results)
-    examples = examples_figure(responses)
-    curves.savefig(folder / "curves.png", dpi=120)
-    examples.savefig(folder / "examples.png", dpi=120)
     text = f"# {TITLE}\n\n{summary(results)}\n\n![curves](curves.png)\n\n![examples](examples.png)\n\n{EXAMPLE_TEXT}\n"
     (folder / "evaluation.md").write_text(text, encoding="utf-8")
     report = Report(TITLE)
@@ -39,17 +36,24 @@ def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
     for rows in _tables(results):
         report.table(rows)
     report.paragraph(_explanation(results))
-    report.heading("Curves")
-    report.picture(curves, "Left: images. Middle and right: cells of repaired images.")
-    report.heading("Examples")
-    report.picture(examples, EXAMPLE_TEXT)
+    with figures.optional_picture("curves.png"):
+        curves = curves_figure(results)
+        (folder / "curves.png").write_bytes(figures.png(curves, dpi=120))
+        report.heading("Curves")
+        report.picture(curves, "Left: images. Middle and right: cells of repaired images.")
+    with figures.optional_picture("examples.png"):
+        examples = examples_figure(responses)
+        (folder / "examples.png").write_bytes(figures.png(examples, dpi=120))
+        report.heading("Examples")
+        report.picture(examples, EXAMPLE_TEXT)
     report.write(folder / "evaluation.html")
 
 
 def summary(results: Mapping[str, Any]) -> str:
     """Return the content of evaluation.json as Markdown."""
+    texts = [markdown.escape(text) for text in (*_warnings(results), _setting(results))]
     tables = [markdown.table(rows) for rows in _tables(results)]
-    return "\n\n".join([*_warnings(results), _setting(results), *tables, _explanation(results)])
+    return "\n\n".join([*texts, *tables, _explanation(results)])
 
 
 def _tables(results: Mapping[str, Any]) -> list[list[list[str]]]:

@@ -1,8 +1,6 @@
 """Descriptions of models, runs and images."""
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from lts import __version__, data
+from lts.data.splits import may_overlap
 from lts.utils import provenance
+from lts.utils.text import utf8
 
 
 def describe_model(model) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def describe_source(source: data.ImageDataset) -> dict[str, Any]:
         "split": source.split,
         "number": source.num_examples,
         "fingerprint": source.fingerprint,
-        "broken": [printable(name) for name in source.broken],
+        "broken": [utf8(name) for name in source.broken],
     }
 
 
@@ -67,38 +67,5 @@ def versions() -> dict[str, str | None]:
 
 
 def image_name(source: data.ImageDataset, index: int) -> str:
-    """Return an image's name, or else its number."""
-    return printable(source.names[index]) if source.names else f"{index:06}"
-
-
-def printable(name: str) -> str:
-    """Return a file name as valid UTF-8."""
-    # File names are bytes: those that are no UTF-8 are escaped, because JSON and HTML cannot hold them.
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:
-    """Return whether two selections may share images.
-
-    Names alone are compared; two different slices of one split count as disjoint.
-
-    Example:
-      >>> may_overlap("tfds:stl10", "unlabelled+train", "tfds:stl10", "test")
-      False
-    """
-    if _location(dataset) != _location(other_dataset):
-        return False
-    for part in re.split(r"\s*\+\s*", split.strip()):
-        for other in re.split(r"\s*\+\s*", other_split.strip()):
-            names = {part.split("[")[0], other.split("[")[0]}
-            different_slices = "[" in part and "[" in other and part != other
-            if (len(names) == 1 or "all" in names) and not different_slices:
-                return True
-    return False
-
-
-def _location(dataset: str) -> str:
-    """Return a data set's name."""
-    # Two paths may lead to one folder.
-    kind, _, folder = dataset.partition(":")
-    return f"folder:{os.path.realpath(folder)}" if kind == "folder" else dataset
+    """Return an image's name as valid UTF-8, or else its number."""
+    return utf8(source.names[index]) if source.names else f"{index:06}"

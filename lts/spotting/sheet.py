@@ -3,7 +3,6 @@
 The image with the highest probability comes first.
 """
 
-import html
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,12 +39,12 @@ def render(origin: Mapping[str, Any], scores: Sequence) -> str:
     suspicious = sum(score.probability >= 0.5 for score in scores)
     crop = "" if test_crop == 1 else f" (the central {100 * test_crop:g} % of each side)"
     parts = [
-        f"<h1>{html.escape(title)}</h1>",
+        f"<h1>{html_report.escape(title)}</h1>",
         f"<p>{len(scores):,} images, {suspicious:,} of them with a probability of 0.5 or more, the highest first. "
         f"On the left the image{crop}, on the right the same image under its artifact map.</p>",
         '<p>Colours: 0, untouched <span class="legend" role="img" aria-label="colours of the artifact map"></span> '
         "1, dropped and repaired. <b>The number</b> is the model's probability that the image was repaired.</p>",
-        f'<p class="note">{html.escape(_note(origin))}</p>',
+        f'<p class="note">{html_report.escape(_note(origin))}</p>',
         '<div class="sheet">',
         *(_card(score) for score in scores),
         "</div>",
@@ -67,8 +66,8 @@ def _note(origin: Mapping[str, Any]) -> str:
 def _card(score) -> str:
     """Return one image's part of the page."""
     # NB: names may hold "#", "?" or "%", which a URL needs quoted.
-    link = html.escape(urllib.parse.quote(score.overlay))
-    name = html.escape(score.image)
+    link = html_report.escape(urllib.parse.quote(score.overlay))
+    name = html_report.escape(score.image)
     return (
         f'<figure><a href="{link}"><img loading="lazy" src="{link}" alt="{name} and its artifact map"></a>'
         f'<figcaption><div class="bar"><i style="width:{100 * score.probability:.1f}%"></i></div>'
@@ -82,5 +81,5 @@ def _skipped(names: Sequence[str]) -> str:
     """Return the list of broken images."""
     if not names:
         return ""
-    items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+    items = "".join(f"<li>{html_report.escape(name)}</li>" for name in names)
     return f"<h2>{len(names)} broken images were skipped</h2><ul>{items}</ul>"

@@ -7,7 +7,6 @@ OUTPUT/sheet.html         the overlays in that order
 """
 
 import concurrent.futures
-import csv
 import dataclasses
 import hashlib
 import os
@@ -27,6 +26,7 @@ from lts.spotting.metadata import describe_model, describe_source, image_name, v
 from lts.utils import files
 from lts.utils.errors import UserError
 from lts.utils.progress import Progress
+from lts.utils.text import csv_table
 from lts.visualization import overlay
 
 PICTURE_SIZE = 256  # longer side of an overlay in pixels: at 64 a person sees little
@@ -87,7 +87,7 @@ def spot_images(
         scores = sorted(_score(model, source, view, folder), key=_rank)
         scores = [_rounded(score) for score in scores]
         origin = _origin(model, source, view)
-        _write_csv(folder / "scores.csv", scores)
+        (folder / "scores.csv").write_text(csv_table(_rows(scores)), encoding="utf-8")
         (folder / "sheet.html").write_text(sheet.render(origin, scores), encoding="utf-8")
         files.write_json(folder / SCORES, {**origin, "scores": [dataclasses.asdict(score) for score in scores]})
     return scores
@@ -182,8 +182,7 @@ def _origin(model, source: data.ImageDataset, view: ImageConfig) -> dict[str, An
     }
 
 
-def _write_csv(path: pathlib.Path, scores: list[Score]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Score)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(score) for score in scores)
+def _rows(scores: list[Score]) -> list[list[Any]]:
+    """Return the table of scores.csv, its header first."""
+    header = [field.name for field in dataclasses.fields(Score)]
+    return [header, *(list(vars(score).values()) for score in scores)]

@@ -20,7 +20,6 @@ import json
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +33,7 @@ from lts.training.run_record import RunRecord
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
 from lts.utils.patterns import plain_path
+from lts.utils.text import warn
 
 MAY_CHANGE = ("config", "data", "hardware", "commit", "imported")  # record entries that `open_run` does not compare
 
@@ -135,11 +135,6 @@ def _differences(name: str, old: Any, new: Any) -> list[str]:
             lines += _differences(f"{name}.{key}", old.get(key), new.get(key))
         return lines
     return [f"{name}: {old} -> {new}"]
-
-
-def warn(message: str) -> None:
-    """Print a warning to stderr."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class Checkpoints:

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lts.utils import files
+from lts.utils.text import printable
+from lts.visualization import figures
 
 STYLE = """
 :root { color-scheme: light dark; --text: #222; --note: #555; --line: #ddd; --box: #f6f6f6; --page: #fff; }
@@ -34,11 +36,16 @@ pre { background: var(--box); padding: 0.75rem; overflow-x: auto; font-size: 0.8
 """
 
 
+def escape(text: str) -> str:
+    """Return plain text as HTML; line breaks stay."""
+    return html.escape(printable(text, keep="\n"))
+
+
 def page(title: str, body: str, style: str = "") -> str:
     """Return an HTML page; `title` is plain text."""
     # Without the viewport, telephones would show the page at desktop width.
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style>'
-    document = f'<html lang="en"><head>{head}<title>{html.escape(title)}</title></head>\n<body>\n{body}\n</body></html>'
+    document = f'<html lang="en"><head>{head}<title>{escape(title)}</title></head>\n<body>\n{body}\n</body></html>'
     return f"<!doctype html>\n{document}\n"
 
 
@@ -56,26 +63,26 @@ class Report:
 
     def __init__(self, title: str):
         self.title = title
-        self._parts = [f"<h1>{html.escape(title)}</h1>"]
+        self._parts = [f"<h1>{escape(title)}</h1>"]
 
     def heading(self, text: str) -> None:
         """Begin a section."""
-        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+        self._parts.append(f"<h2>{escape(text)}</h2>")
 
     def paragraph(self, text: str) -> None:
         """Add a paragraph of plain text."""
-        self._parts.append(f"<p>{html.escape(text)}</p>")
+        self._parts.append(f"<p>{escape(text)}</p>")
 
     def preformatted(self, text: str) -> None:
         """Add text that keeps its line breaks."""
-        self._parts.append(f"<pre>{html.escape(text)}</pre>")
+        self._parts.append(f"<pre>{escape(text)}</pre>")
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Add a table, its header first."""
         lines = []
         for index, row in enumerate(rows):
             tag = "td" if index else "th"
-            cells = "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)
+            cells = "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in row)
             lines.append(f"<tr>{cells}</tr>")
         table = f"<table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table>"
         self._parts.append(f'<div class="scroll">{table}</div>')
@@ -90,13 +97,13 @@ class Report:
         """
         png = io.BytesIO()
         if isinstance(picture, Figure):
-            picture.savefig(png, format="png", dpi=120)
+            png.write(figures.png(picture, dpi=120))
         else:
             enlarged = picture.repeat(scale, axis=0).repeat(scale, axis=1)
             Image.fromarray(enlarged).save(png, format="png")
         # Pictures are data URLs, so that the page is one file.
         data = base64.b64encode(png.getvalue()).decode()
-        text = html.escape(caption)
+        text = escape(caption)
         image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
         self._parts.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
 

@@ -285,3 +285,11 @@ def test_missing_flags_are_named_in_one_line():
     """Fails if a missing flag is reported as absl does, over several lines."""
     done = invoke("experiments.voc_detection", "--output=x")
     assert (done.returncode, done.stderr) == (2, "voc_detection: give --model, --dataset\n")
+
+
+def test_escape_sequences_do_not_reach_the_terminal():
+    """Fails if the name of a file or folder moves the cursor of a terminal or forges a line."""
+    done = invoke("lts.bin.extract_features", "--model=a\x1b[31m\x9b\u202e\nb", "--dataset=synthetic", "--output=x.npz")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert r"a\x1b[31m\x9b\u202e b is not an exported model" in done.stderr

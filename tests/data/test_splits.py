@@ -2,7 +2,7 @@
 
 import pytest
 
-from lts.data.splits import resolve
+from lts.data.splits import may_overlap, resolve
 from lts.data.store import DataError
 
 COUNTS = {"test": 4, "train": 10, "unlabelled": 6}
@@ -48,3 +48,33 @@ def test_errors_are_one_clear_line(split, message):
 
 def test_a_set_whose_only_split_is_all():
     assert resolve("all[:1]", {"all": 3}, "folder:x") == [("all", 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "other_dataset", "other_split", "overlap"),
+    [
+        ("folder:{0}", "all", "folder:{0}", "test", True),
+        ("folder:{0}", "all", "folder:{0}/test", "all", True),
+        ("folder:{0}/train", "all", "folder:{0}", "test", False),
+        ("folder:{0}", "train", "folder:{0}/test", "all", False),
+        ("folder:{0}", "linked", "folder:{0}", "test", True),
+        ("folder:{0}", "train[:50%]", "folder:{0}", "train[50%:]", False),
+        ("folder:{0}", "train[:60%]", "folder:{0}", "train[50%:]", True),
+        ("folder:{0}", "train[:10]", "folder:{0}", "train[50%:]", True),
+        ("folder:{0}", "train[:-10]", "folder:{0}", "train[-10:]", True),
+        ("tfds:stl10", "unlabelled+train", "tfds:stl10:1.0.0", "train[:5]", True),
+        ("tfds:voc/2007", "train", "tfds:voc/2012", "train", False),
+        ("synthetic", "unlabelled", "synthetic", "test", False),
+        ("synthetic", "all", "synthetic", "test", True),
+        ("synthetic", "all", "folder:synthetic", "all", False),
+    ],
+)
+def test_selections_that_may_overlap(tmp_path, dataset, split, other_dataset, other_split, overlap):
+    """Fails if training images pass for held-out ones by another name, or the other way round."""
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "test")
+    first = (dataset.format(tmp_path), split)
+    second = (other_dataset.format(tmp_path), other_split)
+    assert may_overlap(*first, *second) == overlap
+    assert may_overlap(*second, *first) == overlap

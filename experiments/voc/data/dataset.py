@@ -20,6 +20,7 @@ from lts.data.sources import fingerprint_of
 from lts.data.store import DataError
 from lts.utils.errors import first_line
 from lts.utils.progress import Progress
+from lts.utils.text import printable
 
 VOC_CLASSES = (
     "aeroplane",
@@ -191,9 +192,9 @@ def open_voc(
     names = tuple(declared or _classes_of(intact.values()))
     voc_set = _as_set(dataset, split, task, names, intact, broken)
     if progress:
-        print(_summary(voc_set), flush=True)
+        print(printable(_summary(voc_set)), flush=True)
         if broken:
-            print(f"skipped {len(broken)} broken images: {'; '.join(broken.values())}", flush=True)
+            print(printable(f"skipped {len(broken)} broken images: {'; '.join(broken.values())}"), flush=True)
     return voc_set
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from experiments.voc.data.dataset import VocSet, open_voc
 from lts.data.sources import fingerprint_of
 from lts.data.store import FileStore, ImageIndex, MemoryStore, aligned_empty, check_files, free_memory, open_store
+from lts.utils.text import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def open_images(
     intact = _without_broken(voc_set, opened.kept, opened.broken)
     if opened.broken and progress:
         reasons = [intact.broken[voc_set.ids[index]] for index in sorted(opened.broken)]
-        print(f"skipped {len(reasons)} images that cannot be decoded: {'; '.join(reasons)}", flush=True)
+        print(printable(f"skipped {len(reasons)} images that cannot be decoded: {'; '.join(reasons)}"), flush=True)
     return Images(intact, opened.store)
 
 
