@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.reporting import probe as probe_report
 from lts import data
-from lts.bin import common
-from lts.config import Config, ImageConfig
+from lts.config import SECTIONS, STAGES, Config, ImageConfig
 from lts.export import saved_model
 from lts.training import run_dir
 from lts.training.train import build_model
@@ -69,7 +68,7 @@ def write(
     total = f"{sum(seconds.values()) / 60:.1f} min"
     page.table([("stage", "time"), *[(stage, f"{value:.0f} s") for stage, value in seconds.items()], ("all", total)])
     page.heading("Configuration")
-    page.preformatted(common.describe(config))
+    page.preformatted(_settings(config))
     page.write(path)
 
 
@@ -211,3 +210,13 @@ def _read_curves(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[list[in
     # A run writes only the metrics that its configuration has.
     curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}
     return [line["step"] for line in lines], curves
+
+
+def _settings(config: Config) -> str:
+    """Return all fields of a configuration, a line for each section."""
+    lines = []
+    for section in (*SECTIONS, *STAGES):
+        fields = vars(getattr(config, section)).items()
+        values = [f"{name}={value}".replace(" ", "") for name, value in fields]
+        lines.append(f"{section}: {' '.join(values)}")
+    return "\n".join(lines)

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -27,11 +28,13 @@ from lts import __version__
 from lts import config as configs
 from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
+from lts.utils import files
 from lts.utils.errors import UserError, first_line
 from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
 RESUME = "run the same command again to resume"
+DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images")  # which images are read
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
 
 
@@ -231,7 +234,7 @@ def define_training_flags() -> None:
 
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
-    """Print the configuration, open the images and train.
+    """Open the images, train, and print what to do next.
 
     Arguments are those of `lts.training.train`.
 
@@ -243,27 +246,53 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     from lts import training
 
     strategy = training.build_strategy(FLAGS.replicas)
-    print(f"configuration (preset {config.preset}):\n{describe(config)}", flush=True)
+    # A folder that cannot be written is reported before images are decoded.
+    files.check_folder(FLAGS.workdir)
     source = open_source()
+    if stage == "autoencoder":
+        _note_preset()
     result = training.train(config, stage, source, FLAGS.workdir, options=monitoring, strategy=strategy, **options)
     print_broken(source.broken)
     if result.signal is None:
+        print(_next_steps(stage), flush=True)
         return 0
     print(RESUME, flush=True)
     return 128 + result.signal
+
+
+def _note_preset() -> None:
+    """Print a warning where the release's preset was not asked for and would take days."""
+    import tensorflow as tf
+
+    resumes = os.path.exists(os.path.join(FLAGS.workdir, "config.json"))
+    if FLAGS.preset is None and not resumes and not tf.config.list_physical_devices("GPU"):
+        print(
+            "warning: no --preset was given, so it is release, which takes days on a CPU. For photographs on a CPU "
+            "press Ctrl-C and give --preset=small.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _next_steps(stage: str) -> str:
+    """Return the next command of a finished run, and where its pictures and curves are."""
+    workdir = FLAGS.workdir
+    folder = os.path.dirname(os.path.normpath(workdir))
+    if stage == "autoencoder":
+        given = [name for name in (*DATA_FLAGS, "precision") if FLAGS[name].present]
+        images = [f"--{name}={FLAGS[name].value}" for name in given]
+        command = ["lts.bin.train_gan", f"--autoencoder={workdir}", *images]
+        command.append(f"--workdir={os.path.join(folder, 'gan')}")
+    else:
+        command = ["lts.bin.export_features", f"--workdir={workdir}", f"--output={os.path.join(folder, 'features')}"]
+    return (
+        f"pictures: {os.path.join(workdir, 'pictures', 'latest.png')}\n"
+        f"curves: {shlex.join(['tensorboard', f'--logdir={workdir}'])}\n"
+        f"next: {shlex.join(['python', '-m', *command])}"
+    )
 
 
 def print_broken(names: Sequence[str]) -> None:
     """Print the names of skipped images."""
     if names:
         print(f"{len(names)} broken images were skipped: {', '.join(map(printable, names))}", flush=True)
-
-
-def describe(config: configs.Config) -> str:
-    """Return the configuration as text."""
-    lines = []
-    for section in (*configs.SECTIONS, *configs.STAGES):
-        fields = vars(getattr(config, section)).items()
-        values = [f"{name}={value}".replace(" ", "") for name, value in fields]
-        lines.append(f"  {section}: {' '.join(values)}")
-    return "\n".join(lines)

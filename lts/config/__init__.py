@@ -1,6 +1,6 @@
 """Configuration of a run. Imports no TensorFlow."""
 
-from lts.config.presets import PRESETS, preset
+from lts.config.presets import PRESETS, describe, preset
 from lts.config.schema import (
     HEADS,
     NETWORK_SECTIONS,
@@ -36,6 +36,7 @@ __all__ = [
     "ImageConfig",
     "LossConfig",
     "TrainingConfig",
+    "describe",
     "differences",
     "discriminator_grid",
     "field_names",

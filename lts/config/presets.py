@@ -6,7 +6,15 @@ A preset's docstring gives its source, the accuracy to expect, the time, the har
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lts.config.schema import AutoencoderConfig, Config, DiscriminatorConfig, ImageConfig, LossConfig, TrainingConfig
+from lts.config.schema import (
+    AutoencoderConfig,
+    Config,
+    DiscriminatorConfig,
+    ImageConfig,
+    LossConfig,
+    TrainingConfig,
+    fields_of,
+)
 from lts.utils.errors import ConfigError
 
 
@@ -120,3 +128,20 @@ def preset(name: str, stage: str | None = None, **overrides: Any) -> Config:
     if name not in PRESETS:
         raise ConfigError(f"unknown preset. Received: {name!r}. Known: {', '.join(PRESETS)}.")
     return PRESETS[name]().replace(stage, **overrides)
+
+
+def describe(config: Config, *sections: str) -> str:
+    """Return a configuration's preset, and the fields of sections that differ from it.
+
+    Example:
+      >>> describe(preset("tiny", steps=60), "image", "gan_training")
+      'preset tiny with steps=60'
+    """
+    base = preset(config.preset)
+    changes = []
+    for section, field in fields_of(*sections):
+        value = getattr(getattr(config, section), field.name)
+        if value != getattr(getattr(base, section), field.name):
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            changes.append(f"{field.name}={text}")
+    return f"preset {config.preset}" + (f" with {' '.join(changes)}" if changes else "")

@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +20,10 @@ from lts.training.run_record import RunRecord
 from lts.utils import files, markdown
 from lts.visualization.montage import filter_montage, montage
 
-SHOWN = 7  # numbers on a progress line
+COLUMNS = 80  # of a progress line in a log
+# Numbers instead of a picture of a bar: on 80 columns both do not fit.
+BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {percentage:.0f}% left {remaining}{postfix}"
+BAR_COLUMNS = 46  # of the values in a bar of 80 columns
 HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger tensors are sampled, because TensorBoard needs 240 bytes per entry
 ENLARGED = 8  # pixels per side of a weight in the montage
 FLUSH_SECONDS = 10  # longest time before an event is on disk
@@ -39,6 +43,36 @@ def scalar_tag(name: str) -> str:
     """Return a scalar's group and name in TensorBoard, such as loss/mask."""
     group = next((group for group in GROUPS if group in name), "loss")
     return f"{group}/{name}"
+
+
+def progress_text(values: Mapping[str, float], columns: int) -> str:
+    """Return the values that fit into some columns, the most important first.
+
+    Example:
+      >>> progress_text({"mask": 0.05, "accuracy_real": 0.98, "accuracy_mask": 0.54, "images_per_second": 290}, 50)
+      'accuracy real 98% mask 54% | 290 images/s'
+    """
+    # Accuracies tell whether the training works, and are compared with chance.
+    accuracies = []
+    others = []
+    for name, value in values.items():
+        if name.startswith("accuracy"):
+            accuracies.append(" ".join([*name.split("_"), f"{100 * value:.0f}%"]).removeprefix("accuracy "))
+        elif name == "images_per_second":
+            others.insert(0, f"{value:.0f} images/s")
+        else:
+            others.append(f"{name} {value:.3g}")
+    parts = [f"accuracy {' '.join(accuracies)}"] if accuracies else []
+    # Without accuracies the first loss is the most important value.
+    if not accuracies and len(others) > 1:
+        others[:2] = reversed(others[:2])
+    text = ""
+    for part in (*parts, *others):
+        longer = f"{text} | {part}" if text else part
+        if len(longer) > columns:
+            break
+        text = longer
+    return text
 
 
 def histogram_sample(values):
@@ -75,7 +109,9 @@ class Monitor:
         # A bar on a terminal, plain lines in a log file.
         self.bar = None
         if sys.stderr.isatty():
-            self.bar = tqdm.tqdm(total=total_steps, initial=first_step, desc=title, unit="step", dynamic_ncols=True)
+            self.bar = tqdm.tqdm(
+                total=total_steps, initial=first_step, desc=title, bar_format=BAR_FORMAT, dynamic_ncols=True
+            )
         self.restart_clock(first_step)
 
     def _remove_lines_after(self, step: int) -> None:
@@ -161,12 +197,11 @@ class Monitor:
         # One line per write: a killed process leaves at most one truncated line, which `_remove_lines_after` drops.
         with self.metrics_path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step} | values) + "\n")
-        shown = " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:SHOWN])
         if self.bar is not None:
-            self.bar.set_postfix_str(f"{rate:.0f} images/s {shown}")
+            self.bar.set_postfix_str(progress_text(values, BAR_COLUMNS))
         else:
-            progress = f"{self.title} step {step}/{self.total_steps} {rate:.0f} images/s left {format_time(left)}"
-            print(f"{progress} {shown}", flush=True)
+            progress = f"{self.title} step {step}/{self.total_steps} left {format_time(left)}"
+            print(f"{progress} {progress_text(values, COLUMNS - 1 - len(progress))}", flush=True)
         self.restart_clock(step)
 
     def pictures(self, step: int, columns: dict) -> None:

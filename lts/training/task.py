@@ -7,6 +7,7 @@ stop in the same way.
 import contextlib
 import dataclasses
 import hashlib
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lts.config import ConfigError, TrainingConfig
+from lts.config import SECTIONS, ConfigError, TrainingConfig, describe
 from lts.config.options import MonitoringOptions
 from lts.training import run_dir
 from lts.training.loop import Loop, steps_done
@@ -62,9 +63,10 @@ class Task:
     check_data: Callable[[], None] = lambda: None
 
     @property
-    def stage(self) -> str:
+    def title(self) -> str:
         """Name of the run in messages."""
-        return self.record.stage
+        # A classifier that begins with the weights of an export is fine-tuned.
+        return "finetune" if self.record.details.get("features") else self.record.stage
 
     @property
     def settings(self) -> TrainingConfig:
@@ -107,10 +109,13 @@ def run(
         task = _restore(task, model, checkpoints, machines, workdir, options)
         step = steps_done(model)
         if step >= task.steps:
-            print(f"{task.stage}: finished before, {step} of {task.steps} steps are in {workdir}", flush=True)
+            print(f"{task.title}: finished before, {step} of {task.steps} steps are in {workdir}", flush=True)
             return Result(step, task.steps, time.monotonic() - began)
+        if machines.chief:
+            settings = describe(task.record.config, *SECTIONS, task.section)
+            print(f"{task.title}: {settings}; all settings: {os.path.join(workdir, 'config.json')}", flush=True)
         if step:
-            print(f"{task.stage}: resuming at step {step:,} of {task.steps:,}", flush=True)
+            print(f"{task.title}: resuming at step {step:,} of {task.steps:,}", flush=True)
         signal = _train(make_loop(task, model, machines, checkpoints, options), step, task)
         if machines.chief:
             run_dir.write_run_config(workdir, task.record)  # with the data of the last checkpoint
@@ -120,7 +125,7 @@ def run(
     state = "stopped" if signal else "finished"
     advice = "; run the same command again to resume" if signal else ""
     print(
-        f"{task.stage}: {state}: {step} of {task.steps} steps in {format_time(seconds)}, "
+        f"{task.title}: {state}: {step} of {task.steps} steps in {format_time(seconds)}, "
         f"checkpoint in {checkpoints.folder}{advice}",
         flush=True,
     )
@@ -203,7 +208,7 @@ def make_loop(
 
 def _monitor(task: Task, model: keras.Model, workdir: pathlib.Path, step: int) -> Monitor:
     """Return the run's monitor."""
-    monitor = Monitor(workdir, task.stage, step, task.steps, task.settings.batch_size)
+    monitor = Monitor(workdir, task.title, step, task.steps, task.settings.batch_size)
     if step == task.record.first_step:  # a new run
         monitor.configuration(task.record, task.section)
         monitor.graph(tf.function(model.pictures).get_concrete_function(task.samples).graph)

@@ -131,7 +131,7 @@ def make_task(config, stage, source, workdir, *, autoencoder=None, features=None
                 print(f"gan: loaded encoder and decoder of step {step} of {autoencoder}", flush=True)
         if backbone is not None and not restored:
             _copy_weights(backbone, model.network.backbone)
-            print(f"{stage}: loaded the backbone of {features.path}", flush=True)
+            print(f"finetune: loaded the backbone of {features.path}", flush=True)
 
     return Task(
         record=record,

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 from PIL import Image
 
+from lts import training
 from tests.fixtures.binaries import invoke
 from tests.fixtures.runs import BASE, ROOT, TINY, assert_same, make_photos, newest, run, start
 
@@ -83,6 +85,49 @@ def test_chain_of_binaries(photos, autoencoder, tmp_path):
     )
     plain = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert plain.returncode == 0, plain.stderr
+
+
+def test_the_end_of_a_run_tells_what_to_do_next(photos, tmp_path):
+    """Fails if a user has to guess the next command, or cannot paste it because of a space in a path."""
+    workdir = tmp_path / "my runs" / "ae"
+    flags = ("--preset=tiny", f"--dataset=folder:{photos}", "--split=all[:8]", f"--workdir={workdir}", "--steps=2")
+    done = invoke("lts.bin.train_autoencoder", *flags, "--batch_size=4", *TINY)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "autoencoder: preset tiny with image_size=16 " in done.stdout
+    pictures, curves, following = done.stdout.splitlines()[-3:]
+    assert pictures == f"pictures: {workdir}/pictures/latest.png"
+    assert shlex.split(curves) == ["curves:", "tensorboard", f"--logdir={workdir}"]
+    expected = [f"--autoencoder={workdir}", f"--dataset=folder:{photos}", "--split=all[:8]"]
+    assert shlex.split(following)[3:] == ["lts.bin.train_gan", *expected, f"--workdir={tmp_path / 'my runs' / 'gan'}"]
+
+
+def test_without_preset_and_gpu_a_warning(photos, tmp_path, monkeypatch):
+    """Fails if a newcomer starts days of work without being told, or a resumed run is warned about."""
+    trained = []
+    result = training.Result(1, 1, 0.0)
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: trained.append(arguments) or result)
+    flags = (f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'ae'}")
+    done = invoke("lts.bin.train_autoencoder", *flags)
+    assert "no --preset was given, so it is release, which takes days on a CPU" in done.stderr
+    assert "--preset=small" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert invoke("lts.bin.train_autoencoder", *flags, "--preset=release").stderr == ""
+    (tmp_path / "ae").mkdir()
+    (tmp_path / "ae" / "config.json").touch()
+    assert invoke("lts.bin.train_autoencoder", *flags).stderr == ""
+    assert len(trained) == 3
+
+
+@pytest.mark.parametrize("flag", ["--dataset=folder:/no/such", "--workdir=FILE/ae", "--workdir=AE"])
+def test_errors_come_without_the_configuration(photos, autoencoder, tmp_path, flag):
+    """Fails if a user has to find the error below the configuration."""
+    (tmp_path / "file").touch()
+    flag = flag.replace("FILE", str(tmp_path / "file")).replace("AE", str(autoencoder))
+    flags = ("--preset=tiny", "--steps=7", f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'x'}", flag)
+    done = invoke("lts.bin.train_autoencoder", *flags)
+    assert done.returncode == 1
+    assert "preset" not in done.stdout
+    assert done.stdout.count("\n") <= 1
 
 
 def test_autoencoder_is_frozen_in_stage_2(photos, autoencoder, tmp_path):

@@ -1,7 +1,10 @@
 """What a run writes for TensorBoard, read back from its event files."""
 
+import io
 import json
 import os
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lts.config import SECTIONS, fields_of, preset
 from lts.networks.variables import variables_by_path
-from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, scalar_tag
+from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, progress_text, scalar_tag
 from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.visualization.montage import filter_montage
@@ -79,6 +82,42 @@ def test_every_scalar_of_a_line(monitor):
 def test_groups_of_scalars(name, tag):
     """Fails if TensorBoard gets a section for every single curve."""
     assert scalar_tag(name) == tag
+
+
+@pytest.mark.parametrize("model", [gan, autoencoder])
+def test_lines_fit_a_terminal(model, tmp_path, capsys):
+    """Fails if a line is wider than 80 columns, or its most important values are cut off."""
+    monitor = Monitor(tmp_path, model().name, 0, 100_000, 32)
+    monitor.log(90_000, {name: 0.123456 for name in (*model().METRICS, "learning_rate")})
+    monitor.close()
+    line = capsys.readouterr().out.rstrip("\n")
+    assert len(line) <= 80
+    first = "accuracy real 12% repaired 12% mask 12%" if model is gan else "loss 0.123 | "
+    assert f" {first}" in line
+    assert line.startswith(f"{model().name} step 90000/100000 left ")
+
+
+def test_the_bar_of_a_terminal_fits(tmp_path, monkeypatch):
+    """Fails if the bar of 80 columns shows no accuracies."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monitor = Monitor(tmp_path, "gan", 0, 9000, 32)
+    monitor.advance(50)
+    monitor.log(50, {name: 0.123456 for name in gan().METRICS})
+    monitor.close()
+    shown = [line.strip() for line in re.split(r"[\r\n]", screen.getvalue())]
+    assert max(map(len, shown)) <= 80
+    assert any("accuracy real 12% repaired 12% mask 12%" in line for line in shown)
+
+
+def test_progress_text():
+    """Fails if losses come before accuracies, or part of a value is shown."""
+    values = {"real_or_fake": 0.5, "accuracy": 0.98765, "images_per_second": 290.4}
+    assert progress_text(values, 80) == "accuracy 99% | 290 images/s | real_or_fake 0.5"
+    assert progress_text(values, 30) == "accuracy 99% | 290 images/s"
+    assert progress_text(values, 5) == ""
 
 
 def test_histograms_count_every_entry(monitor):
