@@ -48,14 +48,23 @@ def main() -> int:
     feature_files.check_format(FLAGS.output)
     layers = choose_layers(read_description(FLAGS.model), FLAGS.layer)
     common.import_tensorflow()
+    from lts.data.sources import describe_other_files
     from lts.export import saved_model
     from lts.extraction import extract as extraction
     from lts.extraction.stream import open_stream
 
     model = saved_model.load(FLAGS.model)
-    stream = open_stream(FLAGS.dataset, FLAGS.split, data_dir=FLAGS.data_dir)
+    stream = open_stream(
+        FLAGS.dataset,
+        FLAGS.split,
+        data_dir=FLAGS.data_dir,
+        skip_broken_images=FLAGS.skip_broken_images,
+        progress=True,
+    )
     counts = f"{len(stream.names)} images, {len(stream.class_names)} classes"
     print(f"{stream.name}, split {stream.split}: {counts}", flush=True)
+    if stream.other_files:
+        print(describe_other_files(stream.other_files), flush=True)
     start = time.monotonic()
     result = extraction.extract(
         model,

@@ -1,20 +1,42 @@
 """Image folders: ROOT/split/class/image, ROOT/class/image, or images without folders."""
 
+import collections
+import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
+from lts.data.decoding import EXTENSIONS
 from lts.data.held_out import TEST_SPLITS, default_split, hold_out
 from lts.data.splits import LOOSE, resolve
 from lts.data.store import LABELLED, DataError, ImageIndex
+from lts.utils.errors import first_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+# Thumbnails, resource forks and deleted files of file systems, NAS and archives, in lower case.
+SYSTEM_FOLDERS = (
+    "@eadir",
+    "@recycle",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "__macosx",
+    "lost+found",
+    "system volume information",
+)
 
 
-def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, str]:
+@dataclasses.dataclass
+class _Contents:
+    """What a folder holds, at any depth."""
+
+    images: list[pathlib.PurePath] = dataclasses.field(default_factory=list)  # relative to the root
+    unlisted: dict[str, str] = dataclasses.field(default_factory=dict)  # reason by name
+    other_files: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # by extension
+
+
+def list_folder(root: str, split: str | None, role: str, skip_broken: bool = False) -> tuple[ImageIndex, str]:
     """Return the images of a folder.
 
     The folders directly below `root` are splits if `split` names one of them, or if an image is two folders deep or
@@ -24,20 +46,27 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
     does not depend on the file system.
 
     Args:
-      root: the folder; hidden files and files with other extensions are ignored.
+      root: the folder; hidden files, `SYSTEM_FOLDERS` and files with other extensions are ignored.
       split: as tfds writes it; None: everything, or for labelled roles `held_out.default_split`.
       role: see `lts.data.store.ROLES`.
+      skip_broken: skip folders that cannot be listed and links without a target, instead of raising.
 
     Returns:
       The images, and the resolved split.
 
     Raises:
-      DataError: no folder, no images, no such split, or an image without a class where labels are needed.
+      DataError: no folder, no images, no such split, an image without a class where labels are needed, or a folder
+        that cannot be listed, in any split, because it may hold a class.
     """
     where = f"folder:{root}"
     if not os.path.isdir(root):
         raise DataError(f"{where} is not a folder. Received: dataset={where}. Give the path of a folder of images.")
-    images = _walk(pathlib.Path(root))
+    contents = _walk(root)
+    if contents.unlisted and not skip_broken:
+        name, reason = next(iter(contents.unlisted.items()))
+        hint = "Repair or remove it, or pass --skip_broken_images."
+        raise DataError(f"{where}: {name} cannot be followed ({reason}). {hint}")
+    images = contents.images
     if not images:
         raise DataError(f"{where} holds no images ({', '.join(EXTENSIONS)}). Received: dataset={where}.")
     labelled = role in LABELLED
@@ -51,7 +80,7 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
 
     # Group the images by split.
     groups: dict[str, list[pathlib.PurePath]] = {}
-    for path in sorted(images, key=lambda path: hashlib.sha256(path.as_posix().encode()).digest()):
+    for path in sorted(images, key=_hash):
         name = "all"
         if has_splits:
             name = path.parts[0] if len(path.parts) > 1 else LOOSE
@@ -78,25 +107,59 @@ def list_folder(root: str, split: str | None, role: str) -> tuple[ImageIndex, st
         labels, class_names = None, ()
     paths = [os.path.join(root, path) for path in chosen]
     index = ImageIndex.of_files(paths, [path.as_posix() for path in chosen], labels, class_names)
+    index = dataclasses.replace(index, unlisted=contents.unlisted, other_files=contents.other_files)
     return hold_out(index, split, role) if divides else (index, split)
 
 
-def _walk(root: pathlib.Path) -> Sequence[pathlib.PurePath]:
-    """Return the relative paths of all images below `root`."""
-    images = []
-    visited = set()
-    # Links are followed; a folder that was visited under another name ends a circle of links.
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        real = os.path.realpath(folder)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        for name in files:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                images.append(pathlib.Path(folder, name).relative_to(root))
-    return images
+def _hash(path: pathlib.PurePath) -> bytes:
+    """Return the sort key of an image."""
+    return hashlib.sha256(path.as_posix().encode(errors="surrogateescape")).digest()
+
+
+def _walk(root: str) -> _Contents:
+    """Return what a folder holds."""
+    contents = _Contents()
+    pending = [(pathlib.PurePath(), frozenset())]
+    while pending:
+        folder, ancestors = pending.pop()
+        try:
+            status = os.stat(os.path.join(root, folder))
+            identity = (status.st_dev, status.st_ino)
+            # A link to an ancestor would lead in a circle. Other links are folders like any other.
+            if identity in ancestors:
+                continue
+            with os.scandir(os.path.join(root, folder)) as entries:
+                for entry in entries:
+                    if _is_folder(entry, folder, contents):
+                        pending.append((folder / entry.name, ancestors | {identity}))
+        except OSError as error:
+            contents.unlisted[folder.as_posix()] = first_line(error)
+    # The order of a folder depends on the disk.
+    contents.unlisted = dict(sorted(contents.unlisted.items()))
+    return contents
+
+
+def _is_folder(entry: os.DirEntry, folder: pathlib.PurePath, contents: _Contents) -> bool:
+    """Return whether to enter an entry; record it otherwise."""
+    if entry.name.startswith("."):
+        return False
+    reason = None
+    try:
+        if entry.is_dir():
+            return entry.name.lower() not in SYSTEM_FOLDERS
+        if entry.is_symlink() and not os.path.exists(entry.path):
+            reason = "link without a target"
+    except OSError as error:
+        reason = first_line(error)
+    # A file with an image's name that cannot be read is a broken image, not an ignored file.
+    extension = os.path.splitext(entry.name)[1].lower()
+    if extension in EXTENSIONS:
+        contents.images.append(folder / entry.name)
+    elif reason:
+        contents.unlisted[(folder / entry.name).as_posix()] = reason
+    else:
+        contents.other_files[extension or "without extension"] += 1
+    return False
 
 
 def _has_class(path: pathlib.PurePath, level: int) -> bool:

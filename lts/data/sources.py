@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import os
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +28,8 @@ from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
 from lts.utils.text import printable
 
+MAX_KINDS = 8  # extensions in a message
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
@@ -39,8 +43,9 @@ class ImageDataset:
       labels: int64 [N], or None.
       class_names: names of the classes; empty without labels.
       names: N names for reports: relative paths in a folder; empty for the synthetic set.
-      broken: names of the images that were skipped.
-      fingerprint: 16 hex digits of names, sizes and labels; they change when the data change.
+      broken: names of the images and folders that were skipped.
+      fingerprint: 16 hex digits of names, sizes, contents and labels; they change when the data change.
+      other_files: number of files of other kinds in a folder, by extension.
     """
 
     name: str
@@ -52,6 +57,7 @@ class ImageDataset:
     names: tuple[str, ...] = dataclasses.field(repr=False)
     broken: tuple[str, ...]
     fingerprint: str
+    other_files: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -107,7 +113,7 @@ def open_source(
     if dataset == "synthetic":
         images = open_synthetic(split, role)
     else:
-        index, split = list_images(dataset, split, role, data_dir)
+        index, split = list_images(dataset, split, role, data_dir, skip_broken_images)
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
         images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress)
     if progress:
@@ -119,6 +125,8 @@ def open_source(
         )
         if images.split.endswith(HELD_OUT):
             print(f"{dataset} has no test split, so a fifth of each class is held out for the test", flush=True)
+        if images.other_files:
+            print(describe_other_files(images.other_files), flush=True)
         if images.broken:
             print(f"skipped {len(images.broken)} broken images: {', '.join(map(printable, images.broken))}", flush=True)
     return images
@@ -139,12 +147,15 @@ def _open_index(
         labels=labels,
         class_names=index.class_names,
         names=names,
-        broken=tuple(index.names[position] for position in sorted(opened.broken)),
+        broken=(*index.unlisted, *(index.names[position] for position in sorted(opened.broken))),
         fingerprint=fingerprint_of(names, opened.sizes, labels),
+        other_files=index.other_files,
     )
 
 
-def list_images(dataset: str, split: str | None, role: str, data_dir: str | None) -> tuple[ImageIndex, str]:
+def list_images(
+    dataset: str, split: str | None, role: str, data_dir: str | None, skip_broken: bool
+) -> tuple[ImageIndex, str]:
     """Return the index of a dataset, and the resolved split.
 
     The arguments are those of `open_source`.
@@ -154,10 +165,11 @@ def list_images(dataset: str, split: str | None, role: str, data_dir: str | None
     """
     kind, _, rest = dataset.partition(":")
     if kind == "folder" and rest:
-        return list_folder(rest, split, role)
+        return list_folder(rest, split, role, skip_broken)
     if kind == "tfds" and rest:
         return list_tfds(rest, split, role, data_dir)
-    raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}.")
+    hint = f" Give --dataset=folder:{dataset}." if os.path.isdir(dataset) else ""
+    raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}.{hint}")
 
 
 def open_synthetic(split: str | None, role: str) -> ImageDataset:
@@ -189,3 +201,18 @@ def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray
     name_bytes = "\n".join(names).encode(errors="surrogateescape")
     label_bytes = b"" if labels is None else labels.tobytes()
     return hashlib.sha256(b"\0".join([name_bytes, sizes.tobytes(), label_bytes])).hexdigest()[:16]
+
+
+def describe_other_files(counts: Mapping[str, int]) -> str:
+    """Return one line on files that are not read.
+
+    Example:
+      >>> describe_other_files({".heic": 4, ".txt": 1})
+      '5 files of other kinds are not read: .heic 4, .txt 1'
+    """
+    # The most frequent kinds first.
+    kinds = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    shown = [f"{kind} {counts[kind]}" for kind in kinds[:MAX_KINDS]]
+    if len(kinds) > MAX_KINDS:
+        shown.append("...")
+    return f"{sum(counts.values())} files of other kinds are not read: {', '.join(shown)}"

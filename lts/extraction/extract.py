@@ -112,8 +112,9 @@ def extract(
             partial = _Partial(folder, request, shapes, np.dtype(dtype))
             views = stream.views(image, batch_size=batch_size, first=partial.done, skip_broken=skip_broken_images)
             _fill(partial, forward, views, len(stream.names), stop)
-            broken = {stream.names[number]: partial.broken[number] for number in sorted(partial.broken)}
-            metadata = request | _description(model, stream, broken) | {"shapes": shapes}
+            broken = dict(stream.unlisted)
+            broken.update({stream.names[number]: partial.broken[number] for number in sorted(partial.broken)})
+            metadata = request | _description(model, stream, partial.rows, broken) | {"shapes": shapes}
             complete = not stop and _write(output, partial.table(metadata, stream), stop)
             return Result(partial.rows, broken, None if complete else stop.signal)
     except files.InUse as holder:
@@ -159,7 +160,7 @@ def _request(
     }
 
 
-def _description(model: LoadedModel, stream: ImageStream, broken: dict[str, str]) -> dict[str, Any]:
+def _description(model: LoadedModel, stream: ImageStream, images: int, broken: dict[str, str]) -> dict[str, Any]:
     """Return the other metadata."""
     # They do not determine the values, so a resumed run may differ in them.
     about = {key: value for key, value in model.description.items() if not isinstance(value, dict)}
@@ -167,7 +168,7 @@ def _description(model: LoadedModel, stream: ImageStream, broken: dict[str, str]
         "model": {"name": model.path.resolve().name, **about},
         "dataset": stream.name,
         "split": stream.split,
-        "images": len(stream.names) - len(broken),
+        "images": images,
         "class_names": list(stream.class_names),
         "broken": broken,
         "lts_version": __version__,

@@ -1,23 +1,27 @@
 """Image streams: images used once, in order.
 
-Images are decoded when they are needed and never all in memory. JPEG and PNG files are decoded inside `tf.data`. An
-image that fails there is decoded again by `store.decode_once`, as `open_source` decodes it. Training and extraction
-therefore skip the same broken images and decode the others to the same values.
+Images are decoded when they are needed and never all in memory. They are decoded inside `tf.data`. An image that fails
+there is decoded again by `decoding.decode_once`, as `open_source` decodes it. Training and extraction therefore skip
+the same broken images and decode the others to the same values.
+
+Opening a stream reads every file once, without decoding it: the headers say how to decode it, and the checksums enter
+the fingerprint.
 """
 
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
 from lts.config import ImageConfig
+from lts.data.decoding import BrokenImage, Header, decode_in_graph, decode_once, read_bytes, read_header
 from lts.data.pipeline import test_view
 from lts.data.sources import fingerprint_of, list_images, open_synthetic
-from lts.data.store import BrokenImage, ImageIndex, broken_error, decode_once, read_header
+from lts.data.store import ImageIndex, broken_error, checksum, scan
 
 PREFETCH = 4  # batches
 
@@ -40,9 +44,12 @@ class ImageStream:
     names: tuple[str, ...] = dataclasses.field(repr=False)  # broken images included; relative paths in a folder
     labels: np.ndarray | None = dataclasses.field(repr=False)  # int64 [N], -1: none; or None
     class_names: tuple[str, ...]  # empty without labels
-    fingerprint: str  # 16 hex digits of names, file sizes and labels
+    fingerprint: str  # 16 hex digits of names, sizes, contents and labels
+    unlisted: Mapping[str, str]  # reason by name of skipped folders
+    other_files: Mapping[str, int]  # number of files that are not read, by extension
+    _readable: np.ndarray = dataclasses.field(repr=False)  # bool [N], False for a header that cannot be read
     _items: Callable[[], tf.data.Dataset] = dataclasses.field(repr=False)
-    _decode: Callable[[tf.Tensor], tf.Tensor] = dataclasses.field(repr=False)
+    _decode: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = dataclasses.field(repr=False)  # of number and item
     _decode_slowly: Callable[[int], np.ndarray] = dataclasses.field(repr=False)
 
     def views(
@@ -118,21 +125,33 @@ class ImageStream:
         # Complete images are decoded: `decode_and_crop_jpeg` takes 142 microseconds per image instead of 103, and it
         # would accept a file whose last rows are missing. Compiling the view with XLA would change its bits.
         def view(number: tf.Tensor, item: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return number, test_view(self._decode(item), image)
+            return number, test_view(self._decode(number, item), image)
 
         numbered = tf.data.Dataset.zip(tf.data.Dataset.range(first, len(self.names)), self._items().skip(first))
+        # TensorFlow might accept a header that was refused, and it would wait for a named pipe.
+        readable = tf.constant(self._readable)
+        numbered = numbered.filter(lambda number, _: readable[number])
         # `ignore_errors` drops images; their numbers show which ones.
         views = numbered.map(view, num_parallel_calls=os.cpu_count(), deterministic=True).ignore_errors()
         return views.batch(batch_size).prefetch(PREFETCH)
 
 
-def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None = None) -> ImageStream:
+def open_stream(
+    dataset: str,
+    split: str | None = None,
+    *,
+    data_dir: str | None = None,
+    skip_broken_images: bool = False,
+    progress: bool = False,
+) -> ImageStream:
     """Open a dataset as a stream.
 
     Args:
       dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
       split: as tfds writes it; None: all images.
       data_dir: folder of the prepared tfds sets; None: the default of tfds.
+      skip_broken_images: skip folders that cannot be listed instead of raising.
+      progress: show a progress bar if stderr is a terminal.
 
     Returns:
       The stream; no image is decoded yet.
@@ -147,30 +166,55 @@ def open_stream(dataset: str, split: str | None = None, *, data_dir: str | None 
     """
     if dataset == "synthetic":
         return _synthetic_stream(split)
-    # File sizes make the fingerprint sensitive to changed images without decoding them.
-    index, split = list_images(dataset, split, "features", data_dir)
-    sizes = [_file_size(path) for path in index.items()] if index.in_files else []
+    index, split = list_images(dataset, split, "features", data_dir, skip_broken_images)
+
+    sizes, readable, by_pillow = _inspect(index, progress)
+    by_pillow = tf.constant(by_pillow)
+
     # A tfds set holds encoded images, a folder holds paths.
+    def decode(number: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        return decode_in_graph(tf.io.read_file(item) if index.in_files else item, by_pillow[number])
+
     return ImageStream(
         name=dataset,
         split=split,
         names=index.names,
         labels=index.labels,
         class_names=index.class_names,
-        fingerprint=fingerprint_of(index.names, np.array(sizes, np.int64), index.labels),
+        fingerprint=fingerprint_of(index.names, sizes, index.labels),
+        unlisted=index.unlisted,
+        other_files=index.other_files,
+        _readable=readable,
         _items=index.dataset,
-        _decode=(lambda path: _decode(tf.io.read_file(path))) if index.in_files else _decode,
+        _decode=decode,
         _decode_slowly=lambda number: _decode_slowly(index, number),
     )
 
 
-def _file_size(path: str) -> int:
-    """Return a file's size in bytes, or -1."""
-    # The error of a file that cannot be opened is reported when its image is read.
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return -1
+def _inspect(index: ImageIndex, progress: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read every file.
+
+    Returns:
+      int64 [N, 4], their height, width, encoded bytes and checksum; 0 for a broken image.
+      bool [N], whether the header can be read.
+      bool [N], whether Pillow decodes the image.
+    """
+
+    def inspect(_, item: str | bytes) -> tuple[Header, int]:
+        return read_header(item), checksum(read_bytes(item))
+
+    # The error of a broken image is reported when its range is reached.
+    results = scan(index, "reading files", inspect, skip_broken=True, progress=progress)
+    sizes = np.zeros([len(results), 4], np.int64)
+    readable = np.zeros([len(results)], bool)
+    by_pillow = np.zeros([len(results)], bool)
+    for number, result in enumerate(results):
+        if not isinstance(result, BrokenImage):
+            header, contents = result
+            sizes[number] = (header.height, header.width, header.encoded_bytes, contents)
+            readable[number] = True
+            by_pillow[number] = header.by_pillow
+    return sizes, readable, by_pillow
 
 
 def _synthetic_stream(split: str | None) -> ImageStream:
@@ -183,16 +227,13 @@ def _synthetic_stream(split: str | None) -> ImageStream:
         labels=images.labels,
         class_names=images.class_names,
         fingerprint=images.fingerprint,
+        unlisted={},
+        other_files={},
+        _readable=np.ones([images.num_examples], bool),
         _items=lambda: tf.data.Dataset.range(images.num_examples),
-        _decode=images.read,
+        _decode=lambda number, _: images.read(number),
         _decode_slowly=lambda number: images.read(number).numpy(),
     )
-
-
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode JPEG and PNG."""
-    # NB: `decode_jpeg` fails on BMP files, whose palettes TensorFlow cannot read, and on animations, as it must.
-    return tf.ensure_shape(tf.io.decode_jpeg(encoded, channels=3), [None, None, 3])
 
 
 def _decode_slowly(index: ImageIndex, number: int) -> np.ndarray:

@@ -4,12 +4,14 @@ A reader sees either the previous file or the complete new one, however the writ
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import pathlib
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -131,3 +133,12 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Raise `OSError` unless a path leads to a regular file.
+
+    Opening a named pipe would wait forever, and a device may never end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))

@@ -1,14 +1,18 @@
 """Image folders: the three layouts, splits, labels, broken files."""
 
+import errno
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 from lts.data import DataError, open_source
+from lts.data.sources import describe_other_files
 from lts.data.store import FileStore, MemoryStore
-from tests.data.conftest import picture
+from lts.extraction.stream import open_stream
+from tests.data.conftest import NEUTRAL, picture
 
 
 def open_folder(root, split=None, **options):
@@ -91,12 +95,12 @@ def test_images_alone(tmp_path, save):
 
 def test_kinds_of_files(tmp_path, save):
     """Fails on upper-case extensions, hidden files, or text next to the images."""
-    for name in ("a.JPG", "b.jpeg", "c.PNG", "d.bmp", "e.gif", "deep/er/f.jpg"):
+    for name in ("a.JPG", "b.jpeg", "c.PNG", "d.bmp", "e.gif", "deep/er/f.jpg", "g.webp", "h.tif"):
         save(name)
     save(".hidden/x.png")
     save(".y.png")
     (tmp_path / "README.txt").write_text("no image")
-    assert sorted(pathlib.PurePath(name).stem for name in open_folder(tmp_path).names) == list("abcdef")
+    assert sorted(pathlib.PurePath(name).stem for name in open_folder(tmp_path).names) == list("abcdefgh")
 
 
 def test_links_are_followed_and_circles_end(tmp_path, save):
@@ -106,6 +110,93 @@ def test_links_are_followed_and_circles_end(tmp_path, save):
     os.symlink(tmp_path / "real" / "a", root / "a")
     os.symlink(root, root / "circle")
     assert open_folder(root).names == ("a/1.png",)
+
+
+def test_two_names_of_one_folder(tmp_path, save):
+    """Fails if a link that is no circle is dropped: which name would be kept depends on the disk."""
+    for name in ("val/cat/1.png", "val/dog/2.png", "train/cat/3.png"):
+        save(name)
+    os.symlink("val", tmp_path / "test")
+    os.symlink(tmp_path / "val" / "cat", tmp_path / "train" / "dog")
+    test = open_folder(tmp_path, role="test")
+    assert sorted(test.names) == ["test/cat/1.png", "test/dog/2.png"]
+    assert open_folder(tmp_path, "val").num_examples == 2
+    assert sorted(open_folder(tmp_path, role="train").names) == ["train/cat/3.png", "train/dog/1.png"]
+    assert open_folder(tmp_path).num_examples == 6
+
+
+def make_unreadable(folder: str, monkeypatch) -> None:
+    """Let a folder fail as one without the right to list it does; the tests may run as root."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_folder_that_cannot_be_listed_stops_by_default(tree, monkeypatch, kind):
+    """Fails if a class is missing without a word."""
+    if kind == "folder":
+        make_unreadable(os.path.join(tree, "train", "b"), monkeypatch)
+        name = "train/b"
+        remaining = 13
+    else:
+        os.symlink(os.path.join(tree, "nowhere"), os.path.join(tree, "train", "linked"))
+        name = "train/linked"
+        remaining = 17
+    for open_it in (open_folder, lambda root: open_stream(f"folder:{root}")):
+        with pytest.raises(DataError, match=rf"{name} cannot be followed \(.*\)\. .*--skip_broken_images") as caught:
+            open_it(tree)
+        one_line(caught)
+    dataset = open_folder(tree, skip_broken_images=True)
+    assert dataset.broken == (name,)
+    assert dataset.num_examples == remaining
+    stream = open_stream(f"folder:{tree}", skip_broken_images=True)
+    assert list(stream.unlisted) == [name]
+    assert len(stream.names) == remaining
+
+
+def test_thumbnails_and_system_folders_are_no_classes(tmp_path, save):
+    """Fails if thumbnails of cameras, NAS and archives become classes or images."""
+    save("cat/1.png")
+    for name in ("@eaDir/1.png", "cat/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/cat/1.png", ".thumbnails/1.png"):
+        save(name)
+    for name in ("cat/._1.png", "lost+found/1.png", "#recycle/1.png"):
+        save(name)
+    dataset = open_folder(tmp_path, "all", role="train")
+    assert dataset.names == ("cat/1.png",)
+    assert dataset.class_names == ("cat",)
+
+
+def test_files_that_are_not_read_are_counted(tmp_path, save, capsys):
+    """Fails if photographs of another format are missing without a word."""
+    save("a.jpg")
+    for name in ("1.heic", "2.HEIC", "labels.txt", "README", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    open_source(f"folder:{tmp_path}")
+    expected = "4 files of other kinds are not read: .heic 2, .txt 1, without extension 1"
+    assert expected in capsys.readouterr().out
+    assert describe_other_files(open_stream(f"folder:{tmp_path}").other_files) == expected
+
+
+def test_names_that_are_no_text(tmp_path, save):
+    """Fails if a name in Latin-1 stops a reader."""
+    root = os.fsencode(tmp_path)
+    os.mkdir(os.path.join(root, b"kat\xe9gorie"))
+    for index in range(3):
+        os.rename(save(f"{index}.png", seed=index), os.path.join(root, b"kat\xe9gorie", b"caf\xe9%d.png" % index))
+    memory = open_folder(tmp_path, "all", role="train")
+    files = open_folder(tmp_path, "all", role="train", cache_gb=0)
+    assert memory.class_names == ("kat\udce9gorie",)
+    assert memory.fingerprint == files.fingerprint == open_stream(f"folder:{tmp_path}").fingerprint
+    for index in range(3):
+        np.testing.assert_array_equal(memory.read(index), files.read(index))
+    (views,) = open_stream(f"folder:{tmp_path}").views(NEUTRAL, batch_size=3)
+    assert len(views.images) == 3
 
 
 def test_images_are_what_was_written(tmp_path, save):
@@ -125,15 +216,6 @@ def test_files_equal_memory(tree):
     assert memory.fingerprint == files.fingerprint
     for index in range(memory.num_examples):
         np.testing.assert_array_equal(memory.read(index), files.read(index))
-
-
-def test_a_file_that_only_pillow_reads_needs_memory(tmp_path, save):
-    save("1.png")
-    save("2.bmp", mode="P")
-    assert open_folder(tmp_path).num_examples == 2
-    with pytest.raises(DataError, match=r"2\.bmp.*Convert it to PNG or JPEG") as caught:
-        open_folder(tmp_path, cache_gb=0)
-    one_line(caught)
 
 
 @pytest.mark.parametrize("cache_gb", [0, 1])
@@ -193,6 +275,12 @@ def test_errors_are_one_clear_line(tree, root, split, role, message):
     one_line(caught)
 
 
+def test_a_folder_without_its_kind(tmp_path):
+    """Fails if a bare path is refused without the form that works."""
+    with pytest.raises(DataError, match=rf"Received: dataset='{tmp_path}'\. Give --dataset=folder:{tmp_path}\."):
+        open_source(str(tmp_path))
+
+
 @pytest.mark.parametrize("dataset", ["stl10", "folder:", "tfds:", "zip:x", ""])
 def test_unknown_kind_of_dataset(dataset):
     with pytest.raises(DataError, match="synthetic, tfds:NAME or folder:PATH"):
@@ -206,3 +294,22 @@ def test_fingerprint_tells_changes(tree, save):
     assert before != open_folder(tree, "train").fingerprint
     save("train/a/new.png")
     assert before != open_folder(tree).fingerprint
+
+
+def test_fingerprint_tells_contents_from_place(tmp_path, save):
+    """Fails if other pixels of the same name and size pass as the same images, or a copied folder as another one."""
+
+    def fingerprints(root):
+        memory = open_folder(root).fingerprint
+        assert open_folder(root, cache_gb=0).fingerprint == memory
+        return memory, open_stream(f"folder:{root}").fingerprint
+
+    save("photos/a.bmp", seed=1)
+    before = fingerprints(tmp_path / "photos")
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy")
+    os.utime(tmp_path / "copy" / "a.bmp", (0, 0))
+    assert fingerprints(tmp_path / "copy") == before
+    save("photos/a.bmp", seed=2)
+    after = fingerprints(tmp_path / "photos")
+    assert after[0] != before[0]
+    assert after[1] != before[1]

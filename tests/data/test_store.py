@@ -1,6 +1,6 @@
-"""Decoding of every kind of file, and the two stores."""
+"""The two stores, and the free memory."""
 
-import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,71 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from lts.data import store
-from lts.data.store import FileStore, Header, MemoryStore, aligned_empty, array_store, decode_once, read_header
+from lts.data.decoding import decode_once, read_header
+from lts.data.store import FileStore, MemoryStore, aligned_empty, array_store
 from tests.data.conftest import picture
-
-
-def encode(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-RGB = Image.fromarray(picture())
-GREY = RGB.convert("L")
-ALPHA = Image.fromarray(np.dstack([picture(), np.full([20, 30], 7, np.uint8)]))
-
-
-def decode(encoded: bytes) -> np.ndarray:
-    header = read_header(encoded)
-    image, _ = decode_once(encoded, header)
-    assert image.shape == (header.height, header.width, 3)
-    assert header.encoded_bytes == len(encoded)
-    return image
-
-
-@pytest.mark.parametrize(
-    ("encoded", "expected"),
-    [
-        pytest.param(encode(RGB, "PNG"), RGB, id="png"),
-        pytest.param(encode(RGB, "BMP"), RGB, id="bmp"),
-        pytest.param(encode(GREY, "PNG"), GREY, id="grey png"),
-        pytest.param(encode(GREY, "BMP"), GREY, id="grey bmp"),
-        pytest.param(encode(GREY.convert("1"), "PNG"), GREY.convert("1"), id="black and white png"),
-        pytest.param(encode(GREY.convert("1"), "BMP"), GREY.convert("1"), id="black and white bmp"),
-        pytest.param(encode(GREY.convert("LA"), "PNG"), GREY, id="grey png with alpha"),
-        pytest.param(encode(ALPHA, "PNG"), RGB, id="rgba png: alpha is dropped"),
-        pytest.param(encode(ALPHA, "BMP"), RGB, id="rgba bmp: alpha is dropped"),
-        pytest.param(encode(RGB.convert("P"), "PNG"), RGB.convert("P"), id="palette png"),
-        pytest.param(encode(RGB.convert("P"), "BMP"), RGB.convert("P"), id="palette bmp: TensorFlow gets it wrong"),
-        pytest.param(encode(RGB.convert("P"), "GIF"), RGB.convert("P"), id="gif"),
-    ],
-)
-def test_lossless_kinds_are_exact(encoded, expected):
-    np.testing.assert_array_equal(decode(encoded), np.asarray(expected.convert("RGB")))
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_is_close(mode, progressive):
-    """Fails on inverted CMYK or exchanged channels."""
-    image = RGB.convert(mode)
-    decoded = decode(encode(image, "JPEG", quality=95, progressive=progressive, subsampling=0))
-    assert np.abs(decoded.astype(int) - np.asarray(image.convert("RGB"))).mean() < 6
-
-
-def test_sixteen_bits_become_the_upper_eight():
-    """Fails if values are clipped to white, or if the lower byte is taken."""
-    values = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
-    decoded = decode(encode(Image.fromarray(values), "PNG"))
-    np.testing.assert_array_equal(decoded, np.repeat((values >> 8)[..., None], 3, axis=-1))
-
-
-def test_first_frame_of_a_gif():
-    first = Image.fromarray(np.full([8, 9, 3], 50, np.uint8))
-    second = Image.fromarray(np.full([8, 9, 3], 200, np.uint8))
-    decoded = decode(encode(first, "GIF", save_all=True, append_images=[second]))
-    np.testing.assert_array_equal(decoded, np.full([8, 9, 3], 50))
 
 
 def test_stores_read_the_same(tmp_path):
@@ -114,9 +52,34 @@ def test_static_shape_is_known():
     assert array_store(picture()[None]).read(tf.constant(0, tf.int64)).shape.rank == 3
 
 
-def test_header_of_a_palette_bmp():
-    assert read_header(encode(RGB.convert("P"), "BMP")) == Header(20, 30, len(encode(RGB.convert("P"), "BMP")), True)
-
-
 def test_free_memory_is_a_number_of_bytes():
     assert 2**20 < store.free_memory() < 2**50
+
+
+GROUPS = {
+    "version 2": {
+        "/sys/fs/cgroup/job/memory.max": "8000000",
+        "/sys/fs/cgroup/job/memory.current": "7900000",
+        "/sys/fs/cgroup/job/memory.stat": "anon 500000\ninactive_file 7000000\nactive_file 300000\nslab_reclaimable 5",
+        "/proc/self/cgroup": "0::/job/step\n",
+    },
+    "version 1": {
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes": "8000000",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes": "7900000",
+        "/sys/fs/cgroup/memory/memory.stat": "cache 9\ntotal_inactive_file 7000000\ntotal_active_file 300005",
+        "/proc/self/cgroup": "9:cpu:/\n3:memory:/\n",
+    },
+}
+
+
+@pytest.mark.parametrize("version", GROUPS)
+def test_the_page_cache_of_a_container_is_free(monkeypatch, version):
+    """Fails if cached files count as used memory, or if the limit of a group above the process's is missed."""
+
+    def read_text(path, *_):
+        if str(path) not in GROUPS[version]:
+            raise FileNotFoundError(path)
+        return GROUPS[version][str(path)]
+
+    monkeypatch.setattr(pathlib.Path, "read_text", read_text)
+    assert store.free_memory() == 100_000 + 7_300_005
