@@ -307,7 +307,7 @@ def fit(
 
     Raises:
       TrainingError: as for `training.run`.
-      KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
+      KeyboardInterrupt: stopped by a signal, after a checkpoint was written.
     """
     print(f"{loaded.path}, seed {seed}: training in {workdir}", flush=True)
     result = training.run(make_task(task, loaded, seed), pathlib.Path(workdir), options, strategy)

@@ -28,8 +28,9 @@ from lts import __version__
 from lts import config as configs
 from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
-from lts.utils import files
+from lts.utils import files, streams
 from lts.utils.errors import UserError, first_line
+from lts.utils.signals import stop_signals
 from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
@@ -45,14 +46,19 @@ class UsageError(UserError):
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM was received."""
+    """SIGTERM or SIGHUP was received."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
 
 
 def run(main: Callable[..., int | None], arguments: bool = False) -> None:
     """Run `main` and exit with its status.
 
-    Invalid flags and every `UserError` become one line on stderr. Ctrl-C and SIGTERM outside of training exit with 130
-    and 143, and leave nothing half-written.
+    Invalid flags and every `UserError` become one line on stderr. Ctrl-C, SIGTERM and SIGHUP outside of training exit
+    with 130, 143 and 129, and leave nothing half-written. A reader of the output may leave; output that cannot be
+    written, for example to a full disk, is an error at the end.
 
     Args:
       main: function of the binary, called when the flags are parsed.
@@ -67,16 +73,23 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
             stream.write = functools.partial(_write_printable, stream.write)
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
-        # Training has its own handler, which writes a checkpoint first.
-        signal.signal(signal.SIGTERM, _terminate)
-        status = _status(main, argv[1:], arguments)
-        sys.stdout.flush()
-        sys.exit(status)
+        # Training has its own handler, which writes a checkpoint first. Python turns SIGINT into KeyboardInterrupt.
+        for number in stop_signals():
+            if number != signal.SIGINT:
+                signal.signal(number, _terminate)
+        sys.exit(_status(main, argv[1:], arguments))
 
+    streams.tolerate_lost_output()
     flags.DEFINE_bool("version", False, "print the version and exit")
     # NB: not `sys.modules["__main__"]`, which is pip's script where a binary is started as `lts-train-gan`.
     docstring = main.__globals__["__doc__"]
-    app.run(guarded, flags_parser=functools.partial(_parse, docstring))
+    try:
+        app.run(guarded, flags_parser=functools.partial(_parse, docstring))
+    except SystemExit as end:
+        lost = streams.lost_output()
+        if lost and not end.code:
+            end.code = _complain(f"standard output could not be written: {lost.strerror}", 1)
+        raise
 
 
 def _write_printable(write: Callable[[str], int], text: str) -> int:
@@ -97,14 +110,17 @@ def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bo
         return _complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
     except _tensorflow_errors() as error:
         return _complain(first_line(error), 1)
-    except _Terminated:
-        return _complain("terminated", 143)
+    except _Terminated as stop:
+        reason = "the terminal was closed" if stop.number == signal.SIGHUP else "terminated"
+        return _complain(reason, 128 + stop.number)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
 
 
-def _terminate(*_) -> None:
-    raise _Terminated
+def _terminate(number: int, _) -> None:
+    # NB: a closed terminal may send SIGHUP twice. The second one must not interrupt what the first one cleans up.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise _Terminated(number)
 
 
 def _tensorflow_errors() -> tuple:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop."""
 
 import contextlib
 import signal
@@ -19,11 +19,20 @@ class StopRequest:
         return self.signal is not None
 
 
+def stop_signals() -> list[int]:
+    """Return the signals that stop a program."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # `nohup` ignores SIGHUP, which a closed terminal sends: such a program must run on.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request to stop.
+    """Turn the signals of `stop_signals` into a request to stop.
 
-    Loops check the request after each step or batch. A second signal raises KeyboardInterrupt at once.
+    Loops check the request after each step or batch. A second SIGINT or SIGTERM raises KeyboardInterrupt at once.
 
     Yields:
       The request.
@@ -31,13 +40,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def handle(number, frame):
+        # NB: a closed terminal may send SIGHUP twice, from the shell and from the kernel.
+        if request and number == signal.SIGHUP:
+            return
         if request:
             raise KeyboardInterrupt
         request.signal = number
 
     previous = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             # Python sets handlers in the main thread only; other threads receive no signals anyway.
             with contextlib.suppress(ValueError):
                 previous[number] = signal.signal(number, handle)

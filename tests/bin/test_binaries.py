@@ -188,7 +188,14 @@ def uninterrupted(photos, tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_signal_writes_checkpoint_and_run_resumes(photos, uninterrupted, tmp_path, number):
     """Fails if a stopped and resumed run is not bit-identical to an uninterrupted one."""
     flags = (*LONG, f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'ae'}")

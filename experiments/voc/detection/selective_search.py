@@ -81,6 +81,7 @@ def start_worker() -> None:
     """Make this process a worker: one thread, no Ctrl-C, ends with its parent."""
     import_opencv().setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
