@@ -237,6 +237,11 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure and report."""
+    if not FLAGS.loop:
+        images = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb")
+        common.refuse(["turn_steps", *images], "a measurement of single steps (see --loop)")
+    elif FLAGS.dataset is None:
+        raise common.UsageError("--loop needs --dataset")
     common.import_tensorflow()
     from experiments.reporting import speed
 

@@ -66,7 +66,8 @@ def main() -> None:
     probe_run.check_labels(train, test)
     output = pathlib.Path(FLAGS.output)
     # A run in the folder is resumed only if its images are the same.
-    data = {"dataset": pretrain.name, "split": pretrain.split, "train_split": train.split}
+    data = {"split": pretrain.split, "images": pretrain.fingerprint}
+    data |= {"train_split": train.split, "train_images": train.fingerprint}
     pipeline = Pipeline(output / "stages.json", base, data)
     images = baselines.Images(pretrain, train, test)
     comparison = baselines.Comparison(base, images, output, pipeline)

@@ -34,7 +34,9 @@ def define_flags() -> None:
 
 def main() -> None:
     """Run the task that the flags describe."""
-    if not FLAGS.proposals:
+    if FLAGS.proposals:
+        common.refuse(["proposal_cache", "proposal_mode"], "--proposals")
+    else:
         from experiments.voc.detection import selective_search
 
         selective_search.import_opencv()  # raises before images are read

@@ -174,7 +174,7 @@ def pretrain(variants: Sequence[Variant], autoencoder_training: Config, source: 
       output: folder of the run.
     """
     output = pathlib.Path(output)
-    data = {"dataset": source.name, "split": source.split}
+    data = {"split": source.split, "images": source.fingerprint}
     pipeline = Pipeline(output / "stages.json", variants[0].config, data)
     shared = output / "autoencoder"
     pipeline.run("autoencoder", lambda: train_stage(autoencoder_training, "autoencoder", source, shared))

@@ -43,7 +43,9 @@ def stage_configs() -> tuple[configs.Config, configs.Config]:
             late[field.name] = early.pop(field.name)
     config = configs.preset(FLAGS.preset, **early)
     autoencoder_config = config.replace("autoencoder_training", **autoencoder_schedule())
-    return autoencoder_config, autoencoder_config.replace("gan_training", **late)
+    base = autoencoder_config.replace("gan_training", **late)
+    common.check_schedule(base.gan_training)
+    return autoencoder_config, base
 
 
 def autoencoder_schedule() -> dict[str, str]:

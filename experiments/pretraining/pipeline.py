@@ -24,7 +24,7 @@ class Pipeline:
     Args:
       path: the file.
       config: configuration of the run.
-      data: what else must stay the same, for example the names of the images.
+      data: what else must stay the same, for example the fingerprint of the images.
 
     Raises:
       UserError: the file is of a run with another configuration or other data.

@@ -32,8 +32,9 @@ class ResultCache:
             self._results = {}
 
     def _key(self, model, name: str) -> str:
-        # The description is part of the key, because the same weights may be exported with another image size.
-        parts = json.dumps([model.fingerprint, model.description, name, self._context], sort_keys=True)
+        # The same weights may be exported with another image size. Paths and dates of an export do not count.
+        export = {entry: model.description.get(entry) for entry in ("image_size", "test_crop", "config")}
+        parts = json.dumps([model.fingerprint, export, name, self._context], sort_keys=True)
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def get(self, model, name: str) -> dict[str, Any] | None:

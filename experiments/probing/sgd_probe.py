@@ -152,6 +152,8 @@ class SgdProbe(Probe):
             seed=self.protocol.seed,
         )
         details = {"model": model.fingerprint, "layers": list(layers), "classes": len(self.train.class_names)}
+        # NB: `RunRecord.data` may change between starts of a run, this may not.
+        details["train_fingerprint"] = self.train.fingerprint
         # Through JSON, so that tuples are lists, as when the file is read again.
         fields = json.loads(json.dumps(dataclasses.asdict(self.protocol)))
         details |= {f"protocol.{name}": value for name, value in fields.items()}

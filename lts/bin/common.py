@@ -19,7 +19,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -36,6 +36,8 @@ from lts.utils.text import printable
 FLAGS = flags.FLAGS
 RESUME = "run the same command again to resume"
 DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images")  # which images are read
+# Flags of the images without effect, by the kind of --dataset.
+NO_EFFECT_ON = {"folder": ("data_dir",), "synthetic": ("data_dir", "skip_broken_images", "cache_gb")}
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
 
 
@@ -102,6 +104,7 @@ def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bo
     try:
         if given and not arguments:
             raise UsageError(f"unexpected argument. Received: {given[0]!r}. Give everything as --flag=value.")
+        _refuse_data_flags()
         status = main(given) if arguments else main()
         return status or 0
     except UserError as error:
@@ -221,6 +224,40 @@ def open_source(dataset: str | None = None) -> Any:
     )
 
 
+def refuse(names: Iterable[str], mode: str) -> None:
+    """Refuse flags that have no effect.
+
+    Args:
+      names: of the flags.
+      mode: what was asked for instead, in words that follow "with".
+
+    Raises:
+      UsageError: one of the flags was given.
+    """
+    for name in names:
+        if FLAGS[name].present:
+            raise UsageError(
+                f"--{name} has no effect with {mode}. Received: --{name}={FLAGS[name].value}. Leave it out."
+            )
+
+
+def _refuse_data_flags() -> None:
+    """Refuse flags of the images that have no effect on the kind of --dataset."""
+    kind = (FLAGS.dataset or "").partition(":")[0] if "dataset" in FLAGS else ""
+    names = NO_EFFECT_ON.get(kind, ())
+    refuse([name for name in names if name in FLAGS], f"--dataset={kind}")
+
+
+def check_schedule(settings: configs.TrainingConfig) -> None:
+    """Refuse --epochs where the number of steps decides, for example that of the preset.
+
+    Raises:
+      UsageError: --epochs was given.
+    """
+    if settings.steps:
+        refuse(["epochs"], f"steps={settings.steps}, unless --steps=0 is given")
+
+
 def define_config_flags(*sections: str, required: bool = False) -> None:
     """Define --preset and the fields of sections."""
     flags.DEFINE_enum("preset", None, list(configs.PRESETS), "named configuration", required=required)
@@ -245,6 +282,9 @@ def define_training_flags() -> None:
     """Define --workdir, --replicas and the intervals of monitoring."""
     with field_flags.group("Training and monitoring"):
         flags.DEFINE_string("workdir", None, "folder of the run; a run in it is resumed", required=True)
+        flags.DEFINE_string(
+            "init_from", None, "workdir of another run of this stage, whose weights a new run begins with"
+        )
         flags.DEFINE_string("replicas", "auto", "auto: all GPUs | N: N GPUs, or N logical CPU devices for tests")
         field_flags.define(dataclasses.fields(MonitoringOptions), MonitoringOptions)
 
@@ -257,6 +297,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     Returns:
       The exit status: 0, or 128 + signal when the run was stopped.
     """
+    check_schedule(config.autoencoder_training if stage == "autoencoder" else config.gan_training)
     monitoring = MonitoringOptions(**field_flags.given(dataclasses.fields(MonitoringOptions)))
     import_tensorflow()
     from lts import training
@@ -267,7 +308,8 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     source = open_source()
     if stage == "autoencoder":
         _note_preset()
-    result = training.train(config, stage, source, FLAGS.workdir, options=monitoring, strategy=strategy, **options)
+    options.update(init_from=FLAGS.init_from, options=monitoring, strategy=strategy)
+    result = training.train(config, stage, source, FLAGS.workdir, extend=True, **options)
     print_broken(source.broken)
     if result.signal is None:
         print(_next_steps(stage), flush=True)

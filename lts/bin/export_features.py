@@ -16,6 +16,7 @@ from lts.bin import common
 from lts.export.choices import check_formats
 
 FLAGS = flags.FLAGS
+IMAGES = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb")  # flags of the images for statistics
 
 
 def define_flags() -> None:
@@ -45,28 +46,29 @@ def _export_run() -> None:
     # One field of the networks concerns the export alone; any other is fixed by the run.
     overrides = common.overrides(*configs.NETWORK_SECTIONS)
     recalibrate = overrides.pop("recalibrate_batch_norm", None)
-    refused = ["preset"] if FLAGS.preset else list(overrides)
-    if refused:
-        raise common.UsageError(
-            f"--{refused[0]} is for --random_weights: a trained run has a configuration. Leave it out."
-        )
     if FLAGS.workdir is None:
         raise common.UsageError("--workdir=RUN is required, or --random_weights with --preset and --dataset")
+    common.refuse(["preset", "seed", *overrides], "--workdir, because a trained run has a configuration")
     common.import_tensorflow()
     from lts import training
 
-    config = training.read_run_config(FLAGS.workdir).config
-    recalibrates = config.discriminator.recalibrate_batch_norm if recalibrate is None else recalibrate
-    if FLAGS.dataset and not recalibrates:
-        raise common.UsageError("--dataset is for --recalibrate_batch_norm: give both, or leave it out")
-    source = common.open_source() if FLAGS.dataset else None
-    step = training.export_run(FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate)
+    record = training.read_run_config(FLAGS.workdir)
+    recalibrates = record.config.discriminator.recalibrate_batch_norm if recalibrate is None else recalibrate
+    if not (recalibrates and record.stage == "gan"):
+        common.refuse(IMAGES, "an export that measures no batch norm statistics (see --recalibrate_batch_norm)")
+    source = None
+    if FLAGS.dataset:
+        source = common.open_source()
+    else:
+        common.refuse(set(IMAGES) - {"data_dir"}, "the training images of the run")
+    step = training.export_run(
+        FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate, data_dir=FLAGS.data_dir
+    )
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
 
 
 def _export_random() -> None:
-    if FLAGS.workdir is not None:
-        raise common.UsageError("--workdir and --random_weights exclude each other")
+    common.refuse(["workdir", "weights", "recalibrate_batch_norm"], "--random_weights")
     if FLAGS.preset is None or FLAGS.dataset is None:
         raise common.UsageError("--random_weights needs --preset, and --dataset to estimate batch norm statistics on")
     config = common.chosen_preset().replace(**common.overrides(*configs.NETWORK_SECTIONS))

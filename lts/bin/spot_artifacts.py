@@ -17,7 +17,10 @@ from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
 # Flags that do not apply, by the flag that chooses what the binary does.
-EXCLUDED = {"images": ("dataset", "keep_probability", "resamples", "seed"), "evaluate": ("image_size", "test_crop")}
+EXCLUDED = {
+    "images": ("dataset", "data_dir", "keep_probability", "resamples", "seed"),
+    "evaluate": ("image_size", "test_crop"),
+}
 PRINTED_IMAGES = 5
 
 
@@ -44,9 +47,7 @@ def main() -> None:
     chosen = [name for name in EXCLUDED if FLAGS[name].value is not None]
     if len(chosen) != 1:
         raise common.UsageError("give either --images=FOLDER or --evaluate=WORKDIR with --dataset")
-    for name in EXCLUDED[chosen[0]]:
-        if FLAGS[name].present:
-            raise common.UsageError(f"--{name} does not go with --{chosen[0]}")
+    common.refuse(EXCLUDED[chosen[0]], f"--{chosen[0]}")
     if FLAGS.evaluate is not None:
         _evaluate()
     else:

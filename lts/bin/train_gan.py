@@ -29,17 +29,19 @@ def define_flags() -> None:
 def main() -> int:
     """Train stage 2 as the flags describe."""
     # An imported run has its own encoder and decoder, and needs no --autoencoder.
-    configured_run = FLAGS.autoencoder or FLAGS.workdir
-    if FLAGS.autoencoder is None and not (pathlib.Path(configured_run) / "config.json").exists():
+    configured_run = FLAGS.autoencoder or FLAGS.init_from or FLAGS.workdir
+    if configured_run == FLAGS.workdir and not (pathlib.Path(configured_run) / "config.json").exists():
         raise common.UsageError(NO_AUTOENCODER)
     common.import_tensorflow()
     from lts import training
 
     record = training.read_run_config(configured_run)
-    if FLAGS.autoencoder is None and record.imported is None:
+    if configured_run == FLAGS.workdir and record.imported is None:
         raise common.UsageError(NO_AUTOENCODER)
     base = configs.preset(FLAGS.preset) if FLAGS.preset else record.config
     config = base.replace("gan_training", **common.overrides(*SECTIONS))
+    if not config.damage.repair:
+        common.refuse(["repair_learning_rate"], "--norepair")
     return common.train(config, "gan", autoencoder=FLAGS.autoencoder)
 
 

@@ -46,6 +46,7 @@ class ImageDataset:
       broken: names of the images and folders that were skipped.
       fingerprint: 16 hex digits of names, sizes, contents and labels; they change when the data change.
       other_files: number of files of other kinds in a folder, by extension.
+      place: absolute path of the folder, or of tfds' data sets; None if `name` holds it or none was given.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ImageDataset:
     broken: tuple[str, ...]
     fingerprint: str
     other_files: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
+    place: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -116,6 +118,7 @@ def open_source(
         index, split = list_images(dataset, split, role, data_dir, skip_broken_images)
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
         images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress)
+        images = dataclasses.replace(images, place=_place(dataset, data_dir))
     if progress:
         place = "memory" if isinstance(images.store, MemoryStore) else "files"
         print(
@@ -151,6 +154,14 @@ def _open_index(
         fingerprint=fingerprint_of(names, opened.sizes, labels),
         other_files=index.other_files,
     )
+
+
+def _place(dataset: str, data_dir: str | None) -> str | None:
+    """Return `ImageDataset.place`."""
+    kind, _, rest = dataset.partition(":")
+    if kind == "folder":
+        return None if os.path.abspath(rest) == rest else os.path.abspath(rest)
+    return data_dir and os.path.abspath(data_dir)
 
 
 def list_images(

@@ -183,7 +183,7 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
         "images": f"{description['dataset']}, split {description['split']}" if "dataset" in description else None,
         "batch norm statistics": description.get("statistics"),
         "image size": f"{description['image_size']} pixels a side",
-        "steps": f"{description['step']:,}" if "step" in description and settings_apply else None,
+        "steps": _steps(description) if settings_apply else None,
         "batch": settings.batch_size if trained_here else None,
         "precision": settings.precision if trained_here else None,
         "seed": description.get("seed") if settings_apply else None,
@@ -195,6 +195,14 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
     # Exports of other origins lack some entries.
     known = [[name, str(value)] for name, value in rows.items() if value is not None]
     return f"## Training\n\n{markdown.table([['', ''], *known])}\n"
+
+
+def _steps(description: Mapping[str, Any]) -> str | None:
+    """Return the training steps; of a run that has not finished also their total."""
+    if "step" not in description:
+        return None
+    total = description.get("total_steps")
+    return f"{description['step']:,}" + (f" of {total:,}: the training was not finished" if total else "")
 
 
 def _release_checkpoint(imported: Mapping[str, Any]) -> str:

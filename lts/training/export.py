@@ -3,6 +3,7 @@
 This module knows runs and checkpoints. `lts.export.saved_model` writes what it is given.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -35,6 +36,7 @@ def export_run(
     formats: Sequence[str] = (),
     source: data.ImageDataset | None = None,
     recalibrate: bool | None = None,
+    data_dir: str | None = None,
 ) -> int:
     """Export the features that a run has trained.
 
@@ -48,9 +50,10 @@ def export_run(
       formats: further formats, see `lts.export.formats`.
       source: photographs for `recalibrate_batch_norm`; None opens the training images of the run.
       recalibrate: overrides `recalibrate_batch_norm` of the run.
+      data_dir: folder of tfds' data sets, if the training images were moved; None: that of the training.
 
     Returns:
-      The step of the checkpoint.
+      The step of the checkpoint. A run that has not reached its last step prints a warning.
 
     Raises:
       TrainingError: no run, no checkpoint, no averages in it, an imported run without trained features, or
@@ -70,11 +73,13 @@ def export_run(
     network, name = _network(record)
     step = run_dir.restore_networks(workdir, averaged=averaged, **{name: network})
     _check_features(record, workdir, step, averaged)
+    if step < record.total_steps and not record.never_trained:
+        run_dir.warn(f"the run is at step {step:,} of {record.total_steps:,}. Received: workdir={workdir}.")
 
     backbone = None
     statistics = None
     if stage == "gan" and config.discriminator.recalibrate_batch_norm:
-        source = source or _training_images(record, workdir)
+        source = source or _training_images(record, workdir, data_dir)
         backbone = _recalibrated_backbone(record, workdir, averaged, source)
         statistics = f"{source.name}, split {source.split}"
     description = _describe_run(record, config, workdir, step, averaged, statistics)
@@ -165,12 +170,19 @@ def _check_features(record: RunRecord, workdir: str | os.PathLike, step: int, av
         raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --weights=raw.")
 
 
-def _training_images(record: RunRecord, workdir: str | os.PathLike) -> data.ImageDataset:
+def _training_images(record: RunRecord, workdir: str | os.PathLike, data_dir: str | None) -> data.ImageDataset:
     """Open the images that a run was trained on."""
     if record.dataset is None:
         lacking = "was imported without photographs to measure statistics on"
         raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --dataset.")
-    return data.open_source(record.dataset, record.split, skip_broken_images=True)
+    options = {"data_dir": data_dir or record.place, "skip_broken_images": True}
+    try:
+        source = data.open_source(record.images_at, record.split, **options)
+    except data.DataError as error:
+        raise TrainingError(
+            f"{error} If the training images were moved, give --dataset, --split and --data_dir."
+        ) from None
+    return dataclasses.replace(source, name=record.dataset)
 
 
 def _recalibrated_backbone(
@@ -210,6 +222,7 @@ def _describe_run(
         weights="trained",
         stage=record.stage,
         step=step,
+        total_steps=record.total_steps if step < record.total_steps and not record.never_trained else None,
         seed=getattr(config, SECTION[record.stage]).seed,
         spot=record.stage == "gan" and not untrained,  # heads with random weights find nothing
         network="encoder" if record.stage == "autoencoder" else "backbone",

@@ -15,6 +15,7 @@ passes all the same. The bundle's checksums find a damaged file before any weigh
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -27,15 +28,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts.config import NETWORKS, differences
+from lts.config import NETWORKS, STAGES, differences
 from lts.networks.variables import variables_by_path
 from lts.training.run_record import RunRecord
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
 from lts.utils.patterns import plain_path
 from lts.utils.text import warn
-
-MAY_CHANGE = ("config", "data", "hardware", "commit", "imported")  # record entries that `open_run` does not compare
 
 
 class TrainingError(UserError):
@@ -72,18 +71,21 @@ def write_run_config(workdir: str | pathlib.Path, record: RunRecord) -> None:
     files.write_json(pathlib.Path(workdir) / "config.json", record.to_dict())
 
 
-def open_run(workdir: str | pathlib.Path, record: RunRecord) -> RunRecord:
+def open_run(workdir: str | pathlib.Path, record: RunRecord, extend: bool = False) -> RunRecord:
     """Write a run's record, or check the existing one.
+
+    Contents decide: the configuration, and fingerprints of images and weights. Paths are only noted.
 
     An imported run that was never trained has only its networks fixed. Its first training sets the remaining
     configuration and the data.
 
     Args:
       workdir: folder of the run; created if missing.
-      record: the run about to train. Only `data`, `hardware` and `commit` may change; new data print a warning.
+      record: the run about to train. New data at the same place print a warning.
+      extend: whether the run may get more steps than the existing one.
 
     Returns:
-      The record, with the import of the existing one.
+      The record, completed by the existing one.
 
     Raises:
       TrainingError: the folder holds another run; the message names the fields.
@@ -100,29 +102,79 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord) -> RunRecord:
         return record
 
     old = read_run_config(workdir)
-    networks = NETWORKS if old.never_trained else ()
-    changed = differences(old.config, record.config, *networks)
-    old_entries = old.to_dict()
-    for name, value in record.to_dict().items():
-        if name not in MAY_CHANGE and (name == "stage" or not old.never_trained):
-            changed += _differences(name, old_entries.get(name), value)
+    extended = extend and 0 < old.total_steps < record.total_steps and not old.never_trained
+    changed = _record_changes(old, record, extended)
     if changed:
         raise TrainingError(
             f"workdir holds a run of another configuration ({'; '.join(changed)}). Received: workdir={workdir}. "
             "Give the same flags to resume it, or another folder."
         )
-    if old.imported:
-        record = dataclasses.replace(
-            record,
-            imported=old.imported,
-            autoencoder=record.autoencoder or old.autoencoder,
-            details={**old.details, **record.details},
-        )
+    completed = _completed(record, old, newest_step(workdir))
     if old.never_trained:
-        write_run_config(workdir, record)
-    elif old.data != record.data:
-        warn(f"the data changed since the last checkpoint: {old.data} -> {record.data}")
-    return record
+        write_run_config(workdir, completed)
+        return completed
+    # Data, hardware and commit stay those of the last checkpoint until the next one.
+    noted = dataclasses.replace(completed, data=old.data, hardware=old.hardware, commit=old.commit)
+    if noted != old:
+        write_run_config(workdir, noted)
+    if extended:
+        steps = f"{record.total_steps:,} steps"
+        schedule = f"the learning rate decays over {steps} now, so it is higher than before where the run resumes"
+        print(f"{record.stage}: extended from {old.total_steps:,} to {steps}; {schedule}", flush=True)
+    return completed
+
+
+def _record_changes(old: RunRecord, new: RunRecord, extended: bool) -> list[str]:
+    """Return what makes a record that of another run; warn about contents that changed in place."""
+    if old.never_trained:
+        return differences(old.config, new.config, *NETWORKS) + _differences("stage", old.stage, new.stage)
+    # The schedule of the other stage has no effect, and may change: a trained autoencoder may be extended.
+    other = next(section for section in STAGES if section != old.section)
+    schedule = getattr(new.config, old.section)
+    if extended:
+        existing = getattr(old.config, old.section)
+        schedule = dataclasses.replace(schedule, steps=existing.steps, epochs=existing.epochs)
+    config = dataclasses.replace(new.config, **{old.section: schedule, other: getattr(old.config, other)})
+    changed = differences(old.config, config)
+    changed += _differences("stage", old.stage, new.stage)
+    changed += _differences("split", old.split, new.split)
+    changed += _differences("", dict(old.details), {**old.details, **new.details})
+
+    places = {"dataset": (_place(old), _place(new)), "autoencoder": (old.autoencoder, new.autoencoder)}
+    places["init_from"] = (old.init_from, new.init_from)
+    before = {**old.fingerprints, "dataset": old.data}
+    after = {**new.fingerprints, "dataset": new.data}
+    for name, (old_place, new_place) in places.items():
+        if after.get(name) in (None, before.get(name)):
+            continue
+        if old_place != new_place:
+            changed += _differences(name, old_place, new_place)
+        elif name == "dataset":
+            warn(f"the data changed since the last checkpoint: {before[name]} -> {after[name]}")
+        else:
+            warn(f"the weights of {new_place} changed since this run was started")
+    return changed
+
+
+def _place(record: RunRecord) -> str | None:
+    """Return where a run's images are, as text that can be compared."""
+    if record.place is None or record.images_at != record.dataset:
+        return record.images_at
+    return f"{record.dataset} in {record.place}"
+
+
+def _completed(record: RunRecord, old: RunRecord, step: int | None) -> RunRecord:
+    """Return a record with what only the existing one holds; `step` is that of the newest checkpoint."""
+    # Once there is a checkpoint, it holds the weights that the run began with.
+    fingerprints = {**record.fingerprints, **old.fingerprints} if step else record.fingerprints
+    return dataclasses.replace(
+        record,
+        imported=old.imported,
+        autoencoder=record.autoencoder or old.autoencoder,
+        init_from=record.init_from or old.init_from,
+        fingerprints=fingerprints,
+        details={**old.details, **record.details},
+    )
 
 
 def _differences(name: str, old: Any, new: Any) -> list[str]:
@@ -132,7 +184,7 @@ def _differences(name: str, old: Any, new: Any) -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in old | new:
-            lines += _differences(f"{name}.{key}", old.get(key), new.get(key))
+            lines += _differences(f"{name}.{key}".lstrip("."), old.get(key), new.get(key))
         return lines
     return [f"{name}: {old} -> {new}"]
 
@@ -241,6 +293,17 @@ def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pat
     if path is None:
         raise TrainingError(f"workdir has no checkpoint yet. Received: workdir={workdir}. Train it first.")
     return values, path
+
+
+def weights_fingerprint(workdir: str | pathlib.Path, *networks: str) -> str:
+    """Return 16 hex digits of networks in a run's newest checkpoint, such as "encoder"."""
+    values, _ = read_newest(workdir)
+    digest = hashlib.sha256()
+    for name in sorted(values):
+        if name.split("/")[0] in networks:
+            digest.update(f"{name} {values[name].shape} ".encode())
+            digest.update(values[name].tobytes())
+    return digest.hexdigest()[:16]
 
 
 def newest_step(workdir: str | pathlib.Path) -> int | None:

@@ -28,12 +28,15 @@ class RunRecord:
 
     stage: str  # "autoencoder", "gan", "rotation", "supervised", or a task of `experiments`
     config: Config
-    dataset: str | None = None  # None: imported and never trained here
+    dataset: str | None = None  # as it was given; None: imported and never trained here
+    place: str | None = None  # see `ImageDataset.place`
     split: str | None = None
     data: Mapping[str, Any] | None = None  # number of images and fingerprint; may change between starts
     hardware: str | None = None  # of the last start
     commit: str | None = None  # of the last start
-    autoencoder: str | None = None  # folder of the autoencoder run
+    autoencoder: str | None = None  # absolute path of the autoencoder run
+    init_from: str | None = None  # absolute path of the run whose weights this one began with
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the weights of these two runs
     imported: ImportRecord | None = None
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # such as "classes"; fixed for the run
 
@@ -50,7 +53,8 @@ class RunRecord:
         fields["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
         fields["hardware"] = provenance.hardware()
         fields["commit"] = provenance.commit()
-        return cls(stage, config, source.name, source.split, **fields)
+        fields["place"] = getattr(source, "place", None)
+        return cls(stage, config, dataset=source.name, split=source.split, **fields)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunRecord":
@@ -68,8 +72,26 @@ class RunRecord:
         """Return config.json, with the details at its top level."""
         values = dataclasses.asdict(self)
         details = values.pop("details")
-        present = {name: value for name, value in values.items() if value is not None}
+        present = {name: value for name, value in values.items() if value not in (None, {})}
         return present | details
+
+    @property
+    def section(self) -> str:
+        """Section of the configuration with the schedule."""
+        return "autoencoder_training" if self.stage == "autoencoder" else "gan_training"
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run; 0 if its images are not known yet."""
+        settings = getattr(self.config, self.section)
+        images = self.data["images"] if self.data else 0
+        return settings.steps or images // settings.batch_size * settings.epochs
+
+    @property
+    def images_at(self) -> str | None:
+        """`dataset` with an absolute path."""
+        kind, _, _ = (self.dataset or "").partition(":")
+        return f"folder:{self.place}" if kind == "folder" and self.place else self.dataset
 
     @property
     def first_step(self) -> int:

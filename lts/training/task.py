@@ -51,6 +51,7 @@ class Task:
       samples: a batch for pictures and histograms.
       start: called once with the model and whether a checkpoint was restored.
       check_data: called when TensorFlow fails; raises if the data are the reason.
+      extend: whether an existing run of fewer steps is trained for longer.
     """
 
     record: RunRecord
@@ -61,6 +62,7 @@ class Task:
     samples: Any
     start: Callable[[keras.Model, bool], None] = lambda model, restored: None
     check_data: Callable[[], None] = lambda: None
+    extend: bool = False
 
     @property
     def title(self) -> str:
@@ -171,7 +173,7 @@ def _restore(
     # NB: machines with different settings wait for each other forever. Everything that could differ is compared.
     restored = False
     if machines.chief:
-        task = dataclasses.replace(task, record=run_dir.open_run(workdir, task.record))
+        task = dataclasses.replace(task, record=run_dir.open_run(workdir, task.record, task.extend))
         restored = checkpoints.restore()
     record = task.record
     # The first comparison also makes the other machines wait until the chief has opened the folder.

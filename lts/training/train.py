@@ -4,14 +4,17 @@
 classification.
 """
 
+import dataclasses
+import os
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from lts import data
-from lts.config import Config, TrainingConfig, differences
+from lts.config import NETWORKS, Config, TrainingConfig, differences
 from lts.config.options import MonitoringOptions
 from lts.export.saved_model import LoadedModel
 from lts.models.autoencoder import Autoencoder
@@ -33,6 +36,7 @@ SECTION = {  # of the configuration, by stage
     "supervised": "gan_training",
 }
 CLASSIFIERS = ("rotation", "supervised")
+ALL_NETWORKS = ("encoder", "decoder", "repair", "discriminator")  # of both stages, by name in the model
 
 
 def train(
@@ -42,9 +46,11 @@ def train(
     workdir: str | pathlib.Path,
     *,
     autoencoder: str | pathlib.Path | None = None,
+    init_from: str | pathlib.Path | None = None,
     features: LoadedModel | None = None,
     head: str = "fc",
     frozen: int = 0,
+    extend: bool = False,
     options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
 ) -> Result:
@@ -57,9 +63,13 @@ def train(
       source: training images.
       workdir: folder of the run; an existing run resumes. Several machines must all see it.
       autoencoder: "gan" only: folder of the autoencoder run.
+      init_from: "autoencoder" and "gan" only: folder of another run of the stage, whose weights a new run begins with.
+        Optimizer and step begin anew. Encoder and decoder are those of `autoencoder`, if it is given.
       features: classifiers only: an export whose backbone gives the initial weights; None: random weights.
       head: classifiers only: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: classifiers only: number of first convolutions that do not train.
+      extend: whether an existing run of fewer steps is trained for longer. Its learning rate then follows the schedule
+        of the longer run.
       options: intervals of monitoring and checkpoints.
       strategy: from `build_strategy`; None builds the one for "auto".
 
@@ -68,9 +78,9 @@ def train(
 
     Raises:
       ConfigError: the number of replicas does not divide the batch.
-      TrainingError: `workdir` holds another configuration or is in use, `autoencoder` or `features` do not fit,
-        "supervised" got images without labels, a loss is not finite, or a machine was lost. The last good checkpoint
-        stays in place.
+      TrainingError: `workdir` holds another configuration or is in use, `autoencoder`, `init_from` or `features`
+        do not fit, "supervised" got images without labels, a loss is not finite, or a machine was lost. The last good
+        checkpoint stays in place.
       ExportError: `features` hold another network than a backbone.
       DataError: an image cannot be read any more.
 
@@ -84,11 +94,16 @@ def train(
         _check_autoencoder(config, autoencoder)
     if stage == "gan":
         _check_frozen_networks(workdir, autoencoder)
-    begin = {"autoencoder": autoencoder, "features": features, "head": head, "frozen": frozen}
-    return task.run(make_task(config, stage, source, workdir, **begin), workdir, options, strategy)
+    if init_from is not None:
+        _check_init(config, stage, init_from)
+    begin = {"autoencoder": autoencoder, "init_from": init_from, "features": features, "head": head, "frozen": frozen}
+    stage_task = dataclasses.replace(make_task(config, stage, source, workdir, **begin), extend=extend)
+    return task.run(stage_task, workdir, options, strategy)
 
 
-def make_task(config, stage, source, workdir, *, autoencoder=None, features=None, head="fc", frozen=0) -> Task:
+def make_task(
+    config, stage, source, workdir, *, autoencoder=None, init_from=None, features=None, head="fc", frozen=0
+) -> Task:
     """Return the task that `train` runs on its arguments."""
     settings = getattr(config, SECTION[stage])
     total_steps = _total_steps(settings, source)
@@ -105,9 +120,7 @@ def make_task(config, stage, source, workdir, *, autoencoder=None, features=None
         details["head"] = head
         details["frozen"] = frozen
         details["features"] = features.fingerprint if features else None
-    record = RunRecord.of_images(
-        stage, config, source, autoencoder=None if autoencoder is None else str(autoencoder), details=details
-    )
+    record = RunRecord.of_images(stage, config, source, details=details, **_origins(autoencoder, init_from))
     backbone = _backbone(config, features) if features else None
 
     def batches(share: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
@@ -123,6 +136,8 @@ def make_task(config, stage, source, workdir, *, autoencoder=None, features=None
         )
 
     def start(model: keras.Model, restored: bool) -> None:
+        if init_from is not None and not restored:
+            _initialize(model, stage, init_from)
         if autoencoder is not None:
             # A checkpoint holds the frozen networks, unless the run was imported without them and never trained.
             untrained = run_dir.read_run_config(workdir).untrained(steps_done(model), *FROZEN_NETWORKS)
@@ -200,6 +215,48 @@ def build_model(
     model.compile(optimizer)
     optimizer.build(model.trainable_variables)
     return model
+
+
+def _origins(autoencoder: str | pathlib.Path | None, init_from: str | pathlib.Path | None) -> dict[str, Any]:
+    """Return the entries of a record about other runs."""
+    entries: dict[str, Any] = {"fingerprints": {}}
+    if autoencoder is not None:
+        entries["autoencoder"] = os.path.abspath(autoencoder)
+        entries["fingerprints"]["autoencoder"] = run_dir.weights_fingerprint(autoencoder, "encoder", "decoder")
+    if init_from is not None:
+        entries["init_from"] = os.path.abspath(init_from)
+        entries["fingerprints"]["init_from"] = run_dir.weights_fingerprint(init_from, *ALL_NETWORKS)
+    return entries
+
+
+def _check_init(config: Config, stage: str, init_from: str | pathlib.Path) -> None:
+    """Check that a run's weights fit a new run."""
+    record = run_dir.read_run_config(init_from)
+    if record.stage != stage:
+        raise TrainingError(f"init_from must be a run of stage {stage!r}. Received: {init_from} of {record.stage!r}.")
+    networks = ["autoencoder"] if stage == "autoencoder" else list(NETWORKS)
+    changed = differences(record.config, config, *networks)
+    if changed:
+        raise TrainingError(
+            f"init_from has other networks ({'; '.join(changed)}). Received: {init_from}. Give the flags of that run."
+        )
+    untrained = record.untrained(
+        run_dir.newest_step(init_from), *(FROZEN_NETWORKS if stage == "autoencoder" else ("",))
+    )
+    if untrained:
+        raise TrainingError(f"the run was imported from a checkpoint without {untrained[0]}. Received: {init_from}.")
+
+
+def _initialize(model: keras.Model, stage: str, init_from: str | pathlib.Path) -> None:
+    """Copy the weights and statistics of a run's networks."""
+    networks = {name: getattr(model, name) for name in ALL_NETWORKS if getattr(model, name, None) is not None}
+    step = run_dir.restore_networks(init_from, **networks)
+    # Moving averages start at the weights, as in any new run.
+    for optimizer in (model.optimizer, getattr(model, "g_optimizer", None)):
+        for variable, *_, average in optimizer.slots() if optimizer else ():
+            if average is not None:
+                average.assign(variable)
+    print(f"{stage}: loaded the weights of step {step} of {init_from}", flush=True)
 
 
 def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from PIL import Image
 
 from lts import training
 from tests.fixtures.binaries import invoke
-from tests.fixtures.runs import BASE, ROOT, TINY, assert_same, make_photos, newest, run, start
+from tests.fixtures.runs import BASE, ROOT, TINY, assert_same, make_photos, metrics, newest, run, start
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_chain_of_binaries(photos, autoencoder, tmp_path):
 
     done = invoke("lts.bin.export_features", f"--workdir={gan}", f"--output={features}", "--dataset=synthetic")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--dataset is for --recalibrate_batch_norm:" in done.stderr  # not passed over in silence
+    assert "--dataset has no effect with an export that measures no batch norm statistics" in done.stderr
     assert not features.exists()
 
     done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}")
@@ -128,6 +129,70 @@ def test_errors_come_without_the_configuration(photos, autoencoder, tmp_path, fl
     assert done.returncode == 1
     assert "preset" not in done.stdout
     assert done.stdout.count("\n") <= 1
+
+
+def test_contents_of_a_run_decide_not_its_paths(photos, autoencoder, tmp_path, monkeypatch):
+    """Fails if photographs, an autoencoder or a run that were moved are another run, or are not found by the export."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, "photos")
+    shutil.copytree(autoencoder, "ae")
+    flags = ("--steps=1", "--batch_size=4")
+    done = invoke("lts.bin.train_gan", "--autoencoder=ae", "--dataset=folder:photos", "--workdir=gan", *flags)
+    assert done.returncode == 0, done.stderr
+    for old, new in (("photos", "pictures"), ("ae", "copy"), ("gan", "moved")):
+        pathlib.Path(old).rename(new)
+    done = invoke("lts.bin.train_gan", "--autoencoder=copy/", "--dataset=folder:./pictures", "--workdir=moved", *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "finished before" in done.stdout
+    done = invoke("lts.bin.export_features", "--workdir=moved", "--output=features", "--recalibrate_batch_norm")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "| batch norm statistics | folder:./pictures, split all |" in pathlib.Path("features/README.md").read_text()
+
+    pathlib.Path("pictures/new.png").write_bytes(pathlib.Path("pictures/1.png").read_bytes())
+    pathlib.Path("pictures").rename("others")
+    done = invoke("lts.bin.train_gan", "--autoencoder=copy", "--dataset=folder:others", "--workdir=moved", *flags)
+    assert done.returncode == 1
+    assert f"(dataset: folder:{tmp_path}/pictures -> folder:{tmp_path}/others)" in done.stderr
+    done = invoke("lts.bin.export_features", "--workdir=moved", "--output=x", "--recalibrate_batch_norm")
+    assert done.returncode == 1
+    assert "If the training images were moved, give --dataset" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_run_is_extended_and_begins_another_one(photos, autoencoder, tmp_path):
+    """Fails if a finished run cannot be trained for longer, or a new run does not begin with another one's weights."""
+    flags = ("--preset=tiny", f"--dataset=folder:{photos}", "--batch_size=4", *TINY)
+    workdir = tmp_path / "ae"
+    shutil.copytree(autoencoder, workdir)
+    done = invoke("lts.bin.export_features", f"--workdir={workdir}", f"--output={tmp_path / 'finished'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = invoke("lts.bin.train_autoencoder", *flags, f"--workdir={workdir}", "--steps=8")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "extended from 6 to 8 steps; the learning rate decays over 8 steps now" in done.stdout
+    assert "resuming at step 6 of 8" in done.stdout
+    assert [line["step"] for line in metrics(workdir)] == [2, 4, 6, 8]
+    refused = invoke("lts.bin.train_autoencoder", *flags, f"--workdir={workdir}", "--steps=6")
+    assert "autoencoder_training.steps: 8 -> 6" in refused.stderr
+
+    other = tmp_path / "other"
+    started = (*flags, f"--workdir={other}", f"--init_from={workdir}", "--steps=2")
+    refused = invoke("lts.bin.train_autoencoder", *started, "--encoder_filters=4,8,8,16")
+    assert refused.returncode == 1
+    assert "init_from has other networks (autoencoder.encoder_filters: (4, 8, 8, 8) -> (4, 8, 8, 16))" in refused.stderr
+    assert not other.exists()
+    done = invoke("lts.bin.train_autoencoder", *started)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"loaded the weights of step 8 of {workdir}" in done.stdout
+    assert json.loads((other / "config.json").read_text())["init_from"] == str(workdir)
+    assert "finished before" in invoke("lts.bin.train_autoencoder", *started).stdout
+
+    # A run that is not finished says so when it is exported.
+    record = (workdir / "config.json").read_text()
+    (workdir / "config.json").write_text(record.replace('"steps": 8,', '"steps": 1800,'))
+    done = invoke("lts.bin.export_features", f"--workdir={workdir}", f"--output={tmp_path / 'x'}")
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: the run is at step 8 of 1,800.")
+    assert "| steps | 8 of 1,800: the training was not finished |" in (tmp_path / "x" / "README.md").read_text()
 
 
 def test_autoencoder_is_frozen_in_stage_2(photos, autoencoder, tmp_path):
@@ -233,6 +298,33 @@ def test_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
     assert not (workdir / "checkpoints").exists()
 
 
+EXPORT = "lts.bin.export_features"
+SPOT = "lts.bin.spot_artifacts"
+TRAIN = ("--dataset=synthetic", "--workdir=x", "--preset=tiny")
+RANDOM = ("--output=x", "--random_weights", "--preset=tiny", "--dataset=synthetic")
+PROBE = ("--dataset=folder:/no/such", "--model=/no/such", "--output=x")
+WITHOUT_EFFECT = [
+    ("lts.bin.train_autoencoder", (*TRAIN, "--data_dir=d"), "--data_dir has no effect with --dataset=synthetic"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--cache_gb=1"), "--cache_gb has no effect with --dataset=synthetic"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--repair_learning_rate=1"), "no effect with stage 1"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--epochs=9"), "no effect with steps=1500, unless --steps=0 is given"),
+    (EXPORT, (*RANDOM, "--weights=averaged"), "--weights has no effect with --random_weights"),
+    (EXPORT, (*RANDOM, "--workdir=w"), "--workdir has no effect with --random_weights"),
+    (
+        EXPORT,
+        ("--workdir=w", "--output=x", "--seed=1"),
+        "--seed has no effect with --workdir, because a trained run has",
+    ),
+    (EXPORT, ("--workdir=w", "--output=x", "--preset=tiny"), "--preset has no effect with --workdir, because a"),
+    (SPOT, ("--model=m", "--output=x", "--images=i", "--seed=2"), "--seed has no effect with --images"),
+    (SPOT, ("--model=m", "--output=x", "--evaluate=e", "--image_size=9"), "--image_size has no effect with --evaluate"),
+    ("experiments.linear_probe", (*PROBE, "--data_dir=d"), "--data_dir has no effect with --dataset=folder"),
+    ("experiments.voc_detection", (*PROBE, "--proposals=p", "--proposal_mode=fast"), "--proposal_mode has no effect"),
+    ("experiments.voc_classification", (*PROBE, "--momentum=0.5"), "--momentum has no effect with --optimizer=adam"),
+    ("experiments.benchmark_step", ("--turn_steps=9", "--output=x"), "--turn_steps has no effect with a measurement"),
+]
+
+
 @pytest.mark.parametrize(
     ("module", "flags", "status", "words"),
     [
@@ -252,6 +344,7 @@ def test_loss_that_is_not_finite_stops_the_run(photos, tmp_path):
         ("lts.bin.export_features", ("--output=x",), 2, "--workdir"),
         ("lts.bin.export_features", ("--output=x", "--workdir=/no/such"), 1, "/no/such"),
         ("lts.bin.export_features", ("--output=x", "--random_weights", "--preset=tiny"), 2, "--dataset"),
+        *[(module, flags, 2, words) for module, flags, words in WITHOUT_EFFECT],
     ],
 )
 def test_bad_input_is_one_line(module, flags, status, words, tmp_path):

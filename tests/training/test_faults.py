@@ -353,7 +353,7 @@ def test_changed_data_are_reported_once(photos, stopped, tmp_path):
     other = tmp_path / "photos"
     shutil.copytree(stopped, workdir)
     runs.make_photos(other)
-    record = (workdir / "config.json").read_text().replace(f"folder:{photos}", f"folder:{other}")
+    record = (workdir / "config.json").read_text().replace(str(photos), str(other))
     (workdir / "config.json").write_text(record)
     Image.new("RGB", (20, 20)).save(other / "new.png")
     step = int(runs.newest(workdir)["optimizer/iteration"])

@@ -13,7 +13,7 @@ from lts.training.loop import steps_done
 from lts.training.run_dir import Checkpoints, TrainingError, read_checkpoint
 from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
-from lts.training.train import _check_autoencoder, build_model
+from lts.training.train import ALL_NETWORKS, _check_autoencoder, _initialize, build_model
 
 
 def _config(**overrides):
@@ -112,6 +112,77 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path, capsys):
         "autoencoder -> gan",
     ):
         assert words in str(caught.value)
+
+
+def test_contents_decide_and_paths_are_noted(tmp_path, capsys):
+    """Fails if a moved folder of equal contents is another run, or other contents elsewhere are the same run."""
+    origins = {"autoencoder": "/ae", "init_from": "/old", "fingerprints": {"autoencoder": "a", "init_from": "b"}}
+    record = RunRecord("gan", _config(), "folder:photos", place="/x/photos", data={"images": 3}, **origins)
+    run_dir.open_run(tmp_path, record)
+    moved = dataclasses.replace(
+        record, dataset="folder:/y/pictures", place=None, autoencoder="/copy/ae", init_from="/copy/old", hardware="new"
+    )
+    assert run_dir.open_run(tmp_path, moved) == moved
+    noted = run_dir.read_run_config(tmp_path)
+    assert noted == dataclasses.replace(moved, hardware=None)  # until the next checkpoint
+    assert capsys.readouterr().err == ""
+    for change in (
+        {"dataset": "folder:/z", "data": {"images": 4}},
+        {"autoencoder": "/z", "fingerprints": {"autoencoder": "c", "init_from": "b"}},
+        {"init_from": "/z", "fingerprints": {"autoencoder": "a", "init_from": "c"}},
+    ):
+        name = next(iter(change))
+        with pytest.raises(TrainingError, match=rf"\({name}: \S+ -> \S*/z\)"):
+            run_dir.open_run(tmp_path, dataclasses.replace(moved, **change))
+    changed = {"autoencoder": "c", "init_from": "b"}
+    run_dir.open_run(tmp_path, dataclasses.replace(moved, fingerprints=changed))
+    assert capsys.readouterr().err.count("warning: the weights of /copy/ae changed") == 1
+
+
+@pytest.mark.parametrize("extend", [False, True])
+def test_only_more_steps_extend_a_run(tmp_path, capsys, extend):
+    """Fails if a probe's run gets a longer schedule, or if fewer steps are accepted."""
+    record = RunRecord("autoencoder", _config(), data={"images": 9})
+    run_dir.open_run(tmp_path, record)
+    # The schedule of the other stage has no effect.
+    longer = record.config.replace("autoencoder_training", steps=0, epochs=2).replace("gan_training", steps=7)
+    record = dataclasses.replace(record, config=longer)
+    assert record.total_steps == 4
+    if not extend:
+        with pytest.raises(
+            TrainingError, match=r"\(autoencoder_training.epochs: 500 -> 2; autoencoder_training.steps: 2"
+        ):
+            run_dir.open_run(tmp_path, record)
+        return
+    run_dir.open_run(tmp_path, record, extend=True)
+    assert "autoencoder: extended from 2 to 4 steps" in capsys.readouterr().out
+    assert run_dir.read_run_config(tmp_path) == record
+    shorter = dataclasses.replace(record, config=record.config.replace("autoencoder_training", steps=3))
+    with pytest.raises(TrainingError, match=r"autoencoder_training\.steps: 0 -> 3"):
+        run_dir.open_run(tmp_path, shorter, extend=True)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "gan"])
+def test_new_run_begins_with_the_weights_of_another(tmp_path, stage):
+    """Fails if a weight, a statistic or an average is not taken over, or the optimizer or the step is."""
+    config = _config(ema_decay=0.9)
+    source = build_model(config, stage, 2)
+    source.train_step(tf.random.stateless_uniform([4, 48, 48, 3], [1, 2], -1, 1))
+    Checkpoints(tmp_path, checkpoint_items(source)).save(1)
+    model = build_model(config, stage, 2)
+    _initialize(model, stage, tmp_path)
+    fresh = _values(build_model(config, stage, 2))
+    expected = _values(source)
+    networks = 0
+    for name, value in _values(model).items():
+        is_network = name.split("/")[0] in ALL_NETWORKS
+        networks += is_network
+        if not name.endswith("_average"):
+            np.testing.assert_array_equal(value, (expected if is_network else fresh)[name], err_msg=name)
+    assert networks == len(model.variables)
+    assert steps_done(model) == 0
+    for variable, *_, average in model.optimizer.slots():
+        np.testing.assert_array_equal(average.numpy(), variable.numpy())
 
 
 def test_a_damaged_record_is_one_clear_line(tmp_path):
