@@ -236,9 +236,7 @@ def refuse(names: Iterable[str], mode: str) -> None:
     """
     for name in names:
         if FLAGS[name].present:
-            raise UsageError(
-                f"--{name} has no effect with {mode}. Received: --{name}={FLAGS[name].value}. Leave it out."
-            )
+            raise UsageError(f"--{name} does not go with {mode}. Received: --{name}={FLAGS[name].value}. Leave it out.")
 
 
 def _refuse_data_flags() -> None:

@@ -67,7 +67,7 @@ def test_chain_of_binaries(photos, autoencoder, tmp_path):
 
     done = invoke("lts.bin.export_features", f"--workdir={gan}", f"--output={features}", "--dataset=synthetic")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "--dataset has no effect with an export that measures no batch norm statistics" in done.stderr
+    assert "--dataset does not go with an export that measures no batch norm statistics" in done.stderr
     assert not features.exists()
 
     done = run("lts.bin.export_features", f"--workdir={gan}", f"--output={features}")
@@ -304,24 +304,24 @@ TRAIN = ("--dataset=synthetic", "--workdir=x", "--preset=tiny")
 RANDOM = ("--output=x", "--random_weights", "--preset=tiny", "--dataset=synthetic")
 PROBE = ("--dataset=folder:/no/such", "--model=/no/such", "--output=x")
 WITHOUT_EFFECT = [
-    ("lts.bin.train_autoencoder", (*TRAIN, "--data_dir=d"), "--data_dir has no effect with --dataset=synthetic"),
-    ("lts.bin.train_autoencoder", (*TRAIN, "--cache_gb=1"), "--cache_gb has no effect with --dataset=synthetic"),
-    ("lts.bin.train_autoencoder", (*TRAIN, "--repair_learning_rate=1"), "no effect with stage 1"),
-    ("lts.bin.train_autoencoder", (*TRAIN, "--epochs=9"), "no effect with steps=1500, unless --steps=0 is given"),
-    (EXPORT, (*RANDOM, "--weights=averaged"), "--weights has no effect with --random_weights"),
-    (EXPORT, (*RANDOM, "--workdir=w"), "--workdir has no effect with --random_weights"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--data_dir=d"), "--data_dir does not go with --dataset=synthetic"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--cache_gb=1"), "--cache_gb does not go with --dataset=synthetic"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--repair_learning_rate=1"), "does not go with stage 1"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--epochs=9"), "does not go with steps=1500, unless --steps=0 is given"),
+    (EXPORT, (*RANDOM, "--weights=averaged"), "--weights does not go with --random_weights"),
+    (EXPORT, (*RANDOM, "--workdir=w"), "--workdir does not go with --random_weights"),
     (
         EXPORT,
         ("--workdir=w", "--output=x", "--seed=1"),
-        "--seed has no effect with --workdir, because a trained run has",
+        "--seed does not go with --workdir, because a trained run has",
     ),
-    (EXPORT, ("--workdir=w", "--output=x", "--preset=tiny"), "--preset has no effect with --workdir, because a"),
-    (SPOT, ("--model=m", "--output=x", "--images=i", "--seed=2"), "--seed has no effect with --images"),
-    (SPOT, ("--model=m", "--output=x", "--evaluate=e", "--image_size=9"), "--image_size has no effect with --evaluate"),
-    ("experiments.linear_probe", (*PROBE, "--data_dir=d"), "--data_dir has no effect with --dataset=folder"),
-    ("experiments.voc_detection", (*PROBE, "--proposals=p", "--proposal_mode=fast"), "--proposal_mode has no effect"),
-    ("experiments.voc_classification", (*PROBE, "--momentum=0.5"), "--momentum has no effect with --optimizer=adam"),
-    ("experiments.benchmark_step", ("--turn_steps=9", "--output=x"), "--turn_steps has no effect with a measurement"),
+    (EXPORT, ("--workdir=w", "--output=x", "--preset=tiny"), "--preset does not go with --workdir, because a"),
+    (SPOT, ("--model=m", "--output=x", "--images=i", "--seed=2"), "--seed does not go with --images"),
+    (SPOT, ("--model=m", "--output=x", "--evaluate=e", "--image_size=9"), "--image_size does not go with --evaluate"),
+    ("experiments.linear_probe", (*PROBE, "--data_dir=d"), "--data_dir does not go with --dataset=folder"),
+    ("experiments.voc_detection", (*PROBE, "--proposals=p", "--proposal_mode=fast"), "--proposal_mode does not go"),
+    ("experiments.voc_classification", (*PROBE, "--momentum=0.5"), "--momentum does not go with --optimizer=adam"),
+    ("experiments.benchmark_step", ("--turn_steps=9", "--output=x"), "--turn_steps does not go with a measurement"),
 ]
 
 
