@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
 
 from experiments.voc.data.devkit import IGNORED, LISTS, list_devkit, read_mask
 from experiments.voc.data.records import BrokenFile, Record, VocListing
 from experiments.voc.data.tfds import list_tfds_voc
+from lts.data.decoding import BrokenImage, decode_once, read_header
 from lts.data.sources import fingerprint_of
 from lts.data.store import DataError
 from lts.utils.errors import first_line
+from lts.utils.files import check_regular
 from lts.utils.progress import Progress
 from lts.utils.text import printable
 
@@ -104,16 +105,17 @@ class VocSet:
         return len(self.class_names)
 
     def read_image(self, index: int) -> np.ndarray:
-        """Return an image, uint8 [height, width, 3].
+        """Return an image, uint8 [height, width, 3], upright.
 
         Raises:
           DataError: the image cannot be decoded.
         """
+        path = self.paths[index]
         try:
-            with Image.open(self.paths[index]) as image:
-                return np.array(image.convert("RGB"))
-        except Exception as error:  # NB: decoders raise nearly anything on damaged files
-            raise _unusable(BrokenFile(self.paths[index], first_line(error))) from None
+            image, _ = decode_once(path, read_header(path))
+        except BrokenImage as error:
+            raise _unusable(BrokenFile(path, str(error))) from None
+        return image
 
     def read_mask(self, index: int) -> np.ndarray:
         """Return the labels of an image, uint8 [height, width] in [0, C), or 255 for no class.
@@ -211,7 +213,8 @@ def read_class_names(name: str, masks: bool = False) -> tuple[str, ...]:
     if name == "voc":
         return ("background", *VOC_CLASSES) if masks else VOC_CLASSES
     try:
-        text = pathlib.Path(name).read_text(encoding="utf-8")
+        check_regular(name)
+        text = pathlib.Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name} must be 'voc' or a text file of class names ({first_line(error)})") from None
     names = tuple(line.strip() for line in text.rstrip().splitlines())

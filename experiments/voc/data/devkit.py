@@ -1,23 +1,28 @@
 """VOC data in the folders of the VOCdevkit."""
 
+import dataclasses
 import hashlib
+import os
 import pathlib
 import re
 import xml.etree.ElementTree as ElementTree
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from experiments.voc.data.records import BrokenFile, Record, VocListing, image_size, pixel_boxes
-from lts.data.folder import EXTENSIONS
+from lts.data.decoding import EXTENSIONS, BrokenImage, open_image
 from lts.data.splits import resolve
 from lts.data.store import DataError
 from lts.utils.errors import first_line
+from lts.utils.files import check_regular
 
 LISTS = {"classification": "Main", "detection": "Main", "segmentation": "Segmentation"}  # below ImageSets
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
 ANNOTATIONS = {"classification": "Annotations", "detection": "Annotations", "segmentation": "SegmentationClass"}
+SUFFIXES = {"classification": ".xml", "detection": ".xml", "segmentation": ".png"}  # of their files, in any case
+DIFFICULT = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
 IGNORED = 255  # mask label of pixels without a class
 
 # Parts of a list of images, written after its name as slices are.
@@ -50,23 +55,24 @@ def list_devkit(path: str, split: str, task: str) -> VocListing:
     folder = root / "JPEGImages"
     if not folder.is_dir():
         raise DataError(f"folder:{path}: {folder} is missing")
-    rank = {extension: number for number, extension in enumerate(EXTENSIONS)}
-    files = [file for file in folder.iterdir() if file.suffix.lower() in rank]
-    # Of two files with one id the preferred extension comes last and wins.
-    files.sort(key=lambda file: -rank[file.suffix.lower()])
-    images = {file.stem: str(file) for file in files}
+    images = _files_by_id(folder, EXTENSIONS)
+    suffix = SUFFIXES[task]
+    annotations = _files_by_id(root / ANNOTATIONS[task], [suffix])
 
     def read(index: int) -> Record:
         name = ids[index]
         if name not in images:
             raise BrokenFile(folder / f"{name}.jpg", "the image is missing, but its id is listed")
-        size = image_size(images[name])
+        image = str(images[name])
+        size = image_size(image)
+        # The reader of a missing file says that it is missing.
+        file = annotations.get(name, root / ANNOTATIONS[task] / f"{name}{suffix}")
         if task == "segmentation":
-            mask = root / "SegmentationClass" / f"{name}.png"
-            return Record(images[name], size, str(mask), mask=str(mask), mask_labels=_mask_labels(mask, size))
-        file = root / "Annotations" / f"{name}.xml"
-        names, corners, difficult = read_annotation(file)
-        return Record(images[name], size, str(file), names, pixel_boxes(corners, size, str(file), names), difficult)
+            return Record(image, size, str(file), mask=str(file), mask_labels=_mask_labels(file, size))
+        annotation = read_annotation(file)
+        annotation.check_size(file, image, size)
+        boxes = pixel_boxes(annotation.corners, size, str(file), annotation.names)
+        return Record(image, size, str(file), annotation.names, boxes, annotation.difficult)
 
     return VocListing(ids, read)
 
@@ -109,40 +115,93 @@ def find_root(path: str) -> pathlib.Path:
     raise DataError(f"folder:{path} must hold a folder ImageSets or JPEGImages, as VOC2007 does. Received: none")
 
 
-def read_annotation(file: pathlib.Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """Content of an annotation file.
+
+    Attributes:
+      names: class names of the n objects.
+      corners: float64 [n, 4], as written.
+      difficult: bool [n], False where the file has no such tag.
+      size: (width, height) of the image as written, or None.
+    """
+
+    names: tuple[str, ...]
+    corners: np.ndarray
+    difficult: np.ndarray
+    size: tuple[float, float] | None
+
+    def check_size(self, file: str | os.PathLike, image: str, size: tuple[int, ...]) -> None:
+        """Raise `BrokenFile` unless the annotation is for an image (height, width, ...) of this size."""
+        if self.size is not None and self.size != (size[1], size[0]):
+            written = "x".join(f"{side:g}" for side in self.size)
+            raise BrokenFile(
+                file,
+                f"<size> must be that of {image}, upright {size[1]}x{size[0]} pixels. Received: {written}",
+            )
+
+
+def read_annotation(file: pathlib.Path) -> Annotation:
     """Return the objects of an annotation file, without their parts.
 
     Args:
       file: XML as in VOC's Annotations.
 
-    Returns:
-      Class names of the n objects; their corners as written, float64 [n, 4]; and whether they are difficult, bool [n],
-      False where the file has no such tag.
-
     Raises:
-      BrokenFile: the file is missing or not XML, or an object lacks its name or a corner.
+      BrokenFile: the file is missing, not XML or not an annotation, or an object lacks its name or a corner.
     """
-    try:
-        root = ElementTree.parse(file).getroot()
-    except FileNotFoundError:
-        raise BrokenFile(file, "the annotation is missing") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: unknown encodings
-        raise BrokenFile(file, f"not readable as XML ({first_line(error)})") from None
+    root = _parse(file)
     objects = root.findall("object")
-    names = tuple((entry.findtext("name") or "").strip() for entry in objects)
+    names = []
     corners = np.empty([len(objects), 4])
+    difficult = np.zeros(len(objects), bool)
     for index, entry in enumerate(objects):
+        names.append(" ".join((entry.findtext("name") or "").split()))
         where = f"object {index + 1} ({names[index] or 'without a name'})"
         if not names[index]:
             raise BrokenFile(file, f"{where} must have a <name>")
         for column, key in enumerate(CORNERS):
-            text = entry.findtext(f"bndbox/{key}")
-            try:
-                corners[index, column] = float(text or "")
-            except ValueError:
-                raise BrokenFile(file, f"{where} must have a number as bndbox/{key}. Received: {text!r}") from None
-    difficult = [(entry.findtext("difficult") or "0").strip() == "1" for entry in objects]
-    return names, corners, np.array(difficult, bool)
+            corners[index, column] = _number(entry, f"bndbox/{key}", file, where)
+        text = (entry.findtext("difficult") or "").strip()
+        if text.lower() not in DIFFICULT:
+            raise BrokenFile(file, f"{where} must have 0 or 1 as difficult. Received: {text!r}")
+        difficult[index] = DIFFICULT[text.lower()]
+    size = None
+    if root.find("size") is not None:
+        size = (_number(root, "size/width", file, "it"), _number(root, "size/height", file, "it"))
+    return Annotation(tuple(names), corners, difficult, size)
+
+
+def _parse(file: pathlib.Path) -> ElementTree.Element:
+    """Return the root of an annotation file."""
+    try:
+        check_regular(file)
+        root = ElementTree.parse(file).getroot()
+    except FileNotFoundError:
+        raise BrokenFile(file, "the annotation is missing") from None
+    except OSError as error:
+        raise BrokenFile(file, first_line(error)) from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: unknown encodings
+        raise BrokenFile(file, f"not readable as XML ({first_line(error)})") from None
+    # NB: a page of a web server, or an annotation in another layout, must not count as an image without objects.
+    if root.tag != "annotation":
+        raise BrokenFile(file, f"the root must be <annotation> without a namespace. Received: <{root.tag}>")
+    objects = root.findall("object")
+    for entry in root.iter():
+        if re.fullmatch(r"(\{.*\})?objects?", entry.tag, re.IGNORECASE) and entry not in objects:
+            raise BrokenFile(
+                file, f"every object must be an <object> directly below <annotation>. Received: <{entry.tag}>"
+            )
+    return root
+
+
+def _number(entry: ElementTree.Element, path: str, file: pathlib.Path, where: str) -> float:
+    """Return the number in an element."""
+    text = entry.findtext(path)
+    try:
+        return float(text or "")
+    except ValueError:
+        raise BrokenFile(file, f"{where} must have a number as {path}. Received: {text!r}") from None
 
 
 def read_mask(file: str | pathlib.Path) -> np.ndarray:
@@ -154,18 +213,13 @@ def read_mask(file: str | pathlib.Path) -> np.ndarray:
       BrokenFile: the file is missing, damaged, or neither of a palette (mode P) nor grey (mode L).
     """
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             if image.mode not in ("P", "L"):
-                raise BrokenFile(file, f"a mask must have a palette or be grey (mode P or L). Received: {image.mode}")
+                raise BrokenImage(f"a mask must have a palette or be grey (mode P or L). Received: {image.mode}")
             return np.array(image)
-    except BrokenFile:
-        raise
-    except FileNotFoundError:
-        raise BrokenFile(file, "the mask is missing") from None
-    except UnidentifiedImageError:
-        raise BrokenFile(file, "not an image") from None
-    except Exception as error:  # NB: decoders raise nearly anything on damaged files
-        raise BrokenFile(file, first_line(error)) from None
+    except BrokenImage as error:
+        missing = not pathlib.Path(file).exists()
+        raise BrokenFile(file, "the mask is missing" if missing else str(error)) from None
 
 
 def _mask_labels(file: pathlib.Path, size: tuple[int, int, int]) -> np.ndarray:
@@ -180,7 +234,8 @@ def _mask_labels(file: pathlib.Path, size: tuple[int, int, int]) -> np.ndarray:
 
 def _lists(root: pathlib.Path, task: str) -> dict[str, list[pathlib.Path]]:
     """Return the files of each list of images; "all" has none."""
-    lists = {file.stem: [file] for file in sorted((root / "ImageSets" / LISTS[task]).glob("*.txt"))}
+    files = _files_by_id(root / "ImageSets" / LISTS[task], [".txt"])
+    lists = {name: [file] for name, file in files.items()}
     if "trainval" not in lists and {"train", "val"} <= lists.keys():
         lists["trainval"] = lists["train"] + lists["val"]
     return lists or {"all": []}
@@ -205,7 +260,7 @@ def _listed(root: pathlib.Path, split: str, task: str) -> tuple[str, ...]:
             lists[name].extend(_lines(file))
         if not known[name]:
             # NB: without lists every annotated image counts.
-            lists[name] = sorted(file.stem for file in (root / ANNOTATIONS[task]).glob("[!.]*"))
+            lists[name] = sorted(_files_by_id(root / ANNOTATIONS[task], [SUFFIXES[task]]))
         if not lists[name]:
             source = known[name][0] if known[name] else root / ANNOTATIONS[task]
             raise DataError(f"{source} lists no images")
@@ -220,7 +275,7 @@ def _part(ids: tuple[str, ...], part: str) -> tuple[str, ...]:
     """Return the held-out ids, the others, or all."""
     if not part:
         return ids
-    order = sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())
+    order = sorted(ids, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     held_out = set(order[: max(1, round(len(ids) / SHARE))])
     return tuple(name for name in ids if (name in held_out) == (part == HELD_OUT))
 
@@ -244,9 +299,31 @@ def unrepeated(ids: tuple[str, ...], where: str) -> tuple[str, ...]:
     return ids
 
 
+def _files_by_id(folder: pathlib.Path, extensions: Sequence[str]) -> dict[str, pathlib.Path]:
+    """Return the files of a folder by id.
+
+    Of several files with one id, that with the first extension counts, and one in lower case.
+    """
+    if not folder.is_dir():
+        return {}
+    files = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in extensions and not file.name.startswith("."):
+            files.setdefault(file.stem, []).append(file)
+
+    def rank(file: pathlib.Path) -> tuple[int, bool]:
+        return extensions.index(file.suffix.lower()), file.suffix != file.suffix.lower()
+
+    return {name: min(candidates, key=rank) for name, candidates in files.items()}
+
+
 def _lines(file: pathlib.Path) -> list[str]:
     """Return the stripped, non-empty lines of a list."""
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        check_regular(file)
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({first_line(error)})") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not text in UTF-8 ({first_line(error)})") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]

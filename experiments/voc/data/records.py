@@ -10,10 +10,8 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from lts.data.store import BrokenImage, read_header
-from lts.utils.errors import first_line
+from lts.data.decoding import BrokenImage, open_image, read_header
 
 # Pixels that a box may exceed its image, because some tools count from 0. The box is clipped.
 TOLERANCE = 1
@@ -68,7 +66,7 @@ class VocListing:
 
 
 def image_size(path: str, printed_name: str | None = None) -> tuple[int, int, int]:
-    """Return height, width and encoded bytes of an image file.
+    """Return height, width and encoded bytes of an image file, upright.
 
     They come from the header. The file is decoded only if it lacks an end marker.
 
@@ -82,12 +80,10 @@ def image_size(path: str, printed_name: str | None = None) -> tuple[int, int, in
     try:
         header = read_header(path)
         if not _has_end_marker(path, header.encoded_bytes):
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 image.load()
     except BrokenImage as error:
         raise BrokenFile(printed_name or path, str(error)) from None
-    except Exception as error:  # NB: decoders raise nearly anything on damaged files
-        raise BrokenFile(printed_name or path, first_line(error)) from None
     return header.height, header.width, header.encoded_bytes
 
 

@@ -12,14 +12,15 @@ import threading
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lts.utils.errors import UserError, first_line
 from lts.utils.files import atomic_write
 
 MODES = ("fast", "quality")  # of the paper and of OpenCV: 8 and 80 hierarchies of regions
 LONG_SIDE = 500  # pixels to which larger images are reduced, the size of VOC's (R-CNN: a width of 500)
-VERSION = 1  # of the result of `search`; a new version invalidates caches
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # those of `lts.data.decoding`, which imports TensorFlow
+VERSION = 2  # of the result of `search`; a new version invalidates caches
 
 
 class ProposalError(UserError):
@@ -100,8 +101,8 @@ def search_file(path: str, target: str, mode: str) -> None:
       ProposalError: the image cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        with Image.open(path, formats=FORMATS) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except Exception as error:  # NB: decoders raise nearly anything on damaged files
         raise ProposalError(f"{path} cannot be searched for objects ({first_line(error)})") from None
     boxes = search(pixels, mode)

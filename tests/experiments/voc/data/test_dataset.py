@@ -1,10 +1,11 @@
 """VOC folders against what was written into them; broken files one by one."""
 
+import os
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from experiments.voc.data.dataset import VOC_CLASSES, open_voc, read_class_names
 from experiments.voc.data.devkit import default_splits, read_annotation
@@ -85,7 +86,8 @@ def test_image_labels_follow_vocs_rule(tmp_path):
     ]
     for index, case in enumerate(cases):
         objects = [TinyObject(name, box, hard) for (name, hard), box in zip(case, boxes, strict=False)]
-        (root / "Annotations" / f"train_{index}.xml").write_text(annotation(objects, 64, 64))
+        height, width = (80, 64) if index % 2 else (64, 80)
+        (root / "Annotations" / f"train_{index}.xml").write_text(annotation(objects, height, width))
     opened = open_tiny(root, task="classification", class_names=("bird", "cat", "dog"))
     np.testing.assert_array_equal(opened.image_labels(), [[0, 1, -1], [0, 1, 0], [0, 0, 0]])
     assert [one.boxes.shape for one in opened.objects] == [(3, 4), (2, 4), (0, 4)]
@@ -117,10 +119,10 @@ def test_parts_are_no_objects_and_fields_come_in_any_order(tmp_path):
         "</bndbox></part><bndbox><xmax>8.5</xmax><xmin>3</xmin><ymax>9</ymax><ymin>4</ymin></bndbox>"
         "<name> person </name></object></annotation>"
     )
-    names, boxes, difficult = read_annotation(file)
-    assert names == ("person",)
-    np.testing.assert_array_equal(boxes, [[4, 3, 9, 8.5]])
-    assert difficult.tolist() == [False]
+    annotation = read_annotation(file)
+    assert annotation.names == ("person",)
+    np.testing.assert_array_equal(annotation.corners, [[4, 3, 9, 8.5]])
+    assert annotation.difficult.tolist() == [False]
 
 
 def rewrite(path, old, new):
@@ -135,6 +137,14 @@ def save(path, size=(64, 80), mode="L"):
     Image.new(mode, size[::-1]).save(path)
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+NOT_AN_IMAGE = "not an image"
+POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 80 64\nshowpage\n%%EOF\n"
+HTML = "<html><body>Not found</body></html>"
 BREAKS = [  # task, the file below the root that is broken, how, the message
     ("detection", "Annotations/train_2.xml", lambda path: path.unlink(), "the annotation is missing"),
     ("classification", "Annotations/train_2.xml", lambda path: path.unlink(), "the annotation is missing"),
@@ -177,12 +187,59 @@ BREAKS = [  # task, the file below the root that is broken, how, the message
         "'horse' is none of the 3 classes, bird, cat, dog",
     ),
     ("detection", "JPEGImages/train_2.jpg", lambda path: path.unlink(), "the image is missing, but its id is listed"),
-    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_text("rubbish"), "not an image"),
-    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_bytes(b""), "not an image"),
+    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_text("rubbish"), NOT_AN_IMAGE),
+    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_bytes(b""), NOT_AN_IMAGE),
+    ("detection", "JPEGImages/train_2.jpg", lambda path: path.write_text(POSTSCRIPT), NOT_AN_IMAGE),
+    ("detection", "JPEGImages/train_2.jpg", pipe, "not a regular file"),
+    ("detection", "Annotations/train_2.xml", pipe, "not a regular file"),
+    ("segmentation", "SegmentationClass/train_2.png", pipe, "not a regular file"),
+    ("detection", "Annotations/train_2.xml", lambda path: path.write_text(HTML), "the root must be <annotation>"),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<annotation>", '<annotation xmlns="http://example.org/voc">'),
+        r"the root must be <annotation> without a namespace. Received: <{http://example.org/voc}annotation>",
+    ),
+    (
+        "classification",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<annotation>(.*)</annotation>", r"<annotation><objects>\1</objects></annotation>"),
+        "every object must be an <object> directly below <annotation>",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<object>(.*)</object>", r"<Object>\1</Object>"),
+        "every object must be an <object> directly below <annotation>",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<width>80</width><height>64", "<width>64</width><height>80"),
+        r"<size> must be that of .*train_2\.jpg, upright 80x64 pixels. Received: 64x80",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<width>80</width>", ""),
+        "it must have a number as size/width. Received: None",
+    ),
+    (
+        "detection",
+        "Annotations/train_2.xml",
+        lambda path: rewrite(path, "<difficult>.*?<", "<difficult>maybe<"),
+        r"object 1 \(dog\) must have 0 or 1 as difficult. Received: 'maybe'",
+    ),
+    (
+        "segmentation",
+        "SegmentationClass/train_2.png",
+        lambda path: save(path, mode="RGBA"),
+        r"a mask must have a palette or be grey \(mode P or L\). Received: RGBA",
+    ),
     ("detection", "JPEGImages/train_2.jpg", cut, "truncated"),
     ("segmentation", "JPEGImages/train_2.jpg", cut, "truncated"),
     ("segmentation", "SegmentationClass/train_2.png", lambda path: path.unlink(), "the mask is missing"),
-    ("segmentation", "SegmentationClass/train_2.png", lambda path: path.write_text("rubbish"), "not an image"),
+    ("segmentation", "SegmentationClass/train_2.png", lambda path: path.write_text("rubbish"), NOT_AN_IMAGE),
     ("segmentation", "SegmentationClass/train_2.png", cut, "([Tt]runcated|[Bb]roken)"),
     (
         "segmentation",
@@ -221,6 +278,69 @@ def test_a_broken_file_is_named_or_left_out(devkit, task, file, damage, message)
     assert re.search(message, rest.broken["train_2"])
     assert len(rest.objects or rest.masks) == len(rest.paths) == len(rest.sizes) == 7
     assert rest.fingerprint != whole.fingerprint
+
+
+def write_turned(root, name, orientation=6):
+    """Store an image lying, with the EXIF tag that turns it upright."""
+    path = root / "JPEGImages" / f"{name}.jpg"
+    with Image.open(path) as image:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
+
+
+def test_images_stand_upright(devkit):
+    """Fails if boxes and masks of a photo from a telephone lie on the turned picture."""
+    root, _ = devkit
+    before = open_tiny(root)
+    mask_before = open_tiny(root, task="segmentation")
+    write_turned(root, "train_2")
+    turned = open_tiny(root)
+    assert turned.sizes.tolist() == before.sizes.tolist()
+    difference = turned.read_image(2).astype(int) - before.read_image(2)
+    assert np.abs(difference).mean() < 10
+    assert open_tiny(root, task="segmentation").sizes.tolist() == mask_before.sizes.tolist()
+
+
+def test_files_of_other_systems(devkit):
+    """Fails if a byte order mark, another line end, or an ending in upper case makes a file unreadable."""
+    root, _ = devkit
+    before = open_tiny(root)
+    masks_before = open_tiny(root, task="segmentation")
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass"):
+        for file in list((root / folder).iterdir()):
+            file.rename(file.with_suffix(file.suffix.upper()))
+    for file in (root / "Annotations").iterdir():
+        text = file.read_text().replace("<object>", "\n  <object>\n").replace("<difficult>1", "<difficult> True ")
+        file.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    for folder, line_end in (("Main", "\r\n"), ("Segmentation", "\r")):
+        file = root / "ImageSets" / folder / "train.txt"
+        file.write_bytes(file.read_text().replace("\n", line_end).encode("utf-8-sig"))
+    assert open_tiny(root).fingerprint == before.fingerprint
+    assert open_tiny(root, task="segmentation").fingerprint == masks_before.fingerprint
+    names = root / "names.txt"
+    names.write_bytes("bird\r\ncat\r\n".encode("utf-8-sig"))
+    assert read_class_names(str(names)) == ("bird", "cat")
+
+
+def test_lower_case_wins(devkit):
+    """Fails if a second file of one id replaces the first."""
+    root, _ = devkit
+    before = open_tiny(root)
+    (root / "Annotations" / "train_2.XML").write_text("<annotation/>")
+    (root / "Annotations" / ".train_3.xml").write_text("<annotation/>")
+    assert open_tiny(root).fingerprint == before.fingerprint
+
+
+def test_lists_that_are_no_files(devkit):
+    """Fails if a named pipe in place of a list waits forever."""
+    root, _ = devkit
+    file = root / "ImageSets" / "Main" / "train.txt"
+    pipe(file)
+    with pytest.raises(DataError, match=r"train\.txt cannot be read \(not a regular file\)"):
+        open_tiny(root)
+    with pytest.raises(DataError, match="not a regular file"):
+        read_class_names(str(file))
 
 
 def test_broken_images_are_counted_and_listed(devkit, capsys):
