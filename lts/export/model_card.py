@@ -13,7 +13,9 @@ from typing import Any
 from lts.config import Config
 from lts.export.choices import default_layer, layer_geometry
 from lts.networks.geometry import LayerGeometry
-from lts.utils import files, markdown
+from lts.utils import files
+from lts.utils.markdown import Markup, code, escape, table
+from lts.utils.text import utf8
 
 NAME = "README.md"
 
@@ -50,7 +52,7 @@ EXAMPLE = """## Use
 ```python
 import tensorflow as tf
 
-model = tf.saved_model.load("{name}")
+model = tf.saved_model.load({name})
 images = tf.zeros([8, {size}, {size}, 3], tf.uint8)  # RGB in 0..255
 maps = model.signatures["{layer}"](images=images)["{layer}"]  # float32 [8, {cells}, {cells}, {channels}]
 ```
@@ -123,7 +125,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
         *([_paragraph(WHICH_LAYER)] if trained_gan else []),
         _figures(probe),
         EXAMPLE.format(
-            name=name,
+            name=json.dumps(name, ensure_ascii=utf8(name) != name),
             size=size,
             layer=example_layer.name,
             cells=example_layer.cells(size),
@@ -176,9 +178,9 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
     # An imported run has a data set only if it was trained further here. Otherwise its settings were never used.
     trained_here = weights == "trained" and ("dataset" in description or not imported)
     settings_apply = trained_here or not imported
+    average = " (moving average)" if description.get("averaged") else ""
     rows = {
-        "weights": ("**random: never trained**" if weights == "random" else weights)
-        + (" (moving average)" if description.get("averaged") else ""),
+        "weights": Markup(f"{'**random: never trained**' if weights == 'random' else escape(weights)}{average}"),
         "began as": _release_checkpoint(imported) if imported else None,
         "images": f"{description['dataset']}, split {description['split']}" if "dataset" in description else None,
         "batch norm statistics": description.get("statistics"),
@@ -193,8 +195,10 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
         "commit": description.get("commit"),
     }
     # Exports of other origins lack some entries.
-    known = [[name, str(value)] for name, value in rows.items() if value is not None]
-    return f"## Training\n\n{markdown.table([['', ''], *known])}\n"
+    known = [
+        [name, value if isinstance(value, str) else str(value)] for name, value in rows.items() if value is not None
+    ]
+    return f"## Training\n\n{table([['', ''], *known])}\n"
 
 
 def _steps(description: Mapping[str, Any]) -> str | None:
@@ -222,21 +226,23 @@ def _layers(layers: Sequence[LayerGeometry], size: int) -> str:
     for layer in layers:
         shape = f"{layer.cells(size)} x {layer.cells(size)} x {layer.channels}"
         rows.append([layer.name, shape, str(layer.stride), str(layer.receptive_field), f"{layer.parameters:,}"])
-    return f"## Layers (maps of {size} x {size} images)\n\n{markdown.table(rows)}\n"
+    return f"## Layers (maps of {size} x {size} images)\n\n{table(rows)}\n"
 
 
 def _signatures(last: str, size: int, spot: bool) -> str:
     """Return the table of the signatures."""
     rows = [
         ["signature", "outputs"],
-        ["`serving_default`", f"conv_1 to {last}, and their means conv_1_pooled to {last}_pooled"],
-        [f"`conv_1` to `{last}`", "one layer and its mean; later layers are not computed"],
+        [code("serving_default"), f"conv_1 to {last}, and their means conv_1_pooled to {last}_pooled"],
+        [Markup(f"`conv_1` to `{last}`"), "one layer and its mean; later layers are not computed"],
     ]
     if spot:
-        rows.append(["`spot`", f"probability of being repaired, map of repaired cells; from {size} pixels a side on"])
+        rows.append(
+            [code("spot"), f"probability of being repaired, map of repaired cells; from {size} pixels a side on"]
+        )
     train = "as `serving_default` with batch norm in training mode, of float32 images in [0, 255], for fine-tuning"
-    rows.append(["`train`", f"{train}; `trainable_variables` are those of all layers"])
-    return markdown.table(rows) + "\n"
+    rows.append([code("train"), Markup(f"{train}; `trainable_variables` are those of all layers")])
+    return table(rows) + "\n"
 
 
 def _figures(results: Mapping[str, Any] | None) -> str:
@@ -252,9 +258,9 @@ def _figures(results: Mapping[str, Any] | None) -> str:
     else:
         classifier = f"protocol {protocol['name']}"
     explanation = (
-        f"Accuracy of a linear classifier ({classifier}) on frozen features, percent: {data['name']}, trained on "
-        f"{data['train_images']:,} images ({data['train_split']}), tested on {data['test_images']:,} "
-        f"({data['test_split']}); in brackets the {protocol['confidence']:.0%} interval.\n"
+        f"Accuracy of a linear classifier ({classifier}) on frozen features, percent: {escape(data['name'])}, trained "
+        f"on {data['train_images']:,} images ({escape(data['train_split'])}), tested on {data['test_images']:,} "
+        f"({escape(data['test_split'])}); in brackets the {protocol['confidence']:.0%} interval.\n"
     )
     accuracies = []
     for record in layers.values():
@@ -264,4 +270,4 @@ def _figures(results: Mapping[str, Any] | None) -> str:
     if results.get("baseline_mean"):
         means = [f"{100 * results['baseline_mean'][layer]['accuracy']:.1f}" for layer in layers]
         rows.append([f"mean of {len(results['baselines'])} baselines", *means])
-    return "\n".join(["## Figures\n", explanation, markdown.table(rows), ""])
+    return "\n".join(["## Figures\n", explanation, table(rows), ""])

@@ -88,7 +88,9 @@ def export(
     weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
     # Everything is written to a temporary folder, which then replaces `output`.
     with files.atomic_write(output) as folder:
-        archive.write_out(str(folder), verbose=False)
+        folder.mkdir()
+        with plain_path(folder) as plain:
+            archive.write_out(str(plain), verbose=False)
         files.write_json(folder / "config.json", description)
         np.savez(folder / WEIGHTS, **weights)
         export_formats.convert(folder, formats)

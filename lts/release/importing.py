@@ -49,6 +49,7 @@ def import_checkpoint(
       TrainingError: `output` exists, a value is not finite, or the run cannot be written.
     """
     output = pathlib.Path(output)
+    files.check_utf8(output)
     source = ReleaseCheckpoint(checkpoint)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise TrainingError(f"output exists. Received: output={output}. Give another --output.")

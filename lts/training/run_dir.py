@@ -91,6 +91,7 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord, extend: bool = Fals
       TrainingError: the folder holds another run; the message names the fields.
     """
     workdir = pathlib.Path(workdir)
+    files.check_utf8(workdir)
     path = workdir / "config.json"
     # The lock is held, so files of interrupted writers belong to processes that are dead.
     for folder in (workdir, workdir / "checkpoints", workdir / "pictures"):

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lts.utils.errors import UserError
+from lts.utils.text import printable, utf8
 
 PARTIAL = ".partial-"  # marks the names of temporary folders
 
@@ -96,12 +97,22 @@ def check_folder(folder: str | os.PathLike) -> None:
 
     Called before hours of work; creates nothing.
     """
+    check_utf8(folder)
     absolute = pathlib.Path(folder).absolute()
     existing = next(path for path in (absolute, *absolute.parents) if path.exists())
     if not existing.is_dir():
         raise OutputError(f"{existing} is a file, not a folder. Received: output={folder}. Give another --output.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{existing} is not writable. Received: output={folder}. Give another --output.")
+
+
+def check_utf8(path: str | os.PathLike) -> None:
+    """Raise `OutputError` if TensorFlow cannot write to a path because its name is no UTF-8."""
+    if utf8(str(path)) != str(path):
+        raise OutputError(
+            f"TensorFlow can write only to paths in UTF-8. Received: {printable(str(path))}. Give a folder of another "
+            "name."
+        )
 
 
 def remove_partial(folder: str | os.PathLike) -> None:

@@ -104,3 +104,22 @@ def test_probe(tmp_path, protocol, classifier):
     assert "| mean of 2 baselines | 55.0 |" in text
     assert "Not measured" not in text
     assert "Not measured" in model_card.card(describe())
+
+
+def test_text_of_users(tmp_path):
+    """Fails if a name of a folder or data set changes the card, ends the example, or cannot be written."""
+    hostile = 'a"|<b>`\n# c\udcf6'
+    text = model_card.card(describe(dataset=f"folder:{hostile}", split="all"), name=hostile)
+    text.encode()
+    row = next(line for line in text.splitlines() if line.startswith("| images |"))
+    assert row == r'| images | folder:a"\|&lt;b&gt;\`\\n# c\\xf6, split all |'
+    loaded = next(line for line in text.splitlines() if "saved_model.load" in line)
+    assert eval(loaded.partition("load")[2]) == hostile
+
+
+def test_markup_of_the_card():
+    """Fails if the card's own markup is escaped."""
+    text = model_card.card(describe(weights="random", spot=True))
+    assert "| weights | **random: never trained** |" in text
+    assert "| `conv_1` to `conv_5` |" in text
+    assert "\\" not in text

@@ -46,3 +46,10 @@ def test_files_are_written_atomically(tmp_path):
         die()
     assert json.loads(path.read_text()) == {"one": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_path_that_is_no_utf8_is_refused(tmp_path):
+    """Fails if hours of training end in a path that TensorFlow cannot write to."""
+    with pytest.raises(OutputError, match=r"UTF-8. Received: .*K\\xf6pfe/run. Give a folder"):
+        files.check_folder(tmp_path / os.fsdecode(b"K\xf6pfe") / "run")
+    files.check_folder(tmp_path / "Köpfe")
