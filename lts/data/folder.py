@@ -59,16 +59,8 @@ def list_folder(root: str, split: str | None, role: str, skip_broken: bool = Fal
         that cannot be listed, in any split, because it may hold a class.
     """
     where = f"folder:{root}"
-    if not os.path.isdir(root):
-        raise DataError(f"{where} is not a folder. Received: dataset={where}. Give the path of a folder of images.")
-    contents = _walk(root)
-    if contents.unlisted and not skip_broken:
-        name, reason = next(iter(contents.unlisted.items()))
-        hint = "Repair or remove it, or pass --skip_broken_images."
-        raise DataError(f"{where}: {name} cannot be followed ({reason}). {hint}")
+    contents = _read_contents(root, skip_broken)
     images = contents.images
-    if not images:
-        raise DataError(f"{where} holds no images ({', '.join(EXTENSIONS)}). Received: dataset={where}.")
     labelled = role in LABELLED
 
     # Decide whether the first level of folders holds splits or classes.
@@ -109,6 +101,22 @@ def list_folder(root: str, split: str | None, role: str, skip_broken: bool = Fal
     index = ImageIndex.of_files(paths, [path.as_posix() for path in chosen], labels, class_names)
     index = dataclasses.replace(index, unlisted=contents.unlisted, other_files=contents.other_files)
     return hold_out(index, split, role) if divides else (index, split)
+
+
+def _read_contents(root: str, skip_broken: bool) -> _Contents:
+    """Return what a folder holds, or raise `DataError`; see `list_folder`."""
+    where = f"folder:{root}"
+    if not os.path.isdir(root):
+        raise DataError(f"{where} is not a folder. Received: dataset={where}. Give the path of a folder of images.")
+    contents = _walk(root)
+    if contents.unlisted and not skip_broken:
+        name, reason = next(iter(contents.unlisted.items()))
+        path = os.path.normpath(os.path.join(root, name))
+        hint = "Make it readable or remove it, or pass --skip_broken_images."
+        raise DataError(f"{path} cannot be listed ({reason}). Received: dataset={where}. {hint}")
+    if not contents.images:
+        raise DataError(f"{where} holds no images ({', '.join(EXTENSIONS)}). Received: dataset={where}.")
+    return contents
 
 
 def _hash(path: pathlib.PurePath) -> bytes:

@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_listed_stops_by_default(tree, monkeypatch, kind
         name = "train/linked"
         remaining = 17
     for open_it in (open_folder, lambda root: open_stream(f"folder:{root}")):
-        with pytest.raises(DataError, match=rf"{name} cannot be followed \(.*\)\. .*--skip_broken_images") as caught:
+        with pytest.raises(DataError, match=rf"{name} cannot be listed \(.*\)\. .*--skip_broken_images") as caught:
             open_it(tree)
         one_line(caught)
     dataset = open_folder(tree, skip_broken_images=True)
