@@ -22,7 +22,7 @@ from lts.utils import files
 FLAGS = flags.FLAGS
 DEFAULT = "default"
 FIELDS = fields_named(
-    FinetuneProtocol, "head", "epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seeds"
+    FinetuneProtocol, "head", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "precision", "seeds"
 )
 TRAIN_LAYERS = fields_named(FinetuneProtocol, "train_layers")
 

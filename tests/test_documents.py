@@ -21,7 +21,7 @@ from lts.config import ImageConfig
 from lts.export import saved_model
 from lts.extraction import extract as extraction
 from lts.extraction.stream import open_stream
-from tests.fixtures import rounding
+from tests.fixtures import extensions, rounding
 from tests.fixtures.exports import small_discriminator
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -111,7 +111,8 @@ def test_lts_cannot_be_imported_there(folder):
 
 def test_every_recipe_is_run():
     """Fails if a document gets a Python recipe that no test above runs."""
-    known = ("central_crop", "GradientTape", "lts.load", '"X.npz"', '"X.parquet"', '"X.tfrecord"')
+    modules = extensions.REGISTRIES.values()  # run by tests/utils/test_registry.py
+    known = ("central_crop", "GradientTape", "lts.load", '"X.npz"', '"X.parquet"', '"X.tfrecord"', *modules)
     for recipe in RECIPES:
         assert any(text in recipe for text in known), recipe
 

@@ -28,6 +28,15 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "no_repair": {"repair": False},
     # Should dropped cells hold the average of their neighbours, or zeros?
     "zero_fill": {"damage_fill": "zero"},
+    # Or the average of the image (in the release, where nothing uses it)?
+    "global_average_fill": {"damage_fill": "global_average"},
+    # Must the damage be independent cells, or do larger holes teach more?
+    "block_drop": {"corruption": "block_drop"},
+    # Is a cell that loses half of its channels harder to spot?
+    "channel_drop": {"corruption": "channel_drop"},
+    # Do features that are plausible, but at the wrong place, teach something else?
+    "cell_shuffle": {"corruption": "cell_shuffle"},
+    "cell_swap": {"corruption": "cell_swap"},
     # Does the generator's loss of the release differ from the usual one?
     "release_loss": {"generator_loss": "confusion"},
     # Which cells should the repair network reconstruct?

@@ -89,6 +89,7 @@ class FinetuneProbe(Probe):
         schedule = TrainingConfig(
             batch_size=self.protocol.batch_size,
             epochs=self.protocol.epochs,
+            optimizer=self.protocol.optimizer,
             learning_rate=self.protocol.learning_rate,
             precision=self.protocol.precision or model.config.gan_training.precision,
             seed=seed,

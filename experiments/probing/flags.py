@@ -29,6 +29,7 @@ def define_inputs(
     field_flags.define_paths("baseline", "SavedModels to compare with, such as untrained ones")
     flags.DEFINE_string("output", None, "folder of the results; a run in it is resumed", required=True)
     common.define_data_flags(split=False, cache=cache, images=images)
+    common.define_import_flag()
     with field_flags.group("Splits"):
         flags.DEFINE_string("train_split", train_split, "split to train on; none: that of the data set")
         flags.DEFINE_string(

@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 from experiments.probing import statistics
 from experiments.probing.features import FeatureProbe
 from experiments.probing.probe import ProbeError
+from experiments.probing.protocols import CLASSIFIERS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +227,5 @@ class LinearClassifier(NamedTuple):
     strengths: tuple[float, ...]  # regularisations to choose from
 
 
-CLASSIFIERS = {
-    "ridge": LinearClassifier(fit_ridge, tuple(10.0 ** np.arange(-5, -0.9, 0.5))),
-    "logistic": LinearClassifier(fit_logistic, tuple(10.0 ** np.arange(-6, -1.9, 1))),
-}
+RIDGE = LinearClassifier(fit_ridge, tuple(10.0 ** np.arange(-5, -0.9, 0.5)))
+LOGISTIC = LinearClassifier(fit_logistic, tuple(10.0 ** np.arange(-6, -1.9, 1)))

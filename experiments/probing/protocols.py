@@ -8,8 +8,14 @@ from typing import ClassVar
 
 from lts.config import HEADS
 from lts.config.fields import CheckedFields, field
+from lts.config.registries import OPTIMIZERS
+from lts.utils.registry import Registry
 
-CLASSIFIERS = ("ridge", "logistic")
+# Each entry is a `LinearClassifier`.
+CLASSIFIERS = Registry(
+    "linear classifier",
+    {"ridge": "experiments.probing.linear:RIDGE", "logistic": "experiments.probing.linear:LOGISTIC"},
+)
 POOLS = ("average", "max")
 PRECISIONS = ("float32", "bfloat16")
 HELD_OUT = "fraction of the training images of each class that is held out to choose on"
@@ -215,8 +221,9 @@ class FinetuneProtocol(CheckedFields):
     """Backbone with a new head, trained on labels.
 
     Training starts at the model's weights, or at random ones. The augmentation is that of the model's own training. The
-    optimizer is the project's: Adam with beta 0.5 and 0.999 and a rate that decays linearly to 1 %. No value is chosen:
-    the last weights are tested once, in float32. The defaults are (ours), for a few thousand images on a CPU.
+    optimizer is one of the project's, by default Adam with beta 0.5 and 0.999. Its rate decays linearly to 1 %.
+    No value is chosen: the last weights are tested once, in float32. The defaults are (ours), for a few thousand images
+    on a CPU.
     """
 
     head: str = field("fc", "fc: fc_1 and fc_2 | linear: map of conv_5 | pooled: linear map of its mean", choices=HEADS)
@@ -224,8 +231,9 @@ class FinetuneProtocol(CheckedFields):
     pretrained: bool = True  # False: random weights, the upper reference
     epochs: int = field(40, "passes over the training images", minimum=1)
     batch_size: int = field(32, "images per training step", minimum=1)
-    learning_rate: float = field(1e-3, "first learning rate of Adam", above=0)
-    weight_decay: float = field(5e-5, "L2 on all kernels (release)", minimum=0)
+    optimizer: str = field("adam", "adam is the release's, the others are (ours)", choices=OPTIMIZERS)
+    learning_rate: float = field(1e-3, "first learning rate", above=0)
+    weight_decay: float = field(5e-5, "L2 on all kernels (release); decoupled where the optimizer is adamw", minimum=0)
     precision: str | None = field(
         None, "precision of activations in training; none: as the model was trained", choices=PRECISIONS
     )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from lts.config import ConfigError
 from lts.config.fields import check_fields, field
+from lts.config.registries import OPTIMIZERS
 
 CONVOLUTIONS = 5  # of the backbone
 RULE_HELP = "average precision of the headline: 11-point (VOC 2007) | area; both are reported"
@@ -27,8 +28,8 @@ class VocProtocol:
     batch_size: int = field(16, "images per step (ours)", minimum=1)
     optimizer: str = field(
         "adam",
-        "adam: the project's, linear decay to 1 % (ours) | sgd: momentum, biases at twice the rate (Fast R-CNN)",
-        choices=["adam", "sgd"],
+        "adam, linear decay to 1 % as all but sgd (ours); sgd, a rate that falls in steps (Fast R-CNN)",
+        choices=OPTIMIZERS,
     )
     learning_rate: float = field(1e-3, "first learning rate (ours)", above=0)
     momentum: float = field(0.9, "momentum of sgd (Fast R-CNN; FCN)", minimum=0, below=1)
@@ -60,7 +61,7 @@ class VocProtocol:
     bootstrap_seed: int = field(1, "seed of the bootstrap (ours)", minimum=0)
     name: str = "small"  # "custom" where another value differs from the named protocol
 
-    bias_gradient_factor: ClassVar[float] = 2.0  # sgd: biases learn at twice the rate (Fast R-CNN; FCN)
+    bias_gradient_factor: ClassVar[float] = 2.0  # biases learn at twice the rate (release; Fast R-CNN; FCN)
     STATISTICS: ClassVar[tuple[str, ...]] = ("seeds", "resamples", "confidence", "bootstrap_seed")
     AFTERWARDS: ClassVar[tuple[str, ...]] = ()  # further fields that do not affect training
 

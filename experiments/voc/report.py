@@ -87,7 +87,7 @@ def caption(results: Mapping[str, Any]) -> str:
     dataset = results["dataset"]
     confidence = f"{100 * protocol['confidence']:g} %"
     trained = f"all layers but the first {protocol['frozen']} convolutions" if protocol["frozen"] else "all layers"
-    optimizer = {"adam": "Adam", "sgd": "SGD"}[protocol["optimizer"]]
+    optimizer = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}.get(protocol["optimizer"], protocol["optimizer"])
     schedule = (
         f"{protocol['steps']:,} steps of {protocol['batch_size']} images, {optimizer} at {protocol['learning_rate']:g}"
     )

@@ -19,6 +19,7 @@ from experiments.voc.protocols import VocProtocol
 from lts import data, losses, training
 from lts.config import Config, TrainingConfig
 from lts.export.saved_model import LoadedModel
+from lts.models import base
 from lts.training import run_dir
 from lts.training.optimizers import build_optimizer
 from lts.utils.errors import UserError
@@ -124,9 +125,9 @@ class TransferModel(training.TrainableModel):
         return drop
 
     def l2(self):
-        """Return weight_decay * sum of w ** 2 / 2 over the trainable kernels."""
+        """Return weight_decay * sum of w ** 2 / 2 over the trainable kernels; 0 where the optimizer decays them."""
         kernels = [variable for variable in self.network.trainable_variables if variable.name == "kernel"]
-        return losses.l2(kernels, self.protocol.weight_decay)
+        return losses.l2(kernels, base.loss_weight_decay(self, self.protocol.weight_decay))
 
     def filters(self):
         """Return the kernels of conv_1 for pictures."""
@@ -230,6 +231,9 @@ def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
     schedule = TrainingConfig(
         batch_size=protocol.batch_size,
         steps=protocol.steps,
+        optimizer=protocol.optimizer,
+        momentum=protocol.momentum,
+        bias_gradient_factor=protocol.bias_gradient_factor,
         learning_rate=protocol.learning_rate,
         global_clipnorm=protocol.global_clipnorm,
         precision=protocol.precision or loaded.config.gan_training.precision,
@@ -242,7 +246,7 @@ def config_of(loaded: LoadedModel, protocol: VocProtocol, seed: int) -> Config:
 
 def learning_rate(protocol: VocProtocol):
     """Return the rate as `build_optimizer` takes it: a schedule, or the first rate of a linear decay."""
-    if protocol.optimizer == "adam":
+    if protocol.optimizer != "sgd":
         return protocol.learning_rate
     # Without rate_steps the rate is constant: it "falls" to 1 times itself.
     interval = protocol.rate_steps or protocol.steps
@@ -268,8 +272,8 @@ def make_task(task: VocTask, loaded: LoadedModel, seed: int) -> training.Task:
 
     def build() -> TransferModel:
         model = task.model(loaded, seed, config.gan_training.precision)
-        constants = config.gan_training if protocol.optimizer == "adam" else protocol
-        model.compile(build_optimizer(constants, protocol.steps, learning_rate(protocol)))
+        rate = learning_rate(protocol)
+        model.compile(build_optimizer(config.gan_training, protocol.steps, rate, protocol.weight_decay))
         model.optimizer.build(model.trainable_variables)
         return model
 

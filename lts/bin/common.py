@@ -28,7 +28,7 @@ from lts import __version__
 from lts import config as configs
 from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
-from lts.utils import files, streams
+from lts.utils import files, registry, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
 from lts.utils.text import printable
@@ -141,6 +141,10 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
         sys.exit(0)
     help_flags = {"--help", "-help", "-h", "-?"}
     try:
+        _import_modules(argv)
+    except UserError as error:
+        sys.exit(_complain(error, error.exit_status))
+    try:
         rest = FLAGS([argument for argument in argv if argument not in help_flags])
     except flags.Error as error:
         if not help_flags.intersection(argv):
@@ -149,6 +153,31 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
         print(field_flags.help_text(docstring))
         sys.exit(0)
     return rest
+
+
+def define_import_flag(flag_values: flags.FlagValues = FLAGS) -> None:
+    """Define --import, for binaries that build what a user's module can add."""
+    if "import" not in flag_values:
+        text = "module of yours that registers corruptions, optimizers and others; may be repeated"
+        flags.DEFINE_multi_string("import", [], text, flag_values=flag_values)
+
+
+def _import_modules(argv: Sequence[str]) -> None:
+    """Import the modules of --import.
+
+    Raises:
+      ConfigError: a module cannot be imported.
+    """
+    if "import" not in FLAGS:
+        return
+    # The other flags are checked afterwards, so that they can name what the modules register.
+    known = flags.FlagValues()
+    known.set_gnu_getopt()
+    define_import_flag(known)
+    known(argv, known_only=True)
+    for name in known["import"].value:
+        import_tensorflow()
+        registry.import_module(name)
 
 
 def _flag_complaint(error: flags.Error) -> str:
@@ -259,6 +288,7 @@ def check_schedule(settings: configs.TrainingConfig) -> None:
 def define_config_flags(*sections: str, required: bool = False) -> None:
     """Define --preset and the fields of sections."""
     flags.DEFINE_enum("preset", None, list(configs.PRESETS), "named configuration", required=required)
+    define_import_flag()
     for section in sections:
         title = section.replace("_", " ").capitalize()
         with field_flags.group(f"{title} configuration"):

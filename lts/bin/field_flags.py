@@ -19,6 +19,7 @@ from typing import Any
 from absl import flags
 
 from lts.config import fields
+from lts.utils.registry import Registry
 
 FLAGS = flags.FLAGS
 COLUMNS = 80
@@ -48,7 +49,7 @@ class _PathsParser(flags.ListParser):
 
 
 class _FieldParser(flags.ArgumentParser):
-    """Parser of a field's number or list."""
+    """Parser of a field's number, list or registered name."""
 
     def __init__(self, field: dataclasses.Field):
         self.field = field
@@ -71,7 +72,7 @@ def define(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) ->
         text = field.metadata["help"]
         if field.metadata["ablation"]:
             text += " (for ablations only)"
-        if field.metadata["choices"]:
+        if field.metadata["choices"] and not isinstance(field.metadata["choices"], Registry):
             flags.DEFINE_enum(field.name, None, field.metadata["choices"], text)
         elif fields.element_type(field) is bool:
             flags.DEFINE_bool(field.name, None, text)
@@ -141,6 +142,8 @@ def _flag_lines(flag: flags.Flag) -> list[str]:
     if isinstance(default, list | tuple):
         default = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
     text = f"{name}: {' '.join(flag.help.split())}"
+    if isinstance(flag.parser, _FieldParser) and flag.parser.field.metadata["choices"]:
+        text += f": {fields.requirement(flag.parser.field)}"  # with what --import has added
     if default not in (None, ""):
         text += f" [{default:.6g}]" if isinstance(default, float) else f" [{default}]"
     return textwrap.wrap(text, COLUMNS, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

@@ -40,6 +40,7 @@ def define_flags() -> None:
         flags.DEFINE_integer("resamples", 1000, "resamples of the bootstrap", lower_bound=10)
         flags.DEFINE_integer("seed", 1, "seed of keep masks and bootstrap", lower_bound=0)
     common.define_data_flags(required=False)
+    common.define_import_flag()
 
 
 def main() -> None:

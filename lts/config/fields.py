@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lts.utils.errors import ConfigError
+from lts.utils.registry import Registry
 
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
@@ -25,7 +26,7 @@ def field(
     default: Any,
     help: str,
     *,
-    choices: Iterable[str] = (),
+    choices: Iterable[str] | Registry = (),
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
@@ -44,7 +45,7 @@ def field(
     Args:
       default: value of the field.
       help: one line, which is also the help of the flag.
-      choices: allowed values; the flag is an enum then.
+      choices: allowed values. Those of a registry can grow.
       minimum: smallest allowed value.
       maximum: largest allowed value.
       above: lower bound that is excluded.
@@ -58,7 +59,7 @@ def field(
     """
     metadata = {
         "help": help,
-        "choices": tuple(choices),
+        "choices": choices if isinstance(choices, Registry) else tuple(choices),
         "minimum": minimum,
         "maximum": maximum,
         "above": above,
@@ -93,7 +94,10 @@ def check_fields(section: Any) -> None:
       ConfigError: at the first value that its description excludes.
     """
     for field in dataclasses.fields(section):
-        check_value(field, getattr(section, field.name))
+        # NB: a configuration from a file may name an entry of a module that is not imported here. Whoever needs the
+        # entry gets the error of the registry; an exported model, for example, is loaded without it.
+        if not isinstance(field.metadata.get("choices"), Registry):
+            check_value(field, getattr(section, field.name))
 
 
 def check_value(field: dataclasses.Field, value: Any) -> None:
@@ -104,7 +108,8 @@ def check_value(field: dataclasses.Field, value: Any) -> None:
     """
     is_unset = value is None and _is_optional(field)
     if field.metadata and not is_unset and not _is_valid(field, value):
-        raise ConfigError(f"{field.name} must be {requirement(field)}. Received: {field.name}={value!r}")
+        advice = ". Give --import=MODULE for one of yours." if isinstance(field.metadata["choices"], Registry) else ""
+        raise ConfigError(f"{field.name} must be {requirement(field)}. Received: {field.name}={value!r}{advice}")
 
 
 def _is_valid(field: dataclasses.Field, value: Any) -> bool:

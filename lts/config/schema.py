@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lts.config import checks
-from lts.config.fields import cast, check_fields, field
+from lts.config.fields import cast, check_fields, check_value, field
+from lts.config.registries import CORRUPTIONS, FILLS, OPTIMIZERS
 from lts.utils.errors import ConfigError
 
 # What a field may define, for `differences`:
@@ -110,10 +111,16 @@ class DamageConfig:
     """Damage and repair (paper section 3, Omega; release)."""
 
     keep_probability: float = field(0.3, "probability that a cell is KEPT (release)", minimum=0, maximum=1)
+    corruption: str = field(
+        "cell_drop",
+        "which cells are dropped, and what they become; cell_drop is the paper's, the others are (ours)",
+        choices=CORRUPTIONS,
+    )
     damage_fill: str = field(
         "average",
-        "dropped cells become: average (3x3, release) | zero (ours)",
-        choices=["average", "zero"],
+        "features of cells that cell_drop, block_drop or channel_drop drop: average of 3x3 cells (paper; release), "
+        "zero (ours) or global_average (release, where nothing uses it)",
+        choices=FILLS,
         ablation=True,
     )
     repair: bool = field(True, "repair damaged features before decoding (release)", ablation=True)
@@ -192,9 +199,18 @@ class TrainingConfig:
     repair_learning_rate: float = field(3e-4, "stage 2 only: repair network (release: the same Adam)", above=0)
     end_lr_fraction: float = field(0.01, "last learning rate as a fraction of the first (release)", above=0, maximum=1)
     decay_fraction: float = field(0.9, "fraction of the steps with linear decay (release)", above=0, maximum=1)
-    beta_1: float = field(0.5, "beta_1 of Adam (release)", minimum=0, below=1)
-    beta_2: float = field(0.999, "beta_2 of Adam (release)", minimum=0, below=1)
-    epsilon: float = field(1e-5, "epsilon of Adam, outside the bias correction: epsilon hat (release)", above=0)
+    optimizer: str = field("adam", "adam is the release's, the others are (ours)", choices=OPTIMIZERS)
+    beta_1: float = field(0.5, "beta_1 of adam and adamw (release)", minimum=0, below=1)
+    beta_2: float = field(0.999, "beta_2 of adam and adamw (release)", minimum=0, below=1)
+    epsilon: float = field(
+        1e-5, "epsilon of adam and adamw, not in the bias correction: epsilon hat (release)", above=0
+    )
+    momentum: float = field(0.9, "momentum of sgd (ours)", minimum=0, below=1)
+    decoupled_weight_decay: bool = field(
+        False,
+        "weight_decay shrinks kernels by learning_rate * weight_decay in each step, instead of being an L2 term of the "
+        "loss (release); adamw always does so (ours)",
+    )
     bias_gradient_factor: float = field(2.0, "factor on the gradients of biases (release)", above=0)
     global_clipnorm: float = field(
         0.0, "largest global norm of a player's gradient; 0: not clipped, as in the release (ours)", minimum=0
@@ -297,6 +313,7 @@ class Config:
           10
         """
         values = {name: dict(vars(getattr(self, name))) for name in SECTIONS + STAGES}
+        changed = []
         for key, value in overrides.items():
             # A field belongs to one section, those of `TrainingConfig` to both stages.
             owners = [name for name in SECTIONS if key in values[name]]
@@ -307,7 +324,13 @@ class Config:
                 raise ConfigError(f"unknown field. Received: {key!r}. Known: {known}.")
             for owner in owners:
                 values[owner][key] = value
-        return Config.from_dict({"preset": self.preset, **values})
+                changed.append((owner, key))
+        config = Config.from_dict({"preset": self.preset, **values})
+        # A name that was just given is checked at once, one from a file where it is used, see `check_fields`.
+        for section, section_field in fields_of(*SECTIONS, *STAGES):
+            if (section, section_field.name) in changed:
+                check_value(section_field, getattr(getattr(config, section), section_field.name))
+        return config
 
 
 def _section(name: str, section: type, values: Mapping[str, Any]) -> Any:

@@ -51,7 +51,7 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         config = self.config.loss
         decoded = self(images, training=training)
         reconstruction_loss = losses.reconstruction(decoded, images, config.reconstruction_weight)
-        weight_decay = losses.l2(self.decayed_weights(), config.weight_decay)
+        weight_decay = losses.l2(self.decayed_weights(), base.loss_weight_decay(self, config.weight_decay))
         total = reconstruction_loss + weight_decay
         return {"loss": total, "reconstruction": reconstruction_loss, "l2": weight_decay}
 

@@ -15,6 +15,12 @@ def kernels(network: keras.Model) -> list:
     return [variable for variable in network.variables if variable.name == "kernel"]
 
 
+def loss_weight_decay(model: keras.Model, weight_decay: float) -> float:
+    """Return the weight decay of a model's loss: all (release), or 0 if its optimizer decays weights (ours)."""
+    decoupled = getattr(getattr(model, "optimizer", None), "weight_decay", None) is not None
+    return 0.0 if decoupled else weight_decay
+
+
 def tf_variables(network: keras.Model) -> list[tf.Variable]:
     """Return the trainable variables as `tf.GradientTape` takes them."""
     return [variable.value for variable in network.trainable_variables]

@@ -48,7 +48,8 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         dropout = self.draw(tf.shape(images)[0]) if training else None
         logits = self.network(images, training=training, dropout=dropout)["logits"]
         classification_loss = losses.classification(logits, labels)
-        weight_decay = losses.l2(base.kernels(self.network), self.config.loss.weight_decay)  # frozen kernels too
+        factor = base.loss_weight_decay(self, self.config.loss.weight_decay)
+        weight_decay = losses.l2(base.kernels(self.network), factor)  # frozen kernels too
         correct = tf.argmax(logits, 1, output_type=tf.int32) == tf.cast(labels, tf.int32)
         return {
             "loss": classification_loss + weight_decay,

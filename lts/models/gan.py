@@ -10,7 +10,7 @@ from lts.config import Config
 from lts.models import base, replicas
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
 from lts.networks.config_mixin import ConfigMixin
-from lts.networks.corruption import damage_features, draw_keep_mask
+from lts.networks.corruption import CORRUPTIONS
 from lts.networks.discriminator import Discriminator
 from lts.networks.layers import upsample_nearest
 from lts.networks.repair import RepairNetwork
@@ -39,14 +39,15 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
     decoder D. The discriminator C tells these images from reconstructions, and predicts Omega (paper section 3):
 
         reconstruction    D(phi)                                     shown to C as real
-        damaged features  phi_hat = Omega * phi + (1 - Omega) * local average of phi
+        damaged features  phi_hat = Omega * phi + (1 - Omega) * local average of phi, or another corruption
         repaired image    D and R of phi_hat                         shown to C as fake
 
     Both players' losses come from one forward pass, and both gradients are taken before either is applied (release;
     BUILD_NOTES trap 5). Encoder and decoder run with inference batch norm and never change (trap 15).
 
     Shapes in all methods: images [B, H, W, 3] in [-1, 1], features [B, h, w, c], keep_mask [B, h, w, 1] and dropout
-    [2B, 1, 1, fc_units], where 1 = kept.
+    [2B, 1, 1, fc_units], where 1 = kept. `uniform` [B, h, w, n] are the numbers that the corruption draws from; the
+    default corruption needs them for the keep mask alone.
 
     Args:
       config: of the run.
@@ -68,6 +69,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         self.config = config
         dtype = self.dtype_policy
         bn_config = batch_norm_config(config.autoencoder)
+        self.corruption = CORRUPTIONS[config.damage.corruption](config.damage)
         self.encoder = Encoder(config.autoencoder, dtype=dtype)
         self.decoder = Decoder(config.autoencoder, dtype=dtype)
         self.repair = RepairNetwork(config.autoencoder, dtype=dtype) if config.damage.repair else None
@@ -112,54 +114,55 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         return [*weights, self.decoder.to_image.bias]
 
     def draw(self, step, batch_size):
-        """Return a step's keep mask and dropout mask.
+        """Return a step's keep mask, dropout mask and the corruption's numbers.
 
-        They are functions of seed, step and position in the global batch, so a resumed run draws the same masks.
+        They are functions of seed, step and position in the global batch, so a resumed run draws the same.
 
         Args:
           step: int64 scalar, training steps done.
           batch_size: B of this replica.
 
         Returns:
-          (keep_mask, dropout).
+          (keep_mask, dropout, uniform).
         """
         grid = self.config.mask_grid
         config = self.config.discriminator
-        cells = self._uniform(0, step, [batch_size, grid, grid, 1])  # a number for each cell
-        keep_mask = draw_keep_mask(cells, self.config.damage.keep_probability)
+        numbers = self.corruption.numbers_per_cell(self.config.autoencoder.encoder_filters[-1])
+        uniform = self._uniform(0, step, [batch_size, grid, grid, numbers])
+        keep_mask = self.corruption.draw(uniform, grid)
         # The batch is axis 1, because the discriminator's batch holds the real half, then the repaired half.
         units = self._uniform(1, step, [2, batch_size, config.fc_units], batch_axis=1)
         dropout = tf.cast(units < config.dropout_keep, tf.float32)
-        return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units])
+        return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units]), uniform
 
     def _uniform(self, role: int, step, shape, batch_axis: int = 0):
         """Return a step's uniform numbers; each role has its own."""
         seed = tf.stack([self.config.gan_training.seed * 2 + role, tf.cast(step, tf.int32)])
         return replicas.per_replica_random(seed, shape, batch_axis)
 
-    def damaged(self, features, keep_mask):
+    def damaged(self, features, keep_mask, uniform=None):
         """Damage features and decode them without repair."""
-        return self.decoder(damage_features(features, keep_mask, self.config.damage.damage_fill))
+        return self.decoder(self.corruption.apply(features, keep_mask, uniform))
 
-    def repaired(self, features, keep_mask, training=False):
+    def repaired(self, features, keep_mask, training=False, uniform=None):
         """Damage features, decode and repair them.
 
         `training` is the batch norm mode of the repair network. Without a repair network the images stay damaged.
         """
         with tf.name_scope("damage"):
-            damaged = damage_features(features, keep_mask, self.config.damage.damage_fill)
+            damaged = self.corruption.apply(features, keep_mask, uniform)
         if self.repair is None:
             return self.decoder(damaged)
         return self.repair(damaged, keep_mask, decoder=self.decoder, training=training)
 
-    def forward(self, images, keep_mask, dropout=None, training=True) -> ForwardPass:
+    def forward(self, images, keep_mask, dropout=None, training=True, uniform=None) -> ForwardPass:
         """Run all networks once, for everything that the losses need.
 
         `training` is the batch norm mode of repair network and discriminator.
         """
         features = tf.stop_gradient(self.encoder(images))  # phi
         reconstruction = tf.stop_gradient(self.decoder(features))  # D(phi)
-        repaired = self.repaired(features, keep_mask, training)  # D and R of phi_hat
+        repaired = self.repaired(features, keep_mask, training, uniform)  # D and R of phi_hat
         # One batch, so that both halves share the batch norm statistics of the discriminator (BUILD_NOTES trap 4).
         real = self._real_images(reconstruction, tf.cast(images, repaired.dtype))
         both = tf.concat([real, repaired], 0)
@@ -206,7 +209,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
             outputs.repaired, images, pixel_mask, config.reconstruction_weight, pixel_count
         )
 
-        weight_decay = losses.l2(self.decayed_weights(), config.weight_decay)
+        weight_decay = losses.l2(self.decayed_weights(), base.loss_weight_decay(self, config.weight_decay))
         disc_total = real_fake_loss + mask_loss + weight_decay
         if config.generator_loss == "confusion":
             # The release's generator minimises the discriminator's terms too (BUILD_NOTES trap 3).
@@ -223,7 +226,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
             "gen_total": gen_total,
         }
 
-    def gradients(self, images, keep_mask, dropout):
+    def gradients(self, images, keep_mask, dropout, uniform=None):
         """Return both players' raw gradients from one forward pass.
 
         Returns:
@@ -231,7 +234,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
           the repair network).
         """
         with tf.GradientTape(persistent=True) as tape:
-            outputs = self.forward(images, keep_mask, dropout)
+            outputs = self.forward(images, keep_mask, dropout, uniform=uniform)
             terms = self.compute_losses(images, keep_mask, outputs)
             disc_share = replicas.scale_loss(terms["disc_total"])
             gen_share = replicas.scale_loss(terms["gen_total"])
@@ -241,12 +244,12 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
 
     def train_step(self, images):
         """Run one step of both players; return the mean losses."""
-        keep_mask, dropout = self.draw(self.optimizer.iterations.value, tf.shape(images)[0])
-        return self.apply_step(images, keep_mask, dropout)
+        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations.value, tf.shape(images)[0])
+        return self.apply_step(images, keep_mask, dropout, uniform)
 
-    def apply_step(self, images, keep_mask, dropout):
-        """Run `train_step` with given masks."""
-        terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout)
+    def apply_step(self, images, keep_mask, dropout, uniform=None):
+        """Run `train_step` with given random numbers."""
+        terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform)
         values = replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)})
         # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
         # as in the release; and a loss that is not finite could change weights.
@@ -262,12 +265,12 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         """Return the rows of the picture strip by name."""
         # The name scopes are the nodes on TensorBoard's page of the graph.
         with tf.name_scope("draw"):
-            keep_mask, _ = self.draw(0, images.shape[0])  # step 0: the same mask in every strip
+            keep_mask, _, uniform = self.draw(0, images.shape[0])  # step 0: the same mask in every strip
         features = self.encoder(images)
         reconstruction = self.decoder(features)
         with tf.name_scope("damaged"):
-            damaged = self.damaged(features, keep_mask)
-        repaired = self.repaired(features, keep_mask)
+            damaged = self.damaged(features, keep_mask, uniform)
+        repaired = self.repaired(features, keep_mask, uniform=uniform)
         mask_logits = self.discriminator(repaired)["mask_logits"]
         with tf.name_scope("masks"):
             factor = images.shape[1] // keep_mask.shape[1]
@@ -292,9 +295,9 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
 
         The activations are the discriminator's on real and repaired images, in training mode.
         """
-        keep_mask, dropout = self.draw(self.optimizer.iterations.value, images.shape[0])
+        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations.value, images.shape[0])
         with base.preserve_moving_statistics(self):
-            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout)
+            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform)
         players = list(self.discriminator.trainable_variables)
         if self.repair:
             players += self.repair.trainable_variables

@@ -8,7 +8,6 @@ import tensorflow as tf
 from lts import data
 from lts.config import Config
 from lts.models.gan import DamageRepairGAN
-from lts.networks.corruption import draw_keep_mask
 from lts.training import run_dir
 from lts.training.run_dir import TrainingError
 from lts.training.run_record import FROZEN_NETWORKS
@@ -31,7 +30,7 @@ class Corruption:
 
     Raises:
       TrainingError: not a run of `train_gan`, no checkpoint, or networks that were never trained.
-      ConfigError: `keep_probability` is outside [0, 1].
+      ConfigError: `keep_probability` is outside [0, 1], or the run's corruption is not registered.
     """
 
     def __init__(self, workdir: str | os.PathLike, keep_probability: float | None = None):
@@ -42,7 +41,8 @@ class Corruption:
         self.config: Config = self.record.config
         if keep_probability is not None:
             self.config = self.config.replace(keep_probability=keep_probability)
-        self._gan = DamageRepairGAN(self.config)
+        with run_dir.naming_imports(workdir):
+            self._gan = DamageRepairGAN(self.config)
         self._gan.build((None, self.config.image.image_size, self.config.image.image_size, 3))
         networks = {"encoder": self._gan.encoder, "decoder": self._gan.decoder}
         needed = list(FROZEN_NETWORKS)
@@ -60,37 +60,47 @@ class Corruption:
             )
         self._render = tf.function(self._corrupt, reduce_retracing=True)
 
-    def keep_masks(self, seed: int, first: int, count: int) -> np.ndarray:
-        """Return the keep masks of consecutive images.
+    @property
+    def group_size(self) -> int:
+        """Number of consecutive images that need each other."""
+        return self._gan.corruption.group_size
 
-        A mask depends on the seed and on the image's number alone, not on the batch.
+    def draw(self, seed: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keep masks of consecutive images, and the numbers that they are drawn from.
+
+        The corruption is that of training. An image's numbers depend on the seed and on its number alone, not on the
+        batch.
 
         Returns:
-          float32 [count, grid, grid, 1], 1 = kept.
+          float32 [count, grid, grid, 1], 1 = kept, and float32 [count, grid, grid, n] in [0, 1).
         """
         # One generator per image, so that the batch size changes nothing.
         grid = self.config.mask_grid
-        uniform = np.empty([count, grid, grid, 1], np.float32)
+        corruption = self._gan.corruption
+        numbers = corruption.numbers_per_cell(self.config.autoencoder.encoder_filters[-1])
+        uniform = np.empty([count, grid, grid, numbers], np.float32)
         for row in range(count):
-            uniform[row] = np.random.default_rng([seed, first + row]).random((grid, grid, 1), np.float32)
-        return draw_keep_mask(uniform, self.config.damage.keep_probability).numpy()
+            uniform[row] = np.random.default_rng([seed, first + row]).random(uniform.shape[1:], np.float32)
+        return corruption.draw(uniform, grid).numpy(), uniform
 
-    def __call__(self, views: np.ndarray, keep_mask: np.ndarray) -> dict[str, tf.Tensor]:
+    def __call__(self, views: np.ndarray, keep_mask: np.ndarray, uniform: np.ndarray) -> dict[str, tf.Tensor]:
         """Return the corrupted images of test views.
 
         Args:
           views: uint8 [B, size, size, 3].
-          keep_mask: [B, grid, grid, 1].
+          keep_mask: [B, grid, grid, 1], of `draw`.
+          uniform: [B, grid, grid, n], of `draw`.
 
         Returns:
           "reconstruction" (what the discriminator learned to call real), "repaired", and "damaged" (decoded without
           repair; missing where the run does not repair): uint8 [B, size, size, 3].
         """
-        return self._render(tf.convert_to_tensor(views), tf.convert_to_tensor(keep_mask))
+        return self._render(*map(tf.convert_to_tensor, (views, keep_mask, uniform)))
 
-    def _corrupt(self, views, keep_mask):
+    def _corrupt(self, views, keep_mask, uniform):
         features = self._gan.encoder(data.as_signed(views))
-        images = {"reconstruction": self._gan.decoder(features), "repaired": self._gan.repaired(features, keep_mask)}
+        repaired = self._gan.repaired(features, keep_mask, uniform=uniform)
+        images = {"reconstruction": self._gan.decoder(features), "repaired": repaired}
         if self._repairs:
-            images["damaged"] = self._gan.damaged(features, keep_mask)
+            images["damaged"] = self._gan.damaged(features, keep_mask, uniform)
         return {kind: data.as_bytes(signed) for kind, signed in images.items()}

@@ -84,7 +84,8 @@ def evaluate(
       The content of evaluation.json.
 
     Raises:
-      EvaluationError: the export has another image size or grid than the run, or all cells are kept or dropped.
+      EvaluationError: the export has another image size or grid than the run, all cells are kept or dropped, or the
+        corruption needs more images.
       OutputError: `output` holds something else.
     """
     # At another size the artifact map would have other cells than the mask.
@@ -100,9 +101,10 @@ def evaluate(
     results = {
         "model": describe_model(model),
         "run": describe_run(corruption, model, source),
-        "images": describe_source(source),
+        "images": {**describe_source(source), "number": len(responses.dropped)},
         "protocol": {
             "seed": seed,
+            "corruption": corruption.config.damage.corruption,
             "keep_probability": corruption.config.damage.keep_probability,
             "confidence": CONFIDENCE,
             "resamples": resamples,
@@ -124,11 +126,17 @@ def _collect(model, corruption: Corruption, source: data.ImageDataset, seed: int
     examples: dict[str, list[np.ndarray]] = {}
     dropped = []
     done = 0
-    with Progress("evaluating", source.num_examples) as progress:
-        for views in data.test_batches(source, corruption.config.image, batch_size=BATCH_SIZE):
-            keep_mask = corruption.keep_masks(seed, done, len(views))  # [B, h, w, 1]
+    # Images that need each other come in whole groups; a last incomplete one is skipped.
+    count = source.num_examples // corruption.group_size * corruption.group_size
+    if not count:
+        raise EvaluationError(
+            f"the corruption needs {corruption.group_size} images. Received: {source.num_examples} images. Give more."
+        )
+    with Progress("evaluating", count) as progress:
+        for views in data.test_batches(source, corruption.config.image, batch_size=BATCH_SIZE, limit=count):
+            keep_mask, uniform = corruption.draw(seed, done, len(views))  # [B, h, w, 1], [B, h, w, n]
             dropped.append(keep_mask[..., 0] < 0.5)
-            for kind, images in {"photograph": views, **corruption(views, keep_mask)}.items():
+            for kind, images in {"photograph": views, **corruption(views, keep_mask, uniform)}.items():
                 outputs = model.spot(images)
                 artifact_map = outputs["artifact_map"].numpy()  # [B, h, w]
                 if artifact_map.shape != dropped[-1].shape:

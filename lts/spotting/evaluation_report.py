@@ -190,8 +190,9 @@ def _setting(results: Mapping[str, Any]) -> str:
     broken = f" ({len(images['broken'])} broken ones were skipped)" if images["broken"] else ""
     return (
         f"Model {results['model']['path']} on {images['number']:,} images of {images['dataset']}, split "
-        f"{images['split']}{broken}, corrupted by step {run['step']:,} of {run['workdir']}. A cell is kept with "
-        f"probability {protocol['keep_probability']:g}; the seed is {protocol['seed']}."
+        f"{images['split']}{broken}, corrupted by step {run['step']:,} of {run['workdir']} "
+        f"({protocol['corruption']}). A cell is kept with probability "
+        f"{protocol['keep_probability']:g}; the seed is {protocol['seed']}."
     )
 
 

@@ -34,6 +34,7 @@ from lts.training.run_record import RunRecord
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
 from lts.utils.patterns import plain_path
+from lts.utils.registry import UnknownNameError, imported_modules
 from lts.utils.text import warn
 
 
@@ -64,6 +65,22 @@ def read_run_config(workdir: str | pathlib.Path) -> RunRecord:
         raise TrainingError(f"workdir holds no run (no {path.name}). Received: workdir={workdir}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
+
+
+@contextlib.contextmanager
+def naming_imports(*workdirs: str | pathlib.Path | None) -> Iterator[None]:
+    """Tell in the error of an unknown name which --import of existing runs is missing."""
+    try:
+        yield
+    except UnknownNameError as error:
+        for workdir in workdirs:
+            if workdir is None or not (pathlib.Path(workdir) / "config.json").exists():
+                continue
+            missing = set(read_run_config(workdir).modules).difference(imported_modules())
+            if missing:
+                flags = " ".join(f"--import={name}" for name in sorted(missing))
+                raise UnknownNameError(f"{error} The run {workdir} was trained with {flags}. Give the same.") from None
+        raise
 
 
 def write_run_config(workdir: str | pathlib.Path, record: RunRecord) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lts.config import Config
 from lts.utils import provenance
+from lts.utils.registry import imported_modules
 
 FROZEN_NETWORKS = ("encoder/", "decoder/")  # taken from the autoencoder run, never trained in the "gan" stage
 
@@ -38,6 +39,7 @@ class RunRecord:
     init_from: str | None = None  # absolute path of the run whose weights this one began with
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the weights of these two runs
     imported: ImportRecord | None = None
+    modules: tuple[str, ...] = ()  # of --import at the last start
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # such as "classes"; fixed for the run
 
     @classmethod
@@ -54,6 +56,7 @@ class RunRecord:
         fields["hardware"] = provenance.hardware()
         fields["commit"] = provenance.commit()
         fields["place"] = getattr(source, "place", None)
+        fields["modules"] = imported_modules()
         return cls(stage, config, dataset=source.name, split=source.split, **fields)
 
     @classmethod
@@ -62,6 +65,7 @@ class RunRecord:
         names = {field.name for field in dataclasses.fields(cls)} - {"details"}
         fields = {name: value for name, value in values.items() if name in names}
         fields["config"] = Config.from_dict(values["config"])
+        fields["modules"] = tuple(values.get("modules", ()))
         if "imported" in fields:
             imported = ImportRecord(**fields["imported"])
             fields["imported"] = dataclasses.replace(imported, missing=tuple(imported.missing))
@@ -72,7 +76,7 @@ class RunRecord:
         """Return config.json, with the details at its top level."""
         values = dataclasses.asdict(self)
         details = values.pop("details")
-        present = {name: value for name, value in values.items() if value not in (None, {})}
+        present = {name: value for name, value in values.items() if value not in (None, {}, ())}
         return present | details
 
     @property

@@ -52,6 +52,7 @@ class Task:
       start: called once with the model and whether a checkpoint was restored.
       check_data: called when TensorFlow fails; raises if the data are the reason.
       extend: whether an existing run of fewer steps is trained for longer.
+      group_size: consecutive images of the global batch that must be on one replica.
     """
 
     record: RunRecord
@@ -63,6 +64,7 @@ class Task:
     start: Callable[[keras.Model, bool], None] = lambda model, restored: None
     check_data: Callable[[], None] = lambda: None
     extend: bool = False
+    group_size: int = 1
 
     @property
     def title(self) -> str:
@@ -98,7 +100,7 @@ def run(
     """
     began = time.monotonic()
     strategy = strategy or build_strategy()
-    _check_batch(task.settings.batch_size, strategy.num_replicas_in_sync)
+    _check_batch(task.settings.batch_size, strategy.num_replicas_in_sync, task.group_size)
     keras.utils.set_random_seed(task.settings.seed)
     machines = Machines(strategy)
     with machines.noticing_lost(), strategy.scope():
@@ -146,15 +148,17 @@ def _train(loop: Loop, step: int, task: Task) -> int | None:
         loop.close()
 
 
-def _check_batch(batch_size: int, replicas: int) -> None:
-    """Raise `ConfigError` unless the replicas divide the global batch."""
-    if batch_size % replicas == 0:
+def _check_batch(batch_size: int, replicas: int, group_size: int) -> None:
+    """Raise `ConfigError` unless every replica gets the same number of whole groups."""
+    unit = replicas * group_size
+    if batch_size % unit == 0:
         return
-    smaller = batch_size // replicas * replicas
-    larger = smaller + replicas
+    smaller = batch_size // unit * unit
+    larger = smaller + unit
     sizes = f"{smaller} or {larger}" if smaller else f"{larger}"
+    groups = f" times the {group_size} images that the corruption keeps together" if group_size > 1 else ""
     raise ConfigError(
-        f"batch_size counts the images of all replicas and must be a multiple of their number, {replicas}. "
+        f"batch_size counts the images of all replicas and must be a multiple of their number, {replicas}{groups}. "
         f"Received: batch_size={batch_size}. Use {sizes}."
     )
 

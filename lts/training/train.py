@@ -16,6 +16,7 @@ import tensorflow as tf
 from lts import data
 from lts.config import NETWORKS, Config, TrainingConfig, differences
 from lts.config.options import MonitoringOptions
+from lts.config.registries import CORRUPTIONS
 from lts.export.saved_model import LoadedModel
 from lts.models.autoencoder import Autoencoder
 from lts.models.classifier import ROTATIONS, RotationPredictor, SupervisedClassifier
@@ -77,7 +78,7 @@ def train(
       How the call ended. A finished run returns at once.
 
     Raises:
-      ConfigError: the number of replicas does not divide the batch.
+      ConfigError: the number of replicas does not divide the batch, or a name is not registered.
       TrainingError: `workdir` holds another configuration or is in use, `autoencoder`, `init_from` or `features`
         do not fit, "supervised" got images without labels, a loss is not finite, or a machine was lost. The last good
         checkpoint stays in place.
@@ -97,8 +98,9 @@ def train(
     if init_from is not None:
         _check_init(config, stage, init_from)
     begin = {"autoencoder": autoencoder, "init_from": init_from, "features": features, "head": head, "frozen": frozen}
-    stage_task = dataclasses.replace(make_task(config, stage, source, workdir, **begin), extend=extend)
-    return task.run(stage_task, workdir, options, strategy)
+    with run_dir.naming_imports(workdir, autoencoder):
+        stage_task = dataclasses.replace(make_task(config, stage, source, workdir, **begin), extend=extend)
+        return task.run(stage_task, workdir, options, strategy)
 
 
 def make_task(
@@ -157,6 +159,7 @@ def make_task(
         samples=_samples(config, source, labelled),
         start=start,
         check_data=source.check_files,  # names the image that broke after opening
+        group_size=CORRUPTIONS[config.damage.corruption].group_size if stage == "gan" else 1,
     )
 
 
@@ -195,11 +198,11 @@ def build_model(
     settings = getattr(config, SECTION[stage])
     # Weights stay float32 under the mixed policy.
     dtype = "mixed_bfloat16" if settings.precision == "bfloat16" else "float32"
-    optimizer = build_optimizer(settings, total_steps, settings.learning_rate)
+    optimizer = build_optimizer(settings, total_steps, settings.learning_rate, config.loss.weight_decay)
     if stage == "gan":
         model = DamageRepairGAN(config, dtype=dtype)
         model.build((None, size, size, 3))
-        g_optimizer = build_optimizer(settings, total_steps, settings.repair_learning_rate)
+        g_optimizer = build_optimizer(settings, total_steps, settings.repair_learning_rate, config.loss.weight_decay)
         model.compile(optimizer, g_optimizer)
         # NB: each optimizer owns one player's variables. `repair` is None in an ablation.
         optimizer.build(model.discriminator.trainable_variables)

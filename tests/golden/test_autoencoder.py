@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from lts import losses
-from lts.config import preset
+from lts.config import DamageConfig, preset
 from lts.models.autoencoder import Autoencoder
-from lts.networks.corruption import damage_features
+from lts.networks.corruption import CellDrop
 from lts.release.checkpoint import release_variables
 from lts.training.optimizers import build_optimizer
 from tests.golden import recipe
@@ -196,5 +196,5 @@ def test_beta_powers(golden, trained):
 
 def test_damage(golden, passes):
     """G2: the border of the 3x3 average, and which cells are kept."""
-    damaged = damage_features(passes.out["infer_enc"], golden["mask"])
+    damaged = CellDrop(DamageConfig()).apply(passes.out["infer_enc"], golden["mask"])
     golden.check("g2_infer_enc_damaged", damaged, recipe.FORWARD_L2, recipe.FORWARD_MAX)

@@ -174,11 +174,11 @@ def test_masks_are_a_function_of_seed_and_step():
     again = gan().draw(tf.constant(5, tf.int64), 8)
     later = model.draw(6, 8)
     other = gan(seed=2).draw(5, 8)
-    for index, mask in enumerate(first):
+    for index, mask in enumerate(first):  # the numbers of the corruption included
         np.testing.assert_array_equal(mask, again[index])
         assert not np.array_equal(mask, later[index])
         assert not np.array_equal(mask, other[index])
-    keep_mask, dropout = first
+    keep_mask, dropout, _ = first
     assert keep_mask.shape == (8, 4, 4, 1)
     assert dropout.shape == (16, 1, 1, 16)
     assert not np.array_equal(dropout[:8], dropout[8:])
@@ -186,7 +186,7 @@ def test_masks_are_a_function_of_seed_and_step():
 
 def test_mask_probabilities():
     """Fails if 0.3 is the probability to drop, or dropout is inverted."""
-    keep_mask, dropout = gan(fc_units=64, dropout_keep=0.8).draw(0, 2000)
+    keep_mask, dropout, _ = gan(fc_units=64, dropout_keep=0.8).draw(0, 2000)
     np.testing.assert_allclose(np.mean(keep_mask), 0.3, atol=0.011)  # 4 sd of 32,000 cells
     np.testing.assert_allclose(np.mean(dropout), 0.8, atol=0.004)
 

@@ -23,17 +23,17 @@ def random_views(count: int) -> np.ndarray:
 
 def test_masks_depend_on_seed_and_number_alone(world, corruption):
     """Fails if a mask depends on the batch, or cells are kept with another probability."""
-    masks = corruption.keep_masks(3, 0, 400)
-    np.testing.assert_array_equal(masks[7:9], corruption.keep_masks(3, 7, 2))
-    assert (masks != corruption.keep_masks(4, 0, 400)).any()
+    masks, _ = corruption.draw(3, 0, 400)
+    np.testing.assert_array_equal(masks[7:9], corruption.draw(3, 7, 2)[0])
+    assert (masks != corruption.draw(4, 0, 400)[0]).any()
     assert masks.mean() == pytest.approx(0.3, abs=0.03)
     assert set(np.unique(masks)) == {0, 1}
-    assert Corruption(world.gan, 0.9).keep_masks(3, 0, 400).mean() == pytest.approx(0.9, abs=0.03)
+    assert Corruption(world.gan, 0.9).draw(3, 0, 400)[0].mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_nothing_dropped(corruption):
     """Fails if an image is damaged although every cell is kept."""
-    images = corruption(random_views(2), np.ones([2, 2, 2, 1], np.float32))
+    images = corruption(random_views(2), np.ones([2, 2, 2, 1], np.float32), np.zeros([2, 2, 2, 1], np.float32))
     np.testing.assert_array_equal(images["damaged"], images["reconstruction"])
     for kind in images.values():
         assert kind.dtype == tf.uint8
@@ -44,9 +44,9 @@ def test_images_are_those_of_the_run(world, corruption):
     """Fails if they differ from the picture strip of training by more than the rounding to bytes."""
     model = build_model(corruption.config, "gan")
     run_dir.restore_networks(world.gan, encoder=model.encoder, decoder=model.decoder, repair=model.repair)
-    keep_mask, _ = model.draw(0, 3)
+    keep_mask, _, uniform = model.draw(0, 3)
     expected = model.pictures(tf.cast(random_views(3), tf.float32) / 127.5 - 1)
-    images = corruption(random_views(3), keep_mask.numpy())
+    images = corruption(random_views(3), keep_mask.numpy(), uniform.numpy())
     for kind, values in images.items():
         difference = np.abs(values.numpy().astype(int) - data.as_bytes(expected[kind]).numpy())
         assert difference.max() <= 1, kind
@@ -56,7 +56,7 @@ def test_images_are_those_of_the_run(world, corruption):
 def test_a_run_without_repair(tmp_path):
     """Fails if its repaired images, which are damaged alone, are listed twice."""
     corruption = Corruption(write_run(tmp_path / "gan", "gan", repair="false"))
-    assert corruption(random_views(1), corruption.keep_masks(1, 0, 1)).keys() == {"reconstruction", "repaired"}
+    assert corruption(random_views(1), *corruption.draw(1, 0, 1)).keys() == {"reconstruction", "repaired"}
 
 
 def test_invalid_runs(world, tmp_path):

@@ -25,21 +25,22 @@ class PaintedCorruption:
 
     step = 7
     workdir = "painting"
+    group_size = 1
 
     def __init__(self, keep_probability: float = 0.3):
         self.config = configs.preset("tiny").replace(**FIELDS, keep_probability=keep_probability)
         self.record = RunRecord("gan", self.config, dataset="synthetic", split="unlabelled")
 
-    def keep_masks(self, seed, first, count):
+    def draw(self, seed, first, count):
         """Return masks with at least one dropped and one kept cell, unless the probability is 0 or 1."""
         keep_probability = self.config.damage.keep_probability
         masks = np.random.default_rng(seed).random((200, 4, 4, 1)) < keep_probability
         if 0 < keep_probability < 1:
             masks[:, 0, 0] = True
             masks[:, 1, 1] = False
-        return masks[first : first + count].astype(np.float32)
+        return masks[first : first + count].astype(np.float32), None
 
-    def __call__(self, views, keep_mask):
+    def __call__(self, views, keep_mask, uniform):
         painted = (255 * (1 - keep_mask)).repeat(4, 1).repeat(4, 2) * np.ones([1, 1, 1, 3])
         white = tf.constant(painted.astype(np.uint8))
         return {"reconstruction": tf.zeros_like(white), "repaired": white, "damaged": white}
@@ -84,7 +85,7 @@ def test_a_model_that_knows(source, tmp_path):
     for figure in ("average_precision", "auroc", "iou"):
         assert (cells[figure]["value"], cells[figure]["interval"]) == (1, [1, 1])
     assert (cells["iou"]["threshold"], cells["best_iou"]["value"]) == (0.5, 1)
-    dropped = 1 - PaintedCorruption().keep_masks(1, 0, 70)
+    dropped = 1 - PaintedCorruption().draw(1, 0, 70)[0]
     assert cells["base_rate"] == pytest.approx(dropped.mean())
     assert results["mask_map_of_both"]["base_rate"] == pytest.approx(dropped.mean() / 2)
     assert results["kinds"]["repaired"]["artifact_map"] == pytest.approx(dropped.mean())

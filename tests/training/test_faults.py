@@ -257,9 +257,18 @@ def test_lock(tmp_path):
 def test_replicas_that_do_not_divide_the_batch():
     """Fails if the message does not name the next batch sizes."""
     with pytest.raises(ConfigError, match=r"Received: batch_size=4\. Use 3 or 6"):
-        task._check_batch(4, 3)
+        task._check_batch(4, 3, 1)
     with pytest.raises(ConfigError, match=r"Received: batch_size=2\. Use 3"):
-        task._check_batch(2, 3)
+        task._check_batch(2, 3, 1)
+
+
+def test_partners_on_different_replicas():
+    """Fails if `cell_swap` may put the two images of a pair on different replicas."""
+    task._check_batch(8, 4, 2)
+    with pytest.raises(ConfigError, match=r"number, 4 times the 2 images .* Received: batch_size=4\. Use 8"):
+        task._check_batch(4, 4, 2)
+    with pytest.raises(ConfigError, match=r"Received: batch_size=5\. Use 4 or 6"):
+        task._check_batch(5, 1, 2)
 
 
 @pytest.mark.parametrize("replicas", ["none", "0", -1])

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from lts.config import preset
-from lts.training.optimizers import MomentumSGD, ReleaseAdam, build_optimizer, linear_decay
-from tests.fixtures import oracles
+from lts.training.optimizers import OPTIMIZERS, MomentumSGD, ReleaseAdam, build_optimizer, linear_decay
+from tests.fixtures import models, oracles
 
 RATE = 3e-4
 
@@ -135,20 +135,64 @@ def test_sgd_is_built_from_a_protocol():
     assert float(sgd.learning_rate) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("optimizer_class", [ReleaseAdam, MomentumSGD])
-def test_config_round_trip(optimizer_class):
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_config_round_trip(name):
     """Fails if `get_config` forgets an argument."""
-    built = optimizer_class(RATE, bias_gradient_factor=3.0, summed_clipnorm=0.5)
+    optimizer_class = OPTIMIZERS[name]
+    built = optimizer_class(RATE, bias_gradient_factor=3.0, summed_clipnorm=0.5, weight_decay=0.1)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(built))
     assert type(copy) is optimizer_class
     assert copy.get_config() == built.get_config()
     assert (copy.bias_gradient_factor, copy.summed_clipnorm) == (3.0, 0.5)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_keeps_averages_and_clips(name):
+    """Fails if an optimizer ignores `ema_decay`, `global_clipnorm` or `bias_gradient_factor`."""
+    stage = preset("tiny", optimizer=name, ema_decay=0.9, global_clipnorm=0.5, bias_gradient_factor=3.0).gan_training
+    ours = build_optimizer(stage, 100, RATE)
+    names = variables()
+    start = names["kernel"].numpy()
+    given = gradients(0)
+    ours.apply([tf.constant(g) for g in given], list(names.values()))
+    np.testing.assert_array_equal(ours.averages[0].numpy(), start)
+    assert "average" in ours.averages[0].path
+    norm = np.sqrt(sum(np.sum(g**2) for g in given))
+    assert float(ours.gradient_norm) == pytest.approx(norm, rel=1e-6)
+    assert (ours.summed_clipnorm, ours._factors) == (0.5, [1.0, 3.0, 1.0])
+    assert (names["kernel"].numpy() != start).all()
+
+
+@pytest.mark.parametrize(("name", "decoupled"), [("adamw", False), ("adamw", True), ("adam", True), ("sgd", True)])
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_decoupled_weight_decay(name, decoupled, graph):
+    """Fails if biases or betas decay, or a kernel by another amount than rate * weight_decay * kernel."""
+    stage = preset("tiny", optimizer=name, decoupled_weight_decay=decoupled).gan_training
+    ours = build_optimizer(stage, 100, 0.1, weight_decay=0.5)
+    names = variables()
+    before = {name: variable.numpy() for name, variable in names.items()}
+    ours.build(list(names.values()))
+    zeros = [tf.zeros([6])] * 3
+    apply = tf.function(ours.apply) if graph else ours.apply
+    apply(zeros)
+    np.testing.assert_allclose(names["kernel"].numpy(), before["kernel"] * 0.95, rtol=1e-6)
+    np.testing.assert_array_equal(names["bias"].numpy(), before["bias"])
+    np.testing.assert_array_equal(names["beta"].numpy(), before["beta"])
+
+
+def test_weight_decay_is_either_in_the_loss_or_decoupled():
+    """Fails if weights decay twice or not at all."""
+    assert build_optimizer(preset("tiny").gan_training, 100, RATE, weight_decay=0.5).weight_decay is None
+    for overrides, decays in (({}, True), ({"optimizer": "adamw"}, False), ({"decoupled_weight_decay": True}, False)):
+        model = models.autoencoder(**overrides, weight_decay=0.5)
+        assert (float(model.compute_losses(models.images())["l2"]) > 0) == decays
+        assert model.optimizer.weight_decay == (None if decays else 0.5)
+
+
 def test_keras_still_has_the_method_that_clipping_overrides():
-    """Fails if a Keras release drops the private method behind `ClippedOptimizer`: nothing would be clipped."""
+    """Fails if a Keras release drops the private method behind `SharedOptimizer`: nothing would be clipped."""
     name = "_all_reduce_sum_gradients"
-    message = f"Keras {keras.__version__} has no Optimizer.{name}: ClippedOptimizer must override what replaces it"
+    message = f"Keras {keras.__version__} has no Optimizer.{name}: SharedOptimizer must override what replaces it"
     assert callable(getattr(keras.optimizers.Optimizer, name, None)), message
     calls = []
     sgd = MomentumSGD(RATE)
