@@ -124,6 +124,17 @@ def test_figures_depend_on_the_seed_alone(source, model, corruption, evaluated, 
     assert (evaluation._collect(model, corruption, source, seed=2).dropped != first.dropped).any()
 
 
+def test_images_that_need_each_other(source, tmp_path):
+    """Fails if an image without its partner is counted, or a single image is not one line."""
+    corruption = PaintedCorruption()
+    corruption.group_size = 4
+    results = run(source, tmp_path / "out", corruption=corruption)
+    assert results["images"]["number"] == 68  # of 70
+    corruption.group_size = 71
+    with pytest.raises(evaluation.EvaluationError, match=r"needs 71 images. Received: 70 images"):
+        run(source, tmp_path / "out", corruption=corruption)
+
+
 class PageText(html.parser.HTMLParser):
     """Text of an HTML page without its tags."""
 
