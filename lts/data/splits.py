@@ -8,6 +8,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
+from lts.data.held_out import HELD_OUT, REST
 from lts.data.store import DataError
 
 ALL = "_all_"  # replaces the word `all`, which tfds does not slice
@@ -111,6 +112,8 @@ def _places(dataset: str, split: str) -> list[tuple[tuple[str, ...], str]]:
 
 def _spans_meet(span: str, other: str) -> bool:
     """Return whether slices of the same images may overlap; an empty one holds all images."""
+    if {f"[{span}]", f"[{other}]"} == {HELD_OUT, REST}:
+        return False
     bounds = [_bounds(span), _bounds(other)]
     if None in bounds or bounds[0][2] != bounds[1][2]:
         return True  # counts and percentages cannot be compared without the number of images

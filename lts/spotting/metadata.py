@@ -47,7 +47,8 @@ def describe_run(corruption, model, source: data.ImageDataset) -> dict[str, Any]
         # Only then was the repair network trained against this discriminator.
         "exported_from_it": same_config and model.description.get("step") == corruption.step,
         # As far as names tell, the run may have been trained on these images.
-        "may_hold_the_images": dataset is not None and may_overlap(dataset, split, source.name, source.split),
+        "may_hold_the_images": dataset is not None
+        and may_overlap(corruption.record.images_at, split, source.name, source.split),
     }
 
 

@@ -159,7 +159,7 @@ class Monitor:
         """
         config = record.config
         values = {"preset": config.preset, "stage": section, "dataset": record.dataset, "split": record.split}
-        head = ", ".join(f"{name}: {value}" for name, value in values.items())
+        head = markdown.escape(", ".join(f"{name}: {value}" for name, value in values.items()))
         rows = [("section", "flag", "value", "preset release", "description")]
         for name, field in fields_of(*SECTIONS, section):
             value = _text(getattr(getattr(config, name), field.name))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lts.data.held_out import HELD_OUT, REST
 from lts.data.splits import may_overlap, resolve
 from lts.data.store import DataError
 
@@ -62,6 +63,9 @@ def test_a_set_whose_only_split_is_all():
         ("folder:{0}", "train[:60%]", "folder:{0}", "train[50%:]", True),
         ("folder:{0}", "train[:10]", "folder:{0}", "train[50%:]", True),
         ("folder:{0}", "train[:-10]", "folder:{0}", "train[-10:]", True),
+        ("folder:{0}", f"all{HELD_OUT}", "folder:{0}", f"all{REST}", False),
+        ("folder:{0}", f"all{HELD_OUT}", "folder:{0}", "all", True),
+        ("folder:{0}", f"all{HELD_OUT}", "folder:{0}", "all[:50%]", True),
         ("tfds:stl10", "unlabelled+train", "tfds:stl10:1.0.0", "train[:5]", True),
         ("tfds:voc/2007", "train", "tfds:voc/2012", "train", False),
         ("synthetic", "unlabelled", "synthetic", "test", False),
