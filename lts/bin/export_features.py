@@ -9,6 +9,9 @@ untrained discriminator as a baseline. --recalibrate_batch_norm estimates batch 
 the images of training.
 """
 
+import os
+import shlex
+
 from absl import flags
 
 from lts import config as configs
@@ -17,6 +20,11 @@ from lts.export.choices import check_formats
 
 FLAGS = flags.FLAGS
 IMAGES = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb")  # flags of the images for statistics
+# What to do with an export: task, program and flags.
+NEXT = (
+    ("features of images", "lts.bin.extract_features", "--dataset=folder:PHOTOS", "--output=X.npz"),
+    ("linear probe", "experiments.linear_probe", "--dataset=folder:LABELLED", "--output=runs/probe"),
+)
 
 
 def define_flags() -> None:
@@ -65,6 +73,10 @@ def _export_run() -> None:
         FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate, data_dir=FLAGS.data_dir
     )
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
+    print(f"model card: {os.path.join(FLAGS.output, 'README.md')}")
+    for task, program, dataset, output in NEXT:
+        command = ["python", "-m", program, f"--model={FLAGS.output}", dataset, output]
+        print(f"{task}: {shlex.join(command)}")
 
 
 def _export_random() -> None:

@@ -9,6 +9,7 @@ with the networks of a run, and measures how well the model finds the damage.
 """
 
 import os
+import textwrap
 
 from absl import flags
 
@@ -72,7 +73,9 @@ def _spot() -> None:
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
     for score in scores[:PRINTED_IMAGES]:
         print(f"{score.probability:.3f} {printable(score.image)}")
-    print(f"{len(scores)} images: {os.path.join(FLAGS.output, 'sheet.html')}")
+    alarms = spotting.false_alarms({"path": FLAGS.model, **model.description})
+    print(textwrap.fill(f"{spotting.headline(scores)} {alarms}", 79, break_on_hyphens=False, break_long_words=False))
+    print(f"page: {os.path.join(FLAGS.output, 'sheet.html')}")
     common.print_broken(source.broken)
 
 

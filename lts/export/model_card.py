@@ -79,6 +79,10 @@ The weights are random; batch norm statistics were estimated on images. This is 
 with, and has no other use.
 """
 
+FALSE_ALARMS = """
+It calls {share:.1f} % of untouched photographs repaired (measured on {photographs} images, {dataset}, split {split}).
+"""
+
 SPOT_LIMITS = """
 `spot` detects one kind of artifact: that of the repair network it was trained against. It does not detect forged or
 generated pictures.
@@ -167,6 +171,8 @@ def _limits(description: Mapping[str, Any], stage: str) -> str:
         limits += SEEN_IMAGES.format(size=description["image_size"])
     if description.get("spot", True):
         limits += SPOT_LIMITS
+    if measured := description.get("false_alarms"):
+        limits += FALSE_ALARMS.format(share=100 * measured["called_repaired"], **measured)
     return limits
 
 

@@ -3,6 +3,16 @@
 from lts.spotting.corruption import Corruption
 from lts.spotting.evaluation import evaluate
 from lts.spotting.evaluation_report import summary
+from lts.spotting.sheet import false_alarms, headline
 from lts.spotting.spot import Score, SpottingError, spot_images
 
-__all__ = ["Corruption", "Score", "SpottingError", "evaluate", "spot_images", "summary"]
+__all__ = [
+    "Corruption",
+    "Score",
+    "SpottingError",
+    "evaluate",
+    "false_alarms",
+    "headline",
+    "spot_images",
+    "summary",
+]

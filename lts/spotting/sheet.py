@@ -36,12 +36,13 @@ def render(origin: Mapping[str, Any], scores: Sequence) -> str:
     images = origin["images"]
     test_crop = origin["view"]["test_crop"]
     title = f"Artifacts in {images['dataset']}"
-    suspicious = sum(score.probability >= 0.5 for score in scores)
+    findings = f"<b>{html_report.escape(headline(scores))}</b> {html_report.escape(false_alarms(origin['model']))}"
     crop = "" if test_crop == 1 else f" (the central {100 * test_crop:g} % of each side)"
     parts = [
         f"<h1>{html_report.escape(title)}</h1>",
-        f"<p>{len(scores):,} images, {suspicious:,} of them with a probability of 0.5 or more, the highest first. "
-        f"On the left the image{crop}, on the right the same image under its artifact map.</p>",
+        f"<p>{findings}</p>",
+        f"<p>The highest probability comes first. On the left the image{crop}, on the right the same image under its "
+        "artifact map.</p>",
         '<p>Colours: 0, untouched <span class="legend" role="img" aria-label="colours of the artifact map"></span> '
         "1, dropped and repaired. <b>The number</b> is the model's probability that the image was repaired.</p>",
         f'<p class="note">{html_report.escape(_note(origin))}</p>',
@@ -51,6 +52,32 @@ def render(origin: Mapping[str, Any], scores: Sequence) -> str:
         _skipped(images["broken"]),
     ]
     return html_report.page(title, "\n".join(parts), STYLE)
+
+
+def headline(scores: Sequence) -> str:
+    """Return how many images are called repaired."""
+    suspicious = sum(score.probability >= 0.5 for score in scores)
+    return f"{suspicious:,} of {len(scores):,} images are called repaired (a probability of 0.5 or more)."
+
+
+def false_alarms(model: Mapping[str, Any]) -> str:
+    """Return how many untouched photographs an export calls repaired.
+
+    Args:
+      model: content of the export's `config.json`, with its "path".
+    """
+    measured = model.get("false_alarms")
+    if measured:
+        return (
+            f"False alarms: at its export the model called {100 * measured['called_repaired']:.1f} % of "
+            f"{measured['photographs']:,} untouched photographs repaired ({measured['dataset']}, split "
+            f"{measured['split']})."
+        )
+    command = f"spot_artifacts --model={model['path']} --evaluate=RUN --dataset=folder:PHOTOS --output=FOLDER"
+    return (
+        "False alarms: how many untouched photographs the model calls repaired was not measured, and it may be most of "
+        f"them. Measure it: {command} (RUN is the folder of train_gan)."
+    )
 
 
 def _note(origin: Mapping[str, Any]) -> str:

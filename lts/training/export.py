@@ -27,6 +27,7 @@ from lts.utils import provenance
 
 STATISTICS_STEPS = 200  # batches of photographs for batch norm statistics
 STATISTICS_BATCH = 64  # images per batch
+SPOTTED_PHOTOGRAPHS = 512  # most photographs on which false alarms are counted
 
 
 def export_run(
@@ -83,6 +84,9 @@ def export_run(
         backbone = _recalibrated_backbone(record, workdir, averaged, source)
         statistics = f"{source.name}, split {source.split}"
     description = _describe_run(record, config, workdir, step, averaged, statistics)
+    # Photographs are opened for the statistics only: decoding a large data set takes minutes.
+    if description["spot"] and source is not None:
+        description["false_alarms"] = _count_false_alarms(network, config, source)
     saved_model.export(network, output, description, formats, backbone)
     return step
 
@@ -207,6 +211,21 @@ def _measure_statistics(discriminator: Discriminator, config: Config, source: da
     step = tf.function(lambda images: discriminator(images, training=True)["logits"])
     for images in batches:
         step(images)
+
+
+def _count_false_alarms(discriminator: Discriminator, config: Config, source: data.ImageDataset) -> dict[str, Any]:
+    """Return how many photographs the signature `spot` calls repaired."""
+    # The discriminator is trained on reconstructions alone. Photographs can look repaired to it.
+    batches = data.test_batches(source, config.image, batch_size=STATISTICS_BATCH, limit=SPOTTED_PHOTOGRAPHS)
+    spot = tf.function(lambda images: tf.nn.softmax(discriminator(data.as_signed(images))["logits"])[:, 0])
+    probabilities = tf.concat([spot(images) for images in batches], 0)
+    called_repaired = tf.reduce_mean(tf.cast(probabilities >= 0.5, tf.float32))
+    return {
+        "called_repaired": float(called_repaired),
+        "photographs": len(probabilities),
+        "dataset": source.name,
+        "split": source.split,
+    }
 
 
 def _describe_run(

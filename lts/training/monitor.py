@@ -20,10 +20,9 @@ from lts.training.run_record import RunRecord
 from lts.utils import files, markdown
 from lts.visualization.montage import filter_montage, montage
 
-COLUMNS = 80  # of a progress line in a log
+COLUMNS = 80  # of a progress line
 # Numbers instead of a picture of a bar: on 80 columns both do not fit.
 BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {percentage:.0f}% left {remaining}{postfix}"
-BAR_COLUMNS = 46  # of the values in a bar of 80 columns
 HISTOGRAM_ENTRIES = 2**16  # of a tensor; larger tensors are sampled, because TensorBoard needs 240 bytes per entry
 ENLARGED = 8  # pixels per side of a weight in the montage
 FLUSH_SECONDS = 10  # longest time before an event is on disk
@@ -198,7 +197,8 @@ class Monitor:
         with self.metrics_path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step} | values) + "\n")
         if self.bar is not None:
-            self.bar.set_postfix_str(progress_text(values, BAR_COLUMNS))
+            head = f"{self.title} {step}/{self.total_steps} 100% left 00:00:00, "
+            self.bar.set_postfix_str(progress_text(values, COLUMNS - 1 - len(head)))
         else:
             progress = f"{self.title} step {step}/{self.total_steps} left {format_time(left)}"
             print(f"{progress} {progress_text(values, COLUMNS - 1 - len(progress))}", flush=True)

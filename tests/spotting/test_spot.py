@@ -13,7 +13,7 @@ from PIL import Image
 from lts import data
 from lts.config import ImageConfig
 from lts.export import saved_model
-from lts.spotting import spot
+from lts.spotting import sheet, spot
 from lts.utils import files
 from tests.fixtures import rounding
 from tests.fixtures.spotting import BrightModel, write_photos
@@ -59,6 +59,18 @@ def test_csv_and_json(spotted):
     assert results["view"] == {"image_size": 16, "test_crop": 0.5}
     assert results["images"]["number"] == len(NAMES)
     assert results["versions"]["tensorflow"] == tf.__version__
+
+
+def test_false_alarms_are_next_to_the_headline(spotted):
+    """Fails if a user takes most of the photographs for repaired ones, because the page is silent on false alarms."""
+    page = (spotted[1] / "sheet.html").read_text(encoding="utf-8")
+    before_cards = page[: page.index("<figure>")]
+    assert "4 of 8 images are called repaired" in before_cards
+    assert "calls repaired was not measured" in before_cards
+    assert "spot_artifacts --model=bright --evaluate=RUN" in before_cards
+    measured = {"called_repaired": 0.14, "photographs": 512, "dataset": "folder:x", "split": "all"}
+    text = sheet.false_alarms({"path": "bright", "false_alarms": measured})
+    assert "called 14.0 % of 512 untouched photographs repaired (folder:x, split all)" in text
 
 
 def test_overlays(spotted):

@@ -71,7 +71,7 @@ def test_export(stage, tmp_path):
     card = (tmp_path / "features" / "README.md").read_text()
     assert "never raw photographs" not in card
     assert ("trained on labels" in card) == (stage == "supervised")
-    assert f'signatures["{loaded.layers[-1]}"]' in card
+    assert f'signatures["{loaded.default_layer}"]' in card
 
 
 def test_labels_are_needed(tmp_path):
@@ -107,6 +107,15 @@ def test_statistics_of_photographs(source, tmp_path):
     strided = tf.nn.conv2d(inputs.astype(np.float32), kernel, first.stride, CONFIG.discriminator.disc_padding).numpy()
     np.testing.assert_allclose(after["conv_1/batch_norm/moving_mean"], strided.mean((0, 1, 2)), rtol=0.05, atol=0.5)
     assert measured.description["statistics"] == "synthetic, split train[:40]"
+    # False alarms are those of the exported signature.
+    alarms = measured.description["false_alarms"]
+    views = next(iter(data.test_batches(source, measured.config.image, batch_size=64)))
+    probability = measured.spot(views)["probability"].numpy()
+    assert alarms["photographs"] == len(views) == 40
+    assert alarms["called_repaired"] == pytest.approx(np.mean(probability >= 0.5), abs=1 / 40)
+    assert (alarms["dataset"], alarms["split"]) == ("synthetic", "train[:40]")
+    card = " ".join((tmp_path / "photographs" / "README.md").read_text().split())
+    assert f"It calls {100 * alarms['called_repaired']:.1f} % of untouched photographs repaired" in card
     assert measured.description["config"]["discriminator"]["recalibrate_batch_norm"] is True
 
 
