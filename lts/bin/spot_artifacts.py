@@ -9,7 +9,6 @@ with the networks of a run, and measures how well the model finds the damage.
 """
 
 import os
-import textwrap
 
 from absl import flags
 
@@ -74,7 +73,7 @@ def _spot() -> None:
     for score in scores[:PRINTED_IMAGES]:
         print(f"{score.probability:.3f} {printable(score.image)}")
     alarms = spotting.false_alarms({"path": FLAGS.model, **model.description})
-    print(textwrap.fill(f"{spotting.headline(scores)} {alarms}", 79, break_on_hyphens=False, break_long_words=False))
+    print(f"{spotting.headline(scores)}\n{alarms}")
     print(f"page: {os.path.join(FLAGS.output, 'sheet.html')}")
     common.print_broken(source.broken)
 

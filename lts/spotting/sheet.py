@@ -73,10 +73,10 @@ def false_alarms(model: Mapping[str, Any]) -> str:
             f"{measured['photographs']:,} untouched photographs repaired ({measured['dataset']}, split "
             f"{measured['split']})."
         )
-    command = f"spot_artifacts --model={model['path']} --evaluate=RUN --dataset=folder:PHOTOS --output=FOLDER"
+    command = f"python -m lts.bin.spot_artifacts --model={model['path']} --evaluate=RUN --dataset=folder:PHOTOS --output=FOLDER"
     return (
-        "False alarms: how many untouched photographs the model calls repaired was not measured, and it may be most of "
-        f"them. Measure it: {command} (RUN is the folder of train_gan)."
+        "False alarms were not measured: the model may call most untouched photographs repaired. To measure it, with "
+        f"the folder of train_gan as RUN: {command}"
     )
 
 

@@ -66,7 +66,7 @@ def test_false_alarms_are_next_to_the_headline(spotted):
     page = (spotted[1] / "sheet.html").read_text(encoding="utf-8")
     before_cards = page[: page.index("<figure>")]
     assert "4 of 8 images are called repaired" in before_cards
-    assert "calls repaired was not measured" in before_cards
+    assert "False alarms were not measured" in before_cards
     assert "spot_artifacts --model=bright --evaluate=RUN" in before_cards
     measured = {"called_repaired": 0.14, "photographs": 512, "dataset": "folder:x", "split": "all"}
     text = sheet.false_alarms({"path": "bright", "false_alarms": measured})
