@@ -73,10 +73,10 @@ def false_alarms(model: Mapping[str, Any]) -> str:
             f"{measured['photographs']:,} untouched photographs repaired ({measured['dataset']}, split "
             f"{measured['split']})."
         )
-    command = f"python -m lts.bin.spot_artifacts --model={model['path']} --evaluate=RUN --dataset=folder:PHOTOS --output=FOLDER"
+    flags = f"--model={model['path']} --evaluate=RUN --dataset=folder:PHOTOS --output=FOLDER"
     return (
         "False alarms were not measured: the model may call most untouched photographs repaired. To measure it, with "
-        f"the folder of train_gan as RUN: {command}"
+        f"the folder of train_gan as RUN: python -m lts.bin.spot_artifacts {flags}"
     )
 
 
