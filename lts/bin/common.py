@@ -336,6 +336,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     source = open_source()
     if stage == "autoencoder":
         _note_preset()
+        _note_sizes(source, config.image.image_size)
     options.update(init_from=FLAGS.init_from, options=monitoring, strategy=strategy)
     result = training.train(config, stage, source, FLAGS.workdir, extend=True, **options)
     print_broken(source.broken)
@@ -358,6 +359,15 @@ def _note_preset() -> None:
             file=sys.stderr,
             flush=True,
         )
+
+
+def _note_sizes(source: Any, image_size: int) -> None:
+    """Print how many images are enlarged."""
+    if source.shorter_sides is None:
+        return
+    smaller = int((source.shorter_sides < image_size).sum())
+    if smaller:
+        print(f"{smaller} of {source.num_examples} images are smaller than {image_size} pixels; they are enlarged")
 
 
 def _next_steps(stage: str) -> str:

@@ -6,6 +6,7 @@ The configuration is that of the autoencoder, unless --preset names another. The
 run that was imported with its encoder and decoder (lts.bin.import_checkpoint) is resumed without --autoencoder.
 """
 
+import os
 import pathlib
 
 from absl import flags
@@ -14,7 +15,7 @@ from lts import config as configs
 from lts.bin import common
 
 SECTIONS = (*configs.SECTIONS, "gan_training")
-NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside a trained autoencoder"
+NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside an autoencoder that train_autoencoder trained"
 FLAGS = flags.FLAGS
 
 
@@ -28,6 +29,10 @@ def define_flags() -> None:
 
 def main() -> int:
     """Train stage 2 as the flags describe."""
+    if FLAGS.autoencoder and os.path.realpath(FLAGS.autoencoder) == os.path.realpath(FLAGS.workdir):
+        raise common.UsageError(
+            f"--workdir must be another folder than --autoencoder. Received: workdir={FLAGS.workdir}. Give a new one."
+        )
     # An imported run has its own encoder and decoder, and needs no --autoencoder.
     configured_run = FLAGS.autoencoder or FLAGS.init_from or FLAGS.workdir
     if configured_run == FLAGS.workdir and not (pathlib.Path(configured_run) / "config.json").exists():

@@ -46,6 +46,7 @@ class ImageDataset:
       broken: names of the images and folders that were skipped.
       fingerprint: 16 hex digits of names, sizes, contents and labels; they change when the data change.
       other_files: number of files of other kinds in a folder, by extension.
+      shorter_sides: int64 [N], in pixels; None: not known.
       place: absolute path of the folder, or of tfds' data sets; None if `name` holds it or none was given.
     """
 
@@ -60,6 +61,7 @@ class ImageDataset:
     fingerprint: str
     other_files: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
     place: str | None = None
+    shorter_sides: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -152,6 +154,7 @@ def _open_index(
         names=names,
         broken=(*index.unlisted, *(index.names[position] for position in sorted(opened.broken))),
         fingerprint=fingerprint_of(names, opened.sizes, labels),
+        shorter_sides=opened.sizes[:, :2].min(axis=1),
         other_files=index.other_files,
     )
 

@@ -38,6 +38,9 @@ from lts.utils.registry import UnknownNameError, imported_modules
 from lts.utils.text import warn
 
 
+SUGGESTED_RUNS = 5  # runs that a message names
+
+
 class TrainingError(UserError):
     """A run that cannot start, resume or be read."""
 
@@ -62,7 +65,9 @@ def read_run_config(workdir: str | pathlib.Path) -> RunRecord:
     try:
         return RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise TrainingError(f"workdir holds no run (no {path.name}). Received: workdir={workdir}") from None
+        runs = sorted(str(folder.parent) for folder in path.parent.glob("*/checkpoints"))
+        advice = f" Give one of its runs: {', '.join(runs[:SUGGESTED_RUNS])}." if runs else ""
+        raise TrainingError(f"workdir holds no run (no {path.name}). Received: workdir={workdir}.{advice}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
 

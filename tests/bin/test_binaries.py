@@ -195,6 +195,23 @@ def test_run_is_extended_and_begins_another_one(photos, autoencoder, tmp_path):
     assert "| steps | 8 of 1,800: the training was not finished |" in (tmp_path / "x" / "README.md").read_text()
 
 
+def test_small_images_are_reported(photos, autoencoder, tmp_path):
+    """Fails if a user is not told that images are enlarged, as those of 20 pixels are for preset tiny."""
+    flags = ("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={autoencoder}")
+    assert "12 of 12 images are smaller than 48 pixels" in invoke("lts.bin.train_autoencoder", *flags).stdout
+
+
+def test_mixed_up_folders_are_explained(photos, autoencoder):
+    """Fails if a user who gives the wrong folder is not told which one to give."""
+    flags = (f"--autoencoder={autoencoder}", f"--dataset=folder:{photos}", f"--workdir={autoencoder}")
+    done = invoke("lts.bin.train_gan", *flags)
+    assert done.returncode == 2
+    assert "--workdir must be another folder than --autoencoder" in done.stderr
+    done = invoke("lts.bin.export_features", f"--workdir={autoencoder.parent}", f"--output={autoencoder.parent / 'x'}")
+    assert done.returncode == 1
+    assert f"Give one of its runs: {autoencoder}." in done.stderr
+
+
 def test_autoencoder_is_frozen_in_stage_2(photos, autoencoder, tmp_path):
     """Fails if stage 2 changes a weight or a statistic of the frozen autoencoder."""
     gan = tmp_path / "gan"
