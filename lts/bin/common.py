@@ -28,6 +28,7 @@ from lts import __version__
 from lts import config as configs
 from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
+from lts.config.registries import CORRUPTIONS, OPTIMIZERS
 from lts.utils import files, registry, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
@@ -328,6 +329,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     check_schedule(config.autoencoder_training if stage == "autoencoder" else config.gan_training)
     monitoring = MonitoringOptions(**field_flags.given(dataclasses.fields(MonitoringOptions)))
     import_tensorflow()
+    _refuse_unused_fields(config, stage)
     from lts import training
 
     strategy = training.build_strategy(FLAGS.replicas)
@@ -345,6 +347,17 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
         return 0
     print(RESUME, flush=True)
     return 128 + result.signal
+
+
+def _refuse_unused_fields(config: configs.Config, stage: str) -> None:
+    """Refuse constants that the chosen corruption or optimizer does not read."""
+    settings = config.autoencoder_training if stage == "autoencoder" else config.gan_training
+    chosen = {"corruption": (CORRUPTIONS, config.damage.corruption), "optimizer": (OPTIMIZERS, settings.optimizer)}
+    for flag, (axis, name) in chosen.items():
+        if name not in axis:
+            continue  # `lts.training.train` tells which --import is missing
+        fields = {field for entry in axis for field in axis[entry].FIELDS if field in FLAGS}
+        refuse(sorted(fields.difference(axis[name].FIELDS)), f"--{flag}={name}")
 
 
 def _note_preset() -> None:

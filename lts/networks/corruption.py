@@ -71,10 +71,12 @@ class FeatureCorruption:
       config: of the run.
 
     Attributes:
+      FIELDS: fields of `config` that it reads, apart from `keep_probability`.
       config: of the run.
       group_size: number of consecutive images of the global batch that need each other. They must be on one replica.
     """
 
+    FIELDS: tuple[str, ...] = ()
     group_size = 1
 
     def __init__(self, config: DamageConfig):
@@ -127,6 +129,8 @@ class FeatureCorruption:
 
 class CellDrop(FeatureCorruption):
     """Independent cells; dropped ones become `damage_fill` (paper; release)."""
+
+    FIELDS = ("damage_fill",)
 
     def replacement(self, features, uniform):
         return FILLS[self.config.damage_fill](features)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from lts.config import ConfigError
 from lts.config.registries import OPTIMIZERS
 
 
@@ -176,10 +177,16 @@ def build_optimizer(
 
     Raises:
       UnknownNameError: no optimizer has this name.
+      ConfigError: the optimizer is none of the project's.
     """
     if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
         learning_rate = linear_decay(learning_rate, steps, config.end_lr_fraction, config.decay_fraction)
     optimizer = OPTIMIZERS[config.optimizer]
+    if not issubclass(optimizer, SharedOptimizer):
+        raise ConfigError(
+            f"an optimizer must be a subclass of SharedOptimizer, or nothing would be clipped. Received: "
+            f"optimizer={config.optimizer!r} of {optimizer.__module__}"
+        )
     constants = {}
     for name in (*optimizer.SHARED_FIELDS, *optimizer.FIELDS):
         if hasattr(config, name):

@@ -325,6 +325,12 @@ WITHOUT_EFFECT = [
     ("lts.bin.train_autoencoder", (*TRAIN, "--cache_gb=1"), "--cache_gb does not go with --dataset=synthetic"),
     ("lts.bin.train_autoencoder", (*TRAIN, "--repair_learning_rate=1"), "does not go with stage 1"),
     ("lts.bin.train_autoencoder", (*TRAIN, "--epochs=9"), "does not go with steps=1500, unless --steps=0 is given"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--momentum=0.5"), "--momentum does not go with --optimizer=adam"),
+    (
+        "lts.bin.train_autoencoder",
+        (*TRAIN, "--corruption=cell_swap", "--damage_fill=zero"),
+        "--damage_fill does not go with --corruption=cell_swap",
+    ),
     (EXPORT, (*RANDOM, "--weights=averaged"), "--weights does not go with --random_weights"),
     (EXPORT, (*RANDOM, "--workdir=w"), "--workdir does not go with --random_weights"),
     (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.config import preset
+from lts.config import ConfigError, preset
 from lts.training.optimizers import OPTIMIZERS, MomentumSGD, ReleaseAdam, build_optimizer, linear_decay
 from tests.fixtures import models, oracles
 
@@ -144,6 +144,14 @@ def test_config_round_trip(name):
     assert type(copy) is optimizer_class
     assert copy.get_config() == built.get_config()
     assert (copy.bias_gradient_factor, copy.summed_clipnorm) == (3.0, 0.5)
+
+
+def test_an_optimizer_that_would_not_clip(monkeypatch):
+    """Fails if a user's optimizer without the project's additions is accepted, and ignores `global_clipnorm`."""
+    monkeypatch.setattr(OPTIMIZERS, "_entries", {"plain": keras.optimizers.Adam})
+    stage = preset("tiny", optimizer="plain").gan_training
+    with pytest.raises(ConfigError, match=r"must be a subclass of SharedOptimizer.*optimizer='plain'"):
+        build_optimizer(stage, 100, RATE)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
