@@ -91,8 +91,8 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
       make: called with inputs and protocol, returns the `VocTask`. It imports what needs TensorFlow.
     """
     protocol = protocols[FLAGS.protocol].replace(**field_flags.given(_fields(protocols)))
-    if protocol.optimizer == "adam":
-        common.refuse(["momentum", "rate_steps", "rate_factor"], "--optimizer=adam")
+    if protocol.optimizer != "sgd":
+        common.refuse(["momentum", "rate_steps", "rate_factor"], f"--optimizer={protocol.optimizer}")
     probe_flags.check_inputs()
     common.import_tensorflow()
     from experiments.probing.cache import clear_cache

@@ -62,8 +62,7 @@ class SharedOptimizer:
         self._factors = [self.bias_gradient_factor if v.name == "bias" else 1.0 for v in variables]
         if self.ema_decay:
             self.averages = self.add_optimizer_variables(variables, "average")
-            for average, variable in zip(self.averages, variables, strict=True):
-                average.assign(variable)
+            self.reset_averages()
 
     # NB: a private method of Keras 3. It is the only place between the sum over replicas and the update.
     # tests/training/test_optimizers.py fails with a clear message if a Keras release drops it.
@@ -93,6 +92,11 @@ class SharedOptimizer:
     def update_weight(self, gradient, variable, learning_rate):
         """Update one weight: Keras' update, unless a subclass has another."""
         super().update_step(gradient, variable, learning_rate)
+
+    def reset_averages(self) -> None:
+        """Let every moving average start at the weight's present value."""
+        for average, variable in zip(self.averages, self._trainable_variables, strict=False):
+            average.assign(variable)
 
     def get_config(self):
         names = ("bias_gradient_factor", "ema_decay", "summed_clipnorm")

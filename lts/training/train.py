@@ -256,9 +256,8 @@ def _initialize(model: keras.Model, stage: str, init_from: str | pathlib.Path) -
     step = run_dir.restore_networks(init_from, **networks)
     # Moving averages start at the weights, as in any new run.
     for optimizer in (model.optimizer, getattr(model, "g_optimizer", None)):
-        for variable, *_, average in optimizer.slots() if optimizer else ():
-            if average is not None:
-                average.assign(variable)
+        if optimizer is not None:
+            optimizer.reset_averages()
     print(f"{stage}: loaded the weights of step {step} of {init_from}", flush=True)
 
 

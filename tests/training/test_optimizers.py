@@ -169,6 +169,9 @@ def test_every_optimizer_keeps_averages_and_clips(name):
     assert float(ours.gradient_norm) == pytest.approx(norm, rel=1e-6)
     assert (ours.summed_clipnorm, ours._factors) == (0.5, [1.0, 3.0, 1.0])
     assert (names["kernel"].numpy() != start).all()
+    ours.reset_averages()
+    for average, variable in zip(ours.averages, names.values(), strict=True):
+        np.testing.assert_array_equal(average.numpy(), variable.numpy())
 
 
 @pytest.mark.parametrize(("name", "decoupled"), [("adamw", False), ("adamw", True), ("adam", True), ("sgd", True)])
