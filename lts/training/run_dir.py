@@ -37,7 +37,6 @@ from lts.utils.patterns import plain_path
 from lts.utils.registry import UnknownNameError, imported_modules
 from lts.utils.text import warn
 
-
 SUGGESTED_RUNS = 5  # runs that a message names
 
 
