@@ -93,6 +93,8 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
     protocol = protocols[FLAGS.protocol].replace(**field_flags.given(_fields(protocols)))
     if protocol.optimizer != "sgd":
         common.refuse(["momentum", "rate_steps", "rate_factor"], f"--optimizer={protocol.optimizer}")
+    elif not protocol.rate_steps:
+        common.refuse(["rate_factor"], "--rate_steps=0")
     probe_flags.check_inputs()
     common.import_tensorflow()
     from experiments.probing.cache import clear_cache

@@ -96,7 +96,7 @@ def train(
     if stage == "gan":
         _check_frozen_networks(workdir, autoencoder)
     if init_from is not None:
-        _check_init(config, stage, init_from)
+        _check_init(config, stage, init_from, workdir)
     begin = {"autoencoder": autoencoder, "init_from": init_from, "features": features, "head": head, "frozen": frozen}
     with run_dir.naming_imports(workdir, autoencoder):
         stage_task = dataclasses.replace(make_task(config, stage, source, workdir, **begin), extend=extend)
@@ -232,8 +232,10 @@ def _origins(autoencoder: str | pathlib.Path | None, init_from: str | pathlib.Pa
     return entries
 
 
-def _check_init(config: Config, stage: str, init_from: str | pathlib.Path) -> None:
+def _check_init(config: Config, stage: str, init_from: str | pathlib.Path, workdir: str | pathlib.Path) -> None:
     """Check that a run's weights fit a new run."""
+    if (pathlib.Path(workdir) / "config.json").exists() and run_dir.read_run_config(workdir).imported:
+        raise TrainingError(f"the run has imported weights. Received: workdir={workdir}. Omit --init_from.")
     record = run_dir.read_run_config(init_from)
     if record.stage != stage:
         raise TrainingError(f"init_from must be a run of stage {stage!r}. Received: {init_from} of {record.stage!r}.")
