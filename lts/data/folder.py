@@ -127,12 +127,12 @@ def _hash(path: pathlib.PurePath) -> bytes:
 def _walk(root: str) -> _Contents:
     """Return what a folder holds."""
     contents = _Contents()
-    pending = [(pathlib.PurePath(), frozenset())]
+    above = frozenset(_identity(parent) for parent in pathlib.Path(root).resolve().parents)
+    pending = [(pathlib.PurePath(), above)]
     while pending:
         folder, ancestors = pending.pop()
         try:
-            status = os.stat(os.path.join(root, folder))
-            identity = (status.st_dev, status.st_ino)
+            identity = _identity(os.path.join(root, folder))
             # A link to an ancestor would lead in a circle. Other links are folders like any other.
             if identity in ancestors:
                 continue
@@ -145,6 +145,12 @@ def _walk(root: str) -> _Contents:
     # The order of a folder depends on the disk.
     contents.unlisted = dict(sorted(contents.unlisted.items()))
     return contents
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, int]:
+    """Return what the links to one folder share."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry, folder: pathlib.PurePath, contents: _Contents) -> bool:

@@ -201,7 +201,8 @@ def _inspect(index: ImageIndex, progress: bool) -> tuple[np.ndarray, np.ndarray,
     """
 
     def inspect(_, item: str | bytes) -> tuple[Header, int]:
-        return read_header(item), checksum(read_bytes(item))
+        encoded = read_bytes(item)
+        return read_header(encoded), checksum(encoded)
 
     # The error of a broken image is reported when its range is reached.
     results = scan(index, "reading files", inspect, skip_broken=True, progress=progress)

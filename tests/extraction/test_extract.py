@@ -1,6 +1,7 @@
 """Extraction: correct values in three formats, and exact resume."""
 
 import json
+import os
 import pathlib
 import signal
 
@@ -277,6 +278,37 @@ def test_another_request_is_never_mixed_in(model, photos, tmp_path, monkeypatch)
     with pytest.raises(FeatureFileError, match="cannot be read as a feature file"):
         extract(model, stream, output, pool="avg")
     assert output.read_text() == "my thesis"
+
+
+def test_other_pixels_of_one_size_are_another_request(model, tmp_path):
+    """Fails if images that changed within the same names and sizes pass as finished."""
+    save_photo(tmp_path / "photos" / "a.bmp", 7)
+    extract(model, open_stream(f"folder:{tmp_path / 'photos'}"), tmp_path / "X.npz")
+    save_photo(tmp_path / "photos" / "a.bmp", 14)
+    with pytest.raises(ExtractionError, match=r"exists and differs\. Received: data_fingerprint: "):
+        extract(model, open_stream(f"folder:{tmp_path / 'photos'}"), tmp_path / "X.npz")
+
+
+@pytest.mark.parametrize("format", READ)
+def test_names_that_are_no_text(model, tmp_path, format):
+    """Fails if a name in Latin-1 stops the extraction at its end."""
+    root = tmp_path / "photos"
+    save_photo(root / "a.png", 1)
+    os.rename(root / "a.png", os.path.join(os.fsencode(root), b"caf\xe9.png"))
+    output = tmp_path / f"X.{format}"
+    assert extract(model, open_stream(f"folder:{root}"), output, pool="avg") == extraction.Result(1, {})
+    assert extract(model, open_stream(f"folder:{root}"), output, pool="avg").already_complete
+
+
+def test_folders_that_cannot_be_listed_are_in_the_metadata(model, tmp_path):
+    """Fails if the images of a class are missing without a word in the file."""
+    save_photo(tmp_path / "photos" / "cat" / "a.png", 1)
+    os.symlink("nowhere", tmp_path / "photos" / "dog")
+    stream = open_stream(f"folder:{tmp_path / 'photos'}", skip_broken_images=True)
+    result = extract(model, stream, tmp_path / "X.npz", skip_broken_images=True, pool="avg")
+    assert result == extraction.Result(1, {"dog": "link without a target"})
+    *_, metadata = read_npz(tmp_path / "X.npz", "conv_5")
+    assert (metadata["images"], metadata["broken"]) == (1, {"dog": "link without a target"})
 
 
 def test_a_damaged_partial_folder(model, photos, tmp_path):
