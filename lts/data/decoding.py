@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import pathlib
 import warnings
 from collections.abc import Iterator
 
@@ -148,7 +147,9 @@ def read_bytes(item: str | bytes) -> bytes:
         return item
     try:
         check_regular(item)
-        return pathlib.Path(item).read_bytes()
+        # Without a buffer, half the time of `pathlib`.
+        with open(item, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise BrokenImage(first_line(error)) from None
 
