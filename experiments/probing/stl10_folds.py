@@ -17,6 +17,7 @@ import numpy as np
 from experiments.probing import linear
 from experiments.probing.features import FeatureProbe
 from experiments.probing.probe import ProbeError
+from lts.utils.files import check_regular
 
 DATASET = "tfds:stl10"
 
@@ -52,7 +53,8 @@ def read_folds(path: str | os.PathLike) -> list[np.ndarray]:
       ProbeError: the file is missing, or holds other things than two or more folds of different indices.
     """
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        check_regular(path)
+        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
         folds = [np.array(line.split(), dtype=np.int64) for line in lines if line.strip()]
     except OSError as error:
         raise ProbeError(f"{path} cannot be read: {error.strerror}. Give fold_indices.txt of STL-10.") from None

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lts.utils.errors import FormatError, UserError
+from lts.utils.text import utf8
 
 PIECE_BYTES = 16_000_000  # size of the pieces in memory
 
@@ -138,7 +139,7 @@ def _write_tfrecord(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
     # Records have no header, so the metadata stand in a second file.
     metadata_path = path.with_name(path.name + ".json")
     metadata_path.write_text(json.dumps(table.metadata, indent=2) + "\n", encoding="utf-8")
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with tf.io.TFRecordWriter(os.fsencode(path)) as writer:
         for piece, layers in table.pieces():
             for row, number in enumerate(range(piece.start, piece.stop)):
                 label = -1 if table.labels is None else int(table.labels[number])
@@ -174,10 +175,12 @@ def _write_parquet(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
         fields.append(pa.field(name, pa.list_(pa.from_numpy_dtype(rows.dtype), widths[name])))
     schema = pa.schema(fields, {"lts": json.dumps(table.metadata)})
     # Float features hardly repeat, so dictionaries and statistics would not make the file smaller.
-    with parquet.ParquetWriter(path, schema, use_dictionary=False, write_statistics=False) as writer:
+    # NB: pyarrow opens no path that is not UTF-8.
+    options = {"use_dictionary": False, "write_statistics": False}
+    with path.open("wb") as file, parquet.ParquetWriter(file, schema, **options) as writer:
         for piece, layers in table.pieces():
             # Parquet strings must be UTF-8; file names need not be.
-            names = [name.encode(errors="backslashreplace").decode() for name in table.names[piece]]
+            names = [utf8(name) for name in table.names[piece]]
             # An image without a label has a null.
             labels = np.full(len(names), -1) if table.labels is None else table.labels[piece]
             columns = [pa.array(names), pa.array(labels, mask=labels < 0)]
@@ -190,7 +193,8 @@ def _write_parquet(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
 def _read_parquet(path: pathlib.Path) -> str:
     from pyarrow import parquet
 
-    return parquet.read_schema(path).metadata[b"lts"].decode()
+    with path.open("rb") as file:
+        return parquet.read_schema(file).metadata[b"lts"].decode()
 
 
 WRITERS = {".npz": _write_npz, ".tfrecord": _write_tfrecord, ".parquet": _write_parquet}

@@ -19,7 +19,7 @@ from experiments.voc.detection import selective_search
 from experiments.voc.detection.selective_search import LONG_SIDE, MODES, VERSION, ProposalError
 from experiments.voc.metrics import box_iou
 from lts.utils.errors import first_line
-from lts.utils.files import remove_partial
+from lts.utils.files import check_regular, remove_partial
 from lts.utils.progress import Progress
 
 MAX_BOXES = 2000  # per image (Girshick 2015)
@@ -137,6 +137,7 @@ def read_proposals(
       (2, 4)
     """
     try:
+        check_regular(file)
         with np.load(file) as content:
             known = set(content.files)
             lacking = [name for name in ids if name not in known]

@@ -19,6 +19,7 @@ from experiments.reporting import results as result_files
 from experiments.reporting import tables
 from experiments.voc import classification, segmentation, transfer
 from experiments.voc import run as voc_run
+from experiments.voc.classification import Classification
 from experiments.voc.data.images import open_images
 from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION
 from lts.data import DataError
@@ -129,7 +130,13 @@ def _check_results(results, kind, output):
     assert f"loss/{kind}" in events.Tags()["tensors"]
 
 
-def test_frozen_layers_several_seeds_and_batch_statistics(models, root, tmp_path):
+def test_frozen_layers_several_seeds_and_batch_statistics(models, root, tmp_path, monkeypatch, capsys):
+    """Fails if frozen layers move, seeds are not averaged, or a picture that fails costs the results."""
+
+    def fail(*_):
+        raise ValueError("no such glyph")
+
+    monkeypatch.setattr(Classification, "draw", fail)
     arguments = ("--seeds=2,1", "--frozen=3", "--batch_norm=batch", "--optimizer=sgd", "--rate_steps=2", "--steps=2")
     results = tiny_models.run(voc_classification, models, root, tmp_path, *arguments)
     loaded, (ours,) = lts.load(models / "features"), results["models"]
@@ -143,6 +150,7 @@ def test_frozen_layers_several_seeds_and_batch_statistics(models, root, tmp_path
     kernels = [weights(folder)["network/head/score/kernel"] for folder in folders]
     assert not np.array_equal(*kernels)
     assert "Mean over 2 seeds" in (tmp_path / "results.md").read_text()
+    assert capsys.readouterr().err.count("model.png was not drawn (no such glyph)") == 1
 
 
 def test_segmentation_in_short(models, root, tmp_path):

@@ -12,7 +12,7 @@ import types
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from experiments.voc.data.dataset import Objects, open_voc
 from experiments.voc.detection import proposals, selective_search
@@ -270,3 +270,21 @@ def test_most_real_objects_are_covered(real, tmp_path):
     found = search_proposals(opened.paths, tmp_path / "cache")
     assert recall(found, opened.objects) > 0.85
     assert 100 < np.mean([len(boxes) for boxes in found]) < 2000
+
+
+def test_photographs_are_searched_upright(tmp_path, monkeypatch):
+    """Fails if the boxes of a photograph with an EXIF tag lie on the turned picture."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (120, 90)).save(tmp_path / "a.jpg", exif=exif)
+    searched = []
+    monkeypatch.setattr(selective_search, "search", lambda pixels, mode: searched.append(pixels.shape) or np.zeros(4))
+    selective_search.search_file(str(tmp_path / "a.jpg"), str(tmp_path / "a.npz"), "fast")
+    assert searched == [(120, 90, 3)]
+
+
+def test_a_pipe_in_place_of_proposals(tmp_path):
+    """Fails if reading a named pipe waits forever."""
+    os.mkfifo(tmp_path / "proposals.npz")
+    with pytest.raises(ProposalError, match="not a regular file"):
+        read_proposals(tmp_path / "proposals.npz", ["a"], np.array([[10, 20]]))
