@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from experiments import voc_detection
+from experiments.voc import flags as voc_flags
 from experiments.voc.data.dataset import VOC_CLASSES, open_voc, read_class_names
 from experiments.voc.data.devkit import default_splits, read_annotation
 from experiments.voc.data.records import BrokenFile, pixel_boxes
 from lts.data import DataError
+from tests.fixtures.binaries import flags_of
 from tests.fixtures.tiny_devkit import CLASSES, MASK_CLASSES, TinyObject, annotation, write
 
 
@@ -519,8 +522,26 @@ def test_missing_lists(tmp_path, task, removed, splits, counts):
         for folder in ("Main", "Segmentation"):
             (tmp_path / "ImageSets" / folder).rmdir()
         (tmp_path / "ImageSets").rmdir()
+        (tmp_path / "Annotations" / "Thumbs.db").touch()
     assert default_splits(tmp_path, task, "trainval", "test") == splits
     train, test = (open_tiny(tmp_path, split, task) for split in splits)
     assert (train.num_examples, test.num_examples) == counts
     assert not set(train.ids) & set(test.ids)
     assert (train.split, test.split) == splits
+
+
+def test_the_programs_say_that_they_hold_out_images(tmp_path, capsys):
+    """Fails if a held-out test set is not announced, or replaces splits that a user gave."""
+    write(tmp_path)
+    (tmp_path / "ImageSets" / "Main" / "test.txt").unlink()
+    flags = ("--model=x", f"--dataset=folder:{tmp_path}", f"--output={tmp_path / 'out'}")
+    with flags_of(voc_detection, *flags):
+        assert voc_flags.choose_splits("detection") == ("train", "val")
+    assert "has no split test: training on train, testing on val" in capsys.readouterr().out
+    (tmp_path / "ImageSets" / "Main" / "val.txt").unlink()
+    with flags_of(voc_detection, *flags):
+        assert voc_flags.choose_splits("detection") == ("train[all but a fifth]", "train[a fifth]")
+    assert "a fifth of the images is held out for the test" in capsys.readouterr().out
+    with flags_of(voc_detection, *flags, "--test_split=train[6:]"):
+        assert voc_flags.choose_splits("detection") == ("trainval", "train[6:]")
+    assert capsys.readouterr().out == ""
