@@ -271,13 +271,6 @@ def _listed(root: pathlib.Path, split: str, task: str) -> tuple[str, ...]:
     return _part(unrepeated(tuple(ids), f"{folder}, split {split!r}"), part)
 
 
-def _annotated(root: pathlib.Path, task: str) -> list[str]:
-    """Return the sorted ids of all annotated images."""
-    extension = ".png" if task == "segmentation" else ".xml"
-    files = (root / ANNOTATIONS[task]).glob("[!.]*")
-    return sorted(file.stem for file in files if file.suffix.lower() == extension)
-
-
 def _part(ids: tuple[str, ...], part: str) -> tuple[str, ...]:
     """Return the held-out ids, the others, or all."""
     if not part:
