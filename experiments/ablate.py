@@ -19,7 +19,6 @@ from experiments.pretraining import ablations
 from experiments.pretraining import flags as pretraining_flags
 from experiments.probing.protocols import LINEAR
 from lts.bin import common
-from lts.utils import files
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +34,9 @@ def main() -> None:
     custom = dict(ablations.parse(text) for text in FLAGS.variant)
     autoencoder_training, base = pretraining_flags.stage_configs()
     variants = ablations.choose(FLAGS.only, custom, base, autoencoder_training)
-    files.check_folder(FLAGS.output)
+    from experiments.reporting import results as result_files
+
+    result_files.check_output(FLAGS.output)
     source = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report

@@ -61,9 +61,11 @@ def main() -> None:
         choices.check_pool(pool)
     choices.choose_layers(choices.read_description(FLAGS.model), [FLAGS.layer])
     common.import_tensorflow()
+    from experiments.reporting import results as result_files
     from experiments.reporting import speed
     from lts.export import saved_model
 
+    result_files.check_output(FLAGS.output)
     model = saved_model.load(FLAGS.model)
     rows = [measure(model, pathlib.Path(root), pool) for pool in FLAGS.pool]
     results = {"kind": "extraction_speed", **speed.describe_machine("benchmark_extraction"), "rows": rows}

@@ -243,8 +243,10 @@ def main() -> None:
     elif FLAGS.dataset is None:
         raise common.UsageError("--loop needs --dataset")
     common.import_tensorflow()
+    from experiments.reporting import results as result_files
     from experiments.reporting import speed
 
+    result_files.check_output(FLAGS.output)
     results = measure_loops(common.open_source()) if FLAGS.loop else measure_steps()
     speed.write(results, FLAGS.output)
 

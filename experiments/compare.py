@@ -20,7 +20,6 @@ from experiments.pretraining import flags as pretraining_flags
 from experiments.pretraining.pipeline import Pipeline
 from experiments.probing.protocols import LINEAR
 from lts.bin import common
-from lts.utils import files
 
 FLAGS = flags.FLAGS
 PLANNED_FIELDS = ("steps", "epochs")  # they follow from the budget
@@ -56,7 +55,9 @@ def main() -> None:
     # Invalid flags and folders are reported before images are opened.
     compare_request = request()
     _, base = pretraining_flags.stage_configs()
-    files.check_folder(FLAGS.output)
+    from experiments.reporting import results as result_files
+
+    result_files.check_output(FLAGS.output)
     pretrain = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report

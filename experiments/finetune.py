@@ -17,7 +17,8 @@ from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FINETUNE, FinetuneProtocol
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
-from lts.utils import files
+from lts.export.choices import EXPORT
+from lts.utils.outputs import dataset_folder
 
 FLAGS = flags.FLAGS
 DEFAULT = "default"
@@ -50,7 +51,8 @@ def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.
     protocol = dataclasses.replace(protocols[FLAGS.protocol], **field_flags.given(fields))
     # A folder that cannot be replaced is reported before hours of training.
     if FLAGS.export:
-        files.check_replaceable(FLAGS.export, "saved_model.pb")
+        inputs = [FLAGS.model, *FLAGS.baseline, FLAGS.output, FLAGS.data_dir, dataset_folder(FLAGS.dataset)]
+        EXPORT.check(FLAGS.export, inputs)
     probe_flags.check_inputs()
     common.import_tensorflow()
     from experiments.probing import run as probe_run

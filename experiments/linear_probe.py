@@ -90,6 +90,8 @@ def main() -> None:
 
     # A wrong file is reported before images are opened, which can take minutes.
     folds = stl10_folds.read_folds(FLAGS.folds) if FLAGS.folds else []
+    if FLAGS.projector_images:
+        projector.check(FLAGS.output)
     inputs = probe_flags.open_inputs()
     probe = make_probe(protocol, folds, inputs)
     results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)

@@ -17,11 +17,14 @@ from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts import config as configs
 from lts.bin import common, field_flags
 from lts.config.fields import fields_named
+from lts.utils import files
 
 FLAGS = flags.FLAGS
 FIELDS = fields_named(configs.TrainingConfig, "precision")  # of both stages
 SPLITS = {"pretrain": "unlabelled", "train": "train", "test": "test"}
 RANDOM_SEEDS = (1, 2, 3)
+STAGES = "stages.json"
+REPORT = "report.html"
 
 
 def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, str] = SPLITS) -> pathlib.Path:
@@ -39,7 +42,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
     from lts import data, training
 
     output = pathlib.Path(output)
-    pipeline = Pipeline(output / "stages.json", config)
+    pipeline = Pipeline(output / STAGES, config)
     # The report needs the labelled sets again, so they are opened once.
     sources = {role: data.open_source("synthetic", split, role=role) for role, split in splits.items()}
     images = sources["pretrain"]
@@ -58,7 +61,7 @@ def run(config: configs.Config, output: str | os.PathLike, splits: Mapping[str, 
             lambda seed=seed, path=path: training.export_random(config, images, seed, path),
         )
     pipeline.run("linear probes", lambda: probe(features, random, sources["train"], sources["test"], output / "probe"))
-    path = output / "report.html"
+    path = output / REPORT
     quickstart_report.write(path, config, sources, output, pipeline.seconds)
     return path
 
@@ -82,6 +85,16 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     clear_cache(output)  # the quickstart probes once, so nothing reads these features again
 
 
+def check_output(output: pathlib.Path) -> None:
+    """Raise `OutputError` if the folder cannot be written, or holds a page of another program."""
+    files.check_folder(output)
+    page = output / REPORT
+    if page.exists() and not (output / STAGES).exists():
+        raise files.OutputError(f"{page} would be replaced. Received: output={output}. Give another --output.")
+    if page.exists():
+        print(f"{page} will be replaced", flush=True)
+
+
 def define_flags() -> None:
     """Define the flags of this binary."""
     flags.DEFINE_string("output", "runs/quickstart", "folder of the run; a run in it is resumed")
@@ -92,6 +105,7 @@ def main() -> None:
     """Run preset tiny; print the report's path."""
     started = time.monotonic()
     config = configs.preset("tiny", **field_flags.given(FIELDS))
+    check_output(pathlib.Path(FLAGS.output))
     common.import_tensorflow()
     path = run(config, FLAGS.output)
     minutes = (time.monotonic() - started) / 60

@@ -4,7 +4,6 @@ All see the same images in equal time.
 """
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts.config import Config
 from lts.utils import files
 from lts.utils.errors import UserError
+from lts.utils.json_files import NUMBER, JsonError, read_json
 
 RANDOM_SEEDS = (1, 2, 3)
 OURS = "ours"
@@ -282,14 +282,9 @@ def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
     """Return the plan of a request."""
     fields = [field.name for field in dataclasses.fields(Request)]
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        complete = all(name in plan for name in fields)
-        for name, method in METHODS.items():
-            complete = complete and all(plan["steps"][name][stage] for stage in method.stages)
-    except (ValueError, KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise PlanError(f"the plan is damaged. Received: {path}. {RESTORE}")
+        plan = read_json(path, _plan_shape())
+    except JsonError as error:
+        raise PlanError(f"the plan is damaged ({error}). Received: {path}. {RESTORE}") from None
     # NB: a resumed run must keep its budget, or methods would be compared after different times.
     for name in fields:
         wanted = dataclasses.asdict(request)[name]
@@ -298,6 +293,19 @@ def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
                 f"{path} was made for {name}={plan[name]}. Received: {name}={wanted}. Give another --output."
             )
     return plan
+
+
+def _plan_shape() -> dict[str, Any]:
+    """Return the shape of plan.json, see `lts.utils.json_files.check_shape`."""
+    rate = {"batch_size": int, "images_per_second": NUMBER, "seconds_per_step": NUMBER}
+    stages = dict.fromkeys(stage for method in METHODS.values() for stage in method.stages)
+    return {
+        "budget_minutes": NUMBER,
+        "autoencoder_share": NUMBER,
+        "settings": {str: {str: NUMBER}},
+        "rates": dict.fromkeys(stages, rate),
+        "steps": {name: dict.fromkeys(method.stages, int) for name, method in METHODS.items()},
+    }
 
 
 def describe_plan(plan: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 `experiments.quickstart`, `compare` and `ablate` share this.
 """
 
-import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,10 @@ from typing import Any
 from lts import config as configs
 from lts.utils import files
 from lts.utils.errors import UserError
+from lts.utils.json_files import NUMBER, read_json
 from lts.utils.signals import reraise_signal
+
+SHAPE = {"config": dict, "data?": {str: str}, "seconds": {str: NUMBER}, "done": [str]}  # of the record
 
 
 class Pipeline:
@@ -35,8 +37,12 @@ class Pipeline:
         self._record = {"config": config.to_dict(), "data": dict(data), "seconds": {}, "done": []}
         # An existing record is used only if configuration and data are the same.
         if path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
-            changed = configs.differences(configs.Config.from_dict(old["config"]), config)
+            old = read_json(path, SHAPE)
+            try:
+                old_config = configs.Config.from_dict(old["config"])
+            except configs.ConfigError as error:
+                raise UserError(f"{path} holds no configuration of this version ({error}).") from None
+            changed = configs.differences(old_config, config)
             for key, value in data.items():
                 old_value = old.get("data", {}).get(key)
                 if old_value != value:

@@ -1,5 +1,6 @@
 """Cache of finished layers, from which a stopped evaluation resumes."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lts.utils import files
+from lts.utils.json_files import JsonError, read_json
 
 FILE = "partial.json"
 
@@ -16,7 +18,7 @@ class ResultCache:
     """Finished results of an evaluation, kept in OUTPUT/partial.json.
 
     The key of a result is a digest of everything that decides it. Results of other models, images or protocols may
-    therefore share the file.
+    therefore share the file. A damaged file counts as empty: the evaluation starts again.
 
     Args:
       output: folder of the evaluation.
@@ -26,16 +28,17 @@ class ResultCache:
     def __init__(self, output: str | os.PathLike, context: Mapping[str, Any]):
         self._path = pathlib.Path(output) / FILE
         self._context = context
-        try:
-            self._results = json.loads(self._path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            self._results = {}
+        self._results = {}
+        # The digest finds every change, whatever the shape of a result.
+        with contextlib.suppress(FileNotFoundError, JsonError):
+            content = read_json(self._path, {"results": dict, "digest": str}, finite=False)
+            if content["digest"] == _digest(content["results"]):
+                self._results = content["results"]
 
     def _key(self, model, name: str) -> str:
         # The same weights may be exported with another image size. Paths and dates of an export do not count.
         export = {entry: model.description.get(entry) for entry in ("image_size", "test_crop", "config")}
-        parts = json.dumps([model.fingerprint, export, name, self._context], sort_keys=True)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return _digest([model.fingerprint, export, name, self._context])
 
     def get(self, model, name: str) -> dict[str, Any] | None:
         """Return the result of a model and a name, or None."""
@@ -44,7 +47,13 @@ class ResultCache:
     def put(self, model, name: str, result: Mapping[str, Any]) -> None:
         """Keep a JSON-ready result of a model and a name, for example a layer."""
         self._results[self._key(model, name)] = result
-        files.write_text(self._path, json.dumps(self._results))
+        content = {"results": self._results, "digest": _digest(self._results)}
+        files.write_text(self._path, json.dumps(content))
+
+
+def _digest(values: Any) -> str:
+    """Return a digest of JSON-ready values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def clear_cache(output: str | os.PathLike) -> None:

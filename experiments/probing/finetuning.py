@@ -104,8 +104,8 @@ class FinetuneProbe(Probe):
         workdir = self.workdir(model, seed)
         # `lts.training` accepts other images of the same name, such as a larger folder. Here they change the figures.
         if (workdir / "config.json").exists():
-            trained_on = training.read_run_config(workdir).data["fingerprint"]
-            if trained_on != self.train.fingerprint:
+            trained_on = training.read_run_config(workdir).data or {}
+            if trained_on.get("fingerprint") != self.train.fingerprint:
                 raise ProbeError(
                     f"{workdir} was trained on other images. Received: {self.train.name}, split {self.train.split!r}. "
                     "Give another --output."

@@ -8,7 +8,6 @@ from absl import flags
 
 from lts.bin import common, field_flags
 from lts.export import choices
-from lts.utils import files
 
 FLAGS = flags.FLAGS
 LABELLED = "labelled images: synthetic | tfds:NAME | folder:PATH"
@@ -61,11 +60,13 @@ def check_inputs(layers: Sequence[str] = ()) -> None:
       layers: names of layers that every model must have.
 
     Raises:
-      OutputError: the output folder cannot be written.
+      OutputError: the output folder cannot be written, or holds a results.json of another program.
       ExportError: a model is not an export.
       LayerError: a model lacks a layer.
     """
-    files.check_folder(FLAGS.output)
+    from experiments.reporting import results as result_files  # imports matplotlib
+
+    result_files.check_output(FLAGS.output)
     for path in (FLAGS.model, *FLAGS.baseline):
         known = [layer.name for layer in choices.layer_geometry(choices.read_description(path))]
         for layer in layers:

@@ -13,10 +13,9 @@ import tensorflow as tf
 from tensorboard.plugins.projector import ProjectorConfig, visualize_embeddings
 
 from experiments.probing import features
-from experiments.probing.probe import ProbeError
 from lts import data
 from lts.config import ImageConfig
-from lts.utils import files
+from lts.utils.outputs import OutputFolder
 from lts.utils.text import printable
 from lts.visualization.montage import montage
 
@@ -24,6 +23,9 @@ FOLDER = "tensorboard"
 THUMBNAIL = 32  # pixels a side
 LARGEST_SPRITE = 8192  # pixels a side that the projector loads
 CONFIG = "projector_config.pbtxt"
+PROJECTOR = OutputFolder(
+    marker=CONFIG, names=(CONFIG, "features.tsv", "metadata.tsv", "sprite.png", "events.out.tfevents.*")
+)
 
 
 def write(
@@ -43,13 +45,13 @@ def write(
       batch_size: images in one forward pass; changes only the speed.
 
     Raises:
-      ProbeError: OUTPUT/tensorboard holds something else, or features are not finite.
+      OutputError: OUTPUT/tensorboard holds something else.
+      ProbeError: features are not finite.
     """
     if images == 0:
         return
+    check(output)
     folder = pathlib.Path(output) / FOLDER
-    if folder.exists() and not (folder / CONFIG).exists():
-        raise ProbeError(f"{folder} exists and holds no projector. Give another --output or remove it.")
     layer = max(layers, key=list(model.layers).index)
     rows = choose(source.labels, min(images, (LARGEST_SPRITE // THUMBNAIL) ** 2))
     image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
@@ -60,7 +62,7 @@ def write(
     tiles = np.concatenate([thumbnails(batch) for batch in batches])
     # A tab in a class name would start another column.
     names = [printable(" ".join(source.class_names[label].split())) for label in source.labels[rows]]
-    with files.atomic_write(folder) as partial:
+    with PROJECTOR.write(folder) as partial:
         partial.mkdir()
         # Nine digits: every float32 is read back exactly.
         np.savetxt(partial / "features.tsv", points, fmt="%.9g", delimiter="\t")
@@ -69,6 +71,11 @@ def write(
         visualize_embeddings(str(partial), _config(layer, tiles.shape[1]))
         # NB: without an event file TensorBoard does not find the folder below a --logdir of several runs.
         tf.summary.create_file_writer(str(partial)).close()
+
+
+def check(output: str | os.PathLike) -> None:
+    """Raise `OutputError` if OUTPUT/tensorboard holds something else."""
+    PROJECTOR.check(pathlib.Path(output) / FOLDER)
 
 
 def choose(labels: np.ndarray, images: int) -> np.ndarray:

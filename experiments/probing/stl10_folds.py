@@ -58,7 +58,7 @@ def read_folds(path: str | os.PathLike) -> list[np.ndarray]:
         folds = [np.array(line.split(), dtype=np.int64) for line in lines if line.strip()]
     except OSError as error:
         raise ProbeError(f"{path} cannot be read: {error.strerror}. Give fold_indices.txt of STL-10.") from None
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError(
             f"{path} must contain a line of indices for each fold. Give fold_indices.txt of STL-10."
         ) from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.reporting.markdown import bold, number
-from experiments.reporting.results import Results
+from experiments.reporting.results import Results, naming_files
 from experiments.reporting.tables import PROBES, model_name
 from lts.utils.markdown import Markup
 
@@ -16,14 +16,15 @@ Columns = dict[str, float | None]
 
 def matches_protocol(results: Results, published: Mapping[str, Any]) -> bool:
     """Return whether results follow a table's protocol."""
-    if results.kind == "voc":
-        return _voc_column(results.values, published) is not None
-    if results.kind not in PROBES or published["protocol"] is None:
-        return False
-    dataset = results.values["dataset"]
-    name = dataset["name"].removeprefix("tfds:")
-    ours = (results.values["protocol"].get("name"), name, dataset["test_split"])
-    return ours == (published["protocol"], published["dataset"], published["test_split"])
+    with naming_files([results]):
+        if results.kind == "voc":
+            return _voc_column(results.values, published) is not None
+        if results.kind not in PROBES or published["protocol"] is None:
+            return False
+        dataset = results.values["dataset"]
+        name = dataset["name"].removeprefix("tfds:")
+        ours = (results.values["protocol"].get("name"), name, dataset["test_split"])
+        return ours == (published["protocol"], published["dataset"], published["test_split"])
 
 
 def published_table(published: Mapping[str, Any], results: Sequence[Results] = ()) -> list[list[str]]:
@@ -31,6 +32,11 @@ def published_table(published: Mapping[str, Any], results: Sequence[Results] = (
 
     Results of other protocols or data sets are skipped. Without any, the row for ours is blank.
     """
+    with naming_files(results):
+        return _published_table(published, results)
+
+
+def _published_table(published: Mapping[str, Any], results: Sequence[Results]) -> list[list[str]]:
     columns = published["columns"]
     rows = [["", *columns]]
     for method in published["rows"]:

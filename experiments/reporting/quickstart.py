@@ -1,6 +1,5 @@
 """The page that ends the quickstart."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +9,13 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from experiments.reporting import probe as probe_report
+from experiments.reporting import results as result_files
 from lts import data
 from lts.config import SECTIONS, STAGES, Config, ImageConfig
 from lts.export import saved_model
 from lts.training import run_dir
 from lts.training.train import build_model
+from lts.utils.json_files import NUMBER, read_json_lines
 from lts.utils.patterns import plain_path
 from lts.visualization.html import Report
 from lts.visualization.montage import filter_montage, montage
@@ -54,7 +55,7 @@ def write(
         "damage. A discriminator learns to tell repaired images from intact ones, and which cells were kept. Its "
         "layers are the result. This page shows what they look like and what they are worth."
     )
-    _add_probes(page, json.loads((output / "probe" / "results.json").read_text(encoding="utf-8")))
+    _add_probes(page, result_files.load(output / "probe" / result_files.RESULTS).values)
     _add_images(page, config.image, sources["train"])
     _add_test_images(page, config, sources["test"], output)
     page.heading("First-layer filters")
@@ -205,10 +206,12 @@ def _test_views(source, image: ImageConfig) -> np.ndarray:
 
 def _read_curves(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[list[int], dict[str, list[float]]]:
     """Return steps and values of named metrics."""
-    text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+    path = workdir / "metrics.jsonl"
+    first = next(iter(read_json_lines(path)), {})
     # A run writes only the metrics that its configuration has.
-    curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}
+    existing = [name for name in names if name in first]
+    lines = read_json_lines(path, {"step": int, **dict.fromkeys(existing, NUMBER)})
+    curves = {name: [line[name] for line in lines] for name in existing}
     return [line["step"] for line in lines], curves
 
 

@@ -3,20 +3,23 @@
 Every results file says its "kind". `REQUIRED` lists what a file of a kind must hold.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lts.utils import files
-from lts.utils.errors import UserError
+from lts.utils.errors import UserError, first_line
+from lts.utils.json_files import JsonError, parse_json
 from lts.utils.text import printable
 from lts.visualization import figures
 
 Values = Mapping[str, Any]
 SEEN = "may_have_seen_test_images"  # field of results.json: folders of models
+RESULTS = "results.json"
 PUBLISHED = pathlib.Path(__file__).resolve().parents[1] / "results" / "published.json"
 
 # Fields by kind. A "*" stands for every entry of a list or a dictionary.
@@ -83,6 +86,26 @@ class Results:
         return self.values["kind"]
 
 
+def check_output(output: str | os.PathLike) -> None:
+    """Check that results can be written. Called before hours of work; creates nothing.
+
+    Raises:
+      OutputError: the folder cannot be written, or its results.json is no results file and would be replaced.
+    """
+    files.check_folder(output)
+    path = pathlib.Path(output) / RESULTS
+    if not path.exists():
+        return
+    try:
+        load(path)
+    except ReportError:
+        raise files.OutputError(
+            f"{path} is no results file and would be replaced. Received: output={output}. "
+            "Move it or give another --output."
+        ) from None
+    print(f"{path} will be replaced", flush=True)
+
+
 def write(
     output: str | os.PathLike, results: Values, markdown: Callable[[Values], str], plot: Callable | None = None
 ) -> None:
@@ -96,7 +119,7 @@ def write(
     """
     output = pathlib.Path(output)
     # NB: results.json comes first: text and picture can be made of it again, the results take hours.
-    files.write_json(output / "results.json", results)
+    files.write_json(output / RESULTS, results)
     files.write_text(output / "results.md", markdown(results))
     if plot is not None:
         picture = output / "results.png"
@@ -122,8 +145,8 @@ def load(path: str | os.PathLike) -> Results:
     """
     path = pathlib.Path(path)
     try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
+        values = parse_json(path.read_bytes(), str(path), finite=False)
+    except JsonError as error:
         raise ReportError(f"{path} is no JSON: {error}") from None
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str) or kind not in REQUIRED:
@@ -132,6 +155,25 @@ def load(path: str | os.PathLike) -> Results:
     if missing:
         raise ReportError(f"{path} of kind {kind} lacks {missing[0]}. Run the experiment again.")
     return Results(path.stem, values)
+
+
+@contextlib.contextmanager
+def naming_files(results: Iterable[Results]) -> Iterator[None]:
+    """Turn an error at a value of another type into one that names the files.
+
+    `REQUIRED` lists fields, not the types of all values that a table may show.
+
+    Raises:
+      ReportError: the block failed at a value.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        names = ", ".join(f"{result.name}.json" for result in results)
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ReportError(f"{names} holds a value of another type than a table needs ({reason}).") from None
 
 
 def published() -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.reporting import comparison, speed
 from experiments.reporting.markdown import bold, fraction_interval, percent, percent_interval
-from experiments.reporting.results import ReportError, Results
+from experiments.reporting.results import ReportError, Results, naming_files
 from lts import config as configs
 from lts.utils.markdown import Markup, code, escape
 from lts.utils.text import printable
@@ -42,8 +42,9 @@ def groups(results: Iterable[Results]) -> list[list[Results]]:
         name = table_type(result)
         setting = TABLES[name].setting
         # NB: accuracies may stand in one table only if images, protocol and baselines are the same.
-        shared = setting(result.values) if setting else [result.name]
-        key = json.dumps([name, shared], sort_keys=True)
+        with naming_files([result]):
+            shared = setting(result.values) if setting else [result.name]
+            key = json.dumps([name, shared], sort_keys=True)
         grouped.setdefault(key, []).append(result)
     return list(grouped.values())
 
@@ -53,12 +54,14 @@ def table(results: Sequence[Results]) -> Rows:
     if len(groups(results)) != 1:
         names = ", ".join(result.name for result in results)
         raise ReportError(f"one table cannot hold results of different models, images or baselines. Received: {names}")
-    return TABLES[table_type(results[0])].build([result.values for result in results])
+    with naming_files(results):
+        return TABLES[table_type(results[0])].build([result.values for result in results])
 
 
 def title(results: Sequence[Results]) -> str:
     """Return the line above a group's table."""
-    return TABLES[table_type(results[0])].title(results[0].values)
+    with naming_files(results):
+        return TABLES[table_type(results[0])].title(results[0].values)
 
 
 def probe_table(probes: Sequence[Values]) -> Rows:

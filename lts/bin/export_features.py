@@ -16,7 +16,8 @@ from absl import flags
 
 from lts import config as configs
 from lts.bin import common
-from lts.export.choices import check_formats
+from lts.export.choices import EXPORT, check_formats
+from lts.utils.outputs import dataset_folder
 
 FLAGS = flags.FLAGS
 IMAGES = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb")  # flags of the images for statistics
@@ -44,6 +45,7 @@ def define_flags() -> None:
 def main() -> None:
     """Export a run or random weights."""
     check_formats(FLAGS.formats)
+    EXPORT.check(FLAGS.output, [FLAGS.workdir, FLAGS.data_dir, dataset_folder(FLAGS.dataset)])
     if FLAGS.random_weights:
         _export_random()
     else:

@@ -11,6 +11,7 @@ from absl import flags
 
 from lts import config as configs
 from lts.bin import common
+from lts.utils import files
 
 FLAGS = flags.FLAGS
 
@@ -34,6 +35,7 @@ def define_flags() -> None:
 def main() -> None:
     """Import the checkpoint that the flags name."""
     config = common.chosen_preset().replace(**common.overrides(*configs.NETWORK_SECTIONS))
+    files.check_folder(FLAGS.output)
     common.import_tensorflow()
     from lts.release.importing import import_checkpoint
 

@@ -13,6 +13,7 @@ import os
 from absl import flags
 
 from lts.bin import common, field_flags
+from lts.utils.outputs import dataset_folder
 from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
@@ -67,6 +68,7 @@ def _spot() -> None:
     from lts import spotting
     from lts.export import saved_model
 
+    spotting.SPOTTED.check(FLAGS.output, [FLAGS.model, FLAGS.images])
     model = saved_model.load(FLAGS.model)
     source = common.open_source(f"folder:{FLAGS.images}")
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
@@ -85,6 +87,8 @@ def _evaluate() -> None:
     from lts import spotting
     from lts.export import saved_model
 
+    inputs = [FLAGS.model, FLAGS.evaluate, FLAGS.data_dir, dataset_folder(FLAGS.dataset)]
+    spotting.EVALUATION.check(FLAGS.output, inputs)
     model = saved_model.load(FLAGS.model)
     corruption = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)
     results = spotting.evaluate(

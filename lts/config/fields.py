@@ -205,7 +205,7 @@ def cast(field: dataclasses.Field, value: Any) -> Any:
             return _cast_entry(kind, value)
         entries = value.split(",") if isinstance(value, str) else value
         entries = [_cast_entry(kind, entry) for entry in entries]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):  # the last one: int(infinity)
         wanted = f"a comma-separated list, each entry {TYPE_NAMES[kind]}" if is_tuple(field) else TYPE_NAMES[kind]
         raise ConfigError(f"{field.name} must be {wanted}. Received: {field.name}={value!r}") from None
     return tuple(sorted(set(entries))) if field.metadata["distinct"] else tuple(entries)

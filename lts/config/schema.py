@@ -285,6 +285,10 @@ class Config:
           ConfigError: an unknown section or field, or an invalid value.
         """
         # Values may be the text of flags or lists from JSON: `_section` casts them.
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a configuration must be an object. Received: {type(values).__name__}.")
+        if not isinstance(values.get("preset", ""), str):
+            raise ConfigError(f"preset must be text. Received: preset={values['preset']!r}.")
         sections: dict[str, Any] = {}
         types = {section.name: section.type for section in dataclasses.fields(cls)}
         for name, value in values.items():
@@ -335,6 +339,8 @@ class Config:
 
 def _section(name: str, section: type, values: Mapping[str, Any]) -> Any:
     """Build one section from untyped values."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"section {name} must be an object. Received: {type(values).__name__}.")
     known = {section_field.name: section_field for section_field in dataclasses.fields(section)}
     arguments = {}
     for key, value in values.items():

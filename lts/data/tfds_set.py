@@ -1,11 +1,10 @@
 """Image sets of TensorFlow Datasets (tfds)."""
 
+import contextlib
 import difflib
 import hashlib
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ import tensorflow as tf
 from lts.data.held_out import default_split, hold_out
 from lts.data.splits import resolve
 from lts.data.store import LABELLED, DataError, ImageIndex
+from lts.utils import files
 from lts.utils.errors import first_line
 
 # By role, the first split that the set has. `tfds:stl10` is the release's data. Labelled roles take `default_split`.
@@ -150,19 +150,13 @@ def unpack(data_dir: str | os.PathLike, selection: str, images: Iterable[bytes])
     """
     folder = pathlib.Path(data_dir, "unpacked", hashlib.sha256(selection.encode()).hexdigest()[:16])
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = pathlib.Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
-        try:
+        # Another process may unpack the same images in the meantime. The first one wins: its files may be open.
+        with contextlib.suppress(FileExistsError), files.atomic_write(folder) as draft:
             for index, image in enumerate(images):
                 path = draft / f"{index // FILES_PER_FOLDER:05d}" / f"{index:08d}"
                 if index % FILES_PER_FOLDER == 0:
-                    path.parent.mkdir()
+                    path.parent.mkdir(parents=True)
                 path.write_bytes(image)
-            draft.rename(folder)
-        except OSError:
-            # Another process may have unpacked the same images in the meantime: the first one wins.
-            if not folder.is_dir():
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            if folder.is_dir():
+                raise FileExistsError
     return sorted(str(path) for path in folder.glob("*/*"))

@@ -1,7 +1,6 @@
-"""Layers, poolings and formats of an export, which binaries check before TensorFlow is imported."""
+"""Layers, poolings, formats and the folder of an export, which binaries check before TensorFlow is imported."""
 
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -10,10 +9,44 @@ from typing import Any
 
 from lts.config import Config
 from lts.networks.geometry import LayerGeometry, geometry
-from lts.utils.errors import FormatError, UserError
+from lts.utils.errors import FormatError, UserError, first_line
+from lts.utils.json_files import NUMBER, read_json
+from lts.utils.outputs import OutputFolder
 
 FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
 FILES = ("saved_model.pb", "config.json")  # of every export
+EXPORT = OutputFolder(
+    marker="saved_model.pb",
+    names=(
+        "saved_model.pb",
+        "fingerprint.pb",
+        "variables/variables.*",
+        "config.json",
+        "README.md",
+        "backbone.npz",
+        "model.tflite",
+        "model_float16.tflite",
+        "features.onnx",
+        "spot.onnx",
+    ),
+)
+DESCRIPTION = {  # types in config.json, see `lts.utils.json_files.check_shape`
+    "image_size": int,
+    "test_crop": NUMBER,
+    "config": dict,
+    "weights?": str,
+    "stage?": str,
+    "network?": str,
+    "step?": int,
+    "total_steps?": int,
+    "seed?": int,
+    "spot?": bool,
+    "dataset?": str,
+    "split?": str,
+    "averaged?": bool,
+    "seconds?": {str: NUMBER},
+    "imported?": {"checkpoint": str, "weights": str, "release_step?": int},
+}
 
 # Default layer and pooling of feature vectors. In this project's linear probes conv_3 is the best layer of this method,
 # the encoder, rotation prediction and random weights, and the last layer is the best one after supervised training
@@ -54,11 +87,11 @@ def read_description(path: str | os.PathLike) -> dict[str, Any]:
         if not (path / name).exists():
             raise ExportError(f"{path} is not an exported model: it has no {name}. {_advice(path)}")
     try:
-        description = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        description = read_json(path / "config.json", DESCRIPTION)
         layer_geometry(description)
         return description
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{path} cannot be loaded as an exported model: {error!r}") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise ExportError(f"{path} cannot be loaded as an exported model: {first_line(error)}") from None
 
 
 def _advice(path: pathlib.Path) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lts.config import Config
-from lts.export.choices import default_layer, layer_geometry
+from lts.export.choices import DESCRIPTION, default_layer, layer_geometry
 from lts.networks.geometry import LayerGeometry
 from lts.utils import files
+from lts.utils.json_files import read_json
 from lts.utils.markdown import Markup, code, escape, table
 from lts.utils.text import utf8
 
@@ -147,8 +148,8 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
 def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     """Add `experiments.linear_probe`'s results to an export."""
     path = pathlib.Path(path)
-    description = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    files.write_text(path / NAME, card(description, results, path.name))
+    description = read_json(path / "config.json", DESCRIPTION)
+    files.write_text(path / NAME, card(description, results, path.absolute().name))
 
 
 def _paragraph(text: str) -> str:

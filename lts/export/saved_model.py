@@ -23,6 +23,7 @@ from lts.data import as_signed
 from lts.export import formats as export_formats
 from lts.export import model_card, pooling
 from lts.export.choices import (
+    EXPORT,
     ExportError,
     InputError,
     LayerError,
@@ -70,7 +71,7 @@ def export(
     """
     output = pathlib.Path(output)
     check_formats(formats)
-    files.check_replaceable(output, "saved_model.pb")
+    EXPORT.check(output)
     description = {**description, "default_layer": default_layer(description)}
     archive = keras.export.ExportArchive()
     backbone = backbone or getattr(network, "backbone", network)
@@ -87,14 +88,14 @@ def export(
         archive.add_endpoint(name, endpoint)
     weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
     # Everything is written to a temporary folder, which then replaces `output`.
-    with files.atomic_write(output) as folder:
+    with EXPORT.write(output) as folder:
         folder.mkdir()
         with plain_path(folder) as plain:
             archive.write_out(str(plain), verbose=False)
         files.write_json(folder / "config.json", description)
         np.savez(folder / WEIGHTS, **weights)
         export_formats.convert(folder, formats)
-        files.write_text(folder / model_card.NAME, model_card.card(description, name=output.name))
+        files.write_text(folder / model_card.NAME, model_card.card(description, name=output.absolute().name))
 
 
 def _feature_endpoints(backbone: Callable, smallest: dict[str, int]) -> dict[str, Callable]:
@@ -356,5 +357,6 @@ def load(path: str | os.PathLike) -> LoadedModel:
         with plain_path(path) as folder:
             module = tf.saved_model.load(str(folder))
         return LoadedModel(path, module, description)
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+    # NB: on damaged files TensorFlow's readers raise AttributeError, IndexError, RuntimeError, OpError and others.
+    except Exception as error:
         raise ExportError(f"{path} cannot be loaded as an exported model: {first_line(error)}") from None

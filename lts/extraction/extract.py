@@ -12,7 +12,6 @@ needs the number of images and a checksum before its next entry. The disk must h
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -29,8 +28,9 @@ from lts.data import DataError
 from lts.export.saved_model import LoadedModel
 from lts.extraction import feature_files
 from lts.extraction.stream import ImageStream, Views
-from lts.utils import files
+from lts.utils import files, filesystem
 from lts.utils.errors import UserError
+from lts.utils.json_files import JsonError, check_shape, read_json
 from lts.utils.progress import Progress
 from lts.utils.signals import StopRequest, stop_on_signals
 
@@ -104,12 +104,21 @@ def extract(
 
     # A finished output or a partial folder is used only if it belongs to the same request.
     request = _request(model, stream, layers, pool, dtype, image)
-    if output.exists():
-        return _existing_result(output, request)
     folder = output.with_name(output.name + ".partial")
+    if output.exists():
+        result = _existing_result(output, request)
+        _remove_finished(folder)
+        return result
+    feature_files.check_companion(output)
+    unknown = _unknown_names(folder)
+    if unknown:
+        raise ExtractionError(
+            f"{folder / unknown[0]} is no partial result, and the folder is removed at the end. "
+            f"Received: output={output}. Move it or give another --output."
+        )
     try:
         with stop_on_signals() as stop, files.locked(folder):
-            partial = _Partial(folder, request, shapes, np.dtype(dtype))
+            partial = _Partial(folder, request, shapes, np.dtype(dtype), len(stream.names))
             views = stream.views(image, batch_size=batch_size, first=partial.done, skip_broken=skip_broken_images)
             _fill(partial, forward, views, len(stream.names), stop)
             broken = dict(stream.unlisted)
@@ -178,9 +187,29 @@ def _description(model: LoadedModel, stream: ImageStream, images: int, broken: d
 def _existing_result(output: pathlib.Path, request: dict[str, Any]) -> Result:
     """Return the result of an existing output."""
     metadata = feature_files.read_metadata(output)
+    try:
+        check_shape(metadata, {"images": int, "broken": {str: str}}, str(output))
+    except JsonError as error:
+        raise ExtractionError(str(error)) from None
     if changed := _differences(metadata, request):
         raise ExtractionError(f"{output} exists and differs. Received: {changed}. Remove it, or give another --output.")
     return Result(metadata["images"], metadata["broken"], already_complete=True)
+
+
+def _unknown_names(folder: pathlib.Path) -> list[str]:
+    """Return the names in a partial folder that no extraction writes."""
+    output_name = folder.name.removesuffix(".partial")
+    known = {"progress.json", files.LOCK, output_name, f"{output_name}.json"}
+    names = files.contents(folder) if folder.is_dir() else []
+    return [name for name in names if name not in known and not name.endswith(".raw")]
+
+
+def _remove_finished(folder: pathlib.Path) -> None:
+    """Remove the partial folder of a finished output."""
+    # It stays when a process is killed after its last rename. A living process removes it itself.
+    if folder.is_dir() and not _unknown_names(folder):
+        with contextlib.suppress(files.InUse), files.locked(folder):
+            shutil.rmtree(folder)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -192,7 +221,12 @@ class _Partial:
     """Features of the first images, on disk."""
 
     def __init__(
-        self, folder: pathlib.Path, request: dict[str, Any], shapes: dict[str, tuple[int, ...]], dtype: np.dtype
+        self,
+        folder: pathlib.Path,
+        request: dict[str, Any],
+        shapes: dict[str, tuple[int, ...]],
+        dtype: np.dtype,
+        count: int,
     ):
         self.folder = folder
         self.done = 0  # number of finished images, including broken ones
@@ -200,6 +234,7 @@ class _Partial:
         self._request = request
         self._shapes = shapes
         self._dtype = dtype
+        self._count = count  # of all images
         # An earlier run of the same request is continued; another request is an error.
         self._read_progress()
         self._files = {layer: open(self._path(layer), "ab", buffering=0) for layer in shapes}  # noqa: SIM115
@@ -253,14 +288,20 @@ class _Partial:
 
     def _read_progress(self) -> None:
         try:
-            record = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
+            shape = {"request": dict, "done": int, "broken": {str: str}}
+            record = read_json(self.folder / "progress.json", shape)
             changed = _differences(record["request"], self._request)
             self.done = record["done"]
             self.broken = {int(number): reason for number, reason in record["broken"].items()}
         except FileNotFoundError:
             return
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise ExtractionError(f"{self.folder} is damaged. Remove it to start again.") from None
+        except ValueError as error:
+            raise ExtractionError(f"{self.folder} is damaged. Remove it to start again. Received: {error}") from None
+        if not 0 <= self.done <= self._count or not all(0 <= number < self.done for number in self.broken):
+            raise ExtractionError(
+                f"{self.folder} is damaged. Remove it to start again. Received: progress.json with numbers outside of "
+                f"the {self._count} images."
+            )
         if changed:
             raise ExtractionError(
                 f"{self.folder} holds part of another extraction. Received: {changed}. Give the same flags to resume "
@@ -339,6 +380,6 @@ def _write(output: pathlib.Path, table: feature_files.Table, stop: StopRequest) 
         return False
     # The main file comes last: an output that exists is complete.
     for path in written:
-        os.replace(path, output.with_name(path.name))
+        filesystem.replace(path, output.with_name(path.name))
     shutil.rmtree(folder)
     return True

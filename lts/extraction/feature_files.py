@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lts.utils.errors import FormatError, UserError
+from lts.utils.json_files import JsonError, read_json
 from lts.utils.text import utf8
 
 PIECE_BYTES = 16_000_000  # size of the pieces in memory
@@ -83,6 +84,21 @@ def check_format(output: str | os.PathLike) -> None:
         raise FormatError(f"output must end in {', '.join(WRITERS)}. Received: output={str(output)!r}.")
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise FormatError(f"Parquet files need pyarrow. Received: output={str(output)!r}. Run: pip install pyarrow")
+
+
+def check_companion(output: pathlib.Path) -> None:
+    """Raise `FeatureFileError` if a second file of the output would replace another file."""
+    companion = output.with_name(output.name + ".json")
+    if output.suffix != ".tfrecord" or not companion.exists():
+        return
+    # It is written first: one of ours is left by a process that was killed in between.
+    try:
+        read_json(companion, {"model_fingerprint": str, "data_fingerprint": str})
+    except JsonError:
+        raise FeatureFileError(
+            f"{companion} is no metadata of features and would be replaced. Received: output={output}. "
+            "Move it or give another --output."
+        ) from None
 
 
 def write(path: pathlib.Path, table: Table) -> list[pathlib.Path]:

@@ -1,12 +1,14 @@
 """Artifact spotting: overlays, scores, evaluation."""
 
 from lts.spotting.corruption import Corruption
-from lts.spotting.evaluation import evaluate
+from lts.spotting.evaluation import EVALUATION, evaluate
 from lts.spotting.evaluation_report import summary
 from lts.spotting.sheet import false_alarms, headline
-from lts.spotting.spot import Score, SpottingError, spot_images
+from lts.spotting.spot import SPOTTED, Score, SpottingError, spot_images
 
 __all__ = [
+    "EVALUATION",
+    "SPOTTED",
     "Corruption",
     "Score",
     "SpottingError",

@@ -25,6 +25,7 @@ from lts.spotting.corruption import Corruption
 from lts.spotting.metadata import describe_model, describe_run, describe_source, versions
 from lts.utils import files, statistics
 from lts.utils.errors import UserError
+from lts.utils.outputs import OutputFolder, dataset_folder
 from lts.utils.progress import Progress
 from lts.utils.ranking import Ranking
 
@@ -33,7 +34,10 @@ EXAMPLES = 8  # images in examples.png
 CONFIDENCE = 0.95  # of the intervals
 THRESHOLD = 0.5  # on the export's probabilities
 CURVE_POINTS = 200  # in evaluation.json
-RESULTS = "evaluation.json"  # marks an earlier output
+RESULTS = "evaluation.json"
+EVALUATION = OutputFolder(
+    marker=RESULTS, names=(RESULTS, "evaluation.md", "evaluation.html", "curves.png", "examples.png")
+)
 
 CELL_FIGURES = {
     "average_precision": lambda counts: counts.average_precision("step"),
@@ -95,7 +99,7 @@ def evaluate(
             f"{model.path} was trained at {model.image_size} pixels, {corruption.workdir} at {size}: give an export of "
             "that run, or of one with the same --image_size"
         )
-    files.check_replaceable(output, RESULTS)
+    EVALUATION.check(output, [model.path, corruption.workdir, dataset_folder(source.name)])
     responses = _collect(model, corruption, source, seed)
     bootstrap = functools.partial(statistics.bootstrap, resamples=resamples, seed=seed)
     results = {
@@ -112,7 +116,7 @@ def evaluate(
         "versions": versions(),
         **_figures(responses, bootstrap),
     }
-    with files.atomic_write(output) as folder:
+    with EVALUATION.write(output) as folder:
         folder.mkdir()
         files.write_json(folder / RESULTS, results)
         evaluation_report.write(results, responses, folder)

@@ -25,6 +25,8 @@ from lts.spotting import sheet
 from lts.spotting.metadata import describe_model, describe_source, image_name, versions
 from lts.utils import files
 from lts.utils.errors import UserError
+from lts.utils.json_files import JsonError, read_json
+from lts.utils.outputs import OutputFolder, dataset_folder
 from lts.utils.progress import Progress
 from lts.utils.text import csv_table
 from lts.visualization import overlay
@@ -33,12 +35,24 @@ PICTURE_SIZE = 256  # longer side of an overlay in pixels: at 64 a person sees l
 MAX_NAME_BYTES = 255  # of a file name, on common file systems
 JPEG_QUALITY = 90
 BATCH_SIZE = 32
-SCORES = "scores.json"  # marks an earlier output
+SCORES = "scores.json"
 DECIMALS = 6  # of a score
 
 
 class SpottingError(UserError):
     """Images that cannot be scored as requested."""
+
+
+def _overlays(folder: pathlib.Path) -> list[str]:
+    """Return the overlays that an output lists."""
+    try:
+        scores = read_json(folder / SCORES, {"scores": [{"overlay": str}]})["scores"]
+    except (JsonError, OSError):
+        return []
+    return [score["overlay"] for score in scores]
+
+
+SPOTTED = OutputFolder(marker=SCORES, names=(SCORES, "scores.csv", "sheet.html"), listed=_overlays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +94,8 @@ def spot_images(
       OutputError: `output` holds something else.
     """
     view = _view(model, image_size, test_crop)
-    files.check_replaceable(output, SCORES)
-    with files.atomic_write(output) as folder:
+    SPOTTED.check(output, [model.path, dataset_folder(source.name)])
+    with SPOTTED.write(output) as folder:
         (folder / "overlays").mkdir(parents=True)
         # Sorted before rounding: equal rounded probabilities keep their order.
         scores = sorted(_score(model, source, view, folder), key=_rank)

@@ -4,7 +4,6 @@ This module knows runs and checkpoints. `lts.export.saved_model` writes what it 
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import tensorflow as tf
 from lts import __version__, data
 from lts.config import Config
 from lts.export import saved_model
+from lts.export.choices import EXPORT
 from lts.models.classifier import ROTATIONS
 from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.discriminator import BackboneClassifier, Discriminator
@@ -24,6 +24,8 @@ from lts.training.run_dir import TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.train import CLASSIFIERS, SECTION
 from lts.utils import provenance
+from lts.utils.json_files import NUMBER, JsonError, read_json_lines
+from lts.utils.outputs import dataset_folder
 
 STATISTICS_STEPS = 200  # batches of photographs for batch norm statistics
 STATISTICS_BATCH = 64  # images per batch
@@ -64,6 +66,10 @@ def export_run(
     record = run_dir.read_run_config(workdir)
     stage = record.stage
     config = record.config
+    if stage not in SECTION:
+        raise TrainingError(f"a run of stage {stage!r} cannot be exported. Received: workdir={workdir}.")
+    photographs = record.images_at if source is None else source.name
+    EXPORT.check(output, [workdir, record.autoencoder, data_dir, dataset_folder(photographs)])
     if recalibrate is not None:
         config = config.replace(recalibrate_batch_norm=recalibrate)
         if stage != "gan" and recalibrate:
@@ -106,6 +112,7 @@ def export_random(
       output: folder of the SavedModel.
       formats: further formats, see `lts.export.formats`.
     """
+    EXPORT.check(output, [dataset_folder(source.name)])
     keras.utils.set_random_seed(seed)
     discriminator, _ = _network(RunRecord("gan", config))
     _measure_statistics(discriminator, config, source, seed)
@@ -282,14 +289,14 @@ def _training_seconds(record: RunRecord, workdir: str | os.PathLike) -> dict[str
 
 def _seconds_in_metrics(workdir: str | os.PathLike) -> int:
     """Return the sum of images / (images/s) in metrics.jsonl."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
     record = run_dir.read_run_config(workdir)
-    batch_size = getattr(record.config, SECTION[record.stage]).batch_size
+    batch_size = getattr(record.config, record.section).batch_size
     seconds = 0.0
     previous_step = record.first_step
-    for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        if not line.endswith("}"):
-            continue  # truncated when a process was killed
-        values = json.loads(line)
+    for values in read_json_lines(path, {"step": int, "images_per_second": NUMBER}):
+        if values["images_per_second"] <= 0:
+            raise JsonError(f"{path}, step {values['step']}: images_per_second must be above 0. Restore or remove it.")
         images = (values["step"] - previous_step) * batch_size
         seconds += images / values["images_per_second"]
         previous_step = values["step"]

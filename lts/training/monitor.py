@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import re
 import sys
@@ -17,7 +16,7 @@ from tensorboard.plugins.hparams import api as hparams
 from lts.config import SECTIONS, fields_of
 from lts.data import as_bytes
 from lts.training.run_record import RunRecord
-from lts.utils import files, markdown
+from lts.utils import files, filesystem, markdown
 from lts.visualization.montage import filter_montage, montage
 
 COLUMNS = 80  # of a progress line
@@ -139,7 +138,7 @@ class Monitor:
                 for event in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                     if tf.compat.v1.Event.FromString(event).step <= step:
                         kept.write(event)
-            os.replace(partial, path)
+            filesystem.replace(partial, path)
 
     def restart_clock(self, step: int) -> None:
         """Measure images/s from now on, for example after compiling."""

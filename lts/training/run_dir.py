@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import json
 import os
 import pathlib
 import re
@@ -30,9 +29,10 @@ import tensorflow as tf
 
 from lts.config import NETWORKS, STAGES, differences
 from lts.networks.variables import variables_by_path
-from lts.training.run_record import RunRecord
+from lts.training.run_record import RECORD_SHAPE, RunRecord
 from lts.utils import files
 from lts.utils.errors import UserError, first_line
+from lts.utils.json_files import JsonError, read_json
 from lts.utils.patterns import plain_path
 from lts.utils.registry import UnknownNameError, imported_modules
 from lts.utils.text import warn
@@ -62,12 +62,14 @@ def read_run_config(workdir: str | pathlib.Path) -> RunRecord:
     """Return the record of a run; `TrainingError` if there is none."""
     path = pathlib.Path(workdir) / "config.json"
     try:
-        return RunRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return RunRecord.from_dict(read_json(path, RECORD_SHAPE))
     except FileNotFoundError:
         runs = sorted(str(folder.parent) for folder in path.parent.glob("*/checkpoints"))
         advice = f" Give one of its runs: {', '.join(runs[:SUGGESTED_RUNS])}." if runs else ""
         raise TrainingError(f"workdir holds no run (no {path.name}). Received: workdir={workdir}.{advice}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except JsonError as error:
+        raise TrainingError(str(error)) from None
+    except (TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read as the record of a run: {error}") from None
 
 
@@ -114,9 +116,9 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord, extend: bool = Fals
     workdir = pathlib.Path(workdir)
     files.check_utf8(workdir)
     path = workdir / "config.json"
-    # The lock is held, so files of interrupted writers belong to processes that are dead.
+    # All files here are this program's.
     for folder in (workdir, workdir / "checkpoints", workdir / "pictures"):
-        files.remove_partial(folder)
+        files.remove_partial(folder, unowned=True)
     if not path.exists():
         if (workdir / "checkpoints").exists():
             raise TrainingError(f"workdir has checkpoints but no {path.name}. Received: workdir={workdir}")

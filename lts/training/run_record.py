@@ -10,6 +10,25 @@ from lts.utils.registry import imported_modules
 
 FROZEN_NETWORKS = ("encoder/", "decoder/")  # taken from the autoencoder run, never trained in the "gan" stage
 
+# Of config.json, see `lts.utils.json_files.check_shape`. The last three are details.
+RECORD_SHAPE = {
+    "stage": str,
+    "config": dict,
+    "dataset?": str,
+    "split?": str,
+    "place?": str,
+    "data?": {"images": int},
+    "hardware?": str,
+    "commit?": str,
+    "autoencoder?": str,
+    "init_from?": str,
+    "fingerprints?": {str: str},
+    "imported?": {"checkpoint": str, "weights": str, "step": int, "averages": bool, "missing": [str]},
+    "classes?": int,
+    "head?": str,
+    "frozen?": int,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class ImportRecord:
@@ -63,7 +82,7 @@ class RunRecord:
     def from_dict(cls, values: Mapping[str, Any]) -> "RunRecord":
         """Return the record in a parsed config.json."""
         names = {field.name for field in dataclasses.fields(cls)} - {"details"}
-        fields = {name: value for name, value in values.items() if name in names}
+        fields = {name: value for name, value in values.items() if name in names and value is not None}
         fields["config"] = Config.from_dict(values["config"])
         fields["modules"] = tuple(values.get("modules", ()))
         if "imported" in fields:

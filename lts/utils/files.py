@@ -1,14 +1,20 @@
 """Atomic writes, and locks on folders.
 
-A reader sees either the previous file or the complete new one, however the writing process ends.
+A reader sees either the previous file or the complete new one, however the writing process ends. What is written
+lies in a temporary folder next to its place until then:
+
+    .NAME.partial-XXXXXXXX/owner  locked by the process that writes
+                           new/   the new file or folder
+                           old/   the previous folder, while it is replaced without an atomic exchange
 """
 
 import contextlib
 import errno
-import fcntl
+import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import stat
@@ -16,10 +22,16 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from lts.utils import filesystem
 from lts.utils.errors import UserError
-from lts.utils.text import printable, utf8
+from lts.utils.text import printable, utf8, warn
 
 PARTIAL = ".partial-"  # marks the names of temporary folders
+STARTING = ".starting-"  # the same before their owner is recorded
+OWNER = "owner"
+LOCK = "lock"
+HOLDER = re.compile(r"process (\d+) on (.*)\n")  # content of both files
+MAX_PREFIX = 50  # characters of a name in the name of its temporary folder
 
 
 class OutputError(UserError):
@@ -34,62 +46,164 @@ class InUse(Exception):
 def locked(folder: str | os.PathLike) -> Iterator[None]:
     """Lock a folder for this process; creates the folder if necessary.
 
-    The lock is a file `lock` in the folder. The kernel releases it however the process ends.
+    The lock is a file `lock` in the folder. The kernel releases it however the process ends. On a file system without
+    locks this prints a warning instead.
 
     Raises:
       InUse: another process holds the lock.
+      OutputError: `lock` is a link, or a file that no lock has written.
     """
-    path = pathlib.Path(folder) / "lock"
+    path = pathlib.Path(folder) / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
+    # NB: a file of the user must not be erased, and a FIFO would block.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputError(f"{path} is not a lock of this program. Received: {folder}. Move it or use another folder.")
     # NB: mode "w" would erase the holder's name before the lock is ours.
-    with path.open("a+", encoding="utf-8") as file:
+    with path.open("a+", encoding="utf-8", errors="replace") as file:
+        file.seek(0)
+        holder = file.read(1000).strip("\0")  # zeros after a power cut
+        if holder and not HOLDER.fullmatch(holder):
+            raise OutputError(
+                f"{path} is not a lock of this program. Received: {folder}. Move it or use another folder."
+            )
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not filesystem.try_lock(file):
+                warn(f"{folder} lies on a file system without locks. Do not start two programs in it.")
         except BlockingIOError:
-            file.seek(0)
-            raise InUse(file.read().strip() or "another process") from None
+            raise InUse(holder.strip() or "another process") from None
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.write(_holder())
         file.flush()
         yield
+
+
+def _holder() -> str:
+    """Return the line that names this process."""
+    return f"process {os.getpid()} on {socket.gethostname()}\n"
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Replace a file or a folder atomically.
 
-    The block writes to a temporary path on the same disk. If it raises, `path` stays untouched.
+    The block writes to a temporary path on the same disk. If it raises, `path` stays untouched. The new contents are
+    on the disk before the previous ones are removed. A symbolic link stays, and its target is replaced. A mode that was
+    set on the previous file or folder stays.
+
+    Raises:
+      OutputError: `path` is a folder that cannot be renamed (a mount point, the current folder, or one in a folder
+        that is not writable), and holds something.
 
     Example:
       >>> with atomic_write("runs/report.html") as temporary:
       ...     temporary.write_text("<html></html>")
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL}", dir=path.parent))
+    check_renameable(path)
+    path = pathlib.Path(os.path.realpath(path))
+    fixed = _is_fixed(path)
+    parent = path if fixed else path.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_partial_once(parent)
+    with _temporary_folder(parent, path.name) as temporary:
+        new = temporary / "new" / path.name
+        new.parent.mkdir()
+        yield new
+        if path.exists():
+            shutil.copymode(path, new)  # otherwise that of the umask
+        filesystem.sync(new)
+        if fixed:
+            _move_entries(new, path)
+        elif path.is_dir() and new.is_dir():
+            _replace_folder(path, new, temporary / "old")
+        else:
+            os.replace(new, path)
+        filesystem.sync_entry(parent)
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+    """Create a temporary folder that this process owns; remove it at the end."""
+    # It gets the name that other processes look for when its owner is locked: they remove folders without an owner.
+    starting = pathlib.Path(tempfile.mkdtemp(prefix=f".{name[:MAX_PREFIX]}{STARTING}", dir=parent))
+    temporary = parent / f".{name[:MAX_PREFIX]}{PARTIAL}{starting.name[-8:]}"
     try:
-        yield temporary / path.name
-        # A rename cannot replace a folder that is not empty: move the previous one away first.
-        if path.is_dir() and not path.is_symlink():
-            os.replace(path, temporary / "old")
-        os.replace(temporary / path.name, path)
+        with (starting / OWNER).open("w", encoding="utf-8") as owner:
+            filesystem.try_lock(owner)
+            owner.write(_holder())
+            owner.flush()
+            os.rename(starting, temporary)
+            yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(starting, ignore_errors=True)
+        _remove(temporary)
 
 
-def check_replaceable(folder: str | os.PathLike, marker: str) -> None:
-    """Raise `OutputError` unless a folder is free or an earlier output.
-
-    `atomic_write` deletes the folder, so it must hold nothing else. Every earlier output holds a file named `marker`.
-    """
-    folder = pathlib.Path(folder)
-    if not folder.exists() or (folder / marker).exists():
+def _replace_folder(path: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
+    """Put the folder `new` in the place of the folder `path`."""
+    if filesystem.exchange(new, path):
         return
-    if folder.is_file() or any(folder.iterdir()):
+    # A rename cannot replace a folder that is not empty: move the previous one away first. If this is interrupted in
+    # between, `_remove` moves it back, here or in the next process.
+    old.mkdir()
+    os.replace(path, old / path.name)
+    os.replace(new, path)
+    os.replace(old, old.with_name("removed"))
+
+
+def _remove(temporary: pathlib.Path) -> None:
+    """Remove a temporary folder, after moving back a folder that was not replaced."""
+    old = temporary / "old"
+    for entry in old.iterdir() if old.exists() else ():
+        previous = temporary.parent / entry.name
+        if not os.path.lexists(previous):
+            os.replace(entry, previous)
+            warn(f"{previous} was put back: writing another one was interrupted.")
+    # The owner goes last: without it nobody would remove the rest if this process is killed here.
+    for name in ("new", "old", "removed"):
+        shutil.rmtree(temporary / name, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_entries(new: pathlib.Path, path: pathlib.Path) -> None:
+    """Move the contents of the folder `new` to the empty folder `path`."""
+    names = sorted(os.listdir(new))
+    try:
+        for name in names:
+            os.rename(new / name, path / name)
+    except BaseException:
+        for name in names:
+            if os.path.lexists(path / name):
+                os.rename(path / name, new / name)
+        raise
+
+
+def check_renameable(path: str | os.PathLike) -> None:
+    """Raise `OutputError` if a path is a folder that cannot be replaced."""
+    if _is_fixed(pathlib.Path(os.path.realpath(path))) and contents(path):
         raise OutputError(
-            f"the output folder holds no {marker} of an earlier run. Received: output={folder}. "
-            "Give another --output or remove the folder."
+            "an output folder that holds something must not be a mount point, the current folder or in a folder that "
+            f"is not writable. Received: output={path}. Give a new folder below it."
         )
+
+
+def contents(folder: str | os.PathLike) -> list[str]:
+    """Return the names in a folder, without temporary folders of `atomic_write`."""
+    return [name for name in os.listdir(folder) if not is_partial(name)]
+
+
+def is_partial(name: str) -> bool:
+    """Return whether a name is that of a temporary folder of `atomic_write`."""
+    return name.startswith(".") and PARTIAL in name
+
+
+def _is_fixed(path: pathlib.Path) -> bool:
+    """Return whether a folder must keep its place on the disk."""
+    if not path.is_dir():
+        return False
+    # A shell that works in the folder would be left in a removed one.
+    current = pathlib.Path.cwd()
+    is_current = path == current or path in current.parents
+    return is_current or os.path.ismount(path) or not os.access(path.parent, os.W_OK | os.X_OK)
 
 
 def check_folder(folder: str | os.PathLike) -> None:
@@ -115,11 +229,51 @@ def check_utf8(path: str | os.PathLike) -> None:
         )
 
 
-def remove_partial(folder: str | os.PathLike) -> None:
-    """Remove temporary folders of killed writers."""
-    # NB: the caller holds the lock; another writer would lose its work.
-    for temporary in pathlib.Path(folder).glob(f".*{PARTIAL}*"):
-        shutil.rmtree(temporary, ignore_errors=True)
+def remove_partial(folder: str | os.PathLike, unowned: bool = False) -> None:
+    """Remove temporary folders of writers that were killed.
+
+    A folder that such a writer had moved away is moved back. Folders of living processes stay.
+
+    Args:
+      folder: where to look.
+      unowned: whether to remove temporary folders that record no owner, too. Only where all files are this program's.
+    """
+    temporaries = list(pathlib.Path(folder).glob(f".*{PARTIAL}*"))
+    if unowned:
+        temporaries += pathlib.Path(folder).glob(f".*{STARTING}*")
+    for temporary in temporaries:
+        dead = _owner_is_dead(temporary)
+        if dead or (dead is None and unowned):
+            _remove(temporary)
+
+
+# A folder of a million files is not searched at every write.
+_remove_partial_once = functools.cache(remove_partial)
+
+
+def _owner_is_dead(temporary: pathlib.Path) -> bool | None:
+    """Return whether the owner of a temporary folder has ended; None: no owner is recorded."""
+    try:
+        with (temporary / OWNER).open("r+", encoding="utf-8", errors="replace") as owner:
+            if filesystem.try_lock(owner):
+                return True
+            holder = HOLDER.fullmatch(owner.read())
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return False  # locked, or of another user
+    # Without locks, processes of other machines count as alive.
+    return holder is not None and holder[2] == socket.gethostname() and not _is_running(int(holder[1]))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
 
 
 def remove_folder(path: str | os.PathLike) -> None:

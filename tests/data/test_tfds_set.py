@@ -1,6 +1,7 @@
 """Sets of TensorFlow Datasets, built offline in a temporary folder."""
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -140,6 +141,19 @@ def test_two_processes_may_unpack_the_same_set(tmp_path):
     paths = tfds_set.unpack(tmp_path, "train", images())
     assert [pathlib.Path(path).read_bytes() for path in paths] == [b"first", b"second"]
     assert len(list((tmp_path / "unpacked").iterdir())) == 1
+
+
+def test_other_users_may_read_unpacked_images(tmp_path):
+    """Fails if images in a shared folder can be read by the user alone who unpacked them."""
+    umask = os.umask(0o022)
+    try:
+        (path,) = tfds_set.unpack(tmp_path, "train", [b"image"])
+    finally:
+        os.umask(umask)
+    file = pathlib.Path(path)
+    assert file.stat().st_mode & 0o777 == 0o644
+    for folder in (file.parent, file.parents[1], file.parents[2]):
+        assert folder.stat().st_mode & 0o777 == 0o755
 
 
 def test_broken_images(data_dir):

@@ -111,6 +111,19 @@ def test_cached_results_belong_to_a_protocol_and_a_model(world, tmp_path):
     assert first.get(world["models"]["runs/a"], "conv_1") is None
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"results": []}', b"\xff", b'{"results": {"x": 5}, "digest": ""}'])
+def test_a_damaged_cache_counts_as_empty(world, tmp_path, content):
+    """Fails if a changed file stops a probe, or gives it figures that were not measured."""
+    model = world["models"]["runs/features"]
+    (tmp_path / "partial.json").write_bytes(content)
+    cache = ResultCache(tmp_path, {"seed": 1})
+    assert cache.get(model, "conv_1") is None
+    cache.put(model, "conv_1", {"accuracy": 1.0})
+    path = tmp_path / "partial.json"
+    path.write_text(path.read_text().replace("1.0", "0.9"))
+    assert ResultCache(tmp_path, {"seed": 1}).get(model, "conv_1") is None
+
+
 def _other_classes(sources):
     sources["test"].class_names = ("blue", "green", "violet")
 

@@ -230,6 +230,30 @@ def test_files_without_results_are_refused(tmp_path, content):
         result_files.load(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "value"),
+    [
+        ("small_imagenette128", ["model", "layers", "conv_1", "accuracy"], "x"),
+        ("small_imagenette128", ["difference", "conv_1", "interval"], "x"),
+        ("small_imagenette128", ["protocol"], 5),
+        ("small_imagenette128", ["model", "description"], []),
+        ("small_imagenette128", ["dataset", "train_images"], "many"),
+        ("small_compare", ["methods", "ours", "difference", "conv_1", "interval"], [1]),
+        ("small_compare", ["layers"], 5),
+    ],
+)
+def test_values_of_another_type_are_one_line(committed, name, keys, value):
+    """Fails if a changed results file gives a traceback, or is not named."""
+    values = copy.deepcopy(committed[name].values)
+    part = values
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    with pytest.raises(ReportError, match=r"changed\.json") as caught:
+        report.text([result_files.Results("changed", values)], PUBLISHED)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_field_is_named(committed, tmp_path):
     """Fails if a results file lacks a field and the message does not name it."""
     values = copy.deepcopy(committed["small_imagenette128"].values)

@@ -2,6 +2,8 @@
 
 import doctest
 import json
+import os
+import pathlib
 import re
 import shutil
 
@@ -333,6 +335,52 @@ def test_an_export_of_an_older_version(model, tmp_path):
     (tmp_path / "old" / "config.json").write_text(json.dumps(model.description))
     with pytest.raises(ExportError, match="no signature 'serving_default': export it again"):
         lts.load(tmp_path / "old")
+
+
+def _without_image_size(folder: pathlib.Path) -> None:
+    description = json.loads((folder / "config.json").read_text())
+    del description["image_size"]
+    (folder / "config.json").write_text(json.dumps(description))
+
+
+DAMAGES = {
+    "cut variables": lambda folder: os.truncate(folder / "variables" / "variables.data-00000-of-00001", 500),
+    "no index": lambda folder: (folder / "variables" / "variables.index").unlink(),
+    "cut index": lambda folder: os.truncate(folder / "variables" / "variables.index", 50),
+    "no variables": lambda folder: shutil.rmtree(folder / "variables"),
+    "empty graph": lambda folder: os.truncate(folder / "saved_model.pb", 0),
+    "cut graph": lambda folder: os.truncate(folder / "saved_model.pb", 5000),
+    "a list": lambda folder: (folder / "config.json").write_text("[]"),
+    "no configuration": lambda folder: (folder / "config.json").write_text('{"image_size": 48, "test_crop": 1}'),
+    "no image size": _without_image_size,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_exports(model, tmp_path, damage):
+    """Fails if an interrupted copy of an export gives a traceback: TensorFlow raises nearly any type."""
+    shutil.copytree(model.path, tmp_path / "copy")
+    DAMAGES[damage](tmp_path / "copy")
+    with pytest.raises(ExportError, match="copy") as caught:
+        lts.load(tmp_path / "copy")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_without_its_empty_folder(model, tmp_path):
+    """Fails if a copy that dropped the empty folder `assets` cannot be used."""
+    shutil.copytree(model.path, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "assets", ignore_errors=True)
+    assert lts.load(tmp_path / "copy").fingerprint == model.fingerprint
+
+
+def test_files_of_the_user_in_an_export_are_kept(discriminator, model, tmp_path):
+    """Fails if a second export deletes a run or notes in the folder of the first one."""
+    shutil.copytree(model.path, tmp_path / "features")
+    (tmp_path / "features" / "run").mkdir()
+    (tmp_path / "features" / "run" / "config.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"holds run/config\.json, which is no part"):
+        saved_model.export(discriminator, tmp_path / "features", model.description)
+    assert (tmp_path / "features" / "run" / "config.json").exists()
 
 
 def test_damaged_weights(model, tmp_path):

@@ -320,6 +320,54 @@ def test_a_damaged_partial_folder(model, photos, tmp_path):
         extract(model, stream, tmp_path / "X.npz")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"done": "5"}, {"done": 100}, {"done": -1}, {"done": 5, "broken": {"99": "x"}}, {"request": []}, {"broken": []}],
+)
+def test_progress_of_another_shape(model, photos, tmp_path, monkeypatch, change):
+    """Fails if a changed record gives a traceback, or values of other images."""
+    stream = open_stream(f"folder:{photos}")
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_files, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract(model, stream, tmp_path / "X.npz", pool="avg")
+    path = tmp_path / "X.npz.partial" / "progress.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ExtractionError, match=r"is damaged\. Remove it"):
+        extract(model, stream, tmp_path / "X.npz", pool="avg")
+
+
+def test_a_partial_folder_of_a_finished_output_is_removed(model, photos, tmp_path):
+    """Fails if a process that is killed after its last rename leaves gigabytes forever."""
+    stream = open_stream(f"folder:{photos}")
+    output = tmp_path / "X.npz"
+    extract(model, stream, output, pool="avg")
+    folder = tmp_path / "X.npz.partial"
+    folder.mkdir()
+    (folder / "conv_5.raw").write_bytes(b"gigabytes")
+    from lts.utils import files
+
+    with files.locked(folder):
+        assert extract(model, stream, output, pool="avg").already_complete
+        assert folder.exists()
+    assert extract(model, stream, output, pool="avg").already_complete
+    assert [path.name for path in tmp_path.iterdir()] == ["X.npz"]
+
+
+def test_files_of_the_user_next_to_an_output_are_kept(model, photos, tmp_path):
+    """Fails if a file is deleted or replaced because it has a name of an extraction."""
+    stream = open_stream(f"folder:{photos}")
+    (tmp_path / "X.npz.partial").mkdir()
+    (tmp_path / "X.npz.partial" / "notes.txt").write_text("precious")
+    with pytest.raises(ExtractionError, match=r"notes\.txt is no partial result"):
+        extract(model, stream, tmp_path / "X.npz", pool="avg")
+    (tmp_path / "X.tfrecord.json").write_text('{"notes": "precious"}')
+    with pytest.raises(FeatureFileError, match=r"X\.tfrecord\.json is no metadata"):
+        extract(model, stream, tmp_path / "X.tfrecord", pool="avg")
+    assert (tmp_path / "X.npz.partial" / "notes.txt").exists()
+    assert "precious" in (tmp_path / "X.tfrecord.json").read_text()
+
+
 def test_two_processes_at_one_output(model, photos, tmp_path):
     from lts.utils import files
 

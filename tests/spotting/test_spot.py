@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import shutil
 import urllib.parse
 
 import numpy as np
@@ -158,17 +159,36 @@ def test_other_views(model, source, tmp_path):
 
 
 def test_replaced_folders(spotted, tmp_path):
-    """Fails if a foreign folder is replaced, or an earlier output is not."""
+    """Fails if a foreign folder or file is deleted, or an earlier output is not replaced."""
     source = data.open_source(f"folder:{spotted[1].parent / 'photos'}", progress=False)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     with pytest.raises(files.OutputError, match="another --output"):
         spot.spot_images(BrightModel(), source, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-    spot.spot_images(BrightModel(), source, tmp_path / "ours")
-    (tmp_path / "ours" / "overlays" / "old.jpg").write_text("")
-    spot.spot_images(BrightModel(), source, tmp_path / "ours")
-    assert not (tmp_path / "ours" / "overlays" / "old.jpg").exists()
+    ours = tmp_path / "ours"
+    spot.spot_images(BrightModel(), source, ours)
+    (ours / "overlays" / "photo.jpg").write_text("precious")
+    with pytest.raises(files.OutputError, match=r"holds overlays/photo\.jpg, which is no part of an earlier output"):
+        spot.spot_images(BrightModel(), source, ours)
+    (ours / "overlays" / "photo.jpg").unlink()
+    # The overlays of the earlier images are listed in its scores.json.
+    fewer = tmp_path / "photos"
+    fewer.mkdir()
+    first = next(path for path in (spotted[1].parent / "photos").rglob("*") if path.is_file())
+    shutil.copy(first, fewer / "only.png")
+    spot.spot_images(BrightModel(), data.open_source(f"folder:{fewer}", progress=False), ours)
+    assert [path.name for path in (ours / "overlays").rglob("*.jpg")] == ["only.png.jpg"]
+
+
+def test_images_inside_the_output_are_kept(spotted, tmp_path):
+    """Fails if a program deletes the images that it reads."""
+    source = data.open_source(f"folder:{spotted[1].parent / 'photos'}", progress=False)
+    spot.spot_images(BrightModel(), source, tmp_path / "out")
+    photos = tmp_path / "out" / "overlays"
+    inside = data.open_source(f"folder:{photos}", progress=False)
+    with pytest.raises(files.OutputError, match="lies in the output folder"):
+        spot.spot_images(BrightModel(), inside, tmp_path / "out")
 
 
 def test_a_failure_leaves_nothing(spotted, tmp_path):

@@ -1,6 +1,7 @@
 """The record and the checkpoints of a run."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -190,9 +191,16 @@ def test_a_damaged_record_is_one_clear_line(tmp_path):
     (tmp_path / "config.json").write_text('{"stage": "gan", "config": {"image": {"size": 3}}}')
     with pytest.raises(TrainingError, match=r"unknown field. Received: image\.'size'"):
         run_dir.read_run_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(TrainingError, match="cannot be read"):
-        run_dir.read_run_config(tmp_path)
+    good = RunRecord("gan", _config()).to_dict()
+    for content in ("{", "[]", "{}", json.dumps(good | {"stage": 5}), json.dumps(good | {"config": []})):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(TrainingError, match=r"config\.json"):
+            run_dir.read_run_config(tmp_path)
+    for section in ([], {"image_size": float("inf")}, {"image_size": None}):
+        (tmp_path / "config.json").write_text(json.dumps(good | {"config": {"image": section}}))
+        with pytest.raises(TrainingError, match=r"config\.json"):
+            run_dir.read_run_config(tmp_path)
+    (tmp_path / "config.json").unlink()
     with pytest.raises(TrainingError, match="holds no run"):
         run_dir.read_run_config(tmp_path / "nothing")
 

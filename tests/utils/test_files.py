@@ -1,12 +1,48 @@
-"""Checks of output folders, and atomic files."""
+"""Checks of output folders, atomic files, and locks."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from lts.utils import files
+from lts.utils import files, filesystem
 from lts.utils.files import OutputError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Writes a file, and waits until it is killed.
+WRITER = """
+import sys
+from lts.utils import files
+with files.atomic_write(sys.argv[1]) as partial:
+    partial.write_text("half")
+    print("started", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def renames(request, monkeypatch):
+    """Systems with and without an atomic exchange of two folders."""
+    if request.param == "two renames":
+        monkeypatch.setattr(filesystem, "exchange", lambda first, second: False)
+    return request.param
+
+
+def write_folder(path, text: str) -> None:
+    with files.atomic_write(path) as partial:
+        partial.mkdir()
+        (partial / "text").write_text(text)
+
+
+def names(folder) -> list[str]:
+    return sorted(os.listdir(folder))
 
 
 @pytest.mark.parametrize("below", ["", "run", "many/folders/down"])
@@ -53,3 +89,164 @@ def test_a_path_that_is_no_utf8_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"UTF-8. Received: .*K\\xf6pfe/run. Give a folder"):
         files.check_folder(tmp_path / os.fsdecode(b"K\xf6pfe") / "run")
     files.check_folder(tmp_path / "Köpfe")
+
+
+@pytest.mark.parametrize("name", ["out", "old", "new", "n" * 250])
+def test_folders_are_replaced(tmp_path, renames, name):
+    """Fails if an earlier folder stays, or if a name of a temporary folder or a long one is not possible."""
+    for text in ("first", "second"):
+        write_folder(tmp_path / name, text)
+        assert (tmp_path / name / "text").read_text() == text
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_signal_between_two_renames_loses_nothing(tmp_path, monkeypatch, call):
+    """Fails if the earlier output and the new one are both deleted."""
+    monkeypatch.setattr(filesystem, "exchange", lambda first, second: False)
+    write_folder(tmp_path / "out", "hours")
+    replace = os.replace
+    calls = []
+
+    def replace_and_stop(*paths):
+        replace(*paths)
+        calls.append(paths)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace_and_stop)
+        write_folder(tmp_path / "out", "more hours")
+    assert (tmp_path / "out" / "text").read_text() == ("hours" if call == 1 else "more hours")
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_kill_between_two_renames_is_repaired_by_the_next_run(tmp_path, capsys):
+    """Fails if a folder that was moved away is not put back, or if a replaced one is."""
+    for name in ("gone", "there"):
+        old = tmp_path / f".{name}.partial-12345678" / "old" / name
+        old.mkdir(parents=True)
+        (old / "text").write_text("hours")
+        (old.parents[1] / "owner").write_text("process 1 on elsewhere\n")
+    write_folder(tmp_path / "there", "new")
+    files.remove_partial(tmp_path)
+    assert (tmp_path / "gone" / "text").read_text() == "hours"
+    assert (tmp_path / "there" / "text").read_text() == "new"
+    assert names(tmp_path) == ["gone", "there"]
+    assert "gone was put back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_temporary_folders_of_dead_processes_are_removed(tmp_path, monkeypatch, locks):
+    """Fails if gigabytes of a killed process stay, or if those of a living one are removed."""
+    if not locks:
+        monkeypatch.setattr(filesystem, "try_lock", lambda file: False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "a.txt")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as writer:
+        assert writer.stdout.readline() == b"started\n"
+        files.remove_partial(tmp_path, unowned=True)
+        assert len(names(tmp_path)) == 1
+        writer.send_signal(signal.SIGKILL)
+    files.write_text(tmp_path / "b.txt", "of the next run")
+    assert names(tmp_path) == ["b.txt"]
+
+
+def test_folders_of_other_programs_with_such_a_name_stay(tmp_path):
+    """Fails if a folder is deleted in which no process of this program wrote its name."""
+    (tmp_path / ".photos.partial-upload").mkdir()
+    files.remove_partial(tmp_path)
+    assert names(tmp_path) == [".photos.partial-upload"]
+
+
+def test_modes_follow_the_umask(tmp_path, renames):
+    """Fails if other users cannot read an output, or if a mode that a user has set is lost."""
+    umask = os.umask(0o022)
+    try:
+        write_folder(tmp_path / "out", "")
+        files.write_text(tmp_path / "a.txt", "")
+        assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+        (tmp_path / "out").chmod(0o750)
+        (tmp_path / "a.txt").chmod(0o660)
+        write_folder(tmp_path / "out", "")
+        files.write_text(tmp_path / "a.txt", "")
+        assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o660
+    finally:
+        os.umask(umask)
+
+
+def test_the_target_of_a_link_is_replaced(tmp_path, renames):
+    """Fails if a link to another disk is replaced by a folder, or cannot be written."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for text in ("first", "second"):
+        write_folder(tmp_path / "link", text)
+        assert (tmp_path / "disk" / "text").read_text() == text
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path) == ["disk", "link"]
+
+
+def test_the_current_folder_keeps_its_place(tmp_path, monkeypatch):
+    """Fails if a shell is left in a removed folder, or if what lies in the current folder is lost."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    inode = os.stat(".").st_ino
+    write_folder(".", "first")
+    assert os.stat(".").st_ino == os.stat(tmp_path / "here").st_ino == inode
+    with pytest.raises(OutputError, match=r"Received: output=\.\. Give a new folder"):
+        write_folder(".", "second")
+    assert (tmp_path / "here" / "text").read_text() == "first"
+    assert names(tmp_path) == ["here"]
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    """Fails if a folder of the user is deleted because a file gets its name."""
+    (tmp_path / "results.md").mkdir()
+    (tmp_path / "results.md" / "notes").write_text("precious")
+    with pytest.raises(OSError, match=r"results\.md"):
+        files.write_text(tmp_path / "results.md", "")
+    assert (tmp_path / "results.md" / "notes").read_text() == "precious"
+
+
+def test_contents_reach_the_disk_before_the_rename(tmp_path, monkeypatch):
+    """Fails if a power cut can leave a name without its contents after older files were removed."""
+    events = []
+    fsync = os.fsync
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (events.append(os.fstat(number).st_ino), fsync(number)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (events.append("rename"), replace(old, new)))
+    with files.atomic_write(tmp_path / "out") as partial:
+        partial.mkdir()
+        (partial / "text").write_text("text")
+        inodes = {partial.stat().st_ino, (partial / "text").stat().st_ino}
+    rename = events.index("rename")
+    assert inodes <= set(events[:rename])
+    assert tmp_path.stat().st_ino in events[rename:]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_file_of_the_user_called_lock_stays(tmp_path, kind):
+    """Fails if it, or the file behind a link, is truncated or overwritten."""
+    precious = tmp_path / ("lock" if kind == "file" else "thesis")
+    precious.write_text("precious")
+    if kind == "link":
+        (tmp_path / "lock").symlink_to(precious)
+    with pytest.raises(OutputError, match="is not a lock of this program"), files.locked(tmp_path):
+        pass
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, capsys, number):
+    """Fails if nothing can be trained on such a file system, or if the user is not warned."""
+
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.locked(tmp_path):
+        files.write_text(tmp_path / "a.txt", "text")
+    assert "lies on a file system without locks" in capsys.readouterr().err
+    assert names(tmp_path) == ["a.txt", "lock"]

@@ -108,9 +108,15 @@ def _search_all(missing: dict[pathlib.Path, str], mode: str, processes: int, tot
 def _cached(file: pathlib.Path) -> np.ndarray:
     try:
         with np.load(file) as content:
-            return content["boxes"]
+            return _checked_cache(content["boxes"])
     except Exception as error:  # NB: NumPy and zipfile raise nearly anything on a damaged file
         raise ProposalError(f"{file} is damaged ({first_line(error)}). Remove it to compute it again") from None
+
+
+def _checked_cache(boxes: Any) -> np.ndarray:
+    if not isinstance(boxes, np.ndarray) or boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+        raise ValueError("it holds no boxes [n, 4]")
+    return boxes
 
 
 def read_proposals(
@@ -156,6 +162,8 @@ def read_proposals(
 
 def _checked(boxes: np.ndarray, size: np.ndarray, where: str) -> np.ndarray:
     """Return the boxes of a file as float32 [n, 4], clipped to their image."""
+    if not isinstance(boxes, np.ndarray):  # NumPy returns the bytes of an entry that is no array
+        raise ProposalError(f"{where}: boxes must be numbers [n, 4]. Received: another kind of entry")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or boxes.dtype.kind not in "iuf":
         raise ProposalError(f"{where}: boxes must be numbers [n, 4]. Received: {boxes.dtype} {list(boxes.shape)}")
     boxes = boxes.astype(np.float32)

@@ -124,7 +124,14 @@ def test_a_plan_is_never_replaced(measured, tmp_path):
             plan(tmp_path, request)
     path = tmp_path / "plan.json"
     text = path.read_text()
-    for damaged in ("", text[:-20], "[]", json.dumps({**json.loads(text), "steps": {}})):
+    for damaged in (
+        "",
+        text[:-20],
+        "[]",
+        json.dumps({**json.loads(text), "steps": {}}),
+        text.replace("steps", "x"),
+        "[" * 9999,
+    ):
         path.write_text(damaged)
         with pytest.raises(PlanError, match="the plan is damaged"):
             plan(tmp_path)

@@ -37,6 +37,18 @@ def test_a_run_of_another_configuration_is_refused(tmp_path):
         Pipeline(tmp_path / "stages.json", preset("tiny", learning_rate=0.5))
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{", '{"config": {}, "seconds": [], "done": []}', '{"config": {"a": 1}, "seconds": {}, "done": []}'],
+)
+def test_a_damaged_record_is_one_clear_line(tmp_path, content):
+    """Fails if the file is not named."""
+    path = tmp_path / "stages.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"stages\.json"):
+        Pipeline(path, preset("tiny"))
+
+
 def test_other_data_are_refused(tmp_path):
     """Fails if stages on two data sets mix."""
     path = tmp_path / "stages.json"

@@ -8,9 +8,9 @@ from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 
 from experiments.probing import projector
-from experiments.probing.probe import ProbeError
 from lts import data
 from lts.config import ImageConfig
+from lts.utils.files import OutputError
 from tests.fixtures import probing
 
 NAMES = ["blue", "green", "red"]
@@ -128,7 +128,7 @@ def test_curves_of_a_training_run_are_not_replaced(tmp_path):
     curves = tmp_path / "tensorboard" / "events.out.tfevents.1"
     curves.parent.mkdir()
     curves.write_bytes(b"curves")
-    with pytest.raises(ProbeError, match="holds no projector"):
+    with pytest.raises(OutputError, match="holds no projector"):
         projector.write(probing.Model("runs/features"), ["conv_1"], probing.source("test"), tmp_path)
     assert curves.read_bytes() == b"curves"
 

@@ -51,6 +51,7 @@ def test_the_file_has_a_line_per_fold(tmp_path):
     [
         (None, "cannot be read: .*Give fold_indices.txt of STL-10"),
         ("1 2 three\n4 5 6\n", "must contain a line of indices for each fold"),
+        ("1 99999999999999999999999\n4 5\n", "must contain a line of indices for each fold"),
         ("1 2 3\n", "at least two folds"),
         ("1 2 2\n3 4 5\n", "different indices"),
         ("1 -2\n3 4\n", "different indices"),

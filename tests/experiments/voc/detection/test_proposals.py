@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+import zipfile
 
 import numpy as np
 import psutil
@@ -224,6 +225,14 @@ def test_files_of_proposals_that_are_wrong(tmp_path, boxes, message):
         read_proposals(file, ["a"], np.array([[10, 20]]))
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_entry_that_is_no_array(tmp_path):
+    """Fails if another kind of entry gives another error: NumPy returns its bytes."""
+    with zipfile.ZipFile(tmp_path / "proposals.npz", "w") as archive:
+        archive.writestr("a.npy", b"text")
+    with pytest.raises(ProposalError, match=r"proposals\.npz, image 'a': boxes must be numbers"):
+        read_proposals(tmp_path / "proposals.npz", ["a"], np.array([[10, 20]]))
 
 
 def test_a_file_that_is_none(tmp_path):
