@@ -16,7 +16,7 @@ from lts.config import SECTIONS, fields_of, preset
 from lts.networks.variables import variables_by_path
 from lts.training.monitor import HISTOGRAM_ENTRIES, Monitor, histogram_sample, progress_text, scalar_tag
 from lts.training.run_record import RunRecord
-from lts.training.task import checkpoint_items
+from lts.training.task import Task, checkpoint_items
 from lts.visualization.montage import filter_montage
 from tests.fixtures.models import autoencoder, gan, images
 
@@ -110,6 +110,13 @@ def test_the_bar_of_a_terminal_fits(tmp_path, monkeypatch):
     shown = [line.strip() for line in re.split(r"[\r\n]", screen.getvalue())]
     assert max(map(len, shown)) <= 80
     assert any("accuracy real 12% repaired 12% mask 12%" in line for line in shown)
+
+
+@pytest.mark.parametrize(("features", "title"), [(None, "supervised"), ("0123456789abcdef", "finetune")])
+def test_title_of_a_classifier(features, title):
+    """Fails if fine-tuning an export is logged as supervised training from scratch."""
+    record = RunRecord("supervised", preset("tiny"), details={"features": features})
+    assert Task(record, "gan_training", 1, build=None, batches=None, samples=None).title == title
 
 
 def test_progress_text():
