@@ -24,6 +24,7 @@ from absl import flags
 
 from lts import config as configs
 from lts.bin import common
+from lts.config.stages import section_of
 
 FLAGS = flags.FLAGS
 STAGES = ("autoencoder", "gan")
@@ -94,7 +95,7 @@ def training_step(preset: str, stage: str, precision: str, batch_size: int) -> t
 
     from lts.training.train import build_model, steps_done
 
-    section = "autoencoder_training" if stage == "autoencoder" else "gan_training"
+    section = section_of(stage)
     config = configs.preset(preset, section, precision=precision, batch_size=batch_size)
     model = build_model(config, stage, 1000)
     size = config.image.image_size
@@ -166,7 +167,7 @@ def measure_loop(stage: str, source, folder: pathlib.Path) -> dict[str, Any]:
     from lts.training.train import build_model
 
     config = configs.preset(FLAGS.preset)
-    schedule = config.autoencoder_training if stage == "autoencoder" else config.gan_training
+    schedule = getattr(config, section_of(stage))
     size = config.image.image_size
     bare_model = build_model(config, stage, timing.ENDLESS)
     images = tf.random.uniform([schedule.batch_size, size, size, 3], -1, 1)

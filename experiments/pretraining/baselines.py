@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts.config import Config
+from lts.config.stages import STAGES, section_of
 from lts.utils import files
 from lts.utils.errors import UserError
 from lts.utils.json_files import NUMBER, JsonError, read_json
@@ -133,14 +134,14 @@ class Comparison:
         for name, method in METHODS.items():
             config = config_of(name, self.base, plan["settings"])
             for stage, steps in plan["steps"][name].items():
-                config = config.replace(section(stage), steps=steps)
+                config = config.replace(section_of(stage), steps=steps)
             for stage in method.stages:
                 self._train(name, stage, config)
             self._export(name)
 
     def _train(self, name: str, stage: str, config: Config) -> None:
         folder = self.output / name
-        options = {"autoencoder": folder / "autoencoder"} if stage == "gan" else {}
+        options = {"autoencoder": folder / "autoencoder"} if STAGES[stage].adversarial else {}
         source = self.images.of(METHODS[name])
         self.pipeline.run(f"{name}: {stage}", lambda: train_stage(config, stage, source, folder / stage, **options))
 
@@ -214,11 +215,6 @@ def config_of(name: str, base: Config, settings: Mapping[str, Mapping[str, float
     return base.replace("gan_training", **settings.get(name, {}))
 
 
-def section(stage: str) -> str:
-    """Return the configuration section of a stage's schedule."""
-    return "autoencoder_training" if stage == "autoencoder" else "gan_training"
-
-
 def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
     """Return a step's median time over turns."""
     # The median, because the machine may stand still during one turn.
@@ -258,7 +254,7 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
     rates = {}
     for stage, measured in turns.items():
         step_seconds = seconds_per_step(measured)
-        batch_size = getattr(base, section(stage)).batch_size
+        batch_size = getattr(base, section_of(stage)).batch_size
         rates[stage] = {
             "turns": [list(turn) for turn in measured],
             "seconds_per_step": step_seconds,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.reporting import probe as probe_report
 from experiments.reporting import results as result_files
 from lts import data
-from lts.config import SECTIONS, STAGES, Config, ImageConfig
+from lts.config import SCHEDULES, SECTIONS, Config, ImageConfig
 from lts.export import saved_model
 from lts.training import run_dir
 from lts.training.train import build_model
@@ -218,7 +218,7 @@ def _read_curves(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[list[in
 def _settings(config: Config) -> str:
     """Return all fields of a configuration, a line for each section."""
     lines = []
-    for section in (*SECTIONS, *STAGES):
+    for section in (*SECTIONS, *SCHEDULES):
         fields = vars(getattr(config, section)).items()
         values = [f"{name}={value}".replace(" ", "") for name, value in fields]
         lines.append(f"{section}: {' '.join(values)}")

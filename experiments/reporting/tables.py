@@ -155,7 +155,7 @@ def _changed_flags(config: Values) -> list[str]:
         return []
     preset = json.loads(configs.preset(config["preset"]).to_json())
     flags = []
-    for section in (*configs.SECTIONS, *configs.STAGES):
+    for section in (*configs.SECTIONS, *configs.SCHEDULES):
         for name, value in config.get(section, {}).items():
             # A field that the preset does not have is of an older version, and no flag.
             if value == preset[section].get(name, value):

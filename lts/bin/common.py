@@ -29,6 +29,7 @@ from lts import config as configs
 from lts.bin import field_flags
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS, OPTIMIZERS
+from lts.config.stages import STAGES, section_of
 from lts.utils import files, registry, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
@@ -326,7 +327,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     Returns:
       The exit status: 0, or 128 + signal when the run was stopped.
     """
-    check_schedule(config.autoencoder_training if stage == "autoencoder" else config.gan_training)
+    check_schedule(getattr(config, section_of(stage)))
     monitoring = MonitoringOptions(**field_flags.given(dataclasses.fields(MonitoringOptions)))
     import_tensorflow()
     _refuse_unused_fields(config, stage)
@@ -336,7 +337,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     # A folder that cannot be written is reported before images are decoded.
     files.check_folder(FLAGS.workdir)
     source = open_source()
-    if stage == "autoencoder":
+    if not STAGES[stage].adversarial:
         _note_preset()
         _note_sizes(source, config.image.image_size)
     options.update(init_from=FLAGS.init_from, options=monitoring, strategy=strategy)
@@ -351,7 +352,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
 
 def _refuse_unused_fields(config: configs.Config, stage: str) -> None:
     """Refuse constants that the chosen corruption or optimizer does not read."""
-    settings = config.autoencoder_training if stage == "autoencoder" else config.gan_training
+    settings = getattr(config, section_of(stage))
     chosen = {"corruption": (CORRUPTIONS, config.damage.corruption), "optimizer": (OPTIMIZERS, settings.optimizer)}
     for flag, (axis, name) in chosen.items():
         if name not in axis:
@@ -387,7 +388,7 @@ def _next_steps(stage: str) -> str:
     """Return the next command of a finished run, and where its pictures and curves are."""
     workdir = FLAGS.workdir
     folder = os.path.dirname(os.path.normpath(workdir))
-    if stage == "autoencoder":
+    if not STAGES[stage].adversarial:
         given = [name for name in (*DATA_FLAGS, "precision") if FLAGS[name].present]
         images = [f"--{name}={FLAGS[name].value}" for name in given]
         command = ["lts.bin.train_gan", f"--autoencoder={workdir}", *images]

@@ -16,6 +16,7 @@ from absl import flags
 
 from lts import config as configs
 from lts.bin import common
+from lts.config.stages import STAGES
 from lts.export.choices import EXPORT, check_formats
 from lts.utils.outputs import dataset_folder
 
@@ -64,7 +65,7 @@ def _export_run() -> None:
 
     record = training.read_run_config(FLAGS.workdir)
     recalibrates = record.config.discriminator.recalibrate_batch_norm if recalibrate is None else recalibrate
-    if not (recalibrates and record.stage == "gan"):
+    if not (recalibrates and record.stage in STAGES and STAGES[record.stage].adversarial):
         common.refuse(IMAGES, "an export that measures no batch norm statistics (see --recalibrate_batch_norm)")
     source = None
     if FLAGS.dataset:

@@ -232,7 +232,7 @@ class TrainingConfig:
 
 
 SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss")
-STAGES = ("autoencoder_training", "gan_training")
+SCHEDULES = ("autoencoder_training", "gan_training")  # sections of type `TrainingConfig`
 HEADS = ("fc", "linear", "pooled")  # of a classifier on the backbone, see `BackboneClassifier`
 
 
@@ -253,7 +253,7 @@ class Config:
     gan_training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
-        for name in SECTIONS + STAGES:
+        for name in SECTIONS + SCHEDULES:
             check_fields(getattr(self, name))
         checks.check_groups(self.discriminator)
         checks.check_grids(self)
@@ -316,13 +316,13 @@ class Config:
           >>> preset("tiny").replace("gan_training", steps=10).gan_training.steps
           10
         """
-        values = {name: dict(vars(getattr(self, name))) for name in SECTIONS + STAGES}
+        values = {name: dict(vars(getattr(self, name))) for name in SECTIONS + SCHEDULES}
         changed = []
         for key, value in overrides.items():
             # A field belongs to one section, those of `TrainingConfig` to both stages.
             owners = [name for name in SECTIONS if key in values[name]]
             if not owners and key in values["autoencoder_training"]:
-                owners = [stage] if stage else list(STAGES)
+                owners = [stage] if stage else list(SCHEDULES)
             if not owners:
                 known = ", ".join(sorted(field_names()))
                 raise ConfigError(f"unknown field. Received: {key!r}. Known: {known}.")
@@ -331,7 +331,7 @@ class Config:
                 changed.append((owner, key))
         config = Config.from_dict({"preset": self.preset, **values})
         # A name that was just given is checked at once, one from a file where it is used, see `check_fields`.
-        for section, section_field in fields_of(*SECTIONS, *STAGES):
+        for section, section_field in fields_of(*SECTIONS, *SCHEDULES):
             if (section, section_field.name) in changed:
                 check_value(section_field, getattr(getattr(config, section), section_field.name))
         return config
@@ -375,7 +375,7 @@ def differences(old: Config, new: Config, *networks: str) -> list[str]:
       A line "section.field: old -> new" for each field.
     """
     lines = []
-    for section, section_field in fields_of(*SECTIONS, *STAGES):
+    for section, section_field in fields_of(*SECTIONS, *SCHEDULES):
         name = section_field.name
         if networks and not set(networks) & set(section_field.metadata["defines"]):
             continue

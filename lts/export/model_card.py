@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lts.config import Config
+from lts.config.stages import STAGES, section_of
 from lts.export.choices import DESCRIPTION, default_layer, layer_geometry
 from lts.networks.geometry import LayerGeometry
 from lts.utils import files
@@ -118,12 +119,13 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     stage = description.get("stage", "gan")  # exports of random weights have no stage
     layers = layer_geometry(description)
     # The advice was measured for trained discriminators alone.
-    trained_gan = stage == "gan" and description.get("weights") != "random"
+    trained_gan = STAGES[stage].adversarial and description.get("weights") != "random"
     (example_layer,) = [layer for layer in layers if layer.name == default_layer(description)]
     crop = description["test_crop"]
+    title = "Artifact-spotting" if STAGES[stage].adversarial else stage.capitalize()
     parts = [
         FRONT_MATTER,
-        f"# {'Artifact-spotting' if stage == 'gan' else stage.capitalize()} features, preset `{config.preset}`\n",
+        f"# {title} features, preset `{config.preset}`\n",
         _paragraph(f"{_origin(description, stage)}, by the TensorFlow port `lts`."),
         _training(description, config),
         _layers(layers, size),
@@ -168,7 +170,7 @@ def _limits(description: Mapping[str, Any], stage: str) -> str:
     """Return the limits that apply to an export."""
     random = description.get("weights") == "random"
     limits = RANDOM_LIMITS if random else LIMITS
-    if stage == "gan" and not random:
+    if STAGES[stage].adversarial and not random:
         limits += SEEN_IMAGES.format(size=description["image_size"])
     if description.get("spot", True):
         limits += SPOT_LIMITS
@@ -181,7 +183,7 @@ def _training(description: Mapping[str, Any], config: Config) -> str:
     """Return the section on training."""
     weights = description.get("weights", "trained")
     imported = description.get("imported")
-    settings = config.autoencoder_training if description.get("stage") == "autoencoder" else config.gan_training
+    settings = getattr(config, section_of(description.get("stage", "gan")))
     # An imported run has a data set only if it was trained further here. Otherwise its settings were never used.
     trained_here = weights == "trained" and ("dataset" in description or not imported)
     settings_apply = trained_here or not imported

@@ -8,13 +8,14 @@ import keras
 import numpy as np
 
 from lts.config import Config, TrainingConfig
+from lts.config.stages import STAGES, section_of
 from lts.release.checkpoint import AVERAGE, MOMENTS, POWERS, STEP, CheckpointError, ReleaseCheckpoint, release_variables
 from lts.release.import_report import Report, Taken
 from lts.training import run_dir
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import ImportRecord, RunRecord
 from lts.training.task import checkpoint_items
-from lts.training.train import SECTION, build_model
+from lts.training.train import build_model
 from lts.utils import files
 
 NETWORKS = {"autoencoder": ("encoder", "decoder"), "gan": ("encoder", "decoder", "repair", "discriminator")}
@@ -54,7 +55,7 @@ def import_checkpoint(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise TrainingError(f"output exists. Received: output={output}. Give another --output.")
     stage = stage or _stage(source)
-    section = SECTION[stage]
+    section = section_of(stage)
     # The run keeps averages, whether or not later training does: the checkpoint may hold some.
     if not getattr(config, section).ema_decay:
         config = config.replace(section, ema_decay=TrainingConfig().ema_decay)
@@ -92,7 +93,7 @@ class _Transfer:
         networks = [getattr(model, name) for name in NETWORKS[stage] if getattr(model, name) is not None]
         self.variables = release_variables(*networks, num_strides=model.config.autoencoder.num_strides)
         self.optimizers = [model.optimizer]
-        if stage == "gan":
+        if STAGES[stage].adversarial:
             self.optimizers.append(model.g_optimizer)
 
         # Release name to (first moment, second moment, average) of every trained variable.

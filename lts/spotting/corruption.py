@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from lts import data
 from lts.config import Config
+from lts.config.stages import STAGES
 from lts.models.gan import DamageRepairGAN
 from lts.training import run_dir
 from lts.training.run_dir import TrainingError
@@ -36,7 +37,7 @@ class Corruption:
     def __init__(self, workdir: str | os.PathLike, keep_probability: float | None = None):
         self.workdir = workdir
         self.record = run_dir.read_run_config(workdir)
-        if self.record.stage != "gan":
+        if self.record.stage not in STAGES or not STAGES[self.record.stage].adversarial:
             raise TrainingError(f"{workdir} is a run of stage {self.record.stage!r}: only train_gan repairs images")
         self.config: Config = self.record.config
         if keep_probability is not None:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from lts import __version__, data
 from lts.config import Config
+from lts.config.stages import STAGES
 from lts.export import saved_model
 from lts.export.choices import EXPORT
 from lts.models.classifier import ROTATIONS
@@ -22,7 +23,6 @@ from lts.networks.discriminator import BackboneClassifier, Discriminator
 from lts.training import run_dir
 from lts.training.run_dir import TrainingError
 from lts.training.run_record import RunRecord
-from lts.training.train import CLASSIFIERS, SECTION
 from lts.utils import provenance
 from lts.utils.json_files import NUMBER, JsonError, read_json_lines
 from lts.utils.outputs import dataset_folder
@@ -64,18 +64,20 @@ def export_run(
       DataError: the photographs cannot be opened.
     """
     record = run_dir.read_run_config(workdir)
-    stage = record.stage
+    if record.stage not in STAGES:
+        raise TrainingError(f"a run of stage {record.stage!r} cannot be exported. Received: workdir={workdir}.")
+    stage = STAGES[record.stage]
     config = record.config
-    if stage not in SECTION:
-        raise TrainingError(f"a run of stage {stage!r} cannot be exported. Received: workdir={workdir}.")
     photographs = record.images_at if source is None else source.name
     EXPORT.check(output, [workdir, record.autoencoder, data_dir, dataset_folder(photographs)])
     if recalibrate is not None:
         config = config.replace(recalibrate_batch_norm=recalibrate)
-        if stage != "gan" and recalibrate:
-            raise TrainingError(f"statistics of stage {stage!r} are those of photographs already. Received: {workdir}")
+        if recalibrate and not stage.adversarial:
+            raise TrainingError(
+                f"statistics of stage {record.stage!r} are those of photographs already. Received: {workdir}"
+            )
     averaged = weights == "averaged"
-    if averaged and not getattr(config, SECTION[stage]).ema_decay:
+    if averaged and not getattr(config, stage.section).ema_decay:
         raise TrainingError(f"the run kept no averages (ema_decay=0). Received: workdir={workdir}. Give --weights=raw.")
     network, name = _network(record)
     step = run_dir.restore_networks(workdir, averaged=averaged, **{name: network})
@@ -85,7 +87,7 @@ def export_run(
 
     backbone = None
     statistics = None
-    if stage == "gan" and config.discriminator.recalibrate_batch_norm:
+    if stage.adversarial and config.discriminator.recalibrate_batch_norm:
         source = source or _training_images(record, workdir, data_dir)
         backbone = _recalibrated_backbone(record, workdir, averaged, source)
         statistics = f"{source.name}, split {source.split}"
@@ -142,7 +144,7 @@ def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tens
       TrainingError: no such run, or no checkpoint.
     """
     record = run_dir.read_run_config(workdir)
-    if record.stage not in CLASSIFIERS:
+    if record.stage not in STAGES or not STAGES[record.stage].is_classifier:
         raise TrainingError(f"workdir is a run of stage {record.stage!r}, not of a classifier. Received: {workdir}.")
     network, name = _network(record)
     run_dir.restore_networks(workdir, **{name: network})
@@ -153,14 +155,12 @@ def _network(record: RunRecord) -> tuple[keras.Model, str]:
     """Return the network to export and its name in the model."""
     config = record.config
     bn_config = batch_norm_config(config.autoencoder)
-    if record.stage == "autoencoder":
-        name = "encoder"
+    name = STAGES[record.stage].network
+    if name == "encoder":
         network = Encoder(config.autoencoder)
-    elif record.stage == "gan":
-        name = "discriminator"
+    elif name == "discriminator":
         network = Discriminator(config.discriminator, config.mask_grid, bn_config)
     else:
-        name = "network"
         classes = record.details.get("classes", ROTATIONS)
         head = record.details.get("head", "fc")
         network = BackboneClassifier(
@@ -249,9 +249,9 @@ def _describe_run(
         stage=record.stage,
         step=step,
         total_steps=record.total_steps if step < record.total_steps and not record.never_trained else None,
-        seed=getattr(config, SECTION[record.stage]).seed,
-        spot=record.stage == "gan" and not untrained,  # heads with random weights find nothing
-        network="encoder" if record.stage == "autoencoder" else "backbone",
+        seed=getattr(config, record.section).seed,
+        spot=STAGES[record.stage].adversarial and not untrained,  # heads with random weights find nothing
+        network=STAGES[record.stage].layers,
         dataset=record.dataset,  # None: imported and never trained here
         split=record.split,
         fine_tuned_from=record.details.get("features"),
@@ -279,7 +279,7 @@ def _training_seconds(record: RunRecord, workdir: str | os.PathLike) -> dict[str
     """Return the known seconds of training, by stage."""
     # Compiling and checkpoints are not counted. Stage 1 counts if its folder still exists.
     runs = {"stage 1": record.autoencoder}
-    runs["stage 1" if record.stage == "autoencoder" else "stage 2"] = workdir
+    runs["stage 1" if STAGES[record.stage].layers == "encoder" else "stage 2"] = workdir
     seconds = {}
     for stage, folder in runs.items():
         if folder is not None and (pathlib.Path(folder) / "metrics.jsonl").exists():

@@ -27,7 +27,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lts.config import NETWORKS, STAGES, differences
+from lts.config import NETWORKS, SCHEDULES, differences
 from lts.networks.variables import variables_by_path
 from lts.training.run_record import RECORD_SHAPE, RunRecord
 from lts.utils import files
@@ -153,7 +153,7 @@ def _record_changes(old: RunRecord, new: RunRecord, extended: bool) -> list[str]
     if old.never_trained:
         return differences(old.config, new.config, *NETWORKS) + _differences("stage", old.stage, new.stage)
     # The schedule of the other stage has no effect, and may change: a trained autoencoder may be extended.
-    other = next(section for section in STAGES if section != old.section)
+    other = next(section for section in SCHEDULES if section != old.section)
     schedule = getattr(new.config, old.section)
     if extended:
         existing = getattr(old.config, old.section)

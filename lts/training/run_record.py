@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lts.config import Config
+from lts.config.stages import section_of
 from lts.utils import provenance
 from lts.utils.registry import imported_modules
 
@@ -46,7 +47,7 @@ class ImportRecord:
 class RunRecord:
     """Content of a run's config.json."""
 
-    stage: str  # "autoencoder", "gan", "rotation", "supervised", or a task of `experiments`
+    stage: str  # a key of `STAGES`, or a task of `experiments`
     config: Config
     dataset: str | None = None  # as it was given; None: imported and never trained here
     place: str | None = None  # see `ImageDataset.place`
@@ -101,7 +102,7 @@ class RunRecord:
     @property
     def section(self) -> str:
         """Section of the configuration with the schedule."""
-        return "autoencoder_training" if self.stage == "autoencoder" else "gan_training"
+        return section_of(self.stage)
 
     @property
     def total_steps(self) -> int:

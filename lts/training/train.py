@@ -17,10 +17,9 @@ from lts import data
 from lts.config import NETWORKS, Config, TrainingConfig, differences
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS
+from lts.config.stages import STAGES
 from lts.export.saved_model import LoadedModel
-from lts.models.autoencoder import Autoencoder
-from lts.models.classifier import ROTATIONS, RotationPredictor, SupervisedClassifier
-from lts.models.gan import DamageRepairGAN
+from lts.models.classifier import ROTATIONS
 from lts.networks.variables import variables_by_path
 from lts.training import run_dir, task
 from lts.training.loop import steps_done
@@ -30,13 +29,6 @@ from lts.training.run_record import FROZEN_NETWORKS, RunRecord
 from lts.training.task import Result, Task
 
 PICTURES = 8  # images in the picture strip
-SECTION = {  # of the configuration, by stage
-    "autoencoder": "autoencoder_training",
-    "gan": "gan_training",
-    "rotation": "gan_training",
-    "supervised": "gan_training",
-}
-CLASSIFIERS = ("rotation", "supervised")
 ALL_NETWORKS = ("encoder", "decoder", "repair", "discriminator")  # of both stages, by name in the model
 
 
@@ -93,7 +85,7 @@ def train(
     """
     if autoencoder is not None:
         _check_autoencoder(config, autoencoder)
-    if stage == "gan":
+    if STAGES[stage].adversarial:
         _check_frozen_networks(workdir, autoencoder)
     if init_from is not None:
         _check_init(config, stage, init_from, workdir)
@@ -107,9 +99,10 @@ def make_task(
     config, stage, source, workdir, *, autoencoder=None, init_from=None, features=None, head="fc", frozen=0
 ) -> Task:
     """Return the task that `train` runs on its arguments."""
-    settings = getattr(config, SECTION[stage])
+    kind = STAGES[stage]
+    settings = getattr(config, kind.section)
     total_steps = _total_steps(settings, source)
-    labelled = stage == "supervised"
+    labelled = kind.labelled
     if labelled and source.labels is None:
         raise TrainingError(f"the images have no labels. Received: dataset={source.name}, split={source.split}")
     classes = len(source.class_names) if labelled else ROTATIONS
@@ -118,7 +111,7 @@ def make_task(
     details = {}
     if labelled:
         details["classes"] = classes
-    if stage in CLASSIFIERS:
+    if kind.is_classifier:
         details["head"] = head
         details["frozen"] = frozen
         details["features"] = features.fingerprint if features else None
@@ -152,14 +145,14 @@ def make_task(
 
     return Task(
         record=record,
-        section=SECTION[stage],
+        section=kind.section,
         steps=total_steps,
         build=lambda: build_model(config, stage, total_steps, classes, head, frozen),
         batches=batches,
         samples=_samples(config, source, labelled),
         start=start,
         check_data=source.check_files,  # names the image that broke after opening
-        group_size=CORRUPTIONS[config.damage.corruption].group_size if stage == "gan" else 1,
+        group_size=CORRUPTIONS[config.damage.corruption].group_size if kind.adversarial else 1,
     )
 
 
@@ -188,33 +181,29 @@ def build_model(
 
     Args:
       config: the run's configuration.
-      stage: a key of `SECTION`.
+      stage: a key of `STAGES`.
       total_steps: for the learning rate schedule.
       classes: number of classes of "supervised".
       head: head of a classifier.
       frozen: first convolutions of a classifier that do not train.
     """
     size = config.image.image_size
-    settings = getattr(config, SECTION[stage])
+    kind = STAGES[stage]
+    settings = getattr(config, kind.section)
     # Weights stay float32 under the mixed policy.
     dtype = "mixed_bfloat16" if settings.precision == "bfloat16" else "float32"
     optimizer = build_optimizer(settings, total_steps, settings.learning_rate, config.loss.weight_decay)
-    if stage == "gan":
-        model = DamageRepairGAN(config, dtype=dtype)
-        model.build((None, size, size, 3))
+    options = {"classes": classes, "head": head, "frozen": frozen}
+    arguments = {name: options[name] for name in kind.options}
+    model = kind.model_class()(config, **arguments, dtype=dtype)
+    model.build((None, size, size, 3))
+    if kind.adversarial:
         g_optimizer = build_optimizer(settings, total_steps, settings.repair_learning_rate, config.loss.weight_decay)
         model.compile(optimizer, g_optimizer)
         # NB: each optimizer owns one player's variables. `repair` is None in an ablation.
         optimizer.build(model.discriminator.trainable_variables)
         g_optimizer.build(model.repair.trainable_variables if model.repair else [])
         return model
-    if stage == "autoencoder":
-        model = Autoencoder(config, dtype=dtype)
-    elif stage == "rotation":
-        model = RotationPredictor(config, head, frozen, dtype=dtype)
-    else:
-        model = SupervisedClassifier(config, classes, head, frozen, dtype=dtype)
-    model.build((None, size, size, 3))
     model.compile(optimizer)
     optimizer.build(model.trainable_variables)
     return model
@@ -239,15 +228,14 @@ def _check_init(config: Config, stage: str, init_from: str | pathlib.Path, workd
     record = run_dir.read_run_config(init_from)
     if record.stage != stage:
         raise TrainingError(f"init_from must be a run of stage {stage!r}. Received: {init_from} of {record.stage!r}.")
-    networks = ["autoencoder"] if stage == "autoencoder" else list(NETWORKS)
+    has_encoder_alone = STAGES[stage].layers == "encoder"
+    networks = ["autoencoder"] if has_encoder_alone else list(NETWORKS)
     changed = differences(record.config, config, *networks)
     if changed:
         raise TrainingError(
             f"init_from has other networks ({'; '.join(changed)}). Received: {init_from}. Give the flags of that run."
         )
-    untrained = record.untrained(
-        run_dir.newest_step(init_from), *(FROZEN_NETWORKS if stage == "autoencoder" else ("",))
-    )
+    untrained = record.untrained(run_dir.newest_step(init_from), *(FROZEN_NETWORKS if has_encoder_alone else ("",)))
     if untrained:
         raise TrainingError(f"the run was imported from a checkpoint without {untrained[0]}. Received: {init_from}.")
 
@@ -266,7 +254,7 @@ def _initialize(model: keras.Model, stage: str, init_from: str | pathlib.Path) -
 def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
     """Check that an autoencoder run fits the configuration."""
     record = run_dir.read_run_config(autoencoder)
-    if record.stage != "autoencoder":
+    if record.stage not in STAGES or STAGES[record.stage].layers != "encoder":
         raise TrainingError(
             f"autoencoder must be a run of stage 'autoencoder'. Received: {autoencoder} of {record.stage!r}"
         )

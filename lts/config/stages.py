@@ -1,0 +1,54 @@
+"""Kinds of training (ours). Imports no TensorFlow.
+
+A new kind is a model in `lts.models` and an entry here.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A kind of training, as `lts.training.train` runs and exports it."""
+
+    section: str  # of the configuration, with its schedule
+    model: str  # "module:class"
+    options: tuple[str, ...] = ()  # arguments of the model, apart from the configuration
+    network: str = "network"  # attribute of the model that is exported
+    layers: str = "backbone"  # whose layers the export has: backbone | encoder
+    labelled: bool = False  # trains on images with labels
+    adversarial: bool = False  # repairs images in a frozen autoencoder, against a discriminator that can `spot` them
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model is a classifier on the backbone."""
+        return "head" in self.options
+
+    def model_class(self) -> Any:
+        """Return the class of the model; imports TensorFlow."""
+        module, _, name = self.model.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+STAGES: Mapping[str, Stage] = {
+    "autoencoder": Stage(
+        "autoencoder_training", "lts.models.autoencoder:Autoencoder", network="encoder", layers="encoder"
+    ),
+    "gan": Stage("gan_training", "lts.models.gan:DamageRepairGAN", network="discriminator", adversarial=True),
+    "rotation": Stage("gan_training", "lts.models.classifier:RotationPredictor", options=("head", "frozen")),
+    "supervised": Stage(
+        "gan_training",
+        "lts.models.classifier:SupervisedClassifier",
+        options=("classes", "head", "frozen"),
+        labelled=True,
+    ),
+}
+# Trainings of `experiments` describe themselves in a `Task`. All have the schedule of stage 2.
+OTHER_SECTION = "gan_training"
+
+
+def section_of(stage: str) -> str:
+    """Return the section of the configuration with a training's schedule."""
+    return STAGES[stage].section if stage in STAGES else OTHER_SECTION
