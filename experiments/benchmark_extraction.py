@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from lts.bin import common
+from lts.bin import common, paths
 from lts.export import choices
 
 FLAGS = flags.FLAGS
@@ -137,8 +137,8 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("model", None, "folder of the SavedModel", required=True)
-    flags.DEFINE_string("dataset", None, "images, folder:PATH", required=True)
+    paths.define("model", None, "folder of the SavedModel", required=True)
+    paths.define_dataset("dataset", "images, folder:PATH", required=True)
     flags.DEFINE_string("split", "all", "split")
     flags.DEFINE_integer("images", 10_000, "number of images", lower_bound=1)
     flags.DEFINE_string("layer", "conv_5", "layer to extract")
@@ -146,7 +146,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("format", "npz", ["npz", "tfrecord", "parquet"], "format of the feature file")
     flags.DEFINE_integer("batch_size", 128, "images per forward pass", lower_bound=1)
     flags.DEFINE_integer("rounds", 3, "interleaved rounds", lower_bound=1)
-    flags.DEFINE_string("output", "runs/benchmark_extraction", "folder of the results")
+    paths.define("output", "runs/benchmark_extraction", "folder of the results")
 
 
 def console() -> None:

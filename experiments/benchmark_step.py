@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, paths
 from lts.config.stages import section_of
 
 FLAGS = flags.FLAGS
@@ -259,7 +259,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("rounds", 5, "interleaved rounds after the one that compiles", lower_bound=1)
     flags.DEFINE_bool("loop", False, "time the training loop instead of the steps")
     flags.DEFINE_integer("turn_steps", 500, "steps in a turn of --loop", lower_bound=1)
-    flags.DEFINE_string("output", "runs/benchmark_step", "folder of the results")
+    paths.define("output", "runs/benchmark_step", "folder of the results")
     common.define_data_flags(required=False)
 
 

@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FINETUNE, FinetuneProtocol
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
 from lts.export.choices import EXPORT
 from lts.utils.outputs import dataset_folder
@@ -36,7 +36,7 @@ def define_flags() -> None:
 def define_schedule(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.Field]) -> None:
     """Define flags of models, images and schedule."""
     flags.DEFINE_enum("protocol", DEFAULT, list(protocols), "named protocol, see experiments/probing/protocols.py")
-    flags.DEFINE_string("export", None, "write the trained backbone of --model here, as a SavedModel")
+    paths.define("export", None, "write the trained backbone of --model here, as a SavedModel")
     probe_flags.define_inputs()
     probe_flags.define_protocol(fields, lambda: protocols[FLAGS.protocol])
 

@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import LINEAR, SGD, Protocol, SgdProtocol
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
 
 FLAGS = flags.FLAGS
@@ -30,7 +30,7 @@ FIELDS = [*fields_named(Protocol, "classifier", "pool", "dimensions", "seed"), *
 def define_flags() -> None:
     """Define the flags of this binary."""
     flags.DEFINE_enum("protocol", DEFAULT, list(LINEAR), "named protocol, see experiments/probing/protocols.py")
-    flags.DEFINE_string("folds", None, "fold_indices.txt of STL-10, for --protocol=stl10_folds")
+    paths.define("folds", None, "fold_indices.txt of STL-10, for --protocol=stl10_folds")
     flags.DEFINE_integer("projector_images", 1000, "test images in the embedding projector; 0: none", 0)
     flags.DEFINE_bool("model_card", False, "also write the figures into the model's README.md")
     probe_flags.define_inputs()

@@ -15,7 +15,7 @@ from absl import flags
 
 from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts import config as configs
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
 from lts.utils import files
 
@@ -97,7 +97,7 @@ def check_output(output: pathlib.Path) -> None:
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("output", "runs/quickstart", "folder of the run; a run in it is resumed")
+    paths.define("output", "runs/quickstart", "folder of the run; a run in it is resumed")
     field_flags.define(FIELDS, lambda: configs.preset("tiny").gan_training)
 
 

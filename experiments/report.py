@@ -23,7 +23,7 @@ from experiments.reporting import published as published_tables
 from experiments.reporting import results as result_files
 from experiments.reporting import tables
 from experiments.reporting.results import ReportError, Results
-from lts.bin import common, field_flags
+from lts.bin import common, paths
 from lts.utils import files
 from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
@@ -127,7 +127,7 @@ def main(paths: Sequence[str]) -> None:
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    field_flags.define_paths("pages", "markdown pages whose tables are filled; none: print all tables")
+    paths.define_list("pages", "markdown pages whose tables are filled; none: print all tables")
 
 
 def console() -> None:

@@ -17,7 +17,7 @@ from experiments.voc import flags as voc_flags
 from experiments.voc.detection.proposals import MAX_BOXES
 from experiments.voc.detection.selective_search import MODES
 from experiments.voc.protocols import DETECTION
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 
 FLAGS = flags.FLAGS
 
@@ -26,8 +26,8 @@ def define_flags() -> None:
     """Define the flags of this binary."""
     voc_flags.define_flags(DETECTION, "trainval", "test")
     with field_flags.group("Proposals"):
-        flags.DEFINE_string("proposals", None, ".npz of boxes by image id, see experiments/voc/detection/proposals.py")
-        flags.DEFINE_string("proposal_cache", None, "folder of the searched proposals; none: OUTPUT/proposals")
+        paths.define("proposals", None, ".npz of boxes by image id, see experiments/voc/detection/proposals.py")
+        paths.define("proposal_cache", None, "folder of the searched proposals; none: OUTPUT/proposals")
         flags.DEFINE_enum("proposal_mode", "fast", MODES, "mode of selective search")
         flags.DEFINE_integer("max_proposals", MAX_BOXES, "largest number of proposals per image (Fast R-CNN)", 1)
 

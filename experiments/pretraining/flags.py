@@ -6,7 +6,7 @@ from absl import flags
 
 from experiments.pretraining import ablations
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, paths
 
 FLAGS = flags.FLAGS
 SECTIONS = (*configs.SECTIONS, "gan_training")
@@ -16,7 +16,7 @@ PROTOCOLS = ("ridge", "logistic")
 
 def define_flags(output: str) -> None:
     """Define the shared flags; `output` is a default."""
-    flags.DEFINE_string("output", output, "folder of the run; a run in it is resumed")
+    paths.define("output", output, "folder of the run; a run in it is resumed")
     flags.DEFINE_enum("protocol", "ridge", PROTOCOLS, "of the linear probes, see experiments/probing/protocols.py")
     flags.DEFINE_string(
         "autoencoder_training",

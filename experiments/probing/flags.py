@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 from lts.export import choices
 
 FLAGS = flags.FLAGS
@@ -24,9 +24,9 @@ def define_inputs(
       test_split: default of --test_split.
       cache: whether images are used more than once, for --cache_gb.
     """
-    flags.DEFINE_string("model", None, "SavedModel to evaluate (lts.bin.export_features)", required=True)
-    field_flags.define_paths("baseline", "SavedModels to compare with, such as untrained ones")
-    flags.DEFINE_string("output", None, "folder of the results; a run in it is resumed", required=True)
+    paths.define("model", None, "SavedModel to evaluate (lts.bin.export_features)", required=True)
+    paths.define_list("baseline", "SavedModels to compare with, such as untrained ones")
+    paths.define("output", None, "folder of the results; a run in it is resumed", required=True)
     common.define_data_flags(split=False, cache=cache, images=images)
     common.define_import_flag()
     with field_flags.group("Splits"):

@@ -228,11 +228,11 @@ class HeadsModel(training.TrainableModel):
         losses["l2"] = self.protocol.weight_decay * tf.add_n([head.l2() for head in self.network.heads])
         return {"loss": tf.add_n(list(losses.values())), **losses, **accuracies}
 
-    def gradients(self, batch):
+    def gradients(self, batch, scaled=False):
         """Return `TrainableModel.gradients` of images and labels."""
         images, labels = batch
         # The maps are computed outside of the tape: no gradient flows through the backbone.
-        return super().gradients((self.maps(images), labels))
+        return super().gradients((self.maps(images), labels), scaled)
 
     @tf.function
     def scores(self, views) -> dict:

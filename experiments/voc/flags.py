@@ -9,7 +9,7 @@ from absl import flags
 from experiments.probing import flags as probe_flags
 from experiments.probing.flags import Inputs
 from experiments.voc.protocols import VocProtocol
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 
 FLAGS = flags.FLAGS
 IMAGES = "images: folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012"
@@ -26,7 +26,7 @@ def define_flags(protocols: Mapping[str, VocProtocol], train_split: str, test_sp
     """
     names = list(protocols)
     flags.DEFINE_enum("protocol", names[0], names, "named protocol, see experiments/voc/protocols.py")
-    flags.DEFINE_string("class_names", None, CLASS_NAMES_HELP)
+    paths.define("class_names", None, CLASS_NAMES_HELP)
     probe_flags.define_inputs(IMAGES, train_split, test_split, cache=True)
     probe_flags.define_protocol(_fields(protocols), lambda: protocols[FLAGS.protocol])
 

@@ -26,7 +26,8 @@ from absl import app, flags, logging
 
 from lts import __version__
 from lts import config as configs
-from lts.bin import field_flags
+from lts.bin import field_flags, paths
+from lts.config.fields import check_number
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS, OPTIMIZERS
 from lts.config.stages import STAGES, section_of
@@ -148,7 +149,8 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
         sys.exit(_complain(error, error.exit_status))
     try:
         rest = FLAGS([argument for argument in argv if argument not in help_flags])
-    except flags.Error as error:
+        _check_numbers()
+    except (flags.Error, UserError) as error:
         if not help_flags.intersection(argv):
             sys.exit(_complain(_flag_complaint(error), 2))
     if help_flags.intersection(argv):
@@ -182,7 +184,15 @@ def _import_modules(argv: Sequence[str]) -> None:
         registry.import_module(name)
 
 
-def _flag_complaint(error: flags.Error) -> str:
+def _check_numbers() -> None:
+    """Check the numbers of all given flags."""
+    # absl accepts NaN within any bounds, and integers of any length.
+    for name in FLAGS:
+        if FLAGS[name].present:
+            check_number(name, FLAGS[name].value)
+
+
+def _flag_complaint(error: Exception) -> str:
     missing = re.findall(r"flag --(\w+)=None: Flag --\1 must have a value", str(error))
     if missing:
         return f"give --{', --'.join(missing)}"
@@ -203,6 +213,7 @@ def import_tensorflow() -> None:
     Binaries call it once their flags are known to be valid, so that an invalid one is answered at once. If the variable
     TF_CPP_MIN_LOG_LEVEL is set, all messages are shown. A failing import shows them too.
     """
+    _ignore_keras_settings()
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -222,6 +233,14 @@ def import_tensorflow() -> None:
             os.close(saved)
 
 
+def _ignore_keras_settings() -> None:
+    """Make results independent of the user's settings of Keras."""
+    # No keras.json is read: its floatx and image_data_format would change the numbers of a run.
+    os.environ["KERAS_HOME"] = os.devnull
+    # TensorBoard uses `tf.keras`, which must be the Keras that `lts` uses.
+    os.environ["TF_USE_LEGACY_KERAS"] = "0"
+
+
 def define_data_flags(required: bool = True, cache: bool = True, split: bool = True, images: str = IMAGES) -> None:
     """Define the flags of the images.
 
@@ -232,10 +251,10 @@ def define_data_flags(required: bool = True, cache: bool = True, split: bool = T
       images: help of --dataset.
     """
     with field_flags.group("Data"):
-        flags.DEFINE_string("dataset", None, images, required=required)
+        paths.define_dataset("dataset", images, required=required)
         if split:
             flags.DEFINE_string("split", None, "splits as tfds writes them, such as unlabelled+train[:80%]")
-        flags.DEFINE_string("data_dir", None, "folder of tfds' data sets")
+        paths.define("data_dir", None, "folder of tfds' data sets")
         flags.DEFINE_bool("skip_broken_images", False, "skip images that cannot be read, instead of stopping")
         if cache:
             flags.DEFINE_float("cache_gb", None, "memory for decoded images; none: half of what is free", 0)
@@ -311,10 +330,8 @@ def overrides(*sections: str) -> dict[str, Any]:
 def define_training_flags() -> None:
     """Define --workdir, --replicas and the intervals of monitoring."""
     with field_flags.group("Training and monitoring"):
-        flags.DEFINE_string("workdir", None, "folder of the run; a run in it is resumed", required=True)
-        flags.DEFINE_string(
-            "init_from", None, "workdir of another run of this stage, whose weights a new run begins with"
-        )
+        paths.define("workdir", None, "folder of the run; a run in it is resumed", required=True)
+        paths.define("init_from", None, "workdir of another run of this stage, whose weights a new run begins with")
         flags.DEFINE_string("replicas", "auto", "auto: all GPUs | N: N GPUs, or N logical CPU devices for tests")
         field_flags.define(dataclasses.fields(MonitoringOptions), MonitoringOptions)
 

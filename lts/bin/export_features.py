@@ -15,7 +15,7 @@ import shlex
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, paths
 from lts.config.stages import STAGES
 from lts.export.choices import EXPORT, check_formats
 from lts.utils.outputs import dataset_folder
@@ -31,8 +31,8 @@ NEXT = (
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("workdir", None, "workdir of a training run")
-    flags.DEFINE_string("output", None, "folder of the SavedModel", required=True)
+    paths.define("workdir", None, "workdir of a training run")
+    paths.define("output", None, "folder of the SavedModel", required=True)
     flags.DEFINE_enum("weights", "raw", ("raw", "averaged"), "averaged: the moving average of the run's weights")
     flags.DEFINE_list(
         "formats", ["saved_model"], "also write these formats: tflite, tflite_float16, onnx (needs the extra onnx)"

@@ -13,7 +13,7 @@ import time
 
 from absl import flags
 
-from lts.bin import common
+from lts.bin import common, paths
 from lts.export.choices import DEFAULT_POOL, check_pool, choose_layers, read_description
 from lts.extraction import feature_files
 
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("model", None, "folder of the SavedModel", required=True)
+    paths.define("model", None, "folder of the SavedModel", required=True)
     flags.DEFINE_list(
         "layer",
         [],
@@ -32,7 +32,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "pool", DEFAULT_POOL, "avg: one vector per image | max | grid:N: averages over N x N areas | none: whole maps"
     )
-    flags.DEFINE_string("output", None, "X.npz | X.tfrecord | X.parquet", required=True)
+    paths.define("output", None, "X.npz | X.tfrecord | X.parquet", required=True)
     flags.DEFINE_enum("dtype", "float32", ("float32", "float16"), "type of the values in the file")
     flags.DEFINE_integer("image_size", None, "pixels per side; none: that of the model's training", lower_bound=1)
     flags.DEFINE_integer("batch_size", 128, "images per forward pass", lower_bound=1)

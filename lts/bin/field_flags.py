@@ -9,7 +9,6 @@ A binary defines its flags into `absl.flags.FLAGS` in a function `define_flags`:
 import contextlib
 import dataclasses
 import itertools
-import os
 import re
 import sys
 import textwrap
@@ -29,23 +28,6 @@ PACKAGES = ("lts.", "experiments.")
 
 # A function for each flag: it returns the object that has the flag's default as an attribute.
 _CHOSEN: dict[flags.Flag, Callable[[], Any]] = {}
-
-
-class _PathsParser(flags.ListParser):
-    """Parser of comma-separated paths."""
-
-    def parse(self, argument: Any) -> Any:
-        if not isinstance(argument, str) or not argument:
-            return super().parse(argument)
-        # NB: a path may contain commas. The longest run of pieces that exists is one path.
-        paths = []
-        pieces = argument.split(",")
-        while pieces:
-            counts = range(len(pieces), 1, -1)
-            count = next((count for count in counts if os.path.exists(",".join(pieces[:count]).strip())), 1)
-            paths.append(",".join(pieces[:count]).strip())
-            pieces = pieces[count:]
-        return paths
 
 
 class _FieldParser(flags.ArgumentParser):
@@ -79,11 +61,6 @@ def define(described: Iterable[dataclasses.Field], chosen: Callable[[], Any]) ->
         else:
             flags.DEFINE(_FieldParser(field), field.name, None, text)
         _CHOSEN[FLAGS[field.name]] = chosen
-
-
-def define_paths(name: str, text: str) -> None:
-    """Define a flag of comma-separated paths, empty by default."""
-    flags.DEFINE(_PathsParser(), name, [], text, serializer=flags.ListSerializer(","))
 
 
 def given(described: Iterable[dataclasses.Field]) -> dict[str, Any]:

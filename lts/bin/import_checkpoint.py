@@ -10,7 +10,7 @@ Every variable is reported as taken, missing or left over. A checkpoint of the a
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, paths
 from lts.utils import files
 
 FLAGS = flags.FLAGS
@@ -18,8 +18,8 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("checkpoint", None, "release checkpoint, such as FOLDER/model.ckpt-195249", required=True)
-    flags.DEFINE_string("output", None, "workdir of the new run", required=True)
+    paths.define("checkpoint", None, "release checkpoint, such as FOLDER/model.ckpt-195249", required=True)
+    paths.define("output", None, "workdir of the new run", required=True)
     flags.DEFINE_enum(
         "weights", "raw", ("raw", "averaged"), "averaged: the moving average of each weight replaces the weight"
     )

@@ -12,7 +12,7 @@ import os
 
 from absl import flags
 
-from lts.bin import common, field_flags
+from lts.bin import common, field_flags, paths
 from lts.utils.outputs import dataset_folder
 from lts.utils.text import printable
 
@@ -27,16 +27,16 @@ PRINTED_IMAGES = 5
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("model", None, "SavedModel of export_features", required=True)
-    flags.DEFINE_string("output", None, "folder to write", required=True)
+    paths.define("model", None, "SavedModel of export_features", required=True)
+    paths.define("output", None, "folder to write", required=True)
     with field_flags.group("Artifact maps of a folder"):
-        flags.DEFINE_string("images", None, "folder of images")
+        paths.define("images", None, "folder of images")
         flags.DEFINE_integer("image_size", None, "pixels per side that the model sees; none: those of its training")
         flags.DEFINE_float(
             "test_crop", None, "central crop, fraction of each side; none: that of its training", upper_bound=1
         )
     with field_flags.group("Evaluation"):
-        flags.DEFINE_string("evaluate", None, "workdir of train_gan, which damages and repairs the images of --dataset")
+        paths.define("evaluate", None, "workdir of train_gan, which damages and repairs the images of --dataset")
         flags.DEFINE_float("keep_probability", None, "probability that a cell is KEPT; none: that of the run")
         flags.DEFINE_integer("resamples", 1000, "resamples of the bootstrap", lower_bound=10)
         flags.DEFINE_integer("seed", 1, "seed of keep masks and bootstrap", lower_bound=0)

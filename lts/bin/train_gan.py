@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, paths
 
 SECTIONS = (*configs.SECTIONS, "gan_training")
 NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside an autoencoder that train_autoencoder trained"
@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    flags.DEFINE_string("autoencoder", None, "workdir of the trained autoencoder")
+    paths.define("autoencoder", None, "workdir of the trained autoencoder")
     common.define_data_flags()
     common.define_config_flags(*SECTIONS)
     common.define_training_flags()

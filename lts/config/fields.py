@@ -11,6 +11,7 @@ Flags, `--help`, the checks and "which fields define the networks" all follow fr
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 from lts.utils.errors import ConfigError
 from lts.utils.registry import Registry
 
+LARGEST_INTEGER = 2**31 - 1  # TensorFlow's shapes and seeds hold 32 bits
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 
@@ -110,6 +112,24 @@ def check_value(field: dataclasses.Field, value: Any) -> None:
     if field.metadata and not is_unset and not _is_valid(field, value):
         advice = ". Give --import=MODULE for one of yours." if isinstance(field.metadata["choices"], Registry) else ""
         raise ConfigError(f"{field.name} must be {requirement(field)}. Received: {field.name}={value!r}{advice}")
+    check_number(field.name, value)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Check that numbers are finite and fit into TensorFlow's integers.
+
+    Args:
+      name: of the field or flag.
+      value: any value, or a tuple of values.
+
+    Raises:
+      ConfigError: an infinite number, NaN, or an integer beyond 32 bits.
+    """
+    for entry in value if isinstance(value, tuple) else (value,):
+        if isinstance(entry, float) and not math.isfinite(entry):
+            raise ConfigError(f"{name} must be a finite number. Received: {name}={value!r}")
+        if isinstance(entry, int) and abs(entry) > LARGEST_INTEGER:
+            raise ConfigError(f"{name} must be an integer of 32 bits. Received: {name}={value!r}")
 
 
 def _is_valid(field: dataclasses.Field, value: Any) -> bool:
@@ -218,7 +238,7 @@ def _cast_entry(kind: type, value: Any) -> Any:
             raise TypeError
         return {"true": True, "false": False}[str(value).lower()]
     # NB: Python takes True for 1 and cuts 1.5 to 1; both would hide a mistake.
-    if kind is int and (isinstance(value, bool) or int(value) != float(value)):
+    if kind is int and not isinstance(value, str) and (isinstance(value, bool) or int(value) != value):
         raise ValueError
     if kind is str and not isinstance(value, str):
         raise ValueError

@@ -6,6 +6,7 @@ from lts.config import DiscriminatorConfig
 from lts.data import as_signed
 from lts.networks.config_mixin import ConfigMixin
 from lts.networks.discriminator import AlexNet
+from lts.networks.keras_settings import check_data_format, check_policy
 from lts.networks.layers import RELEASE_BATCH_NORM, BatchNormConfig
 
 
@@ -38,6 +39,8 @@ class FeatureExtractor(ConfigMixin, keras.Model):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
+        check_policy(self.dtype_policy)
+        check_data_format()  # layers of Keras that follow would average over the wrong axes
         self.config = config
         self.layer = layer
         self.bn_config = bn_config

@@ -31,8 +31,11 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         self.config = config
         self.encoder = Encoder(config.autoencoder, dtype=self.dtype_policy)
         self.decoder = Decoder(config.autoencoder, dtype=self.dtype_policy)
+        self.build((None, config.image.image_size, config.image.image_size, 3))
 
     def build(self, input_shape):
+        if self.built:
+            return
         self.encoder.build(input_shape)
         grid = self.config.mask_grid
         self.decoder.build((None, grid, grid, self.config.autoencoder.encoder_filters[-1]))  # features of E
@@ -41,6 +44,10 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         """Return the reconstructions of images, [B, H, W, 3]."""
         features = self.encoder(images, training=training)  # phi
         return self.decoder(features, training=training)
+
+    def unpack(self, data):
+        """Return the images of a batch."""
+        return base.unpack_images(data, self.config.image.image_size)
 
     def decayed_weights(self) -> list:
         """Return all kernels and the last biases (BUILD_NOTES trap 13)."""

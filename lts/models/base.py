@@ -1,11 +1,13 @@
 """Base class and shared parts of the models."""
 
 import contextlib
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from lts.models import replicas
+from lts.networks.keras_settings import check_policy
 
 TOTALS = ("loss", "disc_total", "gen_total")  # sums of other loss terms
 
@@ -59,9 +61,34 @@ def weights_and_gradients(model: keras.Model, variables, gradients) -> dict:
 
 def gradient_norm(optimizer):
     """Return the global norm of the last gradient before clipping."""
-    # Keras' own optimizers do not keep it.
-    norm = getattr(optimizer, "gradient_norm", None)
+    # Under mixed_float16 Keras wraps the optimizer. Its own optimizers do not keep the norm.
+    norm = getattr(getattr(optimizer, "inner_optimizer", optimizer), "gradient_norm", None)
     return 0.0 if norm is None else tf.convert_to_tensor(norm)
+
+
+def unpack_images(data, size: int):
+    """Return the images of a batch that `fit` passes.
+
+    Args:
+      data: images [B, size, size, 3] in [-1, 1], or (images, labels): the labels are not used.
+      size: pixels per side.
+
+    Raises:
+      ValueError: integers, another shape, or weights of samples or classes.
+    """
+    images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if sample_weight is not None:
+        raise ValueError("the losses have no weights of samples or classes. Received: sample_weight. Leave it out.")
+    if not images.dtype.is_floating:
+        raise ValueError(
+            f"images must be floats in [-1, 1]. Received: dtype={images.dtype.name}. Use lts.data.as_signed."
+        )
+    shape = tf.TensorShape([None, size, size, 3])
+    if not shape.is_compatible_with(images.shape):
+        raise ValueError(f"images must be [batch, {size}, {size}, 3], channels last. Received: shape={images.shape}")
+    if not images.shape[1:].is_fully_defined():
+        images = tf.ensure_shape(images, shape)
+    return tf.cast(images, tf.float32) if images.dtype == tf.float64 else images
 
 
 class RunningMeans(keras.metrics.Metric):
@@ -95,7 +122,55 @@ class RunningMeans(keras.metrics.Metric):
         return {name: means[name] for name in values}
 
 
-class TrainableModel(keras.Model):
+class CustomStepModel(keras.Model):
+    """Model with its own losses and training step.
+
+    The base of all models: what `fit`, `evaluate` and `load_model` of Keras need.
+
+    Args:
+      metrics: names of the scalars that a step reports.
+      **kwargs: arguments of `keras.Model`.
+    """
+
+    def __init__(self, metrics: Sequence[str], **kwargs):
+        super().__init__(**kwargs)
+        check_policy(self.dtype_policy)
+        # NB: XLA drops the check that a loss is finite. Keras warns of `jit_compile=True` and trains without it.
+        self.supports_jit = False
+        self.means = RunningMeans(metrics)
+
+    @property
+    def metrics(self):
+        """Metrics that Keras resets at every epoch."""
+        return [self.means]
+
+    def compile(self, optimizer="rmsprop", **options):
+        """Set the optimizer.
+
+        Args:
+          optimizer: object or name.
+          **options: as for `keras.Model.compile`.
+
+        Raises:
+          ValueError: losses or metrics, which the model has itself.
+        """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if options.get(name) is not None:
+                received = f"{name}={options[name]!r}"
+                raise ValueError(f"the model has its own losses and metrics. Received: {received}. Leave it out.")
+        super().compile(optimizer, **options)
+
+    def compile_from_config(self, config):
+        """Compile a model that `load_model` rebuilt."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.build_optimizers()
+
+    def build_optimizers(self) -> None:
+        """Create the optimizers' variables."""
+        self.optimizer.build(self.trainable_variables)
+
+
+class TrainableModel(CustomStepModel):
     """Model with one loss and one optimizer.
 
     A subclass implements `compute_losses(batch, training=True)`: scalars by name, with their sum "loss". It lists these
@@ -108,24 +183,27 @@ class TrainableModel(keras.Model):
     METRICS: tuple[str, ...] = ("loss", "gradient_norm")
 
     def __init__(self, metrics: tuple[str, ...] = (), **kwargs):
-        super().__init__(**kwargs)
-        self.means = RunningMeans(metrics or self.METRICS)
+        super().__init__(metrics or self.METRICS, **kwargs)
 
-    @property
-    def metrics(self):
-        """Metrics that Keras resets at every epoch."""
-        return [self.means]
+    def unpack(self, data):
+        """Return the batch that `compute_losses` takes; `data` comes from `fit`."""
+        return data
 
-    def gradients(self, batch):
-        """Return the losses and a replica's share of the gradients."""
+    def gradients(self, batch, scaled: bool = False):
+        """Return the losses and a replica's share of the gradients.
+
+        `scaled` multiplies the gradients by the optimizer's loss scale, which its `apply` expects.
+        """
         with tf.GradientTape() as tape:
             losses = self.compute_losses(batch)
             share = replicas.scale_loss(losses["loss"])  # inside the tape: it scales the gradients
+            if scaled:
+                share = self.optimizer.scale_loss(share)
         return losses, tape.gradient(share, tf_variables(self))
 
-    def train_step(self, batch):
+    def train_step(self, data):
         """Run one step and return the mean losses."""
-        losses, gradients = self.gradients(batch)
+        losses, gradients = self.gradients(self.unpack(data), scaled=True)
         values = replicas.replica_means(losses)
         # NB: a step whose loss is not finite must change no weight.
         with tf.control_dependencies(check_finite(values)):
@@ -133,9 +211,9 @@ class TrainableModel(keras.Model):
             values["gradient_norm"] = gradient_norm(self.optimizer)
         return self.means.update(values)
 
-    def test_step(self, batch):
+    def test_step(self, data):
         """Return the mean losses with inference batch norm."""
-        losses = self.compute_losses(batch, training=False)
+        losses = self.compute_losses(self.unpack(data), training=False)
         return self.means.update(replicas.replica_means(losses))
 
     def histograms(self, batch) -> dict:

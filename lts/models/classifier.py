@@ -34,8 +34,11 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         grid = config.discriminator_grid
         dtype = self.dtype_policy
         self.network = BackboneClassifier(config.discriminator, grid, classes, head, frozen, bn_config, dtype=dtype)
+        self.build((None, config.image.image_size, config.image.image_size, 3))
 
     def build(self, input_shape):
+        if self.built:
+            return
         self.network.build(input_shape)
 
     def call(self, images, training=False):
@@ -67,7 +70,7 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
             return None
         config = self.config.discriminator
         # No state: a resumed run draws the same masks.
-        seed = tf.stack([self.config.gan_training.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        seed = tf.stack([self.config.gan_training.seed, tf.cast(self.optimizer.iterations, tf.int32)])
         uniform = replicas.per_replica_random(seed, [batch_size, 1, 1, config.fc_units])
         return tf.cast(uniform < config.dropout_keep, tf.float32)
 
@@ -102,6 +105,10 @@ class RotationPredictor(_ClassifierModel):
     def __init__(self, config: Config, head: str = "fc", frozen: int = 0, **kwargs):
         super().__init__(config, ROTATIONS, head, frozen, **kwargs)
 
+    def unpack(self, data):
+        """Return the images of a batch."""
+        return base.unpack_images(data, self.config.image.image_size)
+
     def examples(self, images):
         """Return 4B rotated images and their rotations, int [4B]."""
         # All images in one rotation, then all in the next.
@@ -128,6 +135,15 @@ class SupervisedClassifier(_ClassifierModel):
       >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
       >>> model.fit(batches)  # images [B, H, W, 3] in [-1, 1] and int labels [B]
     """
+
+    def unpack(self, data):
+        """Return the images and labels of a batch."""
+        images = base.unpack_images(data, self.config.image.image_size)
+        _, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if labels is None or not labels.dtype.is_integer or labels.shape.rank != 1:
+            received = "no labels" if labels is None else f"{labels.dtype.name} {labels.shape}"
+            raise ValueError(f"batches must be images and integer labels [batch]. Received: {received}")
+        return images, labels
 
     def examples(self, batch):
         """Return the batch itself."""

@@ -32,7 +32,7 @@ class ForwardPass:
 
 
 @keras.saving.register_keras_serializable("lts")
-class DamageRepairGAN(ConfigMixin, keras.Model):
+class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
     """Adversarial training of repair network and discriminator.
 
     The features phi of the frozen encoder E are damaged where the mask Omega is 0, and repaired by R inside the frozen
@@ -65,7 +65,8 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
     )
 
     def __init__(self, config: Config, name="gan", **kwargs):
-        super().__init__(name=name, **kwargs)
+        unused = () if config.damage.repair else ("repair_gradient_norm",)
+        super().__init__([name for name in self.METRICS if name not in unused], name=name, **kwargs)
         self.config = config
         dtype = self.dtype_policy
         bn_config = batch_norm_config(config.autoencoder)
@@ -74,10 +75,11 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         self.decoder = Decoder(config.autoencoder, dtype=dtype)
         self.repair = RepairNetwork(config.autoencoder, dtype=dtype) if config.damage.repair else None
         self.discriminator = Discriminator(config.discriminator, config.mask_grid, bn_config, dtype=dtype)
-        unused = () if self.repair else ("repair_gradient_norm",)
-        self.means = base.RunningMeans([name for name in self.METRICS if name not in unused])
+        self.build((None, config.image.image_size, config.image.image_size, 3))
 
     def build(self, input_shape):
+        if self.built:
+            return
         grid = self.config.mask_grid
         features_shape = (None, grid, grid, self.config.autoencoder.encoder_filters[-1])
         self.encoder.build(input_shape)
@@ -89,18 +91,52 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
         self.encoder.trainable = False
         self.decoder.trainable = False
 
-    @property
-    def metrics(self):
-        """Metrics that Keras resets at every epoch."""
-        return [self.means]
+    def call(self, images, training=False):
+        """Return the discriminator's outputs: which images and cells look repaired."""
+        outputs = self.discriminator(images, training=training)
+        return {name: outputs[name] for name in ("logits", "mask_logits")}
 
-    def compile(self, d_optimizer, g_optimizer, **kwargs):
+    def compile(self, d_optimizer, g_optimizer, **options):
         """Set the players' optimizers.
 
         Both step together, so they are the release's one Adam; each may have its own learning rate.
+
+        Args:
+          d_optimizer: of the discriminator, object or name.
+          g_optimizer: of the repair network, another object or a name.
+          **options: as for `keras.Model.compile`.
+
+        Raises:
+          ValueError: one object for both players, losses or metrics, or an optimizer with moving averages of Keras.
         """
-        super().compile(optimizer=d_optimizer, **kwargs)
-        self.g_optimizer = g_optimizer
+        if d_optimizer is g_optimizer and not isinstance(d_optimizer, str):
+            raise ValueError("each player needs an optimizer. Received: one object for both. Make two of them.")
+        super().compile(d_optimizer, **options)
+        self.g_optimizer = keras.optimizers.get(g_optimizer)
+        scaled = keras.optimizers.LossScaleOptimizer
+        # Keras has wrapped the first optimizer under mixed_float16.
+        if isinstance(self.optimizer, scaled) and not isinstance(self.g_optimizer, scaled):
+            self.g_optimizer = scaled(self.g_optimizer)
+        for optimizer in (self.optimizer, self.g_optimizer):
+            if getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+                # Keras would assign the averages of one optimizer to the variables of both players.
+                raise ValueError("Keras' moving averages do not fit two players. Received: use_ema=True. Leave it out.")
+        self.build_optimizers()
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["d_optimizer"] = config.pop("optimizer")
+            config["g_optimizer"] = keras.saving.serialize_keras_object(self.g_optimizer)
+        return config
+
+    def build_optimizers(self) -> None:
+        # NB: each optimizer owns one player's variables. `repair` is None in an ablation.
+        players = {self.optimizer: self.discriminator.trainable_variables}
+        players[self.g_optimizer] = self.repair.trainable_variables if self.repair else []
+        for optimizer, variables in players.items():
+            if not optimizer.built:
+                optimizer.build(variables)
 
     def decayed_weights(self) -> list:
         """Return the weights of the L2 term.
@@ -226,8 +262,10 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
             "gen_total": gen_total,
         }
 
-    def gradients(self, images, keep_mask, dropout, uniform=None):
+    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False):
         """Return both players' raw gradients from one forward pass.
+
+        `scaled` multiplies them by the optimizers' loss scales, which `apply` expects.
 
         Returns:
           (losses by name, `ForwardPass`, gradients of `disc_total` to the discriminator, gradients of `gen_total` to
@@ -238,18 +276,33 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
             terms = self.compute_losses(images, keep_mask, outputs)
             disc_share = replicas.scale_loss(terms["disc_total"])
             gen_share = replicas.scale_loss(terms["gen_total"])
+            if scaled:
+                disc_share = self.optimizer.scale_loss(disc_share)
+                gen_share = self.g_optimizer.scale_loss(gen_share)
         d_gradients = tape.gradient(disc_share, base.tf_variables(self.discriminator))
         g_gradients = tape.gradient(gen_share, base.tf_variables(self.repair)) if self.repair else []
         return terms, outputs, d_gradients, g_gradients
 
-    def train_step(self, images):
+    def train_step(self, data):
         """Run one step of both players; return the mean losses."""
-        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations.value, tf.shape(images)[0])
+        images = base.unpack_images(data, self.config.image.image_size)
+        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations, tf.shape(images)[0])
         return self.apply_step(images, keep_mask, dropout, uniform)
+
+    def test_step(self, data):
+        """Return the mean losses with inference batch norm.
+
+        The masks are those of step 0 in every batch, so that evaluations can be compared.
+        """
+        images = base.unpack_images(data, self.config.image.image_size)
+        keep_mask, _, uniform = self.draw(0, tf.shape(images)[0])
+        outputs = self.forward(images, keep_mask, uniform=uniform, training=False)
+        terms = self.compute_losses(images, keep_mask, outputs)
+        return self.means.update(replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)}))
 
     def apply_step(self, images, keep_mask, dropout, uniform=None):
         """Run `train_step` with given random numbers."""
-        terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform)
+        terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform, scaled=True)
         values = replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)})
         # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
         # as in the release; and a loss that is not finite could change weights.
@@ -295,7 +348,7 @@ class DamageRepairGAN(ConfigMixin, keras.Model):
 
         The activations are the discriminator's on real and repaired images, in training mode.
         """
-        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations.value, images.shape[0])
+        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations, images.shape[0])
         with base.preserve_moving_statistics(self):
             _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform)
         players = list(self.discriminator.trainable_variables)

@@ -44,7 +44,6 @@ class Corruption:
             self.config = self.config.replace(keep_probability=keep_probability)
         with run_dir.naming_imports(workdir):
             self._gan = DamageRepairGAN(self.config)
-        self._gan.build((None, self.config.image.image_size, self.config.image.image_size, 3))
         networks = {"encoder": self._gan.encoder, "decoder": self._gan.decoder}
         needed = list(FROZEN_NETWORKS)
         # A run with `repair` off decodes damaged features directly.

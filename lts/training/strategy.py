@@ -35,6 +35,9 @@ LOST = (
 )
 
 
+LARGEST_CPU_REPLICAS = 64  # TensorFlow starts threads for every logical device
+
+
 # NB: cached because a second MirroredStrategy in one process fails with a collective shape mismatch (TensorFlow 2.21).
 @functools.cache
 def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
@@ -51,7 +54,7 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
       a GPU; else TensorFlow's default strategy.
 
     Raises:
-      StrategyError: `replicas` is not a positive number or exceeds the GPUs, or `TF_CONFIG` cannot be read.
+      StrategyError: `replicas` is not a positive number or exceeds the devices, or `TF_CONFIG` cannot be read.
       MachineLostError: the machines do not connect.
     """
     count = _count(replicas)
@@ -68,6 +71,8 @@ def build_strategy(replicas: str | int = "auto") -> tf.distribute.Strategy:
         return tf.distribute.MirroredStrategy()
     if count in (0, 1):
         return tf.distribute.get_strategy()
+    if count > LARGEST_CPU_REPLICAS:
+        raise StrategyError(f"replicas must be at most {LARGEST_CPU_REPLICAS} on a CPU. Received: {count}")
     # Logical devices must exist before TensorFlow starts, hence once per process.
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:

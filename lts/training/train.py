@@ -187,7 +187,6 @@ def build_model(
       head: head of a classifier.
       frozen: first convolutions of a classifier that do not train.
     """
-    size = config.image.image_size
     kind = STAGES[stage]
     settings = getattr(config, kind.section)
     # Weights stay float32 under the mixed policy.
@@ -196,16 +195,12 @@ def build_model(
     options = {"classes": classes, "head": head, "frozen": frozen}
     arguments = {name: options[name] for name in kind.options}
     model = kind.model_class()(config, **arguments, dtype=dtype)
-    model.build((None, size, size, 3))
     if kind.adversarial:
         g_optimizer = build_optimizer(settings, total_steps, settings.repair_learning_rate, config.loss.weight_decay)
         model.compile(optimizer, g_optimizer)
-        # NB: each optimizer owns one player's variables. `repair` is None in an ablation.
-        optimizer.build(model.discriminator.trainable_variables)
-        g_optimizer.build(model.repair.trainable_variables if model.repair else [])
         return model
     model.compile(optimizer)
-    optimizer.build(model.trainable_variables)
+    model.build_optimizers()
     return model
 
 

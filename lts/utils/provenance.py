@@ -15,18 +15,28 @@ def hardware() -> str:
     names = [detail.get("device_name", "GPU") for detail in details]
     if names:
         return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-    return f"{len(os.sched_getaffinity(0))} cores of {_processor()}"
+    return f"{cores()} cores of {_processor()}"
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    # macOS and Windows have no `sched_getaffinity`.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def commit() -> str | None:
     """Return the commit of this checkout.
 
-    Twelve hex digits, followed by "+" if tracked files were changed since; None outside of a git checkout.
+    Twelve hex digits, followed by "+" if tracked files were changed since; None outside of a git checkout, and
+    where the package was copied into another repository.
     """
     root = pathlib.Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:
+        _git(root, "ls-files", "--error-unmatch", __file__)  # fails if the repository does not hold this package
         digits = _git(root, "rev-parse", "--short=12", "HEAD")
         changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
@@ -36,7 +46,10 @@ def commit() -> str | None:
 
 def _git(root: pathlib.Path, *arguments: str) -> str:
     command = ["git", "-C", root, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    # NB: a hook or a CI job sets GIT_DIR and other variables, which would name another repository than `root`.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+    return done.stdout.strip()
 
 
 def _processor() -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from experiments.voc.detection import selective_search
 from experiments.voc.detection.selective_search import LONG_SIDE, MODES, VERSION, ProposalError
 from experiments.voc.metrics import box_iou
+from lts.utils import provenance
 from lts.utils.errors import first_line
 from lts.utils.files import check_regular, remove_partial
 from lts.utils.progress import Progress
@@ -60,7 +61,7 @@ def search_proposals(
     files = [folder / f"{_key(path, mode)}.npz" for path in paths]
     missing = {file: path for file, path in zip(files, paths, strict=True) if not file.exists()}
     if missing:
-        _search_all(missing, mode, processes or len(os.sched_getaffinity(0)), len(set(files)))
+        _search_all(missing, mode, processes or provenance.cores(), len(set(files)))
     return tuple(_thinned(_cached(file), max_boxes) for file in files)
 
 
