@@ -1,13 +1,17 @@
 """Paths and numbers in flags, in every binary."""
 
 import importlib
+import os
 import pathlib
+import sys
+import types
 
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from lts.bin import paths
+import lts
+from lts.bin import common, paths
 from lts.config import ConfigError
 from tests.bin.test_binaries import BINARIES
 from tests.fixtures.binaries import flags_of, invoke
@@ -116,3 +120,19 @@ def test_paths_may_hold_commas(tmp_path, monkeypatch, text, expected):
     flags.DEFINE(paths._PathListParser("baseline"), "baseline", [], "", values)
     values(["program", f"--baseline={text}"])
     assert values.baseline == [path.replace("HOME", str(tmp_path)) for path in expected]
+
+
+def test_settings_of_keras(monkeypatch):
+    """Fails if a user's backend or keras.json reaches a binary, or another backend is no clear error."""
+    for name in ("KERAS_BACKEND", "KERAS_HOME", "TF_USE_LEGACY_KERAS"):
+        monkeypatch.setenv(name, "1")
+    common._ignore_keras_settings()
+    assert os.environ["KERAS_HOME"] == os.devnull
+    assert os.environ["TF_USE_LEGACY_KERAS"] == "0"
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    lts._use_tensorflow()
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    other = types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: "jax"))
+    monkeypatch.setitem(sys.modules, "keras", other)
+    with pytest.raises(ImportError, match="Received: backend='jax'"):
+        lts._use_tensorflow()
