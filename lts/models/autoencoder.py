@@ -19,9 +19,11 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
       config: of the run.
 
     Example:
+      >>> import numpy as np
+      >>> from lts.config import preset
       >>> model = Autoencoder(preset("tiny"))
-      >>> model.compile(optimizer=build_optimizer(config.autoencoder_training, steps, 3e-3))
-      >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
+      >>> model.compile("adam")
+      >>> history = model.fit(np.zeros([8, 48, 48, 3], np.float32), verbose=0)  # images in [-1, 1]
     """
 
     METRICS = ("loss", "reconstruction", "l2", "gradient_norm")

@@ -131,9 +131,12 @@ class SupervisedClassifier(_ClassifierModel):
       frozen: number of first convolutions that do not train.
 
     Example:
-      >>> model = SupervisedClassifier(preset("small"), classes=10)
-      >>> model.compile(optimizer=build_optimizer(config.gan_training, steps, 1e-3))
-      >>> model.fit(batches)  # images [B, H, W, 3] in [-1, 1] and int labels [B]
+      >>> import numpy as np
+      >>> from lts.config import preset
+      >>> model = SupervisedClassifier(preset("tiny"), classes=10)
+      >>> model.compile("adam")
+      >>> images = np.zeros([8, 48, 48, 3], np.float32)  # in [-1, 1]
+      >>> history = model.fit(images, np.zeros([8], np.int32), verbose=0)
     """
 
     def unpack(self, data):

@@ -53,9 +53,11 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
       config: of the run.
 
     Example:
-      >>> model = DamageRepairGAN(config)
-      >>> model.compile(d_optimizer, g_optimizer)
-      >>> model.fit(images)  # batches [B, H, W, 3] in [-1, 1]
+      >>> import numpy as np
+      >>> from lts.config import preset
+      >>> model = DamageRepairGAN(preset("tiny"))
+      >>> model.compile("adam", "adam")
+      >>> history = model.fit(np.zeros([8, 48, 48, 3], np.float32), verbose=0)  # images in [-1, 1]
     """
 
     METRICS = (

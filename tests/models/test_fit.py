@@ -1,13 +1,15 @@
 """The models under `fit` and the settings of Keras."""
 
 import contextlib
+import doctest
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.models import Autoencoder, DamageRepairGAN, RotationPredictor, SupervisedClassifier
+from lts.models import Autoencoder, DamageRepairGAN, RotationPredictor, SupervisedClassifier, autoencoder, classifier
+from lts.models import gan as gan_module
 from tests.fixtures.models import images, small_config
 
 IMAGES = images(6).numpy()
@@ -213,3 +215,11 @@ def test_precision_that_is_refused(dtype):
     """Fails if `floatx` of a user's keras.json trains in another precision."""
     with pytest.raises(ValueError, match=f"Received: dtype='{dtype}'"):
         Autoencoder(CONFIG, dtype=dtype)
+
+
+@pytest.mark.parametrize("module", [autoencoder, classifier, gan_module], ids=lambda module: module.__name__)
+def test_examples_of_docstrings(module):
+    """Fails if the example of a model cannot be pasted."""
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
