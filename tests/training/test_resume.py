@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from lts import data, training
+from lts.config import preset
 from tests.fixtures import runs
 from tests.fixtures.spotting import write_run
 
@@ -145,3 +147,31 @@ def test_killed_on_two_replicas(photos, tmp_path, batch_norm):
     for control, (changed, environment) in zip(controls, runs.other_rounding(given), strict=True):
         finish("autoencoder", control, *changed, **environment)
     assert runs.are_close(stopped, uninterrupted, controls) == {"weights": True, "metrics": True}
+
+
+@pytest.mark.parametrize(
+    ("corruption", "optimizer"),
+    [
+        ("channel_drop", "sgd"),
+        pytest.param("block_drop", "adamw", marks=pytest.mark.slow),
+        pytest.param("cell_shuffle", "adam", marks=pytest.mark.slow),
+        pytest.param("cell_swap", "adamw", marks=pytest.mark.slow),
+    ],
+)
+def test_other_corruptions_and_optimizers(corruption, optimizer, tmp_path, monkeypatch):
+    """Fails if random numbers of a corruption or variables of an optimizer depend on the start of a run."""
+    choices = {"corruption": corruption, "optimizer": optimizer, "ema_decay": 0.9}
+    config = preset("tiny", **{**runs.FIELDS, **choices, "steps": 4, "batch_size": 4})
+    source = data.open_source("synthetic", "unlabelled[:16]", progress=False)
+    autoencoder = write_run(tmp_path / "autoencoder", "autoencoder")
+    options = training.MonitoringOptions(log_steps=1, picture_steps=100, histogram_steps=0)
+
+    def train(name: str) -> training.Result:
+        return training.train(config, "gan", source, tmp_path / name, autoencoder=autoencoder, options=options)
+
+    train("uninterrupted")
+    with runs.stop_training_at(2, monkeypatch):
+        assert train("stopped").step == 2
+    assert train("stopped").step == 4
+    names = runs.assert_same_weights(tmp_path / "stopped", tmp_path / "uninterrupted")
+    assert any("average" in name for name in names)
