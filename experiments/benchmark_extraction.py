@@ -67,25 +67,26 @@ def main() -> None:
 
     result_files.check_output(FLAGS.output)
     model = saved_model.load(FLAGS.model)
-    rows = [measure(model, pathlib.Path(root), pool) for pool in FLAGS.pool]
+    layer = FLAGS.layer or model.layers[-1]
+    rows = [measure(model, pathlib.Path(root), layer, pool) for pool in FLAGS.pool]
     results = {"kind": "extraction_speed", **speed.describe_machine("benchmark_extraction"), "rows": rows}
     speed.write(results, FLAGS.output)
 
 
-def measure(model, root: pathlib.Path, pool: str) -> dict[str, Any]:
+def measure(model, root: pathlib.Path, layer: str, pool: str) -> dict[str, Any]:
     """Return the row of one pooling."""
     # The rounds are interleaved, so that other load of the machine falls on both alike.
     bare = []
     extraction = []
     for _ in range(FLAGS.rounds):
-        bare_times, extraction_times = run_round(model, root, pool)
+        bare_times, extraction_times = run_round(model, root, layer, pool)
         bare.append(bare_times)
         extraction.append(extraction_times)
     pairs = list(zip(bare, extraction, strict=True))
     ratios = [bare_times.wall / times.wall for bare_times, times in pairs]
     return {
         "model": pathlib.Path(FLAGS.model).name,
-        "layer": FLAGS.layer,
+        "layer": layer,
         "pool": pool,
         "batch_size": FLAGS.batch_size,
         "images": FLAGS.images,
@@ -99,7 +100,7 @@ def measure(model, root: pathlib.Path, pool: str) -> dict[str, Any]:
     }
 
 
-def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
+def run_round(model, root: pathlib.Path, layer: str, pool: str) -> tuple[Times, Times]:
     """Return the times of forward pass and extraction."""
     import tensorflow as tf
 
@@ -114,19 +115,19 @@ def run_round(model, root: pathlib.Path, pool: str) -> tuple[Times, Times]:
         raise common.UsageError(
             f"split {FLAGS.split} has too few images. Received: --images={number}. Use --images={len(names)}."
         )
-    forward = extraction.forward_pass(model, [FLAGS.layer], pool, "float32", size)
+    forward = extraction.forward_pass(model, [layer], pool, "float32", size)
     noise = tf.random.uniform([FLAGS.batch_size, size, size, 3], 0, 256, tf.int32, seed=1)
     images = tf.cast(noise, tf.uint8)
     forward(images)  # compiles
 
     def run_bare() -> None:
         for _ in range(0, number, FLAGS.batch_size):
-            forward(images)[FLAGS.layer].numpy()
+            forward(images)[layer].numpy()
 
     # The listing of the images counts as part of the extraction.
     def run_extraction() -> None:
         stream = open_stream(FLAGS.dataset, split)
-        extraction.extract(model, stream, output, [FLAGS.layer], pool, batch_size=FLAGS.batch_size)
+        extraction.extract(model, stream, output, [layer], pool, batch_size=FLAGS.batch_size)
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         output = pathlib.Path(folder) / f"X.{FLAGS.format}"
@@ -141,7 +142,7 @@ def define_flags() -> None:
     paths.define_dataset("dataset", "images, folder:PATH", required=True)
     flags.DEFINE_string("split", "all", "split")
     flags.DEFINE_integer("images", 10_000, "number of images", lower_bound=1)
-    flags.DEFINE_string("layer", "conv_5", "layer to extract")
+    flags.DEFINE_string("layer", None, "layer to extract; none: the last one")
     flags.DEFINE_list("pool", ["avg", "none"], "poolings, measured one after another")
     flags.DEFINE_enum("format", "npz", ["npz", "tfrecord", "parquet"], "format of the feature file")
     flags.DEFINE_integer("batch_size", 128, "images per forward pass", lower_bound=1)

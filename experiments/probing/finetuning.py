@@ -15,7 +15,7 @@ import tensorflow as tf
 from experiments.probing import statistics
 from experiments.probing.probe import LayerResult, Probe, ProbeError
 from lts import data, training
-from lts.config import Config, ImageConfig, TrainingConfig
+from lts.config import Config, ConfigError, ImageConfig, TrainingConfig
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.utils.signals import reraise_signal
@@ -38,6 +38,7 @@ class FinetuneProbe(Probe):
 
         Raises:
           ProbeError: fewer training images than a batch.
+          ConfigError: a model has fewer layers than are to be trained.
           ExportError: a model has no backbone.
         """
         if self.train.num_examples < self.protocol.batch_size:
@@ -47,6 +48,11 @@ class FinetuneProbe(Probe):
             )
         # Build every model now: a fault of the last one would otherwise be found after hours of training.
         for model in models:
+            if self._frozen(model) < 0:
+                raise ConfigError(
+                    f"train_layers must be at most {len(model.layers)}, the layers of {model.path}. "
+                    f"Received: train_layers={self.protocol.train_layers}"
+                )
             model.keras_model()
         return ["fine-tuned" if self.protocol.pretrained else "from scratch"]
 
@@ -99,6 +105,11 @@ class FinetuneProbe(Probe):
         loss = dataclasses.replace(model.config.loss, weight_decay=self.protocol.weight_decay)
         return dataclasses.replace(model.config, loss=loss, gan_training=schedule)
 
+    def _frozen(self, model: LoadedModel) -> int:
+        """Return the number of first layers that do not train."""
+        trained = self.protocol.train_layers
+        return 0 if trained is None else len(model.layers) - trained
+
     def _train(self, model: LoadedModel, seed: int, strategy) -> None:
         """Train to the end, or resume."""
         workdir = self.workdir(model, seed)
@@ -118,7 +129,7 @@ class FinetuneProbe(Probe):
             workdir,
             features=model if self.protocol.pretrained else None,
             head=self.protocol.head,
-            frozen=max(0, len(model.layers) - self.protocol.train_layers),
+            frozen=self._frozen(model),
             strategy=strategy,
         )
         # NB: without this a half-trained model would be tested, and written as a finished result.

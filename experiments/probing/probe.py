@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from experiments.probing.protocols import LAST_LAYER
 from lts.utils.errors import UserError
 
 
@@ -58,7 +59,8 @@ class Probe(abc.ABC):
         Raises:
           ProbeError: a model cannot be evaluated, for example because it lacks a layer.
         """
-        layers = list(dict.fromkeys(requested or getattr(self.protocol, "layers", ()) or models[0].layers))
+        chosen = requested or getattr(self.protocol, "layers", ()) or models[0].layers
+        layers = [models[0].layers[-1] if name == LAST_LAYER else name for name in dict.fromkeys(chosen)]
         for model in models:
             for layer in layers:
                 if layer not in model.layers:

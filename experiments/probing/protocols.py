@@ -63,7 +63,7 @@ EXTRACTED = {  # features are extracted once
     "logistic": Protocol(classifier="logistic", name="logistic"),
     "stl10_folds": FoldsProtocol(),
 }
-ALEXNET = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")
+LAST_LAYER = "last"  # in `SgdProtocol.layers`: the last layer of the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SgdProtocol(CheckedFields):
     name: str
     epochs: int = field(40, "passes over the training images", minimum=1)
     learning_rate: float = field(0.1, "first learning rate", above=0)
-    layers: tuple[str, ...] = ()  # probed where --layers is not given; (): all
+    layers: tuple[str, ...] = ()  # probed where --layers is not given, or `LAST_LAYER`; (): all
     training_batch_size: int = field(192, "training images per step", minimum=1)
     image_size: int = field(227, "pixels per side that the backbone sees; 0: the model's own", minimum=0)
     # crops: random crops and mirroring of images at `margin` times the size. pretraining: the model's own augmentation.
@@ -127,14 +127,11 @@ SGD = {
     # RotNet's release (Gidaris et al., 2018): rates 0.1, 0.01, 0.002, 0.0004, 0.00008 from epochs 0, 5, 15, 25, 35 on,
     # batch norm with PyTorch's constants before the linear map, sd sqrt(2 / classes) for ImageNet's 1,000. 40 epochs
     # (ours): the last rate lasts as long as the first. Other numbers of epochs move the drops in proportion.
-    "rotnet": MomentumProtocol(
-        name="rotnet", layers=ALEXNET, epochs=40, learning_rate=0.1, drops=(5 / 40, 15 / 40, 25 / 40, 35 / 40)
-    ),
+    "rotnet": MomentumProtocol(name="rotnet", epochs=40, learning_rate=0.1, drops=(5 / 40, 15 / 40, 25 / 40, 35 / 40)),
     # LCI's release (Jenni et al., 2020). Epochs and batch size on ImageNet are (ours); its script for STL-10 takes
     # 64-pixel crops of the 96-pixel images, 900 epochs, batch 64.
     "lci": MomentumProtocol(
         name="lci",
-        layers=ALEXNET,
         epochs=65,
         learning_rate=0.1,
         drops=(0.08, 0.4, 0.7, 0.9),
@@ -159,7 +156,7 @@ SGD = {
     # moving averages keep moving. The test normalises with the moved averages.
     "stl10_release": AdamProtocol(
         name="stl10_release",
-        layers=("conv_5",),
+        layers=(LAST_LAYER,),
         epochs=400,
         learning_rate=1e-3,
         training_batch_size=128,
@@ -226,8 +223,10 @@ class FinetuneProtocol(CheckedFields):
     on a CPU.
     """
 
-    head: str = field("fc", "fc: fc_1 and fc_2 | linear: map of conv_5 | pooled: linear map of its mean", choices=HEADS)
-    train_layers: int = field(5, "number of last convolutions to train; 0: the head alone", minimum=0, maximum=5)
+    head: str = field("fc", "fc: fc_1 and fc_2 | linear: last map | pooled: linear map of its mean", choices=HEADS)
+    train_layers: int | None = field(
+        None, "number of last layers to train; 0: the head alone; none: all layers", minimum=0
+    )
     pretrained: bool = True  # False: random weights, the upper reference
     epochs: int = field(40, "passes over the training images", minimum=1)
     batch_size: int = field(32, "images per training step", minimum=1)

@@ -174,15 +174,19 @@ def _few_shot_caption(protocol: Values, features: str) -> str:
 def _finetune_caption(protocol: Values) -> str:
     """Return the caption of fine-tuning."""
     # The names of heads are the values of --head.
-    heads = {"fc": "fc_1, dropout, fc_2", "linear": "a linear map of conv_5", "pooled": "a linear map of conv_5's mean"}
+    heads = {
+        "fc": "fc_1, dropout, fc_2",
+        "linear": "a linear map of the last map",
+        "pooled": "a linear map of its mean",
+    }
     if not protocol["pretrained"]:
         trained = "all layers trained from random weights"
     elif protocol["train_layers"] == 0:
         trained = "the head alone trained on the frozen backbone"
-    elif protocol["train_layers"] == 5:
+    elif protocol["train_layers"] is None:
         trained = "all layers fine-tuned"
     else:
-        trained = f"the last {protocol['train_layers']} convolutions fine-tuned"
+        trained = f"the last {protocol['train_layers']} layers fine-tuned"
     # One seed has no spread over seeds, so its interval is over images.
     seeds = protocol["seeds"]
     confidence = f"{100 * protocol['confidence']:g} %"

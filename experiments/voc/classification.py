@@ -14,7 +14,7 @@ from experiments.voc import crops, metrics
 from experiments.voc.drawing import GAP, draw_scores, enlarge
 from experiments.voc.protocols import ClassificationProtocol
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
-from lts.config import ConfigError, discriminator_grid
+from lts.config import ConfigError
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.visualization.montage import montage
@@ -32,7 +32,7 @@ class ClassificationHead(keras.Model):
     [8, 4096] and logits [8, classes].
 
     Args:
-      grid: cells per side of the map of conv_5.
+      grid: cells per side of the backbone's last map.
       units: units of fc_1 and fc_2.
       classes: number of logits.
       name: Keras name.
@@ -58,7 +58,7 @@ class ClassificationHead(keras.Model):
         """Return logits [B, classes] of the map [B, grid, grid, channels].
 
         Args:
-          features: the map of conv_5.
+          features: the last map of the backbone.
           drop: result of `TransferModel.dropout`; None: no dropout.
         """
         x = tf.nn.max_pool2d(features, 3, 2, "SAME")
@@ -151,11 +151,10 @@ class Classification(VocTask):
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> ClassificationModel:
         size = self.size(loaded)
-        config = loaded.config.discriminator
-        grid = discriminator_grid(size, config)
+        grid = loaded.geometry[loaded.layers[-1]].cells(size)
         if grid < 1:
             raise ConfigError(f"crop must be larger for the layers of {loaded.path}. Received: crop={size}")
-        head = ClassificationHead(grid, config.fc_units, len(self.class_names))
+        head = ClassificationHead(grid, loaded.config.discriminator.fc_units, len(self.class_names))
         return ClassificationModel(loaded, head, self.protocol, seed, precision, size=size)
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:

@@ -16,7 +16,8 @@ from experiments.voc.drawing import GAP, OPACITY, draw_mask, enlarge, voc_palett
 from experiments.voc.protocols import SegmentationProtocol
 from experiments.voc.transfer import Evaluation, TransferError, TransferModel, VocTask
 from lts import data
-from lts.config import ConfigError, DiscriminatorConfig, discriminator_grid
+from lts.config import ConfigError
+from lts.config.windows import Window
 from lts.export.saved_model import LoadedModel
 from lts.utils.progress import Progress
 from lts.visualization.montage import montage
@@ -26,27 +27,31 @@ class FCNHead(keras.Model):
     """Fully convolutional head (FCN).
 
     pool_5, fc_1 and fc_2 as convolutions, scores, and their bilinear enlargement to the image. The 16s form enlarges
-    the scores to the cells of conv_5, adds scores of conv_5, and enlarges the sum. Score layers are initialised with
-    zeros (FCN). The enlargement is fixed; FCN learns the one from 32s to 16s from a bilinear start.
+    the scores to the cells of the backbone's map, adds scores of that map, and enlarges the sum. Score layers are
+    initialised with zeros (FCN). The enlargement is fixed; FCN learns the one from 32s to 16s from a bilinear start.
 
     Shapes (the release's sizes, images of 480 pixels): a map [8, 30, 30, 256] gives [8, 15, 15, 256], twice
     [8, 15, 15, 4096], scores [8, 15, 15, classes] and logits [8, 480, 480, classes].
 
     Args:
-      config: of the backbone; gives the positions of the cells in the image.
+      windows: convolutions and pools of the backbone; they give the positions of the cells in the image.
+      units: channels of fc_1 and fc_2.
       classes: number of logits.
       protocol: form, and kernel of fc_1.
       name: Keras name.
     """
 
-    def __init__(self, config: DiscriminatorConfig, classes: int, protocol: SegmentationProtocol, name="head"):
+    def __init__(
+        self, windows: Sequence[Window], units: int, classes: int, protocol: SegmentationProtocol, name="head"
+    ):
         super().__init__(name=name, dtype="float32")
-        self.config = config
+        self.windows = tuple(windows)
+        self.units = units
         self.protocol = protocol
         hidden = {"activation": "relu", "kernel_initializer": "he_normal", "padding": "same"}
         score = {"kernel_size": 1, "kernel_initializer": "zeros"}
-        self.fc_1 = keras.layers.Conv2D(config.fc_units, protocol.fc_kernel, name="fc_1", **hidden)
-        self.fc_2 = keras.layers.Conv2D(config.fc_units, 1, name="fc_2", **hidden)
+        self.fc_1 = keras.layers.Conv2D(units, protocol.fc_kernel, name="fc_1", **hidden)
+        self.fc_2 = keras.layers.Conv2D(units, 1, name="fc_2", **hidden)
         self.score = keras.layers.Conv2D(classes, name="score", **score)
         self.score_skip = None
         if protocol.form == "16s":
@@ -55,7 +60,7 @@ class FCNHead(keras.Model):
     def build(self, input_shape):
         self.fc_1.build(input_shape)
         for layer in (self.fc_2, self.score):
-            layer.build((None, None, None, self.config.fc_units))
+            layer.build((None, None, None, self.units))
         if self.score_skip:
             self.score_skip.build(input_shape)
 
@@ -63,7 +68,7 @@ class FCNHead(keras.Model):
         """Return the logits of every pixel.
 
         Args:
-          features: map of conv_5 [B, h, w, channels].
+          features: last map of the backbone [B, h, w, channels].
           sides: int [2], height and width H, W of the images.
           drop: result of `TransferModel.dropout`; None: no dropout.
 
@@ -77,12 +82,11 @@ class FCNHead(keras.Model):
                 x = drop(x, stream)
         scores = self.score(x)
 
-        # Positions of the cells along both sides of the image: of conv_5, and of the scores after pool_5 and fc_1.
-        fine_layers = upsampling.backbone_layers(self.config)
-        coarse_layers = [*fine_layers, upsampling.Layer(3, 2), upsampling.Layer(self.protocol.fc_kernel, 1)]
-        cells = [upsampling.cells(side, coarse_layers) for side in tf.unstack(sides)]
+        # Positions of the cells along both sides of the image: of the map, and of the scores after pool_5 and fc_1.
+        score_windows = [*self.windows, Window(3, 2), Window(self.protocol.fc_kernel)]
+        cells = [upsampling.cells(side, score_windows) for side in tf.unstack(sides)]
         if self.score_skip:
-            fine_cells = [upsampling.cells(side, fine_layers) for side in tf.unstack(sides)]
+            fine_cells = [upsampling.cells(side, self.windows) for side in tf.unstack(sides)]
             rows, columns = (c.places(f.centres()) for c, f in zip(cells, fine_cells, strict=True))
             scores = upsampling.interpolate(scores, rows, columns) + self.score_skip(features)
             cells = fine_cells
@@ -166,18 +170,18 @@ class Segmentation(VocTask):
         self.masks = open_masks(train.set)
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> SegmentationModel:
-        config = loaded.config.discriminator
+        layer = loaded.geometry[loaded.layers[-1]]
         crop = self.protocol.crop
-        if discriminator_grid(crop, config) < 1:
+        if layer.cells(crop) < 1:
             raise ConfigError(f"crop must be larger for the layers of {loaded.path}. Received: crop={crop}")
-        smallest = loaded.geometry["conv_5"].smallest
         for name, sides in zip(self.test.set.ids, self.test.set.sizes, strict=True):
-            if min(sides) < smallest:
+            if min(sides) < layer.smallest:
                 raise TransferError(
                     f"{name} of {self.test.set.name} has {sides[0]} x {sides[1]} pixels; {loaded.path} needs at least "
-                    f"{smallest} per side"
+                    f"{layer.smallest} per side"
                 )
-        head = FCNHead(config, len(self.class_names), self.protocol)
+        units = loaded.config.discriminator.fc_units
+        head = FCNHead(layer.windows, units, len(self.class_names), self.protocol)
         return SegmentationModel(loaded, head, self.protocol, seed, precision)
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:

@@ -38,17 +38,16 @@ class Network(keras.Model):
 
     Args:
       backbone: the built backbone of an export.
-      head: a model on the map of conv_5; it is built here.
-      frozen: number of first convolutions that do not train.
+      head: a model on the last map of the backbone; it is built here.
+      frozen: number of first layers that do not train.
     """
 
     def __init__(self, backbone: keras.Model, head: keras.Model, frozen: int, name="network", **kwargs):
         super().__init__(name=name, **kwargs)
         self.backbone = backbone
         self.head = head
-        head.build((None, None, None, backbone.convs[-1].filters))
-        for conv in backbone.convs[:frozen]:
-            conv.trainable = False
+        head.build((None, None, None, backbone.geometry()[-1].channels))
+        backbone.freeze(frozen)
 
 
 class TransferModel(training.TrainableModel):
@@ -60,7 +59,7 @@ class TransferModel(training.TrainableModel):
 
     Args:
       loaded: export with the initial weights.
-      head: Keras model with named layers, float32; `build((None, None, None, channels of conv_5))` builds all of it.
+      head: Keras model with named layers, float32; `build((None, None, None, channels))` builds all of it.
       protocol: schedule, optimizer and frozen layers.
       seed: seed of dropout.
       precision: activations of the backbone, "float32" or "bfloat16". The head is always float32.
@@ -86,7 +85,7 @@ class TransferModel(training.TrainableModel):
         self.built = True
 
     def features(self, images, training: bool = False):
-        """Return the map of conv_5.
+        """Return the last map of the backbone.
 
         Batch norm keeps the statistics of the export unless the protocol says "batch": batches are small, and the whole
         images of a test differ from training crops. Frozen layers always keep them.
@@ -99,8 +98,9 @@ class TransferModel(training.TrainableModel):
           float32 [B, h, w, channels].
         """
         batch_statistics = training and self.protocol.batch_norm == "batch"
-        endpoints = self.network.backbone(images, training=batch_statistics)
-        return tf.cast(endpoints["conv_5"], tf.float32)
+        backbone = self.network.backbone
+        endpoints = backbone(images, training=batch_statistics)
+        return tf.cast(endpoints[backbone.layer_names[-1]], tf.float32)
 
     def uniform(self, shape, stream: int):
         """Draw uniform numbers in [0, 1).

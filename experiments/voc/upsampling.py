@@ -10,22 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from lts.config import DiscriminatorConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """A convolution or a pool.
-
-    Attributes:
-      kernel: cells per side.
-      stride: cells.
-      padding: "SAME" or "VALID".
-    """
-
-    kernel: int
-    stride: int
-    padding: str = "SAME"
+from lts.config.windows import Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,30 +37,24 @@ class Cells:
         return tf.clip_by_value(positions, 0.0, tf.cast(self.count - 1, tf.float32))
 
 
-def backbone_layers(config: DiscriminatorConfig) -> list[Layer]:
-    """Return the layers that move the backbone's cells: conv_1 and two pools.
-
-    The other layers have stride 1 and odd kernels.
-    """
-    pool = Layer(3, 2, config.disc_padding)
-    return [Layer(config.conv_1_kernel, config.conv_1_stride, config.disc_padding), pool, pool]
-
-
-def cells(side: tf.Tensor | int, layers: Sequence[Layer]) -> Cells:
-    """Return the cells after `layers`, for an image of `side` pixels."""
+def cells(side: tf.Tensor | int, windows: Sequence[Window]) -> Cells:
+    """Return the cells after convolutions and pools, for an image of `side` pixels."""
     first = tf.constant(0.0)
     stride = 1
     count = tf.convert_to_tensor(side, tf.int32)
-    for layer in layers:
-        padding = 0
-        if layer.padding == "SAME":
-            outputs = -(-count // layer.stride)
+    for window in windows:
+        before = 0
+        if window.padding == "SAME":
+            outputs = -(-count // window.stride)
             # TensorFlow puts the odd pixel of "SAME" padding at the end (trap 10).
-            padding = tf.maximum((outputs - 1) * layer.stride + layer.kernel - count, 0) // 2
+            before = tf.maximum((outputs - 1) * window.stride + window.kernel - count, 0) // 2
         else:
-            outputs = (count - layer.kernel) // layer.stride + 1
-        first += stride * ((layer.kernel - 1) / 2 - tf.cast(padding, tf.float32))
-        stride *= layer.stride
+            after = 0
+            if window.padding != "VALID":
+                before, after = window.padding
+            outputs = (count + before + after - window.kernel) // window.stride + 1
+        first += stride * ((window.kernel - 1) / 2 - tf.cast(before, tf.float32))
+        stride *= window.stride
         count = outputs
     return Cells(first, stride, count)
 

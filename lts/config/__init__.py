@@ -15,7 +15,6 @@ from lts.config.schema import (
     LossConfig,
     TrainingConfig,
     differences,
-    discriminator_grid,
     field_names,
     fields_of,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "TrainingConfig",
     "describe",
     "differences",
-    "discriminator_grid",
     "field_names",
     "fields_of",
     "preset",

@@ -1,5 +1,6 @@
 """Checks of a configuration that concern several fields."""
 
+from lts.config.registries import BACKBONES
 from lts.utils.errors import ConfigError
 
 
@@ -19,23 +20,44 @@ def check_groups(discriminator) -> None:
             )
 
 
-def check_grids(config) -> None:
+def check_backbone(discriminator) -> None:
+    """Check that a backbone has a known name or names a function.
+
+    Raises:
+      ConfigError: neither.
+    """
+    name = discriminator.backbone
+    module, _, function = name.partition(":")
+    if name not in BACKBONES and not (module and function.isidentifier()):
+        raise ConfigError(
+            f"unknown backbone. Received: backbone={name!r}. Known: {', '.join(BACKBONES)}, and module:function for a "
+            "function of your own."
+        )
+
+
+def check_grids(config, grid: int | None) -> None:
     """Check that mask and discriminator grids agree.
+
+    Args:
+      config: the `Config`.
+      grid: cells per side of the discriminator's map; None: not known yet.
 
     Raises:
       ConfigError: the grids differ, or the image size is no multiple of the encoder's stride.
     """
-    # The mask head predicts, for each cell of conv_5, one cell of the encoder's grid.
+    # The mask head predicts, for each cell of the last layer, one cell of the encoder's grid.
     size = config.image.image_size
-    discriminator = config.discriminator
     stride = 2**config.autoencoder.num_strides
-    grid = config.discriminator_grid
-    if size % stride == 0 and size // stride == grid:
+    if size % stride == 0 and grid in (None, size // stride):
         return
     reason = f"not a multiple of the encoder's stride {stride}" if size % stride else "the two must be equal"
     mask = f"{size / stride:g}x{size / stride:g}"
+    discriminator = config.discriminator
+    details = f"backbone {discriminator.backbone}, conv_1_stride {discriminator.conv_1_stride}"
+    if discriminator.backbone == "alexnet":
+        details += f", {discriminator.disc_padding}"
+    received = "unknown" if grid is None else f"{grid}x{grid} cells"
     raise ConfigError(
         f"image_size does not fit: the mask grid is {mask} cells (stride {stride}), the discriminator grid "
-        f"{grid}x{grid} cells (conv_1_stride {discriminator.conv_1_stride}, {discriminator.disc_padding}), {reason}. "
-        f"Received: image_size={size}"
+        f"{received} ({details}), {reason}. Received: image_size={size}"
     )

@@ -28,6 +28,15 @@ FILLS = Registry(
     },
 )
 
+# Subclasses of `Backbone`. `--backbone=module:function` takes any Keras model, too.
+BACKBONES = Registry(
+    "backbone",
+    {
+        "alexnet": "lts.networks.backbones.alexnet:AlexNet",
+        "resnet18": "lts.networks.backbones.resnet:ResNet18",
+    },
+)
+
 # Keras optimizers with the project's additions, see `SharedOptimizer`.
 OPTIMIZERS = Registry(
     "optimizer",

@@ -17,12 +17,13 @@ from typing import Any
 from lts.config import checks
 from lts.config.fields import cast, check_fields, check_value, field
 from lts.config.registries import CORRUPTIONS, FILLS, OPTIMIZERS
+from lts.config.windows import alexnet_windows
 from lts.utils.errors import ConfigError
 
 # What a field may define, for `differences`:
 #   autoencoder         what the trained encoder and decoder depend on
 #   frozen_autoencoder  what the encoder and decoder compute once they are trained
-#   backbone            what conv_1 to conv_5 of the discriminator compute
+#   backbone            what the feature layers of the discriminator compute
 #   discriminator       the heads of the discriminator, and how its training keeps statistics
 NETWORKS = ("autoencoder", "backbone", "discriminator")
 AUTOENCODER = ("autoencoder", "frozen_autoencoder")
@@ -130,23 +131,35 @@ class DamageConfig:
 class DiscriminatorConfig:
     """Backbone and both heads (paper section 3; release)."""
 
+    backbone: str = field(
+        "alexnet",
+        "alexnet (release) | resnet18 (ours) | module:function that returns a Keras model (ours)",
+        defines=["backbone"],
+    )
+    resnet_width: float = field(
+        1.0, "resnet18 only: factor on its 64, 64, 128, 256 and 512 filters (ours)", above=0, defines=["backbone"]
+    )
     backbone_filters: tuple[int, ...] = field(
-        (96, 256, 384, 384, 256), "filters of conv_1 to conv_5 (release)", above=0, length=5, defines=["backbone"]
+        (96, 256, 384, 384, 256),
+        "alexnet only: filters of conv_1 to conv_5 (release)",
+        above=0,
+        length=5,
+        defines=["backbone"],
     )
     backbone_groups: tuple[int, ...] = field(
-        (1, 2, 1, 2, 2), "groups of conv_1 to conv_5 (release)", above=0, length=5, defines=["backbone"]
+        (1, 2, 1, 2, 2), "alexnet only: groups of conv_1 to conv_5 (release)", above=0, length=5, defines=["backbone"]
     )
-    conv_1_kernel: int = field(11, "kernel of conv_1 (release)", minimum=1, defines=["backbone"])
-    conv_1_stride: int = field(4, "stride of conv_1 (release)", minimum=1, defines=["backbone"])
+    conv_1_kernel: int = field(11, "kernel of conv_1, alexnet and resnet18 (release)", minimum=1, defines=["backbone"])
+    conv_1_stride: int = field(4, "stride of conv_1, alexnet and resnet18 (release)", minimum=1, defines=["backbone"])
     disc_padding: str = field(
         "SAME",
-        "padding of conv_1, pool_1, pool_2: SAME (release) | VALID",
+        "alexnet only: padding of conv_1, pool_1, pool_2: SAME (release) | VALID",
         choices=["SAME", "VALID"],
         defines=["backbone"],
     )
     backbone_norm: str = field(
         "lrn",
-        "lrn (release) | batch_norm after every backbone convolution (ours)",
+        "alexnet only: lrn (release) | batch_norm after every convolution (ours)",
         choices=["lrn", "batch_norm"],
         defines=["backbone"],
     )
@@ -255,8 +268,9 @@ class Config:
     def __post_init__(self) -> None:
         for name in SECTIONS + SCHEDULES:
             check_fields(getattr(self, name))
+        checks.check_backbone(self.discriminator)
         checks.check_groups(self.discriminator)
-        checks.check_grids(self)
+        checks.check_grids(self, self.discriminator_grid)
 
     @property
     def mask_grid(self) -> int:
@@ -265,9 +279,14 @@ class Config:
         return self.image.image_size // 2**self.autoencoder.num_strides
 
     @property
-    def discriminator_grid(self) -> int:
-        """Cells per side of the mask head."""
-        return discriminator_grid(self.image.image_size, self.discriminator)
+    def discriminator_grid(self) -> int | None:
+        """Cells per side of the mask head; None if only the backbone itself can tell."""
+        if self.discriminator.backbone != "alexnet":
+            return None
+        cells = self.image.image_size
+        for window in alexnet_windows(self.discriminator)["conv_5"]:
+            cells = window.cells(cells)
+        return cells
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain dicts, ready for JSON."""
@@ -384,15 +403,6 @@ def differences(old: Config, new: Config, *networks: str) -> list[str]:
         if before != after:
             lines.append(f"{section}.{name}: {before} -> {after}")
     return lines
-
-
-def discriminator_grid(image_size: int, discriminator: DiscriminatorConfig) -> int:
-    """Return the cells per side of conv_5."""
-    # conv_1 and two 3x3 pools of stride 2 shrink the image: 96 pixels give 6 cells in the release.
-    cells = image_size
-    for kernel, stride in ((discriminator.conv_1_kernel, discriminator.conv_1_stride), (3, 2), (3, 2)):
-        cells = -(-cells // stride) if discriminator.disc_padding == "SAME" else (cells - kernel) // stride + 1
-    return cells
 
 
 # Sections with a field that defines a network.

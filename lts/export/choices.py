@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lts.config import Config
-from lts.networks.geometry import LayerGeometry, geometry
+from lts.networks.geometry import LayerGeometry, alexnet_geometry, encoder_geometry
 from lts.utils.errors import FormatError, UserError, first_line
 from lts.utils.json_files import NUMBER, read_json
 from lts.utils.outputs import OutputFolder
@@ -24,6 +24,7 @@ EXPORT = OutputFolder(
         "config.json",
         "README.md",
         "backbone.npz",
+        "backbone.json",
         "model.tflite",
         "model_float16.tflite",
         "features.onnx",
@@ -45,6 +46,15 @@ DESCRIPTION = {  # types in config.json, see `lts.utils.json_files.check_shape`
     "split?": str,
     "averaged?": bool,
     "seconds?": {str: NUMBER},
+    "layers?": [
+        {
+            "name": str,
+            "channels": int,
+            "windows": [{"kernel": int, "stride": int, "padding": (str, list)}],
+            "parameters": int,
+            "smallest": int,
+        }
+    ],
     "imported?": {"checkpoint": str, "weights": str, "release_step?": int},
 }
 
@@ -107,15 +117,25 @@ def _advice(path: pathlib.Path) -> str:
 
 def layer_geometry(description: Mapping[str, Any]) -> list[LayerGeometry]:
     """Return the geometry of an export's layers, first to last."""
-    return geometry(Config.from_dict(description["config"]), description.get("network", "backbone"))
+    if "layers" in description:
+        return [LayerGeometry.from_dict(layer) for layer in description["layers"]]
+    # Exports of the first version hold the configuration alone, of one of these two networks.
+    config = Config.from_dict(description["config"])
+    if description.get("network") == "encoder":
+        return encoder_geometry(config.autoencoder)
+    return alexnet_geometry(config.discriminator)
+
+
+def backbone_name(description: Mapping[str, Any]) -> str:
+    """Return the `backbone` of an export's configuration."""
+    return Config.from_dict(description["config"]).discriminator.backbone
 
 
 def default_layer(description: Mapping[str, Any]) -> str:
     """Return the layer of an export to take first; its config.json names it as `default_layer`."""
     layers = [layer.name for layer in layer_geometry(description)]
-    if description.get("stage") == "supervised" or BEST_LAYER not in layers:
-        return layers[-1]
-    return BEST_LAYER
+    measured = backbone_name(description) == "alexnet" and description.get("stage") != "supervised"
+    return BEST_LAYER if measured and BEST_LAYER in layers else layers[-1]
 
 
 def choose_layers(description: Mapping[str, Any], requested: Sequence[str]) -> tuple[str, ...]:

@@ -1,18 +1,20 @@
 """Feature layers as an ordinary Keras model."""
 
+from typing import Any
+
 import keras
 
 from lts.config import DiscriminatorConfig
 from lts.data import as_signed
+from lts.networks.backbones import KerasBackbone, build_backbone
 from lts.networks.config_mixin import ConfigMixin
-from lts.networks.discriminator import AlexNet
 from lts.networks.keras_settings import check_data_format, check_policy
 from lts.networks.layers import RELEASE_BATCH_NORM, BatchNormConfig
 
 
 @keras.saving.register_keras_serializable("lts")
 class FeatureExtractor(ConfigMixin, keras.Model):
-    """AlexNet up to one layer, preprocessing inside.
+    """A backbone up to one layer, preprocessing inside.
 
     This project; for fine-tuning with `fit`. `trainable = False` freezes the batch norm statistics too, as in Keras.
 
@@ -20,8 +22,9 @@ class FeatureExtractor(ConfigMixin, keras.Model):
 
     Args:
       config: of the backbone.
-      layer: the last layer; later layers are not built.
+      layer: the last layer, later layers are not built; None: all are built.
       bn_config: settings of the batch norms.
+      architecture: Keras configuration of a backbone that a user's function made, see `KerasBackbone`.
       name: of the model.
       **kwargs: further arguments of `keras.Model`.
 
@@ -33,8 +36,9 @@ class FeatureExtractor(ConfigMixin, keras.Model):
     def __init__(
         self,
         config: DiscriminatorConfig,
-        layer: str = "conv_5",
+        layer: str | None = None,
         bn_config: BatchNormConfig = RELEASE_BATCH_NORM,
+        architecture: dict[str, Any] | None = None,
         name="features",
         **kwargs,
     ):
@@ -42,9 +46,14 @@ class FeatureExtractor(ConfigMixin, keras.Model):
         check_policy(self.dtype_policy)
         check_data_format()  # layers of Keras that follow would average over the wrong axes
         self.config = config
-        self.layer = layer
         self.bn_config = bn_config
-        self.backbone = AlexNet(config, layer, bn_config, dtype=self.dtype_policy)
+        options = {"bn_config": bn_config, "dtype": self.dtype_policy}
+        if architecture is None:
+            self.backbone = build_backbone(config, layer, **options)
+        else:
+            self.backbone = KerasBackbone(config, layer, architecture=architecture, **options)
+        self.layer = self.backbone.layer_names[-1]
+        self.architecture = getattr(self.backbone, "architecture", None)
 
     def build(self, input_shape):
         self.backbone.build(input_shape)

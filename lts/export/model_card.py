@@ -12,7 +12,7 @@ from typing import Any
 
 from lts.config import Config
 from lts.config.stages import STAGES, section_of
-from lts.export.choices import DESCRIPTION, default_layer, layer_geometry
+from lts.export.choices import DESCRIPTION, backbone_name, default_layer, layer_geometry
 from lts.networks.geometry import LayerGeometry
 from lts.utils import files
 from lts.utils.json_files import read_json
@@ -29,17 +29,19 @@ tags: [self-supervised, image-feature-extraction, tensorflow, alexnet, artifact-
 ---
 """
 
+BACKBONE_TITLES = {"alexnet": "AlexNet", "resnet18": "ResNet-18"}
 # By the stage that trained the network.
 ORIGIN = {
-    "gan": "The AlexNet backbone of the discriminator of Jenni and Favaro (CVPR 2018), {training}",
-    "rotation": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained without labels to predict rotations "
+    "gan": "The {backbone} backbone of the discriminator of Jenni and Favaro (CVPR 2018), {training}",
+    "rotation": "The {backbone} backbone of Jenni and Favaro (CVPR 2018), trained without labels to predict rotations "
     "(Gidaris et al., 2018): a baseline for the method",
-    "supervised": "The AlexNet backbone of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
+    "supervised": "The {backbone} backbone of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
     "autoencoder": "The encoder of the autoencoder of Jenni and Favaro (CVPR 2018), {training}; its layers are called "
     "conv_1, conv_2 and so on",
 }
 FINE_TUNED = (
-    "The AlexNet backbone of Jenni and Favaro (CVPR 2018), from an export with fingerprint {}, fine-tuned on labels"
+    "The {backbone} backbone of Jenni and Favaro (CVPR 2018), from an export with fingerprint {fingerprint}, "
+    "fine-tuned on labels"
 )
 
 WHICH_LAYER = """
@@ -120,6 +122,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     layers = layer_geometry(description)
     # The advice was measured for trained discriminators alone.
     trained_gan = STAGES[stage].adversarial and description.get("weights") != "random"
+    measured = trained_gan and backbone_name(description) == "alexnet"
     (example_layer,) = [layer for layer in layers if layer.name == default_layer(description)]
     crop = description["test_crop"]
     title = "Artifact-spotting" if STAGES[stage].adversarial else stage.capitalize()
@@ -129,7 +132,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
         _paragraph(f"{_origin(description, stage)}, by the TensorFlow port `lts`."),
         _training(description, config),
         _layers(layers, size),
-        *([_paragraph(WHICH_LAYER)] if trained_gan else []),
+        *([_paragraph(WHICH_LAYER)] if measured else []),
         _figures(probe),
         EXAMPLE.format(
             name=json.dumps(name, ensure_ascii=utf8(name) != name),
@@ -138,7 +141,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
             cells=example_layer.cells(size),
             channels=example_layer.channels,
         ),
-        _signatures(layers[-1].name, size, description.get("spot", True)),
+        _signatures(layers[0].name, layers[-1].name, size, description.get("spot", True)),
         _paragraph(INPUTS.format(smallest=layers[-1].smallest, size=size, crop=crop)),
         "## Intended use and limits\n",
         _paragraph(_limits(description, stage)),
@@ -160,10 +163,13 @@ def _paragraph(text: str) -> str:
 
 def _origin(description: Mapping[str, Any], stage: str) -> str:
     """Return what the network is."""
+    name = backbone_name(description)
+    backbone = BACKBONE_TITLES.get(name) or code(name)
     if description.get("fine_tuned_from"):
-        return FINE_TUNED.format(description["fine_tuned_from"])
+        return FINE_TUNED.format(backbone=backbone, fingerprint=description["fine_tuned_from"])
     random = description.get("weights") == "random"
-    return ORIGIN[stage].format(training="never trained: a baseline" if random else "trained without labels")
+    training = "never trained: a baseline" if random else "trained without labels"
+    return ORIGIN[stage].format(backbone=backbone, training=training)
 
 
 def _limits(description: Mapping[str, Any], stage: str) -> str:
@@ -238,12 +244,12 @@ def _layers(layers: Sequence[LayerGeometry], size: int) -> str:
     return f"## Layers (maps of {size} x {size} images)\n\n{table(rows)}\n"
 
 
-def _signatures(last: str, size: int, spot: bool) -> str:
+def _signatures(first: str, last: str, size: int, spot: bool) -> str:
     """Return the table of the signatures."""
     rows = [
         ["signature", "outputs"],
-        [code("serving_default"), f"conv_1 to {last}, and their means conv_1_pooled to {last}_pooled"],
-        [Markup(f"`conv_1` to `{last}`"), "one layer and its mean; later layers are not computed"],
+        [code("serving_default"), f"{first} to {last}, and their means {first}_pooled to {last}_pooled"],
+        [Markup(f"`{first}` to `{last}`"), "one layer and its mean; later layers are not computed"],
     ]
     if spot:
         rows.append(

@@ -6,6 +6,7 @@ This project. `LoadedModel` documents the signatures. An export is a folder:
     config.json                 the description: settings, image size, origin of the weights
     README.md                   the model card
     backbone.npz                the weights of the feature layers by name
+    backbone.json               the Keras configuration of a backbone of `--backbone=module:function`
 """
 
 import hashlib
@@ -38,10 +39,13 @@ from lts.networks.autoencoder import batch_norm_config
 from lts.networks.variables import variables_by_path
 from lts.utils import files
 from lts.utils.errors import first_line
+from lts.utils.json_files import read_json
 from lts.utils.patterns import plain_path
 
 # NumPy alone can read it: names such as conv_2/conv_0/kernel.
 WEIGHTS = "backbone.npz"
+# Keras configuration of a backbone that a user's function made.
+ARCHITECTURE = "backbone.json"
 
 
 def export(
@@ -72,9 +76,12 @@ def export(
     output = pathlib.Path(output)
     check_formats(formats)
     EXPORT.check(output)
-    description = {**description, "default_layer": default_layer(description)}
-    archive = keras.export.ExportArchive()
     backbone = backbone or getattr(network, "backbone", network)
+    layers = backbone.geometry()
+    description = {**description, "layers": [layer.to_dict() for layer in layers]}
+    description["default_layer"] = default_layer(description)
+    architecture = getattr(backbone, "architecture", None)  # of a Keras model
+    archive = keras.export.ExportArchive()
     # NB: `track` alone makes variables trainable in the SavedModel: only the features are meant to be fine-tuned.
     archive.track(backbone)
     # Heads and features are separate collections: `backbone` may have other statistics than the network's own.
@@ -83,8 +90,8 @@ def export(
         heads = [variable for variable in network.variables if id(variable) not in tracked]
         archive.add_variable_collection("spot_variables", heads)
         archive.add_endpoint("spot", _spot_endpoint(network, description["image_size"]))
-    smallest = {layer.name: layer.smallest for layer in layer_geometry(description)}
-    for name, endpoint in _feature_endpoints(getattr(backbone, "endpoints", backbone), smallest).items():
+    smallest = {layer.name: layer.smallest for layer in layers}
+    for name, endpoint in _feature_endpoints(backbone.endpoints, smallest).items():
         archive.add_endpoint(name, endpoint)
     weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
     # Everything is written to a temporary folder, which then replaces `output`.
@@ -94,6 +101,8 @@ def export(
             archive.write_out(str(plain), verbose=False)
         files.write_json(folder / "config.json", description)
         np.savez(folder / WEIGHTS, **weights)
+        if architecture is not None:
+            files.write_json(folder / ARCHITECTURE, architecture)
         export_formats.convert(folder, formats)
         files.write_text(folder / model_card.NAME, model_card.card(description, name=output.absolute().name))
 
@@ -231,14 +240,14 @@ class LoadedModel:
         smallest = self.geometry[self.layers[-1]].smallest
         return self.module.signatures["serving_default"](images=_check_images(images, smallest))
 
-    def features(self, images, layer: str | Sequence[str] = "conv_5", pool: str = "none") -> Any:
+    def features(self, images, layer: str | Sequence[str] | None = None, pool: str = "none") -> Any:
         """Return activations of one layer or of several.
 
         Layers after the last requested one are not computed if one layer is requested. Works inside a tf.function.
 
         Args:
           images: uint8 [B, H, W, 3], RGB.
-          layer: a name of `layers`, or a sequence of names.
+          layer: a name of `layers`, or a sequence of names; None: `default_layer`.
           pool: "none", "avg", "max", or "grid:N" for averages over N x N areas.
 
         Returns:
@@ -249,6 +258,7 @@ class LoadedModel:
           InputError: images of another dtype, rank, size or number of channels.
           LayerError, PoolError: an unknown layer or pooling.
         """
+        layer = self.default_layer if layer is None else layer
         names = [layer] if isinstance(layer, str) else list(layer)
         if not names or not set(names) <= set(self.layers):
             raise LayerError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
@@ -280,13 +290,13 @@ class LoadedModel:
             raise ExportError(f"{self.path} has features alone: its checkpoint had no heads that spot artifacts")
         return self.module.signatures["spot"](images=_check_images(images, self.image_size))
 
-    def keras_model(self, layer: str = "conv_5", dtype: str | None = None) -> FeatureExtractor:
+    def keras_model(self, layer: str | None = None, dtype: str | None = None) -> FeatureExtractor:
         """Return a new Keras model with these weights.
 
         The model ends with `layer` and can be fine-tuned with `fit`; the export does not change.
 
         Args:
-          layer: a name of `layers`.
+          layer: a name of `layers`; None: the last one.
           dtype: "float32" or "mixed_bfloat16", of the activations; None: Keras' global policy.
 
         Returns:
@@ -298,11 +308,15 @@ class LoadedModel:
         """
         if self.description.get("network", "backbone") != "backbone":
             raise ExportError(f"{self.path} is an exported {self.description['network']}: only a backbone is rebuilt")
+        layer = layer or self.layers[-1]
         if layer not in self.layers:
             raise LayerError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
+        architecture = None
+        if (self.path / ARCHITECTURE).exists():
+            architecture = read_json(self.path / ARCHITECTURE, {"layers": [dict]})
         # Only the layers up to `layer` exist, so only their weights are read.
         bn_config = batch_norm_config(self.config.autoencoder)
-        model = FeatureExtractor(self.config.discriminator, layer, bn_config, dtype=dtype)
+        model = FeatureExtractor(self.config.discriminator, layer, bn_config, architecture, dtype=dtype)
         model.build((None, self.image_size, self.image_size, 3))
         try:
             with np.load(self.path / WEIGHTS) as weights:

@@ -10,6 +10,7 @@ from lts import losses
 from lts.config import Config
 from lts.models import base, replicas
 from lts.networks.autoencoder import batch_norm_config
+from lts.networks.backbones import check_grid
 from lts.networks.config_mixin import ConfigMixin
 from lts.networks.discriminator import BackboneClassifier
 
@@ -31,9 +32,10 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
         self.head = head
         self.frozen = frozen
         bn_config = batch_norm_config(config.autoencoder)
-        grid = config.discriminator_grid
+        grid = config.mask_grid
         dtype = self.dtype_policy
         self.network = BackboneClassifier(config.discriminator, grid, classes, head, frozen, bn_config, dtype=dtype)
+        check_grid(config, self.network.backbone)
         self.build((None, config.image.image_size, config.image.image_size, 3))
 
     def build(self, input_shape):

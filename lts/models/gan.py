@@ -9,6 +9,7 @@ from lts import losses
 from lts.config import Config
 from lts.models import base, replicas
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
+from lts.networks.backbones import check_grid
 from lts.networks.config_mixin import ConfigMixin
 from lts.networks.corruption import CORRUPTIONS
 from lts.networks.discriminator import Discriminator
@@ -77,6 +78,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         self.decoder = Decoder(config.autoencoder, dtype=dtype)
         self.repair = RepairNetwork(config.autoencoder, dtype=dtype) if config.damage.repair else None
         self.discriminator = Discriminator(config.discriminator, config.mask_grid, bn_config, dtype=dtype)
+        check_grid(config, self.discriminator.backbone)
         self.build((None, config.image.image_size, config.image.image_size, 3))
 
     def build(self, input_shape):

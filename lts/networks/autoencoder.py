@@ -4,7 +4,7 @@ import keras
 
 from lts.config import AutoencoderConfig
 from lts.networks.config_mixin import ConfigMixin
-from lts.networks.geometry import encoder_layer_names
+from lts.networks.geometry import LayerGeometry, encoder_geometry, encoder_layer_names
 from lts.networks.layers import BatchNormConfig, ConvBlock, upsample_bilinear
 
 
@@ -52,6 +52,10 @@ class Encoder(ConfigMixin, keras.Model):
     def call(self, images, training=False):
         """Return the features phi of images in [-1, 1]."""
         return self.endpoints(images, training)[self.layer_names[-1]]
+
+    def geometry(self) -> list[LayerGeometry]:
+        """Return the geometry of the layers, first to last."""
+        return encoder_geometry(self.config)
 
     def endpoints(self, images, training=False, last=None) -> dict:
         """Return the activations of the layers up to `last`, for export."""

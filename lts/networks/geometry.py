@@ -1,12 +1,11 @@
-"""Geometry of the layers: strides, receptive fields, smallest images."""
+"""Geometry of layers: strides, receptive fields, smallest images. Imports no TensorFlow."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lts.config import AutoencoderConfig, Config, DiscriminatorConfig
-
-LAYERS = ("conv_1", "conv_2", "conv_3", "conv_4", "conv_5")  # of the backbone
-KERNELS = (None, 5, 3, 3, 3)  # of conv_1 (from the configuration) to conv_5 (release)
-POOLED = ("conv_1", "conv_2")  # a 3x3 max-pool of stride 2 follows them (release)
+from lts.config import AutoencoderConfig, DiscriminatorConfig
+from lts.config.windows import Window, alexnet_windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,49 +15,78 @@ class LayerGeometry:
     Attributes:
       name: of the layer.
       channels: of its map.
-      stride: pixels between two neighbouring cells.
-      receptive_field: side in pixels of the square that a cell sees.
+      windows: the convolutions and pools from the image to the layer; of parallel paths the one that sees most.
+      parameters: number of trainable parameters since the layer before.
       smallest: side in pixels of the smallest image that the layer accepts.
-      parameters: number of trainable parameters.
-      padding: "SAME" or "VALID", of conv_1 and the pools.
     """
 
     name: str
     channels: int
-    stride: int
-    receptive_field: int
-    smallest: int
+    windows: tuple[Window, ...]
     parameters: int
-    padding: str
+    smallest: int
+
+    @property
+    def stride(self) -> int:
+        """Pixels between two neighbouring cells."""
+        stride = 1
+        for window in self.windows:
+            stride *= window.stride
+        return stride
+
+    @property
+    def receptive_field(self) -> int:
+        """Side in pixels of the square that a cell sees."""
+        field = 1
+        stride = 1
+        for window in self.windows:
+            field += (window.kernel - 1) * stride
+            stride *= window.stride
+        return field
 
     def cells(self, size: int) -> int:
         """Return the cells along a side of `size` pixels."""
-        return -(-size // self.stride) if self.padding == "SAME" else (size - self.smallest) // self.stride + 1
+        for window in self.windows:
+            size = window.cells(size)
+        return size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LayerGeometry":
+        """Return the geometry in a parsed config.json."""
+        windows = tuple(Window(**window) for window in values["windows"])
+        return cls(**{**values, "windows": windows})
 
 
-def backbone_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
-    """Return the geometry of conv_1 to conv_5.
+def smallest_side(windows: Sequence[Window]) -> int:
+    """Return the pixels per side that give one cell; at least the stride."""
+    side = 1
+    stride = 1
+    for window in reversed(windows):
+        side = window.smallest(side)
+        stride *= window.stride
+    return max(side, stride)
+
+
+def alexnet_geometry(config: DiscriminatorConfig) -> list[LayerGeometry]:
+    """Return the geometry of conv_1 to conv_5 of AlexNet.
 
     In the release conv_5 has stride 16 and sees 163 pixels, and the five layers have 2,334,080 parameters.
     """
     layers = []
     channels_in = 3
-    field = 1
-    stride = config.conv_1_stride
-    first_cells = 1  # cells along a side of conv_1's map that give one cell of the layer
-    kernels = (config.conv_1_kernel, *KERNELS[1:])
     vectors = 2 if config.backbone_norm == "batch_norm" else 1  # gamma and beta; or beta or biases alone
-    for name, channels, groups, kernel in zip(
-        LAYERS, config.backbone_filters, config.backbone_groups, kernels, strict=True
+    windows_by_layer = alexnet_windows(config)
+    for (name, windows), channels, groups in zip(
+        windows_by_layer.items(), config.backbone_filters, config.backbone_groups, strict=True
     ):
-        field += (kernel - 1) * (1 if name == "conv_1" else stride)  # conv_1 slides over pixels
-        smallest = max(config.conv_1_kernel + (first_cells - 1) * config.conv_1_stride, stride)
+        kernel = windows[-1].kernel
         parameters = kernel * kernel * channels_in // groups * channels + vectors * channels
-        layers.append(LayerGeometry(name, channels, stride, field, smallest, parameters, config.disc_padding))
-        if name in POOLED:
-            field += 2 * stride
-            stride *= 2
-            first_cells = 2 * first_cells + 1 if config.disc_padding == "VALID" else 1  # "SAME": any size gives one
+        smallest = max(config.conv_1_kernel, smallest_side(windows))
+        layers.append(LayerGeometry(name, channels, windows, parameters, smallest))
         channels_in = channels
     return layers
 
@@ -75,19 +103,11 @@ def encoder_geometry(config: AutoencoderConfig) -> list[LayerGeometry]:
     """
     layers = []
     channels_in = 3
-    field = 1
-    stride = 1
+    windows = ()
     for name, channels in zip(encoder_layer_names(config), config.encoder_filters, strict=True):
-        first = name == "conv_1"
-        kernel = 3 if first else config.encoder_kernel
-        field += (kernel - 1) * stride
-        stride *= 1 if first else 2
-        parameters = kernel * kernel * channels_in * channels + 2 * channels
-        layers.append(LayerGeometry(name, channels, stride, field, stride, parameters, "SAME"))
+        window = Window(config.encoder_kernel, stride=2) if windows else Window(3)
+        windows = (*windows, window)
+        parameters = window.kernel**2 * channels_in * channels + 2 * channels
+        layers.append(LayerGeometry(name, channels, windows, parameters, smallest_side(windows)))
         channels_in = channels
     return layers
-
-
-def geometry(config: Config, network: str = "backbone") -> list[LayerGeometry]:
-    """Return the geometry of an exported network, "backbone" or "encoder"."""
-    return encoder_geometry(config.autoencoder) if network == "encoder" else backbone_geometry(config.discriminator)

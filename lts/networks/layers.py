@@ -32,6 +32,7 @@ class BatchNormConfig:
 
 
 RELEASE_BATCH_NORM = BatchNormConfig()
+GLOROT = {"kernel_initializer": "glorot_uniform", "bias_value": 0.1}  # all layers of the discriminator (release)
 FLOAT32 = {"dtype": "float32", "autocast": False}  # of variables, under every precision policy
 
 

@@ -163,9 +163,7 @@ def _network(record: RunRecord) -> tuple[keras.Model, str]:
     else:
         classes = record.details.get("classes", ROTATIONS)
         head = record.details.get("head", "fc")
-        network = BackboneClassifier(
-            config.discriminator, config.discriminator_grid, classes, head, bn_config=bn_config
-        )
+        network = BackboneClassifier(config.discriminator, config.mask_grid, classes, head, bn_config=bn_config)
     network.build((None, config.image.image_size, config.image.image_size, 3))
     return network, name
 

@@ -71,14 +71,15 @@ def moved_layers(output, models) -> set[str]:
 @pytest.mark.parametrize(
     ("head", "train_layers", "layers", "caption"),
     [
-        pytest.param("fc", 5, {1, 2, 3, 4, 5}, "all layers", marks=pytest.mark.slow),
-        ("linear", 2, {4, 5}, "the last 2 convolutions"),
+        pytest.param("fc", None, {1, 2, 3, 4, 5}, "all layers", marks=pytest.mark.slow),
+        ("linear", 2, {4, 5}, "the last 2 layers"),
         pytest.param("pooled", 0, set(), "the head alone", marks=pytest.mark.slow),
     ],
 )
 def test_a_complete_run(head, train_layers, layers, caption, models, tmp_path, capsys):
     """Fails if other layers than requested move, the test accuracy is wrong, or another run shares the folder."""
-    results = run(finetune, models, tmp_path, f"--head={head}", f"--train_layers={train_layers}")
+    flags = [] if train_layers is None else [f"--train_layers={train_layers}"]
+    results = run(finetune, models, tmp_path, f"--head={head}", *flags)
     assert moved_layers(tmp_path, models) == {f"conv_{layer}" for layer in layers}
     record = results["model"]["layers"]["fine-tuned"]
     assert results["kind"] == "finetune"
@@ -266,7 +267,7 @@ def test_an_exported_encoder_is_refused_before_training(models, tmp_path):
 @pytest.mark.parametrize(
     ("program", "argument", "status", "message"),
     [
-        (finetune, "--train_layers=6", 2, "train_layers"),
+        (finetune, "--train_layers=-1", 2, "train_layers"),
         (finetune, "--head=fc_1", 2, "fc_1"),
         (finetune, "--seeds=1,x", 2, "seeds must be"),
         (finetune, "--learning_rate=0", 2, "learning_rate"),

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from lts.config import preset
 from lts.networks.autoencoder import Decoder, Encoder
-from lts.networks.discriminator import AlexNet, BackboneClassifier, Discriminator
-from lts.networks.geometry import LAYERS, backbone_geometry
+from lts.networks.backbones import AlexNet
+from lts.networks.discriminator import BackboneClassifier, Discriminator
+from lts.networks.geometry import alexnet_geometry
 from lts.networks.repair import RepairNetwork
 from tests.fixtures import oracles
 
@@ -134,7 +135,7 @@ def test_frozen_layers(frozen):
     network(images(), training=True)
     moved = {v.path.split("/")[2] for v in network.backbone.variables if not np.array_equal(v, before[v.path])}
     trained = {v.path.split("/")[2] for v in network.backbone.trainable_variables}
-    assert moved == trained == set(LAYERS[frozen:])
+    assert moved == trained == set(network.backbone.layer_names[frozen:])
 
 
 @pytest.mark.parametrize("wrong", [{"head": "fc_3"}, {"frozen": 6}, {"frozen": -1}], ids=str)
@@ -166,7 +167,7 @@ def test_geometry(padding, norm):
     config = dataclasses.replace(TINY, disc_padding=padding, backbone_norm=norm)
     backbone = AlexNet(config)
     backbone.build((None, 64, 64, 3))
-    for layer, conv in zip(backbone_geometry(config), backbone.convs, strict=True):
+    for layer, conv in zip(alexnet_geometry(config), backbone.convs, strict=True):
         for size in {layer.smallest, layer.smallest + 1, 50, 63, 64}:
             cells = backbone(tf.zeros([1, size, size, 3]), last=layer.name)[layer.name].shape[1]
             assert cells == layer.cells(size)
@@ -179,7 +180,7 @@ def test_too_small_images(norm):
     backbone = AlexNet(dataclasses.replace(TINY, disc_padding="VALID", backbone_norm=norm))
     backbone.build((None, 64, 64, 3))
     any_size = tf.function(lambda x, last: backbone(x, last=last))
-    for layer in backbone_geometry(backbone.config):
+    for layer in alexnet_geometry(backbone.config):
         error = rf"images must have at least {layer.smallest} pixels a side for {layer.name}\. Received: images\.shape="
         too_small = tf.zeros([1, layer.smallest, layer.smallest - 1, 3])
         unknown_size = any_size.get_concrete_function(tf.TensorSpec([1, None, None, 3]), layer.name)
@@ -204,7 +205,7 @@ def test_receptive_field():
     backbone.build((None, size, size, 3))
     for variable in backbone.trainable_variables:
         variable.assign(tf.abs(variable))  # no ReLU that hides an edge
-    layers = backbone_geometry(config)
+    layers = alexnet_geometry(config)
     image = tf.Variable(tf.random.stateless_uniform([1, size, size, 3], [1, 2]))
     for layer in layers:
         with tf.GradientTape() as tape:

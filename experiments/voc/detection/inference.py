@@ -27,7 +27,7 @@ def detector(features: Callable, head: DetectionHead, protocol: DetectionProtoco
       features: map of images [1, H, W, 3] in [-1, 1] to the feature map [1, h, w, c].
       head: head on that map.
       protocol: scale, and thresholds of detections.
-      layer: layer of the map, `LoadedModel.geometry["conv_5"]`.
+      layer: layer of the map, a value of `LoadedModel.geometry`.
 
     Returns:
       A map of (image uint8 [h, w, 3], proposals float32 [n, 4]) to `boxes.DetectionTensors`, in pixels of the image.

@@ -34,7 +34,7 @@ def scaled_view(image: tf.Tensor, side: tf.Tensor, longest: int, layer: Any) -> 
       image: uint8 [h, w, 3].
       side: pixels of the shorter side, see `scale_to`.
       longest: largest longer side, see `scale_to`.
-      layer: layer of the pooled map, `LoadedModel.geometry["conv_5"]`.
+      layer: layer of the pooled map, a value of `LoadedModel.geometry`.
 
     Returns:
       float32 [H, W, 3] in [-1, 1], padding 0; and float32 [4], the factors from boxes of the image to the view's.

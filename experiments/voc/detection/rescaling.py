@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from experiments.voc.transfer import TransferError
+from lts.networks.backbones import AlexNet
+
 SILENT = 1e-6  # standard deviation below which a channel is left unchanged
 
 
@@ -21,7 +24,12 @@ def rescale(backbone: Any, images: Sequence[tf.Tensor]) -> None:
     Args:
       backbone: `LoadedModel.keras_model().backbone`; changed in place.
       images: float32 [H, W, 3] in [-1, 1], of any sizes.
+
+    Raises:
+      TransferError: another backbone than AlexNet.
     """
+    if not isinstance(backbone, AlexNet):
+        raise TransferError("rescaling is for the backbone alexnet alone. Received: rescale=True. Leave it out.")
     for conv in backbone.convs:
         blocks = getattr(conv, "blocks", [conv])  # a grouped convolution has several
         mean, variance = moments(backbone, conv, images)

@@ -17,11 +17,10 @@ from experiments.voc.detection.regions import Candidates, scaled_view, training_
 from experiments.voc.detection.rescaling import rescale
 from experiments.voc.protocols import DetectionProtocol
 from experiments.voc.transfer import Evaluation, TransferModel, VocTask
-from experiments.voc.upsampling import backbone_layers, cells
-from lts.config import DiscriminatorConfig
+from experiments.voc.upsampling import cells
 from lts.export.saved_model import LoadedModel
+from lts.networks.geometry import LayerGeometry
 
-LAYER = "conv_5"  # layer of the pooled map
 RESCALE_IMAGES = 64  # training images for `rescale` (ours)
 SHOWN_SCORE = 0.5  # smallest score of a region in TensorBoard's pictures
 OUTSIDE = (2.0, 2.0, 3.0, 3.0)  # a box that is not drawn
@@ -38,8 +37,8 @@ class DetectionModel(TransferModel):
     METRICS = ("loss", "classification", "boxes", "l2", "objects", "gradient_norm")
 
     def __init__(self, loaded: LoadedModel, classes: int, protocol: DetectionProtocol, seed: int, precision: str):
-        self.layer = loaded.geometry[LAYER]
-        first = first_cell(loaded.config.discriminator, self.layer.stride)
+        self.layer = pooled_layer(loaded)
+        first = first_cell(self.layer)
         head = DetectionHead(classes, protocol.units, protocol.cells, self.layer.stride, first)
         super().__init__(loaded, head, protocol, seed, precision)
 
@@ -77,13 +76,18 @@ class DetectionModel(TransferModel):
         }
 
 
-def first_cell(config: DiscriminatorConfig, stride: int) -> float:
-    """Return the centre of the first cell of conv_5 in pixels from the image's edge.
+def pooled_layer(loaded: LoadedModel) -> LayerGeometry:
+    """Return the layer whose map is pooled, the last one."""
+    return loaded.geometry[loaded.layers[-1]]
 
-    For sides that are whole strides it is 14.5 in the release and 7.5 in `small`, not half a stride: the "SAME" padding
-    of the pools adds nothing at the top and left.
+
+def first_cell(layer: LayerGeometry) -> float:
+    """Return the centre of a layer's first cell in pixels from the image's edge.
+
+    For sides that are whole strides it is 14.5 for conv_5 of the release and 7.5 in `small`, not half a stride: the
+    "SAME" padding of the pools adds nothing at the top and left.
     """
-    return float(cells(stride, backbone_layers(config)).first) + 0.5  # of a pixel, to its middle
+    return float(cells(layer.stride, layer.windows).first) + 0.5  # of a pixel, to its middle
 
 
 def _outlined(images: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor, colour: tuple[float, ...]) -> tf.Tensor:
@@ -140,7 +144,7 @@ class DetectionTask(VocTask):
         """Return the weights of a rescaled backbone, computed once."""
         if loaded.fingerprint not in self._rescaled:
             backbone = loaded.keras_model(dtype="float32").backbone
-            layer = loaded.geometry[LAYER]
+            layer = pooled_layer(loaded)
             count = min(RESCALE_IMAGES, self.train.set.num_examples)
             views = []
             for index in np.linspace(0, self.train.set.num_examples - 1, count).astype(int):
@@ -154,7 +158,7 @@ class DetectionTask(VocTask):
 
     def example(self, loaded: LoadedModel) -> Callable[[tf.Tensor, tf.Tensor], Any]:
         """Return a map to one image at one of the scales and its regions."""
-        layer = loaded.geometry[LAYER]
+        layer = pooled_layer(loaded)
 
         def example(which: tf.Tensor, seeds: tf.Tensor) -> tuple:
             return training_example(self.train.read(which), self._candidates.of(which), seeds, self.protocol, layer)

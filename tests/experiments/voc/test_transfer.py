@@ -230,7 +230,7 @@ def test_scores_are_enlarged_to_where_they_belong(form, models):
     """A map of single bright cells: each pixel's logit is largest nearest to the cell's own centre."""
     loaded = lts.load(models / "features")
     protocol = SEGMENTATION["small"].replace(form=form, fc_kernel=1)
-    head = segmentation.FCNHead(loaded.config.discriminator, 2, protocol)
+    head = segmentation.FCNHead(loaded.geometry["conv_5"].windows, loaded.config.discriminator.fc_units, 2, protocol)
     head.build((None, None, None, 8))
     for layer in (head.fc_1, head.fc_2):
         layer.kernel.assign(tf.ones_like(layer.kernel))

@@ -1,12 +1,15 @@
 """Where cells lie: against impulses through TensorFlow's own layers; interpolation against NumPy's."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from experiments.voc import upsampling
-from experiments.voc.upsampling import Layer
 from lts.config import preset
+from lts.config.windows import Window
+from lts.networks.geometry import alexnet_geometry
 
 
 def centre_by_convolution(side, layers):
@@ -14,7 +17,11 @@ def centre_by_convolution(side, layers):
     x = tf.range(side, dtype=tf.float64)[None, :, None]
     for layer in layers:
         kernel = tf.ones([layer.kernel, 1, 1], tf.float64) / layer.kernel
-        x = tf.nn.conv1d(x, kernel, layer.stride, layer.padding)
+        padding = layer.padding
+        if not isinstance(padding, str):
+            x = tf.pad(x, [[0, 0], list(padding), [0, 0]])
+            padding = "VALID"
+        x = tf.nn.conv1d(x, kernel, layer.stride, padding)
     return x[0, :, 0].numpy()
 
 
@@ -24,8 +31,8 @@ def centre_by_convolution(side, layers):
 def test_centres_are_those_of_the_layers(side, padding, name):
     """Away from the edges, where padding is no part of a mean."""
     config = preset(name).discriminator
-    first, *pools = upsampling.backbone_layers(config)
-    layers = [Layer(each.kernel, each.stride, padding) for each in (first, *pools)]
+    config = dataclasses.replace(config, disc_padding=padding)
+    layers = alexnet_geometry(config)[-1].windows
     for depth in range(1, len(layers) + 1):
         found = upsampling.cells(side, layers[:depth])
         wanted = centre_by_convolution(side, layers[:depth])
@@ -34,13 +41,31 @@ def test_centres_are_those_of_the_layers(side, padding, name):
         assert float(found.centres()[middle]) == pytest.approx(wanted[middle], abs=1e-4)
 
 
+@pytest.mark.parametrize("side", [96, 97, 103])
+def test_centres_with_explicit_zeros(side):
+    """Fails if the zeros of a `ZeroPadding2D` move cells, or are not counted."""
+    windows = [
+        Window(1, padding=(0, 1)),
+        Window(3, 2, "VALID"),
+        Window(1, padding=(3, 3)),
+        Window(7, 2, "VALID"),
+        Window(5),
+    ]
+    for depth in range(1, len(windows) + 1):
+        found = upsampling.cells(side, windows[:depth])
+        wanted = centre_by_convolution(side, windows[:depth])
+        middle = len(wanted) // 2
+        assert int(found.count) == len(wanted)
+        assert float(found.centres()[middle]) == pytest.approx(wanted[middle], abs=1e-4)
+
+
 def test_centres_by_hand():
     """Kernel 7 of stride 2 on 64 pixels, padded by 2 above: the first cell is centred on pixel 1; see the module."""
-    backbone = upsampling.backbone_layers(preset("small").discriminator)
-    assert [float(upsampling.cells(64, backbone[:n]).first) for n in range(4)] == [0, 1, 3, 7]
-    pool = upsampling.cells(64, [*backbone, Layer(3, 2)])
+    backbone = alexnet_geometry(preset("small").discriminator)[-1].windows
+    assert [float(upsampling.cells(64, backbone[:n]).first) for n in (0, 1, 2, 4)] == [0, 1, 3, 7]
+    pool = upsampling.cells(64, [*backbone, Window(3, 2)])
     assert (float(pool.first), pool.stride, int(pool.count)) == (15, 16, 4)
-    assert float(upsampling.cells(64, [*backbone, Layer(3, 2), Layer(6, 1)]).first) == 15 + 16 * 0.5  # an even kernel
+    assert float(upsampling.cells(64, [*backbone, Window(3, 2), Window(6, 1)]).first) == 15 + 16 * 0.5  # an even kernel
 
 
 def test_interpolation_is_numpys():

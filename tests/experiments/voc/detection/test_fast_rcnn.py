@@ -18,7 +18,8 @@ from experiments.voc.detection.fast_rcnn import (
 )
 from experiments.voc.detection.task import first_cell
 from lts.config import DiscriminatorConfig, preset
-from lts.networks import discriminator
+from lts.networks.backbones import alexnet
+from lts.networks.geometry import alexnet_geometry
 
 
 def head(classes: int = 3, units=(8, 5), cells: int = 2, stride: int = 8, first: float = 7.5) -> DetectionHead:
@@ -136,10 +137,10 @@ def test_proposals_in_chunks(count):
 @pytest.mark.parametrize("kernel", [3, 6, 7, 11])
 def test_first_cell(padding, kernel, monkeypatch):
     """Hypothesis: with means for maxima and no activation, a cell's gradient balances at its place in the image."""
-    monkeypatch.setattr(discriminator, "max_pool", lambda x, padding: tf.nn.avg_pool2d(x, 3, 2, padding))
+    monkeypatch.setattr(alexnet, "max_pool", lambda x, padding: tf.nn.avg_pool2d(x, 3, 2, padding))
     changes = {"backbone_norm": "batch_norm", "disc_padding": padding, "conv_1_kernel": kernel}
     config = dataclasses.replace(preset("tiny").discriminator, **changes)
-    backbone, stride = discriminator.AlexNet(config), 4 * config.conv_1_stride
+    backbone, stride = alexnet.AlexNet(config), 4 * config.conv_1_stride
     size = 16 * stride
     backbone.build((None, size, size, 3))
     for conv in backbone.convs:
@@ -152,10 +153,10 @@ def test_first_cell(padding, kernel, monkeypatch):
     seen = tape.gradient(cell, image).numpy().sum((0, 3))
     for axis, index in ((1, row), (0, column)):
         centre = seen.sum(axis) @ (np.arange(size) + 0.5) / seen.sum()
-        assert centre == pytest.approx(first_cell(config, stride) + index * stride, abs=1e-3)
+        assert centre == pytest.approx(first_cell(backbone.geometry()[-1]) + index * stride, abs=1e-3)
 
 
 def test_first_cell_by_hand():
     """The release: conv_1 pads three rows at the top, the pools none; with VALID padding nothing does."""
-    assert first_cell(DiscriminatorConfig(), 16) == 14.5
-    assert first_cell(DiscriminatorConfig(disc_padding="VALID"), 16) == 17.5
+    assert first_cell(alexnet_geometry(DiscriminatorConfig())[-1]) == 14.5
+    assert first_cell(alexnet_geometry(DiscriminatorConfig(disc_padding="VALID"))[-1]) == 17.5

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from experiments.voc.detection.rescaling import moments, rescale
 from lts.config import preset
-from lts.networks.discriminator import AlexNet
+from lts.networks.backbones import AlexNet
 from lts.networks.variables import variables_by_path
 
 WIDTHS = {"backbone_filters": "4,8,8,8,8", "conv_1_kernel": "5"}
