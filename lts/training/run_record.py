@@ -25,7 +25,7 @@ RECORD_SHAPE = {
     "init_from?": str,
     "fingerprints?": {str: str},
     "imported?": {"checkpoint": str, "weights": str, "step": int, "averages": bool, "missing": [str]},
-    "classes?": int,
+    "classes?": (int, list),  # their number, or for VOC their names
     "head?": str,
     "frozen?": int,
 }

@@ -32,7 +32,8 @@ def test_centres_are_those_of_the_layers(side, padding, name):
     """Away from the edges, where padding is no part of a mean."""
     config = preset(name).discriminator
     config = dataclasses.replace(config, disc_padding=padding)
-    layers = alexnet_geometry(config)[-1].windows
+    windows = alexnet_geometry(config)[-1].windows
+    layers = [window for window in windows if window.stride > 1]  # the others see beyond the edges of small images
     for depth in range(1, len(layers) + 1):
         found = upsampling.cells(side, layers[:depth])
         wanted = centre_by_convolution(side, layers[:depth])
