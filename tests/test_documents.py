@@ -1,12 +1,15 @@
 """The recipes and commands of the documents, run word for word."""
 
 import concurrent.futures
+import doctest
 import importlib
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -16,12 +19,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import experiments
 import lts
-from lts.config import ImageConfig
+from lts.config import AutoencoderConfig, ImageConfig, preset
 from lts.export import saved_model
 from lts.extraction import extract as extraction
 from lts.extraction.stream import open_stream
-from tests.fixtures import extensions, rounding
+from lts.visualization.montage import filter_montage
+from tests.fixtures import extensions, rounding, tiny_devkit
 from tests.fixtures.exports import small_discriminator
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -29,7 +34,7 @@ DOCUMENTS = ("README.md", "lts/README.md", "experiments/README.md", "experiments
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS if (ROOT / name).exists()}
 RECIPES = re.findall(r"```python\n(.*?)```", "\n".join(TEXTS.values()), re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"^`?(python -m (?:lts|experiments)\.[^`\n]+)`?$", "\n".join(TEXTS.values()), re.M)))
-WITH_LTS = "import keras, runpy; keras.utils.set_random_seed(1); runpy.run_path('recipe.py')"
+WITH_LTS = "import keras, runpy; keras.utils.set_random_seed(1); names = runpy.run_path('recipe.py')"
 WITHOUT_LTS = f"import sys; sys.modules['lts'] = None; {WITH_LTS}"
 
 
@@ -79,8 +84,18 @@ def test_fine_tuning_in_plain_tensorflow(folder):
 
 
 def test_with_lts(folder):
-    """Fails if `lts.load`, pooled features or the Keras model do not work as documented."""
-    assert "accuracy" in run(folder, recipe_with("lts.load"), WITH_LTS)
+    """Fails if `lts.load`, pooled features, the Keras model or its file do not work as documented."""
+    save = "numpy.save('images.npy', names['batch']); numpy.save('logits.npy', classifier.predict(names['batch']))"
+    code = f"import numpy; {WITH_LTS}; classifier = names['classifier']; {save}"
+    printed = run(folder, recipe_with("lts.load"), code)
+    assert "accuracy" in printed
+    # In another process, which imports what the recipe imports.
+    compare = "print(abs(names['classifier'].predict(numpy.load('images.npy')) - numpy.load('logits.npy')).max())"
+    code = f"import numpy; {WITH_LTS}; {compare}; print(len(names['classes']))"
+    printed = run(folder, recipe_with("load_model"), code)
+    difference, count = printed.split()[-2:]
+    assert float(difference) < 1e-4
+    assert int(count) == 16
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet", "tfrecord"])
@@ -112,9 +127,34 @@ def test_lts_cannot_be_imported_there(folder):
 def test_every_recipe_is_run():
     """Fails if a document gets a Python recipe that no test above runs."""
     modules = extensions.EXAMPLES.values()  # run by tests/utils/test_registry.py and tests/networks/test_backbones.py
-    known = ("central_crop", "GradientTape", "lts.load", '"X.npz"', '"X.parquet"', '"X.tfrecord"', *modules)
+    run_here = ("central_crop", "GradientTape", "lts.load", "load_model", '"X.npz"', '"X.parquet"', '"X.tfrecord"')
+    known = (*run_here, *modules)
     for recipe in RECIPES:
         assert any(text in recipe for text in known), recipe
+
+
+def examples(package) -> list[doctest.DocTest]:
+    """Return the docstrings of a package that have examples."""
+    found = []
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        found += doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(module.name))
+    return [test for test in found if test.examples]
+
+
+def test_examples_of_docstrings(folder, monkeypatch):
+    """Fails if an example cannot be pasted, or prints something else than documented."""
+    tiny_devkit.write(folder / "VOCdevkit" / "VOC2007")
+    shutil.copytree(folder / "runs" / "features", folder / "runs [v1]" / "features")
+    monkeypatch.chdir(folder)
+    shared = {"AutoencoderConfig": AutoencoderConfig, "keras": keras, "lts": lts, "np": np, "os": os, "preset": preset}
+    shared |= {"filter_montage": filter_montage, "kernel": np.ones([3, 3, 3, 8], np.float32), "tf": tf}
+    runner = doctest.DocTestRunner()
+    failed = []
+    for test in [*examples(lts), *examples(experiments)]:
+        test.globs = shared | test.globs
+        if runner.run(test).failed:
+            failed.append(test.name)
+    assert not failed
 
 
 def check_arguments(command: str) -> str:

@@ -307,12 +307,15 @@ def local_response_norm(x):
     divided by the size of the window (release; BUILD_NOTES trap 9).
     """
     # A product with a banded matrix sums the window. It is faster than TensorFlow's own operation, its gradient too.
+    # NB: squares of more than 256 are infinite in float16, and would make a cell and its neighbours zero.
+    dtype = x.dtype
+    x = tf.cast(x, tf.float32) if dtype == tf.float16 else x
     channels = x.shape[-1]
     reach = min(2, channels - 1)
     band = tf.linalg.band_part(tf.ones([channels, channels], x.dtype), reach, reach)
     sums = tf.nn.conv2d(tf.square(x), band[None, None], 1, "SAME")
     root = tf.math.rsqrt(1.0 + 2e-5 * sums)  # ** -1/2
-    return x * root * tf.sqrt(root)  # ** -3/4
+    return tf.cast(x * root * tf.sqrt(root), dtype)  # ** -3/4
 
 
 def max_pool(x, padding: str = "SAME"):

@@ -10,9 +10,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-import lts
 from lts.bin import common, paths
 from lts.config import ConfigError
+from lts.utils import keras_setup
 from tests.bin.test_binaries import BINARIES
 from tests.fixtures.binaries import flags_of, invoke
 
@@ -130,9 +130,9 @@ def test_settings_of_keras(monkeypatch):
     assert os.environ["KERAS_HOME"] == os.devnull
     assert os.environ["TF_USE_LEGACY_KERAS"] == "0"
     monkeypatch.delitem(sys.modules, "keras", raising=False)
-    lts._use_tensorflow()
+    keras_setup.use_tensorflow()
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
     other = types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: "jax"))
     monkeypatch.setitem(sys.modules, "keras", other)
     with pytest.raises(ImportError, match="Received: backend='jax'"):
-        lts._use_tensorflow()
+        keras_setup.use_tensorflow()

@@ -1,15 +1,13 @@
 """The models under `fit` and the settings of Keras."""
 
 import contextlib
-import doctest
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.models import Autoencoder, DamageRepairGAN, RotationPredictor, SupervisedClassifier, autoencoder, classifier
-from lts.models import gan as gan_module
+from lts.models import Autoencoder, DamageRepairGAN, RotationPredictor, SupervisedClassifier
 from tests.fixtures.models import images, small_config
 
 IMAGES = images(6).numpy()
@@ -108,7 +106,7 @@ def test_backup_and_restore_keeps_both_optimizers(tmp_path):
 
 @pytest.mark.parametrize("make", [gan, None], ids=["gan", "autoencoder"])
 def test_mixed_float16_moves_weights_as_float32(make):
-    """Fails if the loss scale of mixed_float16 is divided out of gradients that it never multiplied."""
+    """Fails if gradients under mixed_float16 are not scaled, are not unscaled, or overflow."""
     moves = {}
     for dtype in ("float32", "mixed_float16"):
         if make:
@@ -125,8 +123,9 @@ def test_mixed_float16_moves_weights_as_float32(make):
             np.sqrt(sum(np.sum(np.square(v - old)) for v, old in zip(network.trainable_variables, start, strict=True)))
             for network, start in zip(networks, before, strict=True)
         ]
-    # The fault was a factor of 30. In float16 the discriminator's step was 0.69 of that in float32.
-    np.testing.assert_allclose(moves["mixed_float16"], moves["float32"], rtol=0.5)
+    # Gradients that are divided by a scale and never multiplied are 64 times too small. A local response norm that
+    # overflows float16 gave 0.69 here.
+    np.testing.assert_allclose(moves["mixed_float16"], moves["float32"], rtol=0.05)
 
 
 def test_both_optimizers_scale_the_loss():
@@ -215,11 +214,3 @@ def test_precision_that_is_refused(dtype):
     """Fails if `floatx` of a user's keras.json trains in another precision."""
     with pytest.raises(ValueError, match=f"Received: dtype='{dtype}'"):
         Autoencoder(CONFIG, dtype=dtype)
-
-
-@pytest.mark.parametrize("module", [autoencoder, classifier, gan_module], ids=lambda module: module.__name__)
-def test_examples_of_docstrings(module):
-    """Fails if the example of a model cannot be pasted."""
-    result = doctest.testmod(module)
-    assert result.attempted
-    assert not result.failed

@@ -46,6 +46,20 @@ def test_local_response_norm_gradient():
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
 
 
+def test_local_response_norm_in_float16():
+    """Fails if squares that float16 cannot hold make features or gradients zero."""
+    x = tf.constant([[[[300.0, -1000.0, 2.0, 60.0]]]])
+    results = []
+    for dtype in (tf.float32, tf.float16):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layers.local_response_norm(tf.cast(x, dtype))
+        assert y.dtype == dtype
+        results.append((tf.cast(y, tf.float32), tape.gradient(y, x)))
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=2e-3)
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=2e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6)])
 def test_upsample_bilinear(size):
     """Fails for half-pixel centres, or the wrong end repeated (BUILD_NOTES trap 6)."""
