@@ -91,8 +91,9 @@ def extract(
       DataError: a broken image.
 
     Example:
+      >>> from lts.extraction.stream import open_stream
       >>> extract(lts.load("runs/features"), open_stream("folder:PHOTOS"), "X.npz", pool="avg")
-      Result(images=1000, broken={}, signal=None, already_complete=False)
+      Result(images=16, broken={}, signal=None, already_complete=False)
     """
     output = pathlib.Path(output)
     feature_files.check_format(output)

@@ -78,8 +78,8 @@ def train(
       DataError: an image cannot be read any more.
 
     Example:
-      >>> config = preset("tiny")
-      >>> source = data.open_source("synthetic", "unlabelled")
+      >>> config = preset("tiny", steps=2)
+      >>> source = data.open_source("synthetic", "unlabelled[:64]")
       >>> train(config, "autoencoder", source, "runs/ae")
       >>> train(config, "gan", source, "runs/gan", autoencoder="runs/ae")
     """
