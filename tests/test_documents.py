@@ -56,13 +56,16 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stand_ins(folder):
-    """The folder of the recipes, with what the examples of docstrings name in addition."""
-    tiny_devkit.write(folder / "VOCdevkit" / "VOC2007")
-    tiny_devkit.write(folder / "mine_without_lists")
-    shutil.rmtree(folder / "mine_without_lists" / "ImageSets")
-    shutil.copytree(folder / "runs" / "features", folder / "runs [v1]" / "features")
-    return folder
+def stand_ins(folder, tmp_path_factory):
+    """A folder with all that the examples of docstrings name."""
+    stand_ins = tmp_path_factory.mktemp("examples")
+    for export in ("runs", "runs [v1]"):
+        shutil.copytree(folder / "runs" / "features", stand_ins / export / "features")
+    shutil.copytree(folder / "PHOTOS", stand_ins / "PHOTOS")
+    tiny_devkit.write(stand_ins / "VOCdevkit" / "VOC2007")
+    tiny_devkit.write(stand_ins / "mine_without_lists")
+    shutil.rmtree(stand_ins / "mine_without_lists" / "ImageSets")
+    return stand_ins
 
 
 def run(folder: pathlib.Path, recipe: str, code: str) -> str:
