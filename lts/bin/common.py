@@ -39,6 +39,7 @@ from lts.utils.text import printable
 FLAGS = flags.FLAGS
 RESUME = "run the same command again to resume"
 DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images")  # which images are read
+ROTATION_FIELDS = ("rotation_turns", "rotation_images", "rotation_generator_weight")  # of the task `rotation`
 # Flags of the images without effect, by the kind of --dataset.
 NO_EFFECT_ON = {"folder": ("data_dir",), "synthetic": ("data_dir", "skip_broken_images", "cache_gb")}
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
@@ -376,6 +377,8 @@ def _refuse_unused_fields(config: configs.Config, stage: str) -> None:
             continue  # `lts.training.train` tells which --import is missing
         fields = {field for entry in axis for field in axis[entry].FIELDS if field in FLAGS}
         refuse(sorted(fields.difference(axis[name].FIELDS)), f"--{flag}={name}")
+    if not config.loss.rotation_weight:
+        refuse([name for name in ROTATION_FIELDS if name in FLAGS], "--rotation_weight=0")
 
 
 def _note_preset() -> None:

@@ -193,6 +193,23 @@ class LossConfig:
         choices=["reconstruction", "image", "mixed"],
         ablation=True,
     )
+    rotation_weight: float = field(
+        0.0,
+        "weight of the rotation task: the discriminator tells by how many quarter turns an image was turned; stage 1 "
+        "turns its images, too; 0: no such task (ours)",
+        minimum=0,
+    )
+    rotation_turns: str = field(
+        "random",
+        "a random turn of each image | all four turns of each image in a batch (ours)",
+        choices=["random", "all"],
+    )
+    rotation_images: str = field(
+        "real", "images whose turn the discriminator learns: real | both halves (ours)", choices=["real", "both"]
+    )
+    rotation_generator_weight: float = field(
+        0.0, "weight of the same term on repaired images for the repair network (ours)", minimum=0
+    )
     reconstruct: str = field(
         "kept",
         "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped",

@@ -1,10 +1,12 @@
 """Stage 1: the autoencoder (paper section 3.1; release)."""
 
 import keras
+import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import base
+from lts.models import base, replicas
+from lts.models.turns import random_turns
 from lts.networks.autoencoder import Decoder, Encoder
 from lts.networks.config_mixin import ConfigMixin
 
@@ -58,11 +60,24 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
     def compute_losses(self, images, training=True) -> dict:
         """Return the scalars `reconstruction`, `l2` and their sum `loss`."""
         config = self.config.loss
+        if training and config.rotation_weight:
+            images = self._turned(images)
         decoded = self(images, training=training)
         reconstruction_loss = losses.reconstruction(decoded, images, config.reconstruction_weight)
         weight_decay = losses.l2(self.decayed_weights(), base.loss_weight_decay(self, config.weight_decay))
         total = reconstruction_loss + weight_decay
         return {"loss": total, "reconstruction": reconstruction_loss, "l2": weight_decay}
+
+    def _turned(self, images):
+        """Return images in random quarter turns, for a stage 2 with the task `rotation` (ours).
+
+        Otherwise turned images would be decoded worse than others there, and the quality would tell the turn.
+        """
+        # No state: a resumed run draws the same turns.
+        step = tf.cast(self.optimizer.iterations.value, tf.int32)
+        seed = tf.stack([-1 - self.config.autoencoder_training.seed, step])
+        turned, _ = random_turns(images, replicas.per_replica_random(seed, [tf.shape(images)[0]]))
+        return turned
 
     def pictures(self, images) -> dict:
         """Return the rows of the picture strip by name."""

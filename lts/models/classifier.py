@@ -9,12 +9,13 @@ import tensorflow as tf
 from lts import losses
 from lts.config import Config
 from lts.models import base, replicas
+from lts.models.turns import TURNS, all_turns
 from lts.networks.autoencoder import batch_norm_config
 from lts.networks.backbones import check_grid
 from lts.networks.config_mixin import ConfigMixin
 from lts.networks.discriminator import BackboneClassifier
 
-ROTATIONS = 4  # by 0, 90, 180 and 270 degrees
+ROTATIONS = TURNS  # classes of rotation prediction
 
 
 class _ClassifierModel(ConfigMixin, base.TrainableModel):
@@ -113,9 +114,7 @@ class RotationPredictor(_ClassifierModel):
 
     def examples(self, images):
         """Return 4B rotated images and their rotations, int [4B]."""
-        # All images in one rotation, then all in the next.
-        rotated = [tf.image.rot90(images, rotation) for rotation in range(ROTATIONS)]
-        return tf.concat(rotated, 0), tf.repeat(tf.range(ROTATIONS), tf.shape(images)[0])
+        return all_turns(images)
 
     def pictures(self, images) -> dict:
         """Return the rows of the picture strip by name."""

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models import base, replicas
+from lts.models import base, replicas, tasks
+from lts.models.turns import TURNS, all_turns, random_turns
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
 from lts.networks.backbones import check_grid
 from lts.networks.config_mixin import ConfigMixin
@@ -68,16 +69,18 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
     )
 
     def __init__(self, config: Config, name="gan", **kwargs):
-        unused = () if config.damage.repair else ("repair_gradient_norm",)
-        super().__init__([name for name in self.METRICS if name not in unused], name=name, **kwargs)
+        active_tasks = tasks.active_tasks(config)
+        super().__init__(_metrics(config, active_tasks), name=name, **kwargs)
         self.config = config
+        self.tasks = active_tasks
         dtype = self.dtype_policy
         bn_config = batch_norm_config(config.autoencoder)
         self.corruption = CORRUPTIONS[config.damage.corruption](config.damage)
         self.encoder = Encoder(config.autoencoder, dtype=dtype)
         self.decoder = Decoder(config.autoencoder, dtype=dtype)
         self.repair = RepairNetwork(config.autoencoder, dtype=dtype) if config.damage.repair else None
-        self.discriminator = Discriminator(config.discriminator, config.mask_grid, bn_config, dtype=dtype)
+        heads = {name: task.units for name, task in self.tasks.items() if task.units}
+        self.discriminator = Discriminator(config.discriminator, config.mask_grid, bn_config, heads, dtype=dtype)
         check_grid(config, self.discriminator.backbone)
         self.build((None, config.image.image_size, config.image.image_size, 3))
 
@@ -175,6 +178,24 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         dropout = tf.cast(units < config.dropout_keep, tf.float32)
         return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units]), uniform
 
+    def turn(self, images, step):
+        """Return a step's images and their quarter turns; the images as they are without the task `rotation` (ours).
+
+        Args:
+          images: [B, H, W, 3].
+          step: int64 scalar, training steps done.
+
+        Returns:
+          Images [B, H, W, 3] and turns int32 [B]; 4B of both where `rotation_turns` is "all". Without the task
+          (images, None).
+        """
+        if "rotation" not in self.tasks:
+            return images, None
+        if self.config.loss.rotation_turns == "all":
+            return all_turns(images)
+        seed = tf.stack([-1 - self.config.gan_training.seed, tf.cast(step, tf.int32)])
+        return random_turns(images, replicas.per_replica_random(seed, [tf.shape(images)[0]]))
+
     def _uniform(self, role: int, step, shape, batch_axis: int = 0):
         """Return a step's uniform numbers; each role has its own."""
         seed = tf.stack([self.config.gan_training.seed * 2 + role, tf.cast(step, tf.int32)])
@@ -214,9 +235,25 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         if source == "image":
             return images
         if source == "mixed":
-            return tf.concat([reconstruction[::2], images[1::2]], 0)
+            return self._mix(reconstruction, images)
         # Reconstructions carry the decoder's traces, as repaired images do: these traces tell nothing (paper).
         return reconstruction
+
+    def _mix(self, even, odd):
+        """Return the rows of every even image, then those of every odd image."""
+        # NB: the turns of an image stay together, or the source of an image would tell something about its turn.
+        rows = TURNS if "rotation" in self.tasks and self.config.loss.rotation_turns == "all" else 1
+        shape = [-1, rows, *even.shape[1:]]
+        mixed = tf.concat([tf.reshape(even, shape)[::2], tf.reshape(odd, shape)[1::2]], 0)
+        return tf.reshape(mixed, [-1, *even.shape[1:]])
+
+    def _predictions(self, outputs: ForwardPass, keep_mask, turns) -> tasks.Predictions:
+        """Return what the tasks' losses are computed from."""
+        if turns is not None:
+            # NB: labels follow the order of the real images.
+            mixed = self.config.loss.real_source == "mixed"
+            turns = tf.concat([self._mix(turns, turns) if mixed else turns, turns], 0)
+        return tasks.Predictions(outputs.discriminator, keep_mask, turns)
 
     def _pixel_mask(self, keep_mask, image_size: int):
         """Return the mask of the pixels with a reconstruction loss."""
@@ -225,20 +262,21 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             return tf.ones_like(kept)
         return kept if self.config.loss.reconstruct == "kept" else 1 - kept
 
-    def compute_losses(self, images, keep_mask, outputs: ForwardPass) -> dict:
-        """Return all loss terms by name.
+    def compute_losses(self, images, keep_mask, outputs: ForwardPass, turns=None) -> dict:
+        """Return all loss terms and accuracies by name.
 
-        The discriminator minimises `disc_total`, the repair network `gen_total`.
+        The discriminator minimises `disc_total`, the repair network `gen_total`. `turns` are those of `turn`.
         """
         config = self.config.loss
-        real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
+        predictions = self._predictions(outputs, keep_mask, turns)
 
-        # Discriminator: tell reconstructions from repaired images, and find the dropped cells.
-        real_fake_loss = losses.real_fake(real_logits, fake_logits)
-        cell_labels = tf.concat([tf.ones_like(keep_mask), keep_mask], 0)[..., 0]  # real images are kept everywhere
-        mask_loss = losses.mask_prediction(outputs.discriminator["mask_logits"], cell_labels, config.mask_weight)
+        # Discriminator: tell reconstructions from repaired images, find the dropped cells, and do further tasks.
+        task_losses = {name: task.loss(predictions) for name, task in self.tasks.items()}
+        method_loss = task_losses["real_or_fake"] + task_losses["mask"]
+        further_losses = [loss for name, loss in task_losses.items() if name not in ("real_or_fake", "mask")]
 
         # Generator: fool the discriminator and keep what was not dropped.
+        real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
         if config.generator_loss == "confusion":
             adversarial_loss = losses.confusion(real_logits, fake_logits)
         else:
@@ -250,23 +288,28 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         )
 
         weight_decay = losses.l2(self.decayed_weights(), base.loss_weight_decay(self, config.weight_decay))
-        disc_total = real_fake_loss + mask_loss + weight_decay
+        disc_total = sum(further_losses, method_loss) + weight_decay
         if config.generator_loss == "confusion":
             # The release's generator minimises the discriminator's terms too (BUILD_NOTES trap 3).
-            gen_total = real_fake_loss + mask_loss + adversarial_loss + reconstruction_loss + weight_decay
+            gen_total = method_loss + adversarial_loss + reconstruction_loss + weight_decay
         else:
             gen_total = adversarial_loss + reconstruction_loss + weight_decay
+        if "rotation" in self.tasks and config.rotation_generator_weight:
+            gen_total += self.tasks["rotation"].generator_loss(predictions)
+        accuracies = {}
+        for task in self.tasks.values():
+            accuracies.update(task.accuracy(predictions))
         return {
-            "real_or_fake": real_fake_loss,
-            "mask": mask_loss,
+            **task_losses,
             "generator": adversarial_loss,
             "masked_reconstruction": reconstruction_loss,
             "l2": weight_decay,
             "disc_total": disc_total,
             "gen_total": gen_total,
+            **accuracies,
         }
 
-    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False):
+    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False, turns=None):
         """Return both players' raw gradients from one forward pass.
 
         `scaled` multiplies them by the optimizers' loss scales, which `apply` expects.
@@ -277,7 +320,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         """
         with tf.GradientTape(persistent=True) as tape:
             outputs = self.forward(images, keep_mask, dropout, uniform=uniform)
-            terms = self.compute_losses(images, keep_mask, outputs)
+            terms = self.compute_losses(images, keep_mask, outputs, turns)
             disc_share = replicas.scale_loss(terms["disc_total"])
             gen_share = replicas.scale_loss(terms["gen_total"])
             if scaled:
@@ -290,8 +333,10 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
     def train_step(self, data):
         """Run one step of both players; return the mean losses."""
         images = base.unpack_images(data, self.config.image.image_size)
-        keep_mask, dropout, uniform = self.draw(self.optimizer.iterations, tf.shape(images)[0])
-        return self.apply_step(images, keep_mask, dropout, uniform)
+        step = self.optimizer.iterations
+        images, turns = self.turn(images, step)
+        keep_mask, dropout, uniform = self.draw(step, tf.shape(images)[0])
+        return self.apply_step(images, keep_mask, dropout, uniform, turns)
 
     def test_step(self, data):
         """Return the mean losses with inference batch norm.
@@ -299,15 +344,17 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         The masks are those of step 0 in every batch, so that evaluations can be compared.
         """
         images = base.unpack_images(data, self.config.image.image_size)
+        images, turns = self.turn(images, 0)
         keep_mask, _, uniform = self.draw(0, tf.shape(images)[0])
         outputs = self.forward(images, keep_mask, uniform=uniform, training=False)
-        terms = self.compute_losses(images, keep_mask, outputs)
-        return self.means.update(replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)}))
+        return self.means.update(replicas.replica_means(self.compute_losses(images, keep_mask, outputs, turns)))
 
-    def apply_step(self, images, keep_mask, dropout, uniform=None):
+    def apply_step(self, images, keep_mask, dropout, uniform=None, turns=None):
         """Run `train_step` with given random numbers."""
-        terms, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform, scaled=True)
-        values = replicas.replica_means({**terms, **_accuracies(outputs.discriminator, keep_mask)})
+        terms, _, d_gradients, g_gradients = self.gradients(
+            images, keep_mask, dropout, uniform, scaled=True, turns=turns
+        )
+        values = replicas.replica_means(terms)
         # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
         # as in the release; and a loss that is not finite could change weights.
         with tf.control_dependencies([*base.check_finite(values), *d_gradients, *g_gradients]):
@@ -352,9 +399,10 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
         The activations are the discriminator's on real and repaired images, in training mode.
         """
+        images, turns = self.turn(images, self.optimizer.iterations)
         keep_mask, dropout, uniform = self.draw(self.optimizer.iterations, images.shape[0])
         with base.preserve_moving_statistics(self):
-            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform)
+            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform, turns=turns)
         players = list(self.discriminator.trainable_variables)
         if self.repair:
             players += self.repair.trainable_variables
@@ -364,14 +412,10 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         return tensors
 
 
-def _accuracies(discriminator_outputs: dict, keep_mask) -> dict:
-    """Return the discriminator's accuracies on images and cells."""
-    classes = tf.argmax(discriminator_outputs["logits"], 1, output_type=tf.int32)
-    real_classes, fake_classes = tf.split(classes, 2)
-    _, predicted_mask = tf.split(discriminator_outputs["mask_logits"] > 0, 2)  # of repaired images
-    correct_cells = predicted_mask == (keep_mask[..., 0] > 0.5)
-    return {
-        "accuracy_real": tf.reduce_mean(tf.cast(real_classes == losses.REAL, tf.float32)),
-        "accuracy_repaired": tf.reduce_mean(tf.cast(fake_classes == losses.FAKE, tf.float32)),
-        "accuracy_mask": tf.reduce_mean(tf.cast(correct_cells, tf.float32)),
-    }
+def _metrics(config: Config, active_tasks: dict[str, tasks.DiscriminatorTask]) -> list[str]:
+    """Return the names of the scalars that a step reports."""
+    unused = () if config.damage.repair else ("repair_gradient_norm",)
+    names = [name for name in DamageRepairGAN.METRICS if name not in unused]
+    for task in active_tasks.values():
+        names += [name for name in (task.name, *task.accuracies) if name not in names]
+    return names

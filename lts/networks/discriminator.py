@@ -1,5 +1,7 @@
 """Discriminator C: a backbone with two heads (paper section 3; release)."""
 
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
@@ -57,6 +59,7 @@ class BackboneClassifier(ConfigMixin, keras.Model):
         layers = len(self.backbone.layer_names)
         if not 0 <= frozen <= layers:
             raise ValueError(f"frozen must be a number of layers, 0 to {layers}. Received: frozen={frozen}")
+        self.further_heads = {}  # of a subclass, by name
         self.fc_1 = None
         if head == "fc":
             options = {"activation": "relu", "bn_config": bn_config, "dtype": self.dtype_policy, **GLOROT}
@@ -105,6 +108,8 @@ class BackboneClassifier(ConfigMixin, keras.Model):
             if dropout is not None:
                 x = x * tf.cast(dropout, x.dtype) / self.config.dropout_keep
         out["logits"] = tf.reduce_mean(self.fc_2(x), [1, 2])
+        for name, head in self.further_heads.items():
+            out[f"{name}_logits"] = tf.reduce_mean(head(x), [1, 2])
         return out
 
 
@@ -121,6 +126,7 @@ class Discriminator(BackboneClassifier):
       config: of backbone and heads.
       grid: cells along a side of the last map at the training size.
       bn_config: settings of the batch norms.
+      heads: number of logits by name of further heads on fc_1 (ours), with the outputs `NAME_logits`.
     """
 
     def __init__(
@@ -128,10 +134,16 @@ class Discriminator(BackboneClassifier):
         config: DiscriminatorConfig,
         grid: int = 6,
         bn_config: BatchNormConfig = RELEASE_BATCH_NORM,
+        heads: Mapping[str, int] | None = None,
         name="discriminator",
         **kwargs,
     ):
         super().__init__(config, grid, bn_config=bn_config, name=name, **kwargs)
+        self.heads = dict(heads or {})
+        # After the release's heads, whose initial weights depend on the order.
+        for head, units in self.heads.items():
+            layer = ConvBlock(units, 1, padding="VALID", name=f"{head}_head", dtype="float32", **GLOROT)
+            self.further_heads[head] = layer
 
     def _make_outputs(self) -> None:
         # NB: before fc_2. Keras draws the seeds in this order, so another one gives a run other initial weights.
@@ -141,6 +153,8 @@ class Discriminator(BackboneClassifier):
     def build(self, input_shape):
         super().build(input_shape)
         self.mask_head.build((None, None, None, self.backbone.geometry()[-1].channels))
+        for head in self.further_heads.values():
+            head.build((None, None, None, self.config.fc_units))
 
     def call(self, images, training=False, dropout=None):
         """Return the classifier's dict and the mask logits.

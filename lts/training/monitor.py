@@ -17,6 +17,7 @@ from lts.config import SECTIONS, fields_of
 from lts.data import as_bytes
 from lts.training.run_record import RunRecord
 from lts.utils import files, filesystem, markdown
+from lts.utils.text import utf8
 from lts.visualization.montage import filter_montage, montage
 
 COLUMNS = 80  # of a progress line
@@ -156,7 +157,10 @@ class Monitor:
           section: "autoencoder_training" or "gan_training"; the other one is omitted.
         """
         config = record.config
-        values = {"preset": config.preset, "stage": section, "dataset": record.dataset, "split": record.split}
+        # NB: TensorBoard takes no text that is not UTF-8.
+        dataset = record.dataset and utf8(record.dataset)
+        split = record.split and utf8(record.split)
+        values = {"preset": config.preset, "stage": section, "dataset": dataset, "split": split}
         head = markdown.escape(", ".join(f"{name}: {value}" for name, value in values.items()))
         rows = [("section", "flag", "value", "preset release", "description")]
         for name, field in fields_of(*SECTIONS, section):

@@ -27,6 +27,7 @@ from lts.training.optimizers import build_optimizer
 from lts.training.run_dir import TrainingError
 from lts.training.run_record import FROZEN_NETWORKS, RunRecord
 from lts.training.task import Result, Task
+from lts.utils.text import warn
 
 PICTURES = 8  # images in the picture strip
 ALL_NETWORKS = ("encoder", "decoder", "repair", "discriminator")  # of both stages, by name in the model
@@ -261,6 +262,11 @@ def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
         lacking = f"was imported from a checkpoint without {untrained[0]}"
         raise TrainingError(
             f"the autoencoder {lacking}. Received: {autoencoder}. Train it first with train_autoencoder."
+        )
+    if config.loss.rotation_weight and not record.config.loss.rotation_weight:
+        warn(
+            f"{autoencoder} was trained on upright images only. It decodes turned ones worse, which tells their turn. "
+            "Train it with --rotation_weight, too."
         )
 
 

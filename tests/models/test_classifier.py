@@ -18,9 +18,9 @@ BOTH = pytest.mark.parametrize(
 def test_rotations():
     """Fails for images turned the wrong way, or other labels."""
     rotated, labels = rotation_predictor().examples(images())
-    assert labels.numpy().tolist() == np.repeat(range(4), 4).tolist()
+    assert labels.numpy().tolist() == np.tile(range(4), 4).tolist()
     for index, image in enumerate(rotated.numpy()):
-        np.testing.assert_array_equal(image, np.rot90(images().numpy()[index % 4], index // 4))
+        np.testing.assert_array_equal(image, np.rot90(images().numpy()[index // 4], index % 4))
 
 
 def test_losses():

@@ -177,6 +177,13 @@ def test_pictures(monitor):
     np.testing.assert_allclose(picture[34:66, :32] / 127.5 - 1, columns["image"][1], atol=1 / 127)
 
 
+def test_names_that_are_no_utf8(monitor):
+    """Fails if a folder from an old disk stops the training at its start."""
+    monitor.configuration(
+        RunRecord("gan", preset("tiny"), dataset="folder:K\udcf6pfe", split="h\udcf6f"), "gan_training"
+    )
+
+
 @pytest.mark.parametrize("stage", ["autoencoder_training", "gan_training"])
 def test_hparams_hold_every_field(monitor, stage):
     """Fails if a field is missing in the table of runs, or two runs share a row."""

@@ -1,0 +1,152 @@
+"""What the discriminator learns besides the paper's two tasks."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lts.models.turns import all_turns, random_turns
+from tests.fixtures.models import autoencoder, gan, images
+
+ROTATION = {"rotation_weight": 0.5}
+
+
+def turned(image: np.ndarray, turn: int) -> np.ndarray:
+    """Return an image after quarter turns."""
+    return np.rot90(image, turn)
+
+
+def test_all_turns():
+    """Fails if turns are wrong, or the turns of an image are not neighbours."""
+    result, turns = all_turns(images())
+    np.testing.assert_array_equal(turns, [0, 1, 2, 3] * 4)
+    for row, image in enumerate(result.numpy()):
+        np.testing.assert_array_equal(image, turned(images().numpy()[row // 4], row % 4))
+
+
+def test_random_turns():
+    """Fails if an image and its label are turned differently, or a number below 1 gives a fifth turn."""
+    uniform = np.array([0.0, 0.3, 0.74, np.nextafter(np.float32(1), np.float32(0))], np.float32)
+    result, turns = random_turns(images(), tf.constant(uniform))
+    np.testing.assert_array_equal(turns, [0, 1, 2, 3])
+    for row, image in enumerate(result.numpy()):
+        np.testing.assert_array_equal(image, turned(images().numpy()[row], row))
+
+
+@pytest.mark.parametrize("source", ["reconstruction", "mixed"])
+@pytest.mark.parametrize("turns", ["random", "all"])
+def test_labels_follow_the_images(source, turns):
+    """Fails if the order of the real images is not that of their labels.
+
+    A trial with the wrong order looked nearly as good.
+    """
+    model = gan(**ROTATION, real_source=source, rotation_turns=turns)
+    batch, labels = model.turn(images(), 3)
+    numbers = tf.range(4) if turns == "random" else tf.repeat(tf.range(4), 4)
+    real = model._real_images(batch, batch)
+    keep_mask, dropout, uniform = model.draw(3, len(batch))
+    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
+    real_labels, fake_labels = tf.split(model._predictions(outputs, keep_mask, labels).turns, 2)
+    real_numbers = model._mix(numbers, numbers) if source == "mixed" else numbers
+    np.testing.assert_array_equal(fake_labels, labels)
+    for row in range(len(batch)):
+        expected = turned(images().numpy()[real_numbers[row]], int(real_labels[row]))
+        np.testing.assert_array_equal(real[row], expected)
+
+
+def test_the_source_of_an_image_tells_nothing_about_its_turn():
+    """Fails if photographs and reconstructions are shown in different turns."""
+    model = gan(**ROTATION, real_source="mixed", rotation_turns="all")
+    batch, labels = model.turn(images(), 0)
+    is_photograph = model._real_images(tf.zeros_like(batch), tf.ones_like(batch))[:, 0, 0, 0]
+    mixed = model._mix(labels, labels)
+    for source in (0, 1):
+        np.testing.assert_array_equal(np.sort(mixed[is_photograph == source]), np.repeat([0, 1, 2, 3], 2))
+
+
+@pytest.mark.parametrize("halves", ["real", "both"])
+def test_loss_and_accuracy(halves):
+    """Fails for another cross entropy, or the labels of another image."""
+    model = gan(**ROTATION, rotation_images=halves)
+    batch, labels = model.turn(images(), 0)
+    keep_mask, dropout, uniform = model.draw(0, 4)
+    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
+    logits = outputs.discriminator["rotation_logits"].numpy().astype(np.float64)
+    assert logits.shape == (8, 4)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    truth = np.concatenate([labels, labels])
+    cross_entropy = -log_probabilities[np.arange(8), truth]
+    rows = slice(0, 4) if halves == "real" else slice(0, 8)
+    terms = model.compute_losses(batch, keep_mask, outputs, labels)
+    np.testing.assert_allclose(terms["rotation"], 0.5 * cross_entropy[rows].mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["accuracy_rotation"], np.mean(logits[:4].argmax(1) == labels), rtol=1e-6)
+    total = terms["real_or_fake"] + terms["mask"] + terms["rotation"] + terms["l2"]
+    np.testing.assert_allclose(terms["disc_total"], total, rtol=1e-6)
+
+
+def test_whose_gradient():
+    """Fails if the head does not learn, or the repair network sees the task without its weight."""
+    batch = images()
+    plain = gan(generator_loss="non_saturating")
+    weights_by_path = {variable.path: variable.numpy() for variable in plain.variables}
+    keep_mask, dropout, uniform = plain.draw(0, 4)
+    labels = tf.constant([0, 1, 2, 3])
+    repair = {}
+    for name, weights in {
+        "none": {},
+        "task": ROTATION,
+        "generator": {**ROTATION, "rotation_generator_weight": 0.2},
+    }.items():
+        model = gan(generator_loss="non_saturating", **weights)
+        for variable in model.variables:
+            if variable.name != "sums":
+                variable.assign(weights_by_path.get(variable.path, variable))  # the head's seed shifts those of others
+        given = labels if weights else None
+        _, _, d_gradients, g_gradients = model.gradients(batch, keep_mask, dropout, uniform, turns=given)
+        repair[name] = np.concatenate([np.ravel(gradient) for gradient in g_gradients])
+        if weights:
+            paths = [variable.path for variable in model.discriminator.trainable_variables]
+            (head,) = [index for index, path in enumerate(paths) if path.endswith("rotation_head/kernel")]
+            assert np.abs(d_gradients[head]).max() > 0
+    np.testing.assert_allclose(repair["task"], repair["none"], rtol=1e-4, atol=1e-7)
+    assert np.abs(repair["generator"] - repair["task"]).max() > 1e-3 * np.abs(repair["task"]).max()
+
+
+def test_without_the_task():
+    """Fails if a head, a metric or a turn exists without its weight."""
+    model = gan()
+    assert not [variable.path for variable in model.variables if "rotation" in variable.path]
+    assert not [name for name in model.means.names if "rotation" in name]
+    batch, labels = model.turn(images(), 0)
+    assert labels is None
+    np.testing.assert_array_equal(batch, images())
+
+
+def test_steps_draw_their_own_turns():
+    """Fails if a resumed run draws other turns, or every step the same."""
+    model = gan(**ROTATION)
+    draws = [model.turn(images(64), step)[1].numpy().tolist() for step in (5, 5, 6)]
+    assert draws[0] == draws[1] != draws[2]
+    assert set(draws[0]) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("turns", ["random", "all"])
+def test_a_step(turns):
+    """Fails if a step in a graph loses the task's scalars."""
+    model = gan(**ROTATION, rotation_turns=turns)
+    values = tf.function(model.train_step)(images())
+    assert 0.1 < values["rotation"] < 5
+    assert 0 <= values["accuracy_rotation"] <= 1
+    assert set(model.means.names) == set(values)
+
+
+def test_stage_1_turns_its_images():
+    """Fails if the autoencoder sees upright images only, or evaluates turned ones."""
+    model = autoencoder(**ROTATION)
+    batch = images(16)
+    result = model._turned(batch).numpy()
+    found = [[np.array_equal(result[row], turned(batch.numpy()[row], turn)) for turn in range(4)] for row in range(16)]
+    assert np.sum(found) == 16
+    assert np.array(found).any(0).sum() >= 3
+    plain = autoencoder()
+    evaluated = [model.compute_losses(batch, training=False)["reconstruction"] for model in (model, plain)]
+    np.testing.assert_array_equal(*evaluated)
