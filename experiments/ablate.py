@@ -36,7 +36,7 @@ def main() -> None:
     variants = ablations.choose(FLAGS.only, custom, base, autoencoder_training)
     from experiments.reporting import results as result_files
 
-    result_files.check_output(FLAGS.output)
+    result_files.check_output(FLAGS.output, FLAGS.dataset)
     source = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report

@@ -57,7 +57,7 @@ def main() -> None:
     _, base = pretraining_flags.stage_configs()
     from experiments.reporting import results as result_files
 
-    result_files.check_output(FLAGS.output)
+    result_files.check_output(FLAGS.output, FLAGS.dataset)
     pretrain = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report

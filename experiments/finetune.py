@@ -9,6 +9,7 @@ resumes a stopped run.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 
 from absl import flags
@@ -51,7 +52,8 @@ def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.
     protocol = dataclasses.replace(protocols[FLAGS.protocol], **field_flags.given(fields))
     # A folder that cannot be replaced is reported before hours of training.
     if FLAGS.export:
-        inputs = [FLAGS.model, *FLAGS.baseline, FLAGS.output, FLAGS.data_dir, dataset_folder(FLAGS.dataset)]
+        runs = os.path.join(FLAGS.output, "training", "run")  # one of the runs, which are exported at the end
+        inputs = [FLAGS.model, *FLAGS.baseline, runs, FLAGS.data_dir, dataset_folder(FLAGS.dataset)]
         EXPORT.check(FLAGS.export, inputs)
     probe_flags.check_inputs()
     common.import_tensorflow()

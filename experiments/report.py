@@ -25,6 +25,7 @@ from experiments.reporting import tables
 from experiments.reporting.results import ReportError, Results
 from lts.bin import common, paths
 from lts.utils import files
+from lts.utils.errors import first_line
 from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
 
@@ -95,6 +96,14 @@ def _marked_table(
     return tables.table(chosen), chosen
 
 
+def _read_page(path: str) -> str:
+    """Return the text of a page, or raise `ReportError`."""
+    try:
+        return files.read_regular(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is not text in UTF-8 ({first_line(error)}). Give a Markdown page.") from None
+
+
 def main(paths: Sequence[str]) -> None:
     """Print the tables or fill the pages."""
     if not paths:
@@ -111,7 +120,7 @@ def main(paths: Sequence[str]) -> None:
     filled_pages = {}
     shown = set()
     for path in FLAGS.pages:
-        page = pathlib.Path(path).read_text(encoding="utf-8")
+        page = _read_page(path)
         filled, in_page = fill(page, results, published)
         shown |= in_page
         filled_pages[path] = (page, filled)

@@ -53,11 +53,12 @@ def define_layers() -> None:
     flags.DEFINE_integer("batch_size", 100, "images per forward pass; affects speed only", 1)
 
 
-def check_inputs(layers: Sequence[str] = ()) -> None:
+def check_inputs(layers: Sequence[str] = (), devkit: bool = False) -> None:
     """Check output, models and layers before TensorFlow is imported.
 
     Args:
       layers: names of layers that every model must have.
+      devkit: whether --dataset has VOC's layout, of which only listed images are read.
 
     Raises:
       OutputError: the output folder cannot be written, or holds a results.json of another program.
@@ -66,7 +67,7 @@ def check_inputs(layers: Sequence[str] = ()) -> None:
     """
     from experiments.reporting import results as result_files  # imports matplotlib
 
-    result_files.check_output(FLAGS.output)
+    result_files.check_output(FLAGS.output, None if devkit else FLAGS.dataset)
     for path in (FLAGS.model, *FLAGS.baseline):
         known = [layer.name for layer in choices.layer_geometry(choices.read_description(path))]
         for layer in layers:

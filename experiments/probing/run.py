@@ -183,7 +183,7 @@ def check_labels(train, test, least_images: int = 2) -> None:
             f"a classifier needs at least two classes. Received: {', '.join(train.class_names)} in {train.name}. Sort "
             "the images into one folder per class."
         )
-    # One split may overlap the other, for example train and train[80%:]. The synthetic set has no names.
+    # One split may overlap the other, for example train and train[80%:].
     shared = sorted(set(train.names) & set(test.names)) if train.name == test.name else []
     if shared:
         raise ProbeError(

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from lts.utils import files
+from lts.utils import files, outputs
 from lts.utils.errors import UserError, first_line
 from lts.utils.json_files import JsonError, parse_json
 from lts.utils.text import printable
@@ -20,6 +20,7 @@ from lts.visualization import figures
 Values = Mapping[str, Any]
 SEEN = "may_have_seen_test_images"  # field of results.json: folders of models
 RESULTS = "results.json"
+WRITTEN = ("results.md", "results.png")  # written next to it
 PUBLISHED = pathlib.Path(__file__).resolve().parents[1] / "results" / "published.json"
 
 # Fields by kind. A "*" stands for every entry of a list or a dictionary.
@@ -86,15 +87,27 @@ class Results:
         return self.values["kind"]
 
 
-def check_output(output: str | os.PathLike) -> None:
+def check_output(output: str | os.PathLike, dataset: str | None = None) -> None:
     """Check that results can be written. Called before hours of work; creates nothing.
 
+    Args:
+      output: folder of the results.
+      dataset: value of --dataset, if all pictures in its folder are read.
+
     Raises:
-      OutputError: the folder cannot be written, or its results.json is no results file and would be replaced.
+      OutputError: the folder cannot be written or lies in the folder of the images, or a file of another program would
+        be replaced.
     """
     files.check_folder(output)
+    outputs.check_outside(output, dataset)
     path = pathlib.Path(output) / RESULTS
     if not path.exists():
+        foreign = [name for name in WRITTEN if os.path.lexists(path.with_name(name))]
+        if foreign:
+            raise files.OutputError(
+                f"{path.with_name(foreign[0])} would be replaced, but there is no {RESULTS} of an earlier run. "
+                f"Received: output={output}. Move it or give another --output."
+            )
         return
     try:
         load(path)
@@ -145,7 +158,7 @@ def load(path: str | os.PathLike) -> Results:
     """
     path = pathlib.Path(path)
     try:
-        values = parse_json(path.read_bytes(), str(path), finite=False)
+        values = parse_json(files.read_regular(path), str(path), finite=False)
     except JsonError as error:
         raise ReportError(f"{path} is no JSON: {error}") from None
     kind = values.get("kind") if isinstance(values, dict) else None

@@ -95,7 +95,7 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
         common.refuse(["momentum", "rate_steps", "rate_factor"], f"--optimizer={protocol.optimizer}")
     elif not protocol.rate_steps:
         common.refuse(["rate_factor"], "--rate_steps=0")
-    probe_flags.check_inputs()
+    probe_flags.check_inputs(devkit=True)
     common.import_tensorflow()
     from experiments.probing.cache import clear_cache
     from experiments.voc import report as voc_report

@@ -31,7 +31,7 @@ from lts.config.fields import check_number
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS, OPTIMIZERS
 from lts.config.stages import STAGES, section_of
-from lts.utils import files, registry, streams
+from lts.utils import files, outputs, registry, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
 from lts.utils.text import printable
@@ -145,6 +145,8 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
         sys.exit(0)
     help_flags = {"--help", "-help", "-h", "-?"}
     try:
+        # NB: read once: the second reader of a pipe, such as --flagfile=<(command), would find it empty.
+        argv = [argv[0], *_read_flag_files(argv[1:])]
         _import_modules(argv)
     except UserError as error:
         sys.exit(_complain(error, error.exit_status))
@@ -158,6 +160,20 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
         print(field_flags.help_text(docstring))
         sys.exit(0)
     return rest
+
+
+def _read_flag_files(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the contents of each --flagfile in its place.
+
+    Raises:
+      UsageError: a file cannot be read, or is no text.
+    """
+    try:
+        return FLAGS.read_flags_from_files(arguments)
+    except flags.Error as error:
+        raise UsageError(str(error).removeprefix("ERROR:: ")) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"a file of --flagfile is not text in UTF-8 ({first_line(error)})") from None
 
 
 def define_import_flag(flag_values: flags.FlagValues = FLAGS) -> None:
@@ -354,6 +370,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     strategy = training.build_strategy(FLAGS.replicas)
     # A folder that cannot be written is reported before images are decoded.
     files.check_folder(FLAGS.workdir)
+    outputs.check_outside(FLAGS.workdir, FLAGS.dataset)
     source = open_source()
     if not STAGES[stage].adversarial:
         _note_preset()

@@ -194,6 +194,9 @@ def open_synthetic(split: str | None, role: str) -> ImageDataset:
         raise DataError(f"synthetic has no labels for this split. Received: split={split!r}. Give a labelled one.")
     rendered = [render(name, range(start, stop)) for name, start, stop in pieces]
     images = np.concatenate([piece_images for piece_images, _ in rendered])
+    names = []
+    for name, start, stop in pieces:
+        names += [f"synthetic {name}[{index}]" for index in range(start, stop)]
     labels = np.concatenate([piece_labels for _, piece_labels in rendered])
     if labels.max() < 0 or (labels.min() < 0 and role != "features"):
         labels = None
@@ -204,7 +207,7 @@ def open_synthetic(split: str | None, role: str) -> ImageDataset:
         num_examples=len(images),
         labels=labels,
         class_names=() if labels is None else CLASS_NAMES,
-        names=(),
+        names=tuple(names),
         broken=(),
         fingerprint=fingerprint_of((VERSION, str(pieces)), np.array(images.shape), labels),
     )

@@ -3,6 +3,7 @@
 All kinds of datasets resolve `--split` here: names, sums and slices.
 """
 
+import itertools
 import os
 import pathlib
 import re
@@ -27,7 +28,7 @@ def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str
       (name, start, stop) of each selected range, in order.
 
     Raises:
-      DataError: unknown split, invalid specification, or an empty selection.
+      DataError: unknown split, invalid specification, an empty selection, or one with an example twice.
 
     Example:
       >>> resolve("a[1:]+b", {"a": 3, "b": 2}, "folder:x")
@@ -42,6 +43,9 @@ def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str
         if name not in sizes:
             known = ", ".join(f"{key} ({count})" for key, count in sizes.items() if key != LOOSE)
             raise DataError(f"{where} has no split {name!r}. Received: split={split!r}. Choose from {known}.")
+
+    if re.search(r"\[[^\]]*shard", split):
+        raise DataError(f"splits are cut by images or %, not by shards. Received: split={split!r}.")
 
     # tfds does the arithmetic. It knows `all` as one more split under another name.
     sizes[ALL] = total
@@ -66,7 +70,17 @@ def resolve(split: str, counts: Mapping[str, int], where: str) -> list[tuple[str
             stop -= count
     if not pieces:
         raise DataError(f"the split selects no images of {where}. Received: split={split!r}.")
+    # NB: an image that counts twice makes intervals too narrow, and may be held out and trained on.
+    if any(_share_examples(*pair) for pair in itertools.combinations(pieces, 2)):
+        raise DataError(f"the split selects images of {where} twice. Received: split={split!r}. Name each image once.")
     return pieces
+
+
+def _share_examples(piece: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
+    """Return whether two ranges of `resolve` have an example in common."""
+    name, start, stop = piece
+    other_name, other_start, other_stop = other
+    return name == other_name and max(start, other_start) < min(stop, other_stop)
 
 
 def may_overlap(dataset: str, split: str, other_dataset: str, other_split: str) -> bool:

@@ -319,6 +319,7 @@ class LoadedModel:
         model = FeatureExtractor(self.config.discriminator, layer, bn_config, architecture, dtype=dtype)
         model.build((None, self.image_size, self.image_size, 3))
         try:
+            files.check_regular(self.path / WEIGHTS)
             with np.load(self.path / WEIGHTS) as weights:
                 for path, variable in variables_by_path(model.backbone).items():
                     variable.assign(weights[path])
@@ -368,6 +369,7 @@ def load(path: str | os.PathLike) -> LoadedModel:
     path = pathlib.Path(path)
     description = read_description(path)
     try:
+        files.check_regular_files(path)
         with plain_path(path) as folder:
             module = tf.saved_model.load(str(folder))
         return LoadedModel(path, module, description)

@@ -95,7 +95,8 @@ def extract(
       >>> extract(lts.load("runs/features"), open_stream("folder:PHOTOS"), "X.npz", pool="avg")
       Result(images=16, broken={}, signal=None, already_complete=False)
     """
-    output = pathlib.Path(output)
+    # A link stays: its target is written, with the partial folder on the same disk.
+    output = pathlib.Path(os.path.realpath(output))
     feature_files.check_format(output)
     image = ImageConfig(image_size=image_size or model.image_size, test_crop=model.test_crop)
     forward = forward_pass(model, layers, pool, dtype, image.image_size)

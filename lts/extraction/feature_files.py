@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lts.utils.errors import FormatError, UserError
+from lts.utils.files import check_regular, read_regular
 from lts.utils.json_files import JsonError, read_json
 from lts.utils.text import utf8
 
@@ -110,6 +111,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """Return a file's metadata, or raise `FeatureFileError`."""
     path = pathlib.Path(path)
     try:
+        check_regular(path)
         return json.loads(READERS[path.suffix](path))
     except Exception as error:  # readers of damaged files raise nearly any type
         raise FeatureFileError(f"{path} cannot be read as a feature file ({type(error).__name__}).") from None
@@ -165,7 +167,7 @@ def _write_tfrecord(path: pathlib.Path, table: Table) -> list[pathlib.Path]:
 
 
 def _read_tfrecord(path: pathlib.Path) -> str:
-    return path.with_name(path.name + ".json").read_text(encoding="utf-8")
+    return read_regular(path.with_name(path.name + ".json")).decode("utf-8")
 
 
 def _example(name: str, label: int, values: dict[str, np.ndarray]) -> bytes:

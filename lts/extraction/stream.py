@@ -224,7 +224,7 @@ def _synthetic_stream(split: str | None) -> ImageStream:
     return ImageStream(
         name=images.name,
         split=images.split,
-        names=tuple(f"synthetic {images.split}[{index}]" for index in range(images.num_examples)),
+        names=images.names,
         labels=images.labels,
         class_names=images.class_names,
         fingerprint=images.fingerprint,

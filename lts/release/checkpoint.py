@@ -6,6 +6,7 @@ W/ExponentialMovingAverage. BUILD_NOTES trap 16 lists the irregular names.
 """
 
 import contextlib
+import glob
 import os
 import re
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from lts.networks.variables import variables_by_path
 from lts.utils.errors import UserError, first_line
+from lts.utils.files import check_regular
 from lts.utils.patterns import plain_path
 
 MOMENTS = ("/Adam", "/Adam_1")  # suffixes of a weight's name: Adam's first and second moment
@@ -59,6 +61,8 @@ class ReleaseCheckpoint:
         self.name = os.path.basename(prefix)
         # NB: TensorFlow's reader raises IndexError, RuntimeError, OpError and others, here and in `read`.
         try:
+            for file in glob.glob(f"{glob.escape(prefix)}.*"):
+                check_regular(file)
             self._reader = tf.train.load_checkpoint(prefix)
         except Exception as error:
             raise CheckpointError(f"{path!s} cannot be read as a TensorFlow checkpoint: {first_line(error)}") from None

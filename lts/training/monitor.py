@@ -117,8 +117,9 @@ class Monitor:
         """Remove later lines and truncated ones from metrics.jsonl."""
         if not self.metrics_path.exists():
             return
+        text = files.read_regular(self.metrics_path).decode("utf-8", errors="replace")
         kept = []
-        for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        for line in text.splitlines(keepends=True):
             complete = re.match(r'\{"step": (\d+)\b.*\}\n', line)
             if complete and int(complete[1]) <= step:
                 kept.append(line)

@@ -344,6 +344,7 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       TrainingError: it cannot be read at the moment.
     """
     try:
+        files.check_regular_files(path)
         with plain_path(path) as folder:
             reader = tf.train.load_checkpoint(str(folder / "weights"))
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -395,7 +396,7 @@ def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.P
     """Return (values, path or None, damaged newer checkpoints)."""
     damaged = []
     marker = _marker(folder)
-    expected = marker.read_text(encoding="utf-8", errors="replace").strip() if marker.exists() else ""
+    expected = files.read_regular(marker).decode("utf-8", errors="replace").strip() if marker.exists() else ""
     if expected and not (folder / expected).exists():
         warn(f"checkpoint {folder / expected} is missing")
     for path in _newest_first(folder):

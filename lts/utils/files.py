@@ -300,6 +300,21 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_regular(path: str | os.PathLike) -> bytes:
+    """Return the contents of a regular file; raises `OSError` for any other path."""
+    check_regular(path)
+    return pathlib.Path(path).read_bytes()
+
+
+def check_regular_files(folder: str | os.PathLike) -> None:
+    """Raise `OSError` unless all files in a folder are regular, for libraries that open them."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.exists(path):  # a link of the user may have no target
+                check_regular(path)
+
+
 def check_regular(path: str | os.PathLike) -> None:
     """Raise `OSError` unless a path leads to a regular file.
 

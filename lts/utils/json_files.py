@@ -3,10 +3,10 @@
 import json
 import math
 import os
-import pathlib
 from typing import Any
 
 from lts.utils.errors import UserError
+from lts.utils.files import read_regular
 
 NUMBER = (int, float)
 TYPE_NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "an integer"}
@@ -30,7 +30,7 @@ def read_json(path: str | os.PathLike, shape: Any = dict, finite: bool = True) -
       JsonError: the file is no JSON, or holds something else.
       OSError: the file cannot be read.
     """
-    values = parse_json(pathlib.Path(path).read_bytes(), str(path), finite)
+    values = parse_json(read_regular(path), str(path), finite)
     check_shape(values, shape, str(path))
     return values
 
@@ -59,7 +59,7 @@ def read_json_lines(path: str | os.PathLike, shape: Any = dict) -> list[Any]:
       JsonError: a line is no JSON, or holds something else.
       OSError: the file cannot be read.
     """
-    *lines, _ = pathlib.Path(path).read_bytes().split(b"\n")
+    *lines, _ = read_regular(path).split(b"\n")
     values = []
     for number, line in enumerate(lines, start=1):
         name = f"{path}, line {number}"

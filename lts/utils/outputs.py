@@ -96,6 +96,32 @@ class OutputFolder:
         return None
 
 
+def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
+    """Check that an output does not lie in the folder of the images, whose readers would find its pictures.
+
+    Folders whose names begin with a point are not read, so an output may lie there.
+
+    Args:
+      output: file or folder to write.
+      dataset: value of --dataset.
+
+    Raises:
+      OutputError: the output is the folder of the images, or lies in it.
+    """
+    folder = dataset_folder(dataset)
+    if folder is None:
+        return
+    path = pathlib.Path(os.path.realpath(output))
+    images = pathlib.Path(os.path.realpath(folder))
+    if not path.is_relative_to(images):
+        return
+    if not any(name.startswith(".") for name in path.relative_to(images).parts):
+        raise OutputError(
+            f"its pictures would be read as images the next time. Received: output={output}, which lies in {dataset}. "
+            "Give a folder outside of the images."
+        )
+
+
 def dataset_folder(dataset: str | None) -> str | None:
     """Return the folder of images in `folder:PATH`; None for other data sets."""
     kind, _, path = (dataset or "").partition(":")

@@ -22,6 +22,7 @@ COUNTS = {"test": 4, "train": 10, "unlabelled": 6}
         ("all[50%:]", [("train", 6, 10), ("unlabelled", 0, 6)]),
         ("all[2:4]", [("test", 2, 4)]),
         ("train+all[:1]", [("train", 0, 10), ("test", 0, 1)]),
+        ("train[5:]+train[:5]", [("train", 5, 10), ("train", 0, 5)]),
     ],
 )
 def test_pieces(split, pieces):
@@ -38,6 +39,10 @@ def test_pieces(split, pieces):
         ("all[:99]", r"cannot be split: .*split='all\[:99\]'"),
         ("train[5:5]", "selects no images"),
         ("train[7:3]", "selects no images"),
+        ("test+test", r"selects images of folder:x twice\. Received: split='test\+test'"),
+        ("train[:50%]+train[40%:]", "selects images of folder:x twice"),
+        ("train+all", "selects images of folder:x twice"),
+        ("train[:1shard]", "not by shards"),
     ],
 )
 def test_errors_are_one_clear_line(split, message):

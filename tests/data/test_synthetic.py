@@ -85,6 +85,14 @@ def test_splits_and_labels():
     np.testing.assert_array_equal(dataset.read(13), render("test", [3])[0][0])
 
 
+def test_names_tell_which_images_two_selections_share():
+    """Fails if the same images can be training and test images without a word."""
+    train = open_source("synthetic", "train[:3]+test[:1]", progress=False)
+    test = open_source("synthetic", "train[2:4]", progress=False)
+    assert train.names == ("synthetic train[0]", "synthetic train[1]", "synthetic train[2]", "synthetic test[0]")
+    assert set(train.names) & set(test.names) == {"synthetic train[2]"}
+
+
 def test_fingerprint_names_the_selection():
     first = open_source("synthetic", "test[:2]", progress=False)
     second = open_source("synthetic", "test[1:3]", progress=False)

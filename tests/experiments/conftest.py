@@ -19,7 +19,7 @@ def stand_in_world(monkeypatch):
     }
     sources = {"train": probing.source("train"), "test": probing.source("test", 10)}
     monkeypatch.setattr(saved_model, "load", models.__getitem__)
-    monkeypatch.setattr(probe_flags, "check_inputs", lambda layers=(): None)  # the models are in no folder
+    monkeypatch.setattr(probe_flags, "check_inputs", lambda *_, **__: None)  # the models are in no folder
     monkeypatch.setattr(data, "open_source", lambda dataset, split, role, **_: sources[role], raising=False)
     monkeypatch.setattr(data, "test_batches", probing.batches, raising=False)
     return {"models": models, "sources": sources}

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pathlib
 
 import pytest
@@ -14,7 +15,7 @@ from experiments.reporting.results import ReportError, Results
 from lts.bin import common
 from lts.config import preset
 from tests.fixtures import runs
-from tests.fixtures.binaries import flags_of
+from tests.fixtures.binaries import flags_of, invoke
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "experiments" / "results"
@@ -55,6 +56,21 @@ def fill(text, results):
     """Return a page with the tables of results."""
     filled, _ = report.fill(text, list(results), PUBLISHED)
     return filled
+
+
+def test_flag_files(tmp_path):
+    """Fails if a pipe of flags is read twice, so that its flags are lost, or if a binary file gives a traceback."""
+    reader, writer = os.pipe()
+    os.write(writer, f"--pages={tmp_path / 'missing.md'}\n{PATHS[0]}\n".encode())
+    os.close(writer)
+    done = invoke("experiments.report", f"--flagfile=/dev/fd/{reader}")
+    assert done.returncode == 1
+    assert "missing.md" in done.stderr
+    (tmp_path / "binary").write_bytes(b"\xff")
+    done = invoke("experiments.report", f"--flagfile={tmp_path / 'binary'}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("report: a file of --flagfile is not text")
+    assert invoke("experiments.report", f"--flagfile={tmp_path / 'missing'}").returncode == 2
 
 
 def test_pages_hold_the_tables_of_the_committed_results(committed, page):
@@ -269,7 +285,8 @@ def run_main(capsys):
     """Return a function that runs the program in this process and returns its output."""
 
     def run(paths, pages=()):
-        with flags_of(report, f"--pages={','.join(map(str, pages))}"):
+        arguments = [f"--pages={','.join(map(str, pages))}"] if pages else []
+        with flags_of(report, *arguments):
             report.main([str(path) for path in paths])
         return capsys.readouterr().out
 

@@ -164,7 +164,7 @@ def test_kinds_that_tensorflow_does_not_read_keep_their_place(tmp_path):
 def test_the_embedded_set(model, tmp_path):
     extract(model, open_stream("synthetic", "test[:5]+unlabelled[:2]"), tmp_path / "X.npz", pool="avg")
     names, features, labels, _ = read_npz(tmp_path / "X.npz", "conv_5")
-    assert names[6] == "synthetic test[:5]+unlabelled[:2][6]"
+    assert names[6] == "synthetic unlabelled[1]"
     assert features.shape == (7, 8)
     assert (labels >= 0).tolist() == [True] * 5 + [False] * 2
 
@@ -366,6 +366,16 @@ def test_files_of_the_user_next_to_an_output_are_kept(model, photos, tmp_path):
         extract(model, stream, tmp_path / "X.tfrecord", pool="avg")
     assert (tmp_path / "X.npz.partial" / "notes.txt").exists()
     assert "precious" in (tmp_path / "X.tfrecord.json").read_text()
+
+
+def test_a_link_stays(model, photos, tmp_path):
+    """Fails if the features are written next to a link to another disk, instead of to its target."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "X.npz").symlink_to(tmp_path / "disk" / "features.npz")
+    extract(model, open_stream(f"folder:{photos}"), tmp_path / "X.npz", pool="avg")
+    assert (tmp_path / "X.npz").is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["features.npz"]
+    assert extract(model, open_stream(f"folder:{photos}"), tmp_path / "X.npz", pool="avg").already_complete
 
 
 def test_two_processes_at_one_output(model, photos, tmp_path):

@@ -250,3 +250,14 @@ def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, caps
         files.write_text(tmp_path / "a.txt", "text")
     assert "lies on a file system without locks" in capsys.readouterr().err
     assert names(tmp_path) == ["a.txt", "lock"]
+
+
+def test_pipes_in_folders_that_libraries_open(tmp_path):
+    """Fails if a named pipe in a checkpoint or an export stops a program forever, or a link without target does."""
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "index").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    files.check_regular_files(tmp_path)
+    os.mkfifo(tmp_path / "variables" / "data")
+    with pytest.raises(OSError, match="not a regular file"):
+        files.check_regular_files(tmp_path)

@@ -1,5 +1,7 @@
 """JSON files of another shape than expected."""
 
+import os
+
 import pytest
 
 from lts.utils.json_files import NUMBER, JsonError, check_shape, read_json, read_json_lines
@@ -57,6 +59,14 @@ def test_damaged_files_are_named(tmp_path, content):
     with pytest.raises(JsonError, match=r"a\.json") as caught:
         read_json(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_json, read_json_lines])
+def test_pipes_are_not_opened(tmp_path, read):
+    """Fails if a named pipe in the place of a file stops a program forever."""
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(OSError, match="not a regular file"):
+        read(tmp_path / "a.json")
 
 
 def test_lines(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from lts.utils.files import OutputError
-from lts.utils.outputs import OutputFolder, dataset_folder
+from lts.utils.outputs import OutputFolder, check_outside, dataset_folder
 
 TABLE = OutputFolder(marker="table.json", names=("table.json", "rows/*.csv"))
 
@@ -74,6 +74,25 @@ def test_folders_of_other_programs_are_kept(tmp_path):
     (tmp_path / "out" / "rows").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"holds no table\.json of an earlier run"):
         write(tmp_path / "out")
+
+
+@pytest.mark.parametrize("output", ["photos", "photos/run", "photos/cat/../run", "link/run", "photos/new/deep/run"])
+def test_outputs_among_the_images_are_refused(tmp_path, output):
+    """Fails if the pictures of a run become training images, or a class, when the program is started again."""
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    for images in (tmp_path / "photos", tmp_path / "link"):
+        with pytest.raises(OutputError, match="would be read as images"):
+            check_outside(tmp_path / output, f"folder:{images}")
+
+
+@pytest.mark.parametrize("output", ["photos/.runs/ae", "photos_run", "run", "photos/../run"])
+def test_outputs_that_no_reader_of_images_finds(tmp_path, output):
+    """Fails if a folder next to the images, or a hidden one, is refused."""
+    (tmp_path / "photos").mkdir()
+    check_outside(tmp_path / output, f"folder:{tmp_path / 'photos'}")
+    check_outside(tmp_path / output, "synthetic")
+    check_outside(tmp_path / output, None)
 
 
 def test_the_folder_of_a_data_set():

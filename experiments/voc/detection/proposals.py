@@ -108,6 +108,7 @@ def _search_all(missing: dict[pathlib.Path, str], mode: str, processes: int, tot
 
 def _cached(file: pathlib.Path) -> np.ndarray:
     try:
+        check_regular(file)
         with np.load(file) as content:
             return _checked_cache(content["boxes"])
     except Exception as error:  # NB: NumPy and zipfile raise nearly anything on a damaged file

@@ -1,13 +1,16 @@
 """Files of results."""
 
 import json
+import os
 import pathlib
 
 import pytest
 
+from experiments import report
 from experiments.reporting import probe as probe_report
 from experiments.reporting import results as result_files
 from experiments.voc import report as voc_report
+from lts.utils.files import OutputError
 
 COMMITTED = pathlib.Path(result_files.PUBLISHED).parent
 NAMES = ["$a_{$b", "_a", "猫|<b>", "a\nb\x1b[31m", "gr\udcf6n", "`x`"]
@@ -52,6 +55,38 @@ def test_any_name_of_a_class(tmp_path, name):
         if line.startswith("|")
     }
     assert len(columns) == 1
+
+
+@pytest.mark.parametrize("name", result_files.WRITTEN)
+def test_notes_of_the_user_are_kept(tmp_path, name):
+    """Fails if a file of the user with a name of ours is replaced."""
+    (tmp_path / name).write_text("notes")
+    with pytest.raises(OutputError, match=f"{name} would be replaced"):
+        result_files.check_output(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(committed("small_imagenette128")))
+    result_files.check_output(tmp_path)  # an earlier run wrote both
+
+
+def test_results_among_the_images_are_refused(tmp_path):
+    """Fails if results.png becomes an image of a class at the next start."""
+    with pytest.raises(OutputError, match="would be read as images"):
+        result_files.check_output(tmp_path / "cat" / "probe", f"folder:{tmp_path}")
+    result_files.check_output(tmp_path / "probe", "synthetic")
+
+
+@pytest.mark.parametrize("name", ["results.json", "page.md"])
+def test_pipes_are_not_opened(tmp_path, name):
+    """Fails if a named pipe in the place of a file stops the report forever."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="not a regular file"):
+        (result_files.load if name == "results.json" else report._read_page)(tmp_path / name)
+
+
+def test_a_page_that_is_no_text(tmp_path):
+    """Fails if a page in another encoding gives a traceback."""
+    (tmp_path / "page.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(result_files.ReportError, match=r"page\.md is not text in UTF-8"):
+        report._read_page(tmp_path / "page.md")
 
 
 def test_results_are_kept_when_the_picture_fails(tmp_path, capsys):
