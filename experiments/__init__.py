@@ -1,0 +1,3 @@
+"""Evaluations of features."""
+
+import lts.bin  # noqa: F401 (first, because it sets variables of the environment)

@@ -38,8 +38,9 @@ def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
     """Return every table, published ones last."""
     parts = []
     for group in tables.groups(results):
-        parts.append(f"{escape(tables.title(group))}:")
-        parts.append(markdown_table(tables.table(group)))
+        with result_files.naming_files(group):
+            parts.append(f"{escape(tables.title(group))}:")
+            parts.append(markdown_table(tables.table(group)))
     for figures in published.values():
         parts.append(f"{figures['title']} (source: {figures['source']}):")
         parts.append(markdown_table(published_tables.published_table(figures, results)))
@@ -60,7 +61,8 @@ def fill(page: str, results: Sequence[Results], published: Mapping[str, Any]) ->
         opening, mark, _, closing = match.groups()
         rows, chosen = _marked_table(mark, results, published)
         shown.update(result.name for result in chosen)
-        return f"{opening}\n{markdown_table(rows)}\n\n{closing}"
+        with result_files.naming_files(chosen):
+            return f"{opening}\n{markdown_table(rows)}\n\n{closing}"
 
     # A mark that is not closed does not match, so it is found by counting.
     filled, closed = TABLE.subn(replace, page)

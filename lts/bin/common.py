@@ -108,6 +108,7 @@ def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bo
     try:
         if given and not arguments:
             raise UsageError(f"unexpected argument. Received: {given[0]!r}. Give everything as --flag=value.")
+        _check_current_folder()
         _refuse_data_flags()
         status = main(given) if arguments else main()
         return status or 0
@@ -122,6 +123,14 @@ def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bo
         return _complain(reason, 128 + stop.number)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+
+
+def _check_current_folder() -> None:
+    """Refuse to start in a folder that was removed, before hours of work fail at a path."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the current folder was removed. Change to a folder that exists.") from None
 
 
 def _terminate(number: int, _) -> None:

@@ -68,5 +68,5 @@ def versions() -> dict[str, str | None]:
 
 
 def image_name(source: data.ImageDataset, index: int) -> str:
-    """Return an image's name as valid UTF-8, or else its number."""
-    return utf8(source.names[index]) if source.names else f"{index:06}"
+    """Return an image's name as valid UTF-8."""
+    return utf8(source.names[index])

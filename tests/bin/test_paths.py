@@ -15,6 +15,7 @@ from lts.config import ConfigError
 from lts.utils import keras_setup
 from tests.bin.test_binaries import BINARIES
 from tests.fixtures.binaries import flags_of, invoke
+from tests.fixtures.runs import run
 
 # Flags of files and folders. A new one is added here, and defined by `lts.bin.paths`.
 PATHS = {
@@ -136,3 +137,22 @@ def test_settings_of_keras(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", other)
     with pytest.raises(ImportError, match="Received: backend='jax'"):
         keras_setup.use_tensorflow()
+
+
+def test_backend_of_matplotlib():
+    """Fails if a setting for figures of other programs stops a program with a traceback."""
+    done = run("experiments.report", "missing.json", MPLBACKEND="nonsense")
+    assert done.returncode == 1
+    assert done.stderr == "report: missing.json: No such file or directory\n"
+
+
+def test_a_current_folder_that_was_removed(monkeypatch):
+    """Fails if a program works for hours before it finds that its paths lead nowhere."""
+
+    def removed():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", removed)
+    done = invoke("experiments.report", "x.json")
+    assert done.returncode == 1
+    assert done.stderr.startswith("report: the current folder was removed.")

@@ -256,6 +256,8 @@ def test_files_without_results_are_refused(tmp_path, content):
         ("small_imagenette128", ["dataset", "train_images"], "many"),
         ("small_compare", ["methods", "ours", "difference", "conv_1", "interval"], [1]),
         ("small_compare", ["layers"], 5),
+        ("small_voc_classification", ("classes", 1), ["cat"]),
+        ("speed_step_release", ("rows", 0, "work"), True),
     ],
 )
 def test_values_of_another_type_are_one_line(committed, name, keys, value):

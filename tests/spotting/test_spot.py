@@ -217,8 +217,8 @@ def test_long_names():
     assert spot.overlay_path("cat/a.png") == "overlays/cat/a.png.jpg"
 
 
-def test_a_set_without_names(tmp_path):
-    """Fails if its images are not numbered."""
+def test_the_synthetic_set(tmp_path):
+    """Fails if its images have no names."""
     source = data.open_source("synthetic", "test[:3]", progress=False)
     scores = spot.spot_images(BrightModel(), source, tmp_path / "out")
-    assert sorted(score.image for score in scores) == ["000000", "000001", "000002"]
+    assert sorted(score.image for score in scores) == [f"synthetic test[{index}]" for index in range(3)]
