@@ -34,6 +34,7 @@ TURNS = {  # by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIGNED = 2  # sample format of a TIFF
 SIDEWAYS = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))  # they exchange height and width
 
 # One limit for every decoder, checked on the header. Pillow warns above MAX_IMAGE_PIXELS and refuses above twice that.
@@ -130,6 +131,10 @@ def decode_with_pillow(item: str | bytes) -> np.ndarray:
       BrokenImage: the image cannot be read, or its values have no range that 8 bits can show.
     """
     with open_image(item) as image:
+        sample_formats = getattr(image, "tag_v2", {}).get(ExifTags.Base.SampleFormat, ())
+        # NB: Pillow takes signed bytes for unsigned ones, so that -1 would be white.
+        if image.mode == "L" and SIGNED in sample_formats:
+            raise BrokenImage("pixels must be unsigned. Received: a TIFF of signed bytes")
         turn = _turn(image)
         upright = image if turn is None else image.transpose(turn)
         if image.mode == "F" or image.mode.startswith("I"):

@@ -195,6 +195,14 @@ def test_values_without_a_range_are_refused(dtype):
         decode_once(encoded, read_header(encoded))
 
 
+def test_signed_bytes_are_refused():
+    """Fails if negative values of a TIFF become bright ones without a word."""
+    encoded = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(encoded, "TIFF", tiffinfo={ExifTags.Base.SampleFormat: 2})
+    with pytest.raises(BrokenImage, match="pixels must be unsigned"):
+        decode_with_pillow(encoded.getvalue())
+
+
 def test_one_limit_of_pixels(tmp_path, monkeypatch):
     """Fails if one reader takes an image that another one refuses, or decodes it before it looks at the header."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20 * 30 // 2)
