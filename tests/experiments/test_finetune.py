@@ -21,7 +21,9 @@ from lts.networks.variables import variables_by_path
 from lts.training import run_dir
 from lts.training.loop import Loop
 from lts.training.train import build_model
+from lts.utils.files import OutputError
 from tests.fixtures import probe_binaries
+from tests.fixtures.binaries import call
 from tests.fixtures.exports import CONFIG, noisy_export
 
 SPLITS = ("--dataset=synthetic", "--train_split=train[:40]", "--test_split=test[:30]")
@@ -278,3 +280,11 @@ def test_an_exported_encoder_is_refused_before_training(models, tmp_path):
 def test_errors_of_flags(program, argument, status, message):
     """Fails if a wrong flag is accepted, or its error does not name it."""
     probe_binaries.check_error(program, ["--model=nothing/here", *SPLITS, argument], status, message)
+
+
+@pytest.mark.parametrize("place", ["", "training"])
+def test_an_export_over_the_runs_is_refused_before_training(tmp_path, place):
+    """Fails if the run to export is found in the folder of the export after hours of training."""
+    export = tmp_path / "out" / place
+    with pytest.raises(OutputError, match="lies in the output folder"):
+        call(finetune, "--model=m", "--dataset=synthetic", f"--output={tmp_path / 'out'}", f"--export={export}")
