@@ -247,7 +247,7 @@ class LoadedModel:
 
         Args:
           images: uint8 [B, H, W, 3], RGB.
-          layer: a name of `layers`, or a sequence of names; None: `default_layer`.
+          layer: a name of `layers`, or a sequence of names; None: the last one, as for `keras_model`.
           pool: "none", "avg", "max", or "grid:N" for averages over N x N areas.
 
         Returns:
@@ -258,7 +258,7 @@ class LoadedModel:
           InputError: images of another dtype, rank, size or number of channels.
           LayerError, PoolError: an unknown layer or pooling.
         """
-        layer = self.default_layer if layer is None else layer
+        layer = self.layers[-1] if layer is None else layer
         names = [layer] if isinstance(layer, str) else list(layer)
         if not names or not set(names) <= set(self.layers):
             raise LayerError(f"layer must be of {', '.join(self.layers)}. Received: layer={layer!r}")
