@@ -258,7 +258,7 @@ def test_first_training_sets_the_remaining_configuration(tensors, tmp_path):
     assert run_dir.open_run(workdir, record).imported.step == STEP
     assert run_dir.read_run_config(workdir).imported.step == STEP
     run_dir.open_run(workdir, record)
-    for other in ({"config": tiny(learning_rate=0.4)}, {"dataset": "folder:b"}):
+    for other in ({"config": tiny(learning_rate=0.4)}, {"dataset": "folder:b", "data": {"images": 4}}):
         with pytest.raises(TrainingError, match="holds a run of another configuration"):
             run_dir.open_run(workdir, dataclasses.replace(record, **other))
 
