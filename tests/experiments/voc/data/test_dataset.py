@@ -382,7 +382,7 @@ def test_images_are_not_decoded(devkit, monkeypatch):
 
 ASKED_WRONGLY = [
     ({"split": "vall"}, r"ImageSets/Main has no split 'vall'; it has test, train, val, trainval$"),
-    ({"split": "train+train"}, "split 'train\\+train': image 'train_0' is listed twice"),
+    ({"split": "train+train"}, "twice. Received: split='train\\+train'"),
     ({"split": "train[8:]"}, "selects no images"),
     ({"split": "train[x:]"}, "cannot be split"),
     ({"task": "depth"}, r"task must be classification \| detection \| segmentation. Received: task='depth'"),
