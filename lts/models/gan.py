@@ -235,25 +235,18 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         if source == "image":
             return images
         if source == "mixed":
-            return self._mix(reconstruction, images)
+            # Every image keeps its row: dropout and labels belong to rows, on any number of replicas. All turns of an
+            # image have one source, which therefore tells nothing about the turn.
+            rows_per_image = TURNS if "rotation" in self.tasks and self.config.loss.rotation_turns == "all" else 1
+            numbers = replicas.global_rows(tf.shape(images)[0]) // rows_per_image
+            return tf.where((numbers % 2 == 0)[:, None, None, None], reconstruction, images)
         # Reconstructions carry the decoder's traces, as repaired images do: these traces tell nothing (paper).
         return reconstruction
 
-    def _mix(self, even, odd):
-        """Return the rows of every even image, then those of every odd image."""
-        # NB: the turns of an image stay together, or the source of an image would tell something about its turn.
-        rows = TURNS if "rotation" in self.tasks and self.config.loss.rotation_turns == "all" else 1
-        shape = [-1, rows, *even.shape[1:]]
-        mixed = tf.concat([tf.reshape(even, shape)[::2], tf.reshape(odd, shape)[1::2]], 0)
-        return tf.reshape(mixed, [-1, *even.shape[1:]])
-
     def _predictions(self, outputs: ForwardPass, keep_mask, turns) -> tasks.Predictions:
         """Return what the tasks' losses are computed from."""
-        if turns is not None:
-            # NB: labels follow the order of the real images.
-            mixed = self.config.loss.real_source == "mixed"
-            turns = tf.concat([self._mix(turns, turns) if mixed else turns, turns], 0)
-        return tasks.Predictions(outputs.discriminator, keep_mask, turns)
+        both = None if turns is None else tf.concat([turns, turns], 0)
+        return tasks.Predictions(outputs.discriminator, keep_mask, both)
 
     def _pixel_mask(self, keep_mask, image_size: int):
         """Return the mask of the pixels with a reconstruction loss."""

@@ -37,6 +37,13 @@ def per_replica_random(seed, shape, axis: int = 0):
     return tf.gather(numbers, first + tf.range(rows), axis=axis)
 
 
+def global_rows(rows):
+    """Return the positions of this replica's rows in the global batch, int32 [rows]."""
+    context = tf.distribute.get_replica_context()
+    replica = context.replica_id_in_sync_group if context is not None else 0
+    return replica * rows + tf.range(rows)
+
+
 def replica_mean(value):
     """Return the mean of a tensor over all replicas."""
     context = tf.distribute.get_replica_context()
