@@ -59,7 +59,9 @@ def main() -> None:
         )
     for pool in FLAGS.pool:
         choices.check_pool(pool)
-    choices.choose_layers(choices.read_description(FLAGS.model), [FLAGS.layer])
+    description = choices.read_description(FLAGS.model)
+    layer = FLAGS.layer or choices.layer_geometry(description)[-1].name
+    choices.choose_layers(description, [layer])
     common.import_tensorflow()
     from experiments.reporting import results as result_files
     from experiments.reporting import speed
@@ -67,7 +69,6 @@ def main() -> None:
 
     result_files.check_output(FLAGS.output)
     model = saved_model.load(FLAGS.model)
-    layer = FLAGS.layer or model.layers[-1]
     rows = [measure(model, pathlib.Path(root), layer, pool) for pool in FLAGS.pool]
     results = {"kind": "extraction_speed", **speed.describe_machine("benchmark_extraction"), "rows": rows}
     speed.write(results, FLAGS.output)

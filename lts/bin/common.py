@@ -34,7 +34,7 @@ from lts.config.stages import STAGES, section_of
 from lts.utils import files, outputs, registry, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
-from lts.utils.text import printable
+from lts.utils.text import printable, warn
 
 FLAGS = flags.FLAGS
 RESUME = "run the same command again to resume"
@@ -413,11 +413,9 @@ def _note_preset() -> None:
 
     resumes = os.path.exists(os.path.join(FLAGS.workdir, "config.json"))
     if FLAGS.preset is None and not resumes and not tf.config.list_physical_devices("GPU"):
-        print(
-            "warning: no --preset was given, so it is release, which takes days on a CPU. For photographs on a CPU "
-            "press Ctrl-C and give --preset=small.",
-            file=sys.stderr,
-            flush=True,
+        warn(
+            "no --preset was given, so it is release, which takes days on a CPU. For photographs on a CPU press Ctrl-C "
+            "and give --preset=small."
         )
 
 

@@ -260,6 +260,10 @@ class TrainingConfig:
         1, "every random number is a function of (seed, step, position in the batch) (ours)", minimum=0, below=2**30
     )
 
+    def steps_on(self, images: int) -> int:
+        """Return the training steps of a run on a number of images; 0 if they fill no batch."""
+        return self.steps or images // self.batch_size * self.epochs
+
 
 SECTIONS = ("image", "autoencoder", "damage", "discriminator", "loss")
 SCHEDULES = ("autoencoder_training", "gan_training")  # sections of type `TrainingConfig`

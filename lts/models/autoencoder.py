@@ -74,7 +74,7 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         Otherwise turned images would be decoded worse than others there, and the quality would tell the turn.
         """
         # No state: a resumed run draws the same turns.
-        step = tf.cast(self.optimizer.iterations.value, tf.int32)
+        step = tf.cast(self.optimizer.iterations, tf.int32)
         seed = tf.stack([-1 - self.config.autoencoder_training.seed, step])
         turned, _ = random_turns(images, replicas.per_replica_random(seed, [tf.shape(images)[0]]))
         return turned

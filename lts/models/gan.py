@@ -287,11 +287,11 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             gen_total = method_loss + adversarial_loss + reconstruction_loss + weight_decay
         else:
             gen_total = adversarial_loss + reconstruction_loss + weight_decay
-        if "rotation" in self.tasks and config.rotation_generator_weight:
-            gen_total += self.tasks["rotation"].generator_loss(predictions)
         accuracies = {}
         for task in self.tasks.values():
             accuracies.update(task.accuracy(predictions))
+            if task.generator_weight:
+                gen_total += task.generator_loss(predictions)
         return {
             **task_losses,
             "generator": adversarial_loss,

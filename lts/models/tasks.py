@@ -41,11 +41,14 @@ class DiscriminatorTask(abc.ABC):
       name: of the loss term.
       accuracies: names of what `accuracy` returns.
       units: logits of an additional head on fc_1, with the output `NAME_logits`; 0: the discriminator has the head.
+      generator_weight: weight of the repair network's term; 0: there is none.
     """
 
     name: str
     accuracies: tuple[str, ...]
     units: int = 0
+
+    generator_weight: float = 0.0
 
     def __init__(self, config: Config):
         self.config = config.loss
@@ -58,6 +61,10 @@ class DiscriminatorTask(abc.ABC):
     @abc.abstractmethod
     def loss(self, predictions: Predictions):
         """Return the weighted loss, a scalar."""
+
+    def generator_loss(self, predictions: Predictions):
+        """Return the repair network's weighted term, where `generator_weight` is not 0."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def accuracy(self, predictions: Predictions) -> dict[str, tf.Tensor]:
@@ -111,6 +118,10 @@ class Rotation(DiscriminatorTask):
     accuracies = ("accuracy_rotation",)
     units = TURNS
 
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.generator_weight = self.config.rotation_generator_weight
+
     @classmethod
     def is_active(cls, config: Config) -> bool:
         return config.loss.rotation_weight > 0
@@ -121,9 +132,8 @@ class Rotation(DiscriminatorTask):
         return self.config.rotation_weight * loss
 
     def generator_loss(self, predictions: Predictions):
-        """Return the repair network's term."""
         _, fake_loss = self._halves(predictions)
-        return self.config.rotation_generator_weight * fake_loss
+        return self.generator_weight * fake_loss
 
     def accuracy(self, predictions: Predictions):
         logits, _ = tf.split(predictions.outputs["rotation_logits"], 2)

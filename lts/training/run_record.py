@@ -107,9 +107,8 @@ class RunRecord:
     @property
     def total_steps(self) -> int:
         """Training steps of the whole run; 0 if its images are not known yet."""
-        settings = getattr(self.config, self.section)
         images = self.data["images"] if self.data else 0
-        return settings.steps or images // settings.batch_size * settings.epochs
+        return getattr(self.config, self.section).steps_on(images)
 
     @property
     def images_at(self) -> str | None:

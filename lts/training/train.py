@@ -159,7 +159,7 @@ def make_task(
 
 def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
     """Return the steps of the whole run."""
-    total = settings.steps or source.num_examples // settings.batch_size * settings.epochs
+    total = settings.steps_on(source.num_examples)
     if total == 0:
         counts = f"{source.num_examples} images, batch_size={settings.batch_size}"
         raise TrainingError(f"an epoch has no full batch. Received: {counts}. Lower --batch_size or give --steps.")

@@ -4,9 +4,11 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from experiments import benchmark_step
+from experiments import benchmark_extraction, benchmark_step
 from experiments.reporting import results as result_files
 from experiments.reporting import speed, tables
+from tests.fixtures.binaries import call
+from tests.fixtures.exports import noisy_export
 
 
 def test_layer_gflop():
@@ -43,3 +45,15 @@ def test_step_results_make_a_table(tmp_path, monkeypatch):
         ["convolution peak", "bfloat16", "", "", "8", "", "1.00"],
         ["autoencoder step", "float32", "4.0", "0.50", "2", "25 %", "1.00"],
     ]
+
+
+@pytest.mark.parametrize(("flag", "layer"), [((), "conv_5"), (("--layer=conv_2",), "conv_2")])
+def test_layer_of_the_extraction(flag, layer, tmp_path, monkeypatch):
+    """Fails if the benchmark does not start without --layer, or measures another layer."""
+    noisy_export(tmp_path / "features")
+    measured = []
+    monkeypatch.setattr(benchmark_extraction, "measure", lambda model, root, layer, pool: measured.append(layer))
+    monkeypatch.setattr(speed, "write", lambda results, output: None)
+    images = ("--dataset=folder:photos", f"--output={tmp_path / 'out'}", "--pool=avg")
+    call(benchmark_extraction, f"--model={tmp_path / 'features'}", *images, *flag)
+    assert measured == [layer]

@@ -182,6 +182,9 @@ def test_names_that_are_no_utf8(monitor):
     monitor.configuration(
         RunRecord("gan", preset("tiny"), dataset="folder:K\udcf6pfe", split="h\udcf6f"), "gan_training"
     )
+    monitor.close()
+    (events,) = (monitor.workdir / "tensorboard").glob("events*")
+    assert b"folder:K\\xf6pfe" in events.read_bytes()
 
 
 @pytest.mark.parametrize("stage", ["autoencoder_training", "gan_training"])
