@@ -1,7 +1,7 @@
 """Atomic writes, and locks on folders.
 
 A reader sees either the previous file or the complete new one, however the writing process ends. What is written
-lies in a temporary folder next to its place until then:
+is in a temporary folder next to its final path until then:
 
     .NAME.partial-XXXXXXXX/owner  locked by the process that writes
                            new/   the new file or folder

@@ -51,7 +51,7 @@ class OutputFolder:
             path = None if given is None else pathlib.Path(os.path.realpath(given))
             if path is not None and (path == folder or folder in path.parents):
                 raise OutputError(
-                    f"{given} lies in the output folder, which is replaced. Received: output={output}. "
+                    f"{given} is inside the output folder, which is replaced. Received: output={output}. "
                     "Give another --output."
                 )
         for place in (folder.parent, folder):
@@ -97,7 +97,7 @@ class OutputFolder:
 
 
 def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
-    """Check that an output does not lie in the folder of the images, whose readers would find its pictures.
+    """Check that an output is not inside the folder of the images, whose readers would find its pictures.
 
     Folders whose names begin with a point are not read, so an output may lie there.
 
@@ -106,7 +106,7 @@ def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
       dataset: value of --dataset.
 
     Raises:
-      OutputError: the output is the folder of the images, or lies in it.
+      OutputError: the output is the folder of the images, or is inside it.
     """
     folder = dataset_folder(dataset)
     if folder is None:
@@ -117,7 +117,7 @@ def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
         return
     if not any(name.startswith(".") for name in path.relative_to(images).parts):
         raise OutputError(
-            f"its pictures would be read as images the next time. Received: output={output}, which lies in {dataset}. "
+            f"its pictures would be read as images the next time. Received: output={output}, which is inside {dataset}. "
             "Give a folder outside of the images."
         )
 

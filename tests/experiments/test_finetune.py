@@ -286,5 +286,5 @@ def test_errors_of_flags(program, argument, status, message):
 def test_an_export_over_the_runs_is_refused_before_training(tmp_path, place):
     """Fails if the run to export is found in the folder of the export after hours of training."""
     export = tmp_path / "out" / place
-    with pytest.raises(OutputError, match="lies in the output folder"):
+    with pytest.raises(OutputError, match="is inside the output folder"):
         call(finetune, "--model=m", "--dataset=synthetic", f"--output={tmp_path / 'out'}", f"--export={export}")

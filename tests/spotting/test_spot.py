@@ -187,7 +187,7 @@ def test_images_inside_the_output_are_kept(spotted, tmp_path):
     spot.spot_images(BrightModel(), source, tmp_path / "out")
     photos = tmp_path / "out" / "overlays"
     inside = data.open_source(f"folder:{photos}", progress=False)
-    with pytest.raises(files.OutputError, match="lies in the output folder"):
+    with pytest.raises(files.OutputError, match="is inside the output folder"):
         spot.spot_images(BrightModel(), inside, tmp_path / "out")
 
 

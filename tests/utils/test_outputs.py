@@ -64,7 +64,7 @@ def test_inputs_in_the_output_are_kept(tmp_path, through):
     if through == "link":
         (tmp_path / "link").symlink_to(given)
         given = tmp_path / "link"
-    with pytest.raises(OutputError, match=f"{given.name} lies in the output folder"):
+    with pytest.raises(OutputError, match=f"{given.name} is inside the output folder"):
         TABLE.check(tmp_path / "out", [None, given])
     TABLE.check(tmp_path / "out", [None, tmp_path / "output"])
 
