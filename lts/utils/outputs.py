@@ -117,7 +117,7 @@ def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
         return
     if not any(name.startswith(".") for name in path.relative_to(images).parts):
         raise OutputError(
-            f"its pictures would be read as images the next time. Received: output={output}, which is inside {dataset}. "
+            f"its pictures would be read as images next time. Received: output={output}, which is inside {dataset}. "
             "Give a folder outside of the images."
         )
 
