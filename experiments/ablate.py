@@ -5,13 +5,19 @@
 The program trains the autoencoder once, and damage and repair for each variant in
 experiments/pretraining/ablations.py. It exports and probes the features and compares each variant with the base:
 results.json, results.md and results.png in --output. --only=keep_0.5,no_repair picks variants.
---variant=name:field=value adds one. The figures are of validation images, never of test images.
+--variant=name:field=value adds one.
+
+The figures are of validation images, never of test images. A data set with a test split is divided into train[:80%] and
+train[80%:]. In any other data set, such as a folder with one sub-folder per class, the fifth of each class that the
+probes use for the test is left out, and a fifth of each class of the rest becomes the validation images.
+--train_split and --validation_split choose others.
 
 The same command resumes a stopped run. Existing runs of `lts.bin.train_autoencoder` in OUTPUT/autoencoder and of
 `train_gan` in OUTPUT/NAME/gan are used.
 """
 
 import re
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -19,14 +25,16 @@ from experiments.pretraining import ablations
 from experiments.pretraining import flags as pretraining_flags
 from experiments.probing.protocols import LINEAR
 from lts.bin import common
+from lts.config import Config
+from lts.utils import outputs
 
 FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Choose, train, probe and report."""
+    """Choose variants and compare them."""
     # Hyper-parameters are tuned on these figures, so test images must stay unseen.
-    if "test" in re.split(r"[^\w-]+", FLAGS.validation_split):
+    if "test" in re.split(r"[^\w-]+", FLAGS.validation_split or ""):
         raise common.UsageError(
             f"validation_split must hold no test images. Received: --validation_split={FLAGS.validation_split}"
         )
@@ -37,12 +45,18 @@ def main() -> None:
     from experiments.reporting import results as result_files
 
     result_files.check_output(FLAGS.output, FLAGS.dataset)
+    with outputs.locked(FLAGS.output):
+        _run(variants, autoencoder_training)
+
+
+def _run(variants: Sequence[ablations.Variant], autoencoder_training: Config) -> None:
+    """Train, probe and report."""
     source = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report
 
-    train = pretraining_flags.open_labelled(FLAGS.train_split, "train")
-    validation = pretraining_flags.open_labelled(FLAGS.validation_split, "train")
+    train = pretraining_flags.open_labelled(FLAGS.train_split, "tuning")
+    validation = pretraining_flags.open_labelled(FLAGS.validation_split, "validation")
     probe_run.check_labels(train, validation)
     ablations.pretrain(variants, autoencoder_training, source, FLAGS.output)
     results = ablations.probe(variants, source, train, validation, LINEAR[FLAGS.protocol], FLAGS.output)
@@ -53,8 +67,8 @@ def main() -> None:
 def define_flags() -> None:
     """Define the flags of this binary."""
     pretraining_flags.define_flags("runs/ablate")
-    flags.DEFINE_string("train_split", "train[:80%]", "labelled images that the probe is trained on")
-    flags.DEFINE_string("validation_split", "train[80%:]", "labelled images that the probe is tested on")
+    flags.DEFINE_string("train_split", None, "labelled images that the probe is trained on; none: see above")
+    flags.DEFINE_string("validation_split", None, "labelled images that the probe is tested on; none: see above")
     flags.DEFINE_list("only", [], f"variants to run next to the base; none: {', '.join(ablations.ABLATIONS)}")
     flags.DEFINE_multi_string("variant", [], "one more variant, name:field=value[,field=value]; may be repeated")
 

@@ -20,6 +20,8 @@ from experiments.pretraining import flags as pretraining_flags
 from experiments.pretraining.pipeline import Pipeline
 from experiments.probing.protocols import LINEAR
 from lts.bin import common
+from lts.config import Config
+from lts.utils import outputs
 
 FLAGS = flags.FLAGS
 PLANNED_FIELDS = ("steps", "epochs")  # they follow from the budget
@@ -51,13 +53,19 @@ def request() -> baselines.Request:
 
 
 def main() -> None:
-    """Plan, train, probe and report."""
+    """Compare the methods as the flags describe."""
     # Invalid flags and folders are reported before images are opened.
     compare_request = request()
     _, base = pretraining_flags.stage_configs()
     from experiments.reporting import results as result_files
 
     result_files.check_output(FLAGS.output, FLAGS.dataset)
+    with outputs.locked(FLAGS.output):
+        _run(compare_request, base)
+
+
+def _run(compare_request: baselines.Request, base: Config) -> None:
+    """Plan, train, probe and report."""
     pretrain = common.open_source()
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report

@@ -19,6 +19,7 @@ from experiments.probing.protocols import FINETUNE, FinetuneProtocol
 from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
 from lts.export.choices import EXPORT
+from lts.utils import outputs
 from lts.utils.outputs import dataset_folder
 
 FLAGS = flags.FLAGS
@@ -62,14 +63,15 @@ def run(protocols: Mapping[str, FinetuneProtocol], fields: Sequence[dataclasses.
     from experiments.reporting import probe as probe_report
     from lts import training
 
-    inputs = probe_flags.open_inputs()
-    probe = FinetuneProbe(protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output)
-    results = probe_run.run(probe, inputs.model, inputs.baselines)
-    probe_report.write(results, FLAGS.output)
-    # The first seed stands for the others.
-    if FLAGS.export:
-        training.export_run(probe.workdir(inputs.model, protocol.seeds[0]), FLAGS.export)
-    probe_run.finish(results, FLAGS.output)
+    with outputs.locked(FLAGS.output):
+        inputs = probe_flags.open_inputs()
+        probe = FinetuneProbe(protocol=protocol, train=inputs.train, test=inputs.test, output=FLAGS.output)
+        results = probe_run.run(probe, inputs.model, inputs.baselines)
+        probe_report.write(results, FLAGS.output)
+        # The first seed stands for the others.
+        if FLAGS.export:
+            training.export_run(probe.workdir(inputs.model, protocol.seeds[0]), FLAGS.export)
+        probe_run.finish(results, FLAGS.output)
 
 
 def console() -> None:

@@ -20,6 +20,7 @@ from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import LINEAR, SGD, Protocol, SgdProtocol
 from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
+from lts.utils import outputs
 
 FLAGS = flags.FLAGS
 DEFAULT = "ridge"  # as accurate as `logistic`, in less than half the time
@@ -82,6 +83,16 @@ def main() -> None:
     protocol = choose_protocol()
     probe_flags.check_inputs(FLAGS.layers)
     common.import_tensorflow()
+    from experiments.probing import projector
+
+    if FLAGS.projector_images:
+        projector.check(FLAGS.output)
+    with outputs.locked(FLAGS.output):
+        _run(protocol)
+
+
+def _run(protocol: Any) -> None:
+    """Probe and report."""
     from experiments.probing import projector, stl10_folds
     from experiments.probing import run as probe_run
     from experiments.reporting import probe as probe_report
@@ -90,8 +101,6 @@ def main() -> None:
 
     # A wrong file is reported before images are opened, which can take minutes.
     folds = stl10_folds.read_folds(FLAGS.folds) if FLAGS.folds else []
-    if FLAGS.projector_images:
-        projector.check(FLAGS.output)
     inputs = probe_flags.open_inputs()
     probe = make_probe(protocol, folds, inputs)
     results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)

@@ -17,7 +17,7 @@ from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts import config as configs
 from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
-from lts.utils import files
+from lts.utils import files, outputs
 
 FLAGS = flags.FLAGS
 FIELDS = fields_named(configs.TrainingConfig, "precision")  # of both stages
@@ -74,8 +74,11 @@ def probe(features: pathlib.Path, baselines: Sequence[pathlib.Path], train, test
     from experiments.probing.linear import LinearProbe
     from experiments.probing.protocols import Protocol
     from experiments.reporting import probe as probe_report
+    from experiments.reporting import results as result_files
     from lts.export import saved_model
 
+    result_files.check_output(output)
+    projector.check(output)
     model = saved_model.load(features)
     baseline_models = [saved_model.load(path) for path in baselines]
     linear_probe = LinearProbe(protocol=Protocol(), train=train, test=test, output=output)
@@ -107,7 +110,8 @@ def main() -> None:
     config = configs.preset("tiny", **field_flags.given(FIELDS))
     check_output(pathlib.Path(FLAGS.output))
     common.import_tensorflow()
-    path = run(config, FLAGS.output)
+    with outputs.locked(FLAGS.output):
+        path = run(config, FLAGS.output)
     minutes = (time.monotonic() - started) / 60
     print(f"\nFinished in {minutes:.1f} minutes. Open this page in a browser:\n{path.resolve()}")
 

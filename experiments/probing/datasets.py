@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.probing.probe import ProbeError
 from lts import data
+from lts.data.held_out import default_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def open_labelled(dataset: str, split: str | None = None, *, role: str = "train"
     Args:
       dataset: "synthetic" | "tfds:NAME" | "folder:PATH".
       split: which images, in the notation of tfds. None: the split that the role needs and that has labels.
-      role: "train" | "test".
+      role: one of `lts.data.store.LABELLED`.
       **options: further ones of `lts.data.open_source`.
 
     Returns:
@@ -71,7 +72,7 @@ def open_labelled(dataset: str, split: str | None = None, *, role: str = "train"
     """
     declared = declaration(dataset)
     if declared is not None:
-        split = split or (role if role in declared.labelled else declared.labelled[-1])
+        split = split or default_split(role, declared.labelled)[0]
         for name in re.findall(r"\w+", split):
             if name in declared.splits and name not in declared.labelled:
                 labelled = " and ".join(repr(labelled) for labelled in declared.labelled)

@@ -8,6 +8,7 @@ from absl import flags
 
 from lts.bin import common, field_flags, paths
 from lts.export import choices
+from lts.utils import outputs
 
 FLAGS = flags.FLAGS
 LABELLED = "labelled images: synthetic | tfds:NAME | folder:PATH"
@@ -67,7 +68,10 @@ def check_inputs(layers: Sequence[str] = (), devkit: bool = False) -> None:
     """
     from experiments.reporting import results as result_files  # imports matplotlib
 
-    result_files.check_output(FLAGS.output, None if devkit else FLAGS.dataset)
+    if devkit:
+        result_files.check_output(FLAGS.output, names=(*result_files.WRITTEN, "pictures"))
+    else:
+        result_files.check_output(FLAGS.output, FLAGS.dataset)
     for path in (FLAGS.model, *FLAGS.baseline):
         known = [layer.name for layer in choices.layer_geometry(choices.read_description(path))]
         for layer in layers:
@@ -105,10 +109,11 @@ def run_probe(probe_class: type, protocol: Any) -> None:
     from experiments.probing import run as probe_run
     from experiments.reporting import probe as probe_report
 
-    inputs = open_inputs()
-    options = {"output": FLAGS.output, "batch_size": FLAGS.batch_size}
-    probe = probe_class(protocol=protocol, train=inputs.train, test=inputs.test, **options)
-    results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
-    # The cache goes last, so that a run which stops before repeats no work.
-    probe_report.write(results, FLAGS.output)
-    probe_run.finish(results, FLAGS.output)
+    with outputs.locked(FLAGS.output):
+        inputs = open_inputs()
+        options = {"output": FLAGS.output, "batch_size": FLAGS.batch_size}
+        probe = probe_class(protocol=protocol, train=inputs.train, test=inputs.test, **options)
+        results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
+        # The cache goes last, so that a run which stops before repeats no work.
+        probe_report.write(results, FLAGS.output)
+        probe_run.finish(results, FLAGS.output)

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from experiments.probing import cache
 from lts.utils import files, outputs
 from lts.utils.errors import UserError, first_line
 from lts.utils.json_files import JsonError, parse_json
@@ -87,12 +88,13 @@ class Results:
         return self.values["kind"]
 
 
-def check_output(output: str | os.PathLike, dataset: str | None = None) -> None:
+def check_output(output: str | os.PathLike, dataset: str | None = None, names: Iterable[str] = WRITTEN) -> None:
     """Check that results can be written. Called before hours of work; creates nothing.
 
     Args:
       output: folder of the results.
       dataset: value of --dataset, if all pictures in its folder are read.
+      names: of what the program writes next to results.json.
 
     Raises:
       OutputError: the folder cannot be written or lies in the folder of the images, or a file of another program would
@@ -100,10 +102,12 @@ def check_output(output: str | os.PathLike, dataset: str | None = None) -> None:
     """
     files.check_folder(output)
     outputs.check_outside(output, dataset)
+    cache.check_cache(output)
     path = pathlib.Path(output) / RESULTS
     if not path.exists():
-        foreign = [name for name in WRITTEN if os.path.lexists(path.with_name(name))]
-        if foreign:
+        foreign = [name for name in names if os.path.lexists(path.with_name(name))]
+        # An earlier run that was stopped has left its lock.
+        if foreign and not files.was_locked(output):
             raise files.OutputError(
                 f"{path.with_name(foreign[0])} would be replaced, but there is no {RESULTS} of an earlier run. "
                 f"Received: output={output}. Move it or give another --output."

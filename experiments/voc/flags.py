@@ -10,6 +10,7 @@ from experiments.probing import flags as probe_flags
 from experiments.probing.flags import Inputs
 from experiments.voc.protocols import VocProtocol
 from lts.bin import common, field_flags, paths
+from lts.utils import outputs
 
 FLAGS = flags.FLAGS
 IMAGES = "images: folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012"
@@ -101,8 +102,9 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
     from experiments.voc import report as voc_report
     from experiments.voc import run as voc_run
 
-    inputs = open_inputs(task)
-    results = voc_run.run(make(inputs, protocol), inputs.model, inputs.baselines, FLAGS.output)
-    voc_report.write(results, FLAGS.output)
-    clear_cache(FLAGS.output)
+    with outputs.locked(FLAGS.output):
+        inputs = open_inputs(task)
+        results = voc_run.run(make(inputs, protocol), inputs.model, inputs.baselines, FLAGS.output)
+        voc_report.write(results, FLAGS.output)
+        clear_cache(FLAGS.output)
     print(f"\n{voc_report.markdown(results)}\n{results['seconds']:.0f} s; written to {FLAGS.output}")

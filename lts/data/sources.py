@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lts.data.folder import list_folder
-from lts.data.held_out import HELD_OUT
+from lts.data.held_out import HELD_OUT, default_split
 from lts.data.splits import resolve
 from lts.data.store import (
     LABELLED,
@@ -29,6 +29,7 @@ from lts.data.tfds_set import list_tfds
 from lts.utils.text import printable
 
 MAX_KINDS = 8  # extensions in a message
+SYNTHETIC_SPLITS = {"pretrain": "unlabelled", "features": "all"}  # by role; labelled ones take `default_split`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ def open_source(
             flush=True,
         )
         if images.split.endswith(HELD_OUT):
-            print(f"{dataset} has no test split, so a fifth of each class is held out for the test", flush=True)
+            print(f"{dataset} has no test split, so a fifth of each class is held out for the {role}", flush=True)
         if images.other_files:
             print(describe_other_files(images.other_files), flush=True)
         if images.broken:
@@ -188,7 +189,8 @@ def list_images(
 
 def open_synthetic(split: str | None, role: str) -> ImageDataset:
     """Return the synthetic set, rendered into memory."""
-    split = split or {"pretrain": "unlabelled", "features": "all"}.get(role, role)
+    if not split:
+        split = default_split(role, SPLITS)[0] if role in LABELLED else SYNTHETIC_SPLITS[role]
     pieces = resolve(split, SPLITS, "synthetic")
     if role in LABELLED and any(name == "unlabelled" for name, _, _ in pieces):
         raise DataError(f"synthetic has no labels for this split. Received: split={split!r}. Give a labelled one.")

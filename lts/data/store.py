@@ -41,9 +41,11 @@ ROLES = {
     "pretrain": "labels are not needed",
     "train": "training images of a probe: every image has a label",
     "test": "test images of a probe: every image has a label",
+    "tuning": "part of the training images, to train on while a choice is tuned: every image has a label",
+    "validation": "the other training images, to tune a choice on: every image has a label",
     "features": "labels are kept where they exist; -1 marks an image without a label",
 }
-LABELLED = ("train", "test")
+LABELLED = ("train", "test", "tuning", "validation")
 
 
 class DataError(UserError):

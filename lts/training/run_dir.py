@@ -37,6 +37,7 @@ from lts.utils.patterns import plain_path
 from lts.utils.registry import UnknownNameError, imported_modules
 from lts.utils.text import warn
 
+WRITTEN = ("checkpoints", "last_checkpoint", "metrics.jsonl", "pictures/latest.png", "tensorboard")  # by a run
 SUGGESTED_RUNS = 5  # runs that a message names
 
 
@@ -116,12 +117,16 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord, extend: bool = Fals
     workdir = pathlib.Path(workdir)
     files.check_utf8(workdir)
     path = workdir / "config.json"
-    # All files here are this program's.
+    # In a folder with a record all files are this program's.
     for folder in (workdir, workdir / "checkpoints", workdir / "pictures"):
-        files.remove_partial(folder, unowned=True)
+        files.remove_partial(folder, unowned=path.exists())
     if not path.exists():
-        if (workdir / "checkpoints").exists():
-            raise TrainingError(f"workdir has checkpoints but no {path.name}. Received: workdir={workdir}")
+        foreign = [name for name in WRITTEN if os.path.lexists(workdir / name)]
+        if foreign:
+            raise TrainingError(
+                f"workdir has {foreign[0]}, which a run would replace, but no {path.name}. "
+                f"Received: workdir={workdir}. Give another folder."
+            )
         write_run_config(workdir, record)
         return record
 

@@ -47,13 +47,14 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     """Lock a folder for this process; creates the folder if necessary.
 
     The lock is a file `lock` in the folder. The kernel releases it however the process ends. On a file system without
-    locks this prints a warning instead.
+    locks this prints a warning instead. The lock stays in the folder unless it is the only file there.
 
     Raises:
       InUse: another process holds the lock.
       OutputError: `lock` is a link, or a file that no lock has written.
     """
     path = pathlib.Path(folder) / LOCK
+    created = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     # NB: a file of the user must not be erased, and a FIFO would block.
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -71,10 +72,29 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
                 warn(f"{folder} lies on a file system without locks. Do not start two programs in it.")
         except BlockingIOError:
             raise InUse(holder.strip() or "another process") from None
+        # NB: the previous holder may have removed the file after it was opened here.
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            raise InUse("another process")
         file.truncate(0)
         file.write(_holder())
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            # A start that failed, for example because of its images, leaves nothing.
+            with contextlib.suppress(OSError):
+                if os.listdir(path.parent) == [LOCK]:
+                    path.unlink()
+                    if created:
+                        path.parent.rmdir()
+
+
+def was_locked(folder: str | os.PathLike) -> bool:
+    """Return whether a program has written to a folder under its lock, which stays there."""
+    try:
+        return HOLDER.fullmatch(read_regular(pathlib.Path(folder) / LOCK).decode(errors="replace")) is not None
+    except OSError:
+        return False
 
 
 def _holder() -> str:

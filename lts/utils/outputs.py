@@ -96,6 +96,20 @@ class OutputFolder:
         return None
 
 
+@contextlib.contextmanager
+def locked(output: str | os.PathLike) -> Iterator[None]:
+    """Lock a folder that a program fills file by file, until the block or the process ends.
+
+    Raises:
+      OutputError: another process holds the lock.
+    """
+    try:
+        with files.locked(output):
+            yield
+    except files.InUse as holder:
+        raise OutputError(f"output is in use by {holder}. Received: output={output}. Give another --output.") from None
+
+
 def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
     """Check that an output is not inside the folder of the images, whose readers would find its pictures.
 

@@ -16,17 +16,18 @@ def open_folder(root, role, split=None):
 
 
 @pytest.mark.parametrize(
-    ("names", "train", "test"),
+    ("names", "train", "test", "validation"),
     [
-        (["train", "test"], ("train", False), ("test", False)),
-        (["train", "val"], ("train", False), ("val", False)),
-        (["train", "validation", "test"], ("train", False), ("test", False)),
-        (["train", "unlabelled"], ("train", True), ("train", True)),
-        (["all"], ("all", True), ("all", True)),
+        (["train", "test"], ("train", False), ("test", False), ("train[80%:]", False)),
+        (["train", "val"], ("train", False), ("val", False), ("train[80%:]", False)),
+        (["train", "validation", "test"], ("train", False), ("test", False), ("train[80%:]", False)),
+        (["train", "unlabelled"], ("train", True), ("train", True), ("train", True)),
+        (["all"], ("all", True), ("all", True), ("all", True)),
     ],
 )
-def test_default_splits(names, train, test):
+def test_default_splits(names, train, test, validation):
     """Fails if an existing test split is not used, or none is held out where there is none."""
+    assert default_split("validation", names) == validation
     assert default_split("train", names) == train
     assert default_split("test", names) == test
 
@@ -45,6 +46,20 @@ def test_class_folders_need_no_splits(tmp_path, save):
     assert (train.split, test.split) == ("all[all but a fifth of each class]", "all[a fifth of each class]")
     assert open_folder(tmp_path, "test").names == test.names
     assert open_folder(tmp_path, "train", "all[:80%]").split == "all[:80%]"
+
+
+def test_choices_are_tuned_without_the_test_images(tmp_path, save):
+    """Fails if an ablation on class folders sees a test image of the probes, or misses an image or a class."""
+    for name, count in (("cat", 20), ("dog", 11)):
+        for index in range(count):
+            save(f"{name}/{index}.png")
+    parts = {role: open_folder(tmp_path, role) for role in ("train", "test", "tuning", "validation")}
+    tuned = sorted(parts["tuning"].names + parts["validation"].names)
+    assert tuned == sorted(parts["train"].names)
+    assert collections.Counter(parts["validation"].labels.tolist()) == {0: 3, 1: 2}
+    rest = "all[all but a fifth of each class]"
+    assert parts["validation"].split == f"{rest}[a fifth of each class]"
+    assert parts["tuning"].split == f"{rest}[all but a fifth of each class]"
 
 
 def test_train_folder_without_test_folder(tmp_path, save):

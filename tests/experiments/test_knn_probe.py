@@ -76,7 +76,7 @@ def test_results_of_the_program(stand_in_world, tmp_path):
         assert record["neighbours"] in (3, 10)
         mean = np.mean([model["layers"][layer]["accuracy"] for model in results["baselines"]])
         assert results["difference"][layer]["accuracy"] == pytest.approx(record["accuracy"] - mean)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "results.md", "results.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "results.json", "results.md", "results.png"]
     assert "nearest neighbours by cosine similarity" in (tmp_path / "results.md").read_text()
 
 

@@ -9,6 +9,8 @@ from experiments.probing import run as probe_run
 from experiments.probing.cache import ResultCache
 from experiments.probing.linear import LinearProbe
 from experiments.probing.probe import ProbeError
+from experiments.reporting import results as result_files
+from lts.utils.files import OutputError
 from tests.fixtures import probe_binaries, probing
 
 
@@ -27,7 +29,7 @@ def test_writes_json_table_and_plot(world, tmp_path, capsys):
     """Fails if figures are not those of the records, or the printed summary does not show them in 80 columns."""
     results = run(tmp_path, "--baseline=runs/a,runs/b")
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["results.json", "results.md", "results.png", "tensorboard"]
+    assert names == ["lock", "results.json", "results.md", "results.png", "tensorboard"]
     assert results["kind"] == "linear_probe"
     assert results["protocol"]["name"] == "ridge"
     assert results["layers"] == ["conv_1", "conv_2"]
@@ -81,7 +83,7 @@ def test_a_run_stopped_in_the_projector_resumes(world, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["partial.json", "results.json", "results.md", "results.png"]
+    assert names == ["lock", "partial.json", "results.json", "results.md", "results.png"]
     before = (tmp_path / "results.json").read_text()
     run(tmp_path)
     assert (tmp_path / "results.json").read_text() == before
@@ -111,17 +113,27 @@ def test_cached_results_belong_to_a_protocol_and_a_model(world, tmp_path):
     assert first.get(world["models"]["runs/a"], "conv_1") is None
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"results": []}', b"\xff", b'{"results": {"x": 5}, "digest": ""}'])
-def test_a_damaged_cache_counts_as_empty(world, tmp_path, content):
+def test_a_changed_cache_counts_as_empty(world, tmp_path):
     """Fails if a changed file stops a probe, or gives it figures that were not measured."""
     model = world["models"]["runs/features"]
-    (tmp_path / "partial.json").write_bytes(content)
+    (tmp_path / "partial.json").write_text('{"results": {"x": 5}, "digest": ""}')
     cache = ResultCache(tmp_path, {"seed": 1})
     assert cache.get(model, "conv_1") is None
     cache.put(model, "conv_1", {"accuracy": 1.0})
     path = tmp_path / "partial.json"
     path.write_text(path.read_text().replace("1.0", "0.9"))
     assert ResultCache(tmp_path, {"seed": 1}).get(model, "conv_1") is None
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"results": []}', b"\xff"])
+def test_a_file_of_the_user_in_place_of_the_cache_stays(world, tmp_path, content):
+    """Fails if a probe replaces partial.json of another program, and removes it at the end."""
+    (tmp_path / "partial.json").write_bytes(content)
+    with pytest.raises(OutputError, match=r"partial\.json holds no results of a stopped run"):
+        result_files.check_output(tmp_path)
+    with pytest.raises(OutputError, match=r"partial\.json holds no results of a stopped run"):
+        run(tmp_path)
+    assert (tmp_path / "partial.json").read_bytes() == content
 
 
 def _other_classes(sources):

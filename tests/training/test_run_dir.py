@@ -186,6 +186,16 @@ def test_new_run_begins_with_the_weights_of_another(tmp_path, stage):
         np.testing.assert_array_equal(average.numpy(), variable.numpy())
 
 
+@pytest.mark.parametrize("name", run_dir.WRITTEN)
+def test_files_of_the_user_are_no_run(tmp_path, name):
+    """Fails if a new run removes curves and metrics that another program has written."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(TrainingError, match=f"has {name}, which a run would replace, but no config.json"):
+        run_dir.open_run(tmp_path, RunRecord("gan", _config()))
+    assert (tmp_path / name).read_text() == "precious"
+
+
 def test_a_damaged_record_is_one_clear_line(tmp_path):
     """Fails if the message does not say what is wrong with config.json."""
     (tmp_path / "config.json").write_text('{"stage": "gan", "config": {"image": {"size": 3}}}')

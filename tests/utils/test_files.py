@@ -238,6 +238,33 @@ def test_a_file_of_the_user_called_lock_stays(tmp_path, kind):
     assert precious.read_text() == "precious"
 
 
+def test_a_lock_leaves_no_folder_without_an_output(tmp_path):
+    """Fails if a start that failed leaves files, or removes an empty folder of the user, or a run loses its lock."""
+    (tmp_path / "old").mkdir()
+    for folder in ("new", "old"):
+        with pytest.raises(OutputError), files.locked(tmp_path / folder):
+            raise OutputError("wrong flags")
+    assert names(tmp_path) == ["old"]
+    assert names(tmp_path / "old") == []
+    with files.locked(tmp_path / "old"):
+        files.write_text(tmp_path / "old" / "a.txt", "text")
+    assert names(tmp_path / "old") == ["a.txt", "lock"]
+    assert files.was_locked(tmp_path / "old")
+    assert not files.was_locked(tmp_path)
+
+
+def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path, monkeypatch):
+    """Fails if two processes work in one folder, each with a lock of its own."""
+
+    def remove_first(file):
+        os.unlink(tmp_path / "lock")
+        return True
+
+    monkeypatch.setattr(filesystem, "try_lock", remove_first)
+    with pytest.raises(files.InUse), files.locked(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, capsys, number):
     """Fails if nothing can be trained on such a file system, or if the user is not warned."""

@@ -10,6 +10,7 @@ from experiments import report
 from experiments.reporting import probe as probe_report
 from experiments.reporting import results as result_files
 from experiments.voc import report as voc_report
+from lts.utils import outputs
 from lts.utils.files import OutputError
 
 COMMITTED = pathlib.Path(result_files.PUBLISHED).parent
@@ -65,6 +66,17 @@ def test_notes_of_the_user_are_kept(tmp_path, name):
         result_files.check_output(tmp_path)
     (tmp_path / "results.json").write_text(json.dumps(committed("small_imagenette128")))
     result_files.check_output(tmp_path)  # an earlier run wrote both
+
+
+def test_a_stopped_run_may_replace_what_it_wrote(tmp_path):
+    """Fails if pictures of the user are replaced, or the same command cannot resume after pictures were written."""
+    names = (*result_files.WRITTEN, "pictures")
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(OutputError, match="pictures would be replaced"):
+        result_files.check_output(tmp_path, names=names)
+    with outputs.locked(tmp_path):
+        pass  # the lock stays, because the folder holds pictures
+    result_files.check_output(tmp_path, names=names)
 
 
 def test_results_among_the_images_are_refused(tmp_path):
