@@ -166,6 +166,24 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:
     """Fit ridge classifiers.
 
+    Args:
+      features: float32 [images, dimensions], standardised.
+      labels: int [images].
+      strengths: of the regularisation.
+
+    Yields:
+      A `Predictor` for each strength.
+    """
+    classes = np.unique(labels)
+    for scores in ridge_scores(features, labels, strengths):
+        yield lambda new, scores=scores: classes[np.argmax(scores(new), axis=1)]
+
+
+def ridge_scores(
+    features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]
+) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Fit ridge regressions to the labels.
+
     Least squares to the one-hot labels: mean squared error + strength * |w|^2. One Gram matrix serves all strengths.
 
     Args:
@@ -174,7 +192,7 @@ def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[floa
       strengths: of the regularisation.
 
     Yields:
-      A `Predictor` for each strength.
+      For each strength a map of features to scores, float32 [images, classes], with the classes in ascending order.
     """
     classes, positions = np.unique(labels, return_inverse=True)
     targets = np.eye(len(classes), dtype=np.float32)[positions]  # [images, classes]
@@ -193,7 +211,7 @@ def fit_ridge(features: np.ndarray, labels: np.ndarray, strengths: Sequence[floa
             weights = linalg.cho_solve(factor, targets, check_finite=False)
         if dual:
             weights = features.T @ weights  # [dimensions, classes]
-        yield lambda new, weights=weights: classes[np.argmax(new @ weights + prior, axis=1)]
+        yield lambda new, weights=weights: new @ weights + prior
 
 
 def fit_logistic(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[Predictor]:

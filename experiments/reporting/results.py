@@ -45,6 +45,12 @@ REQUIRED: Mapping[str, str] = {
         mask_map.auroc.value mask_map.iou.value mask_map.average_precision.value mask_map.base_rate
         mask_map_of_both.auroc.value mask_map_of_both.iou.value kinds.photograph.called_repaired
     """,
+    "shortcuts": """
+        model.path model.fingerprint model.description images.number images.fingerprint protocol
+        score.*.auroc score.*.interval layers.*.auroc layers.*.interval layers.*.receptive_field
+        filters.*.label filters.*.auroc filters.*.interval
+        cells.*.dropped cells.*.cells cells.*.auroc cells.*.interval occlusion.dropped_cells
+    """,
     "compare": f"""
         {IMAGES} dataset.classes protocol.name pretraining.split layers
         plan.budget_minutes plan.autoencoder_share plan.rates.*.batch_size

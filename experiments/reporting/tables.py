@@ -272,6 +272,44 @@ def _spotting_setting(values: Values) -> list[Any]:
     return [values["model"]["fingerprint"], values["images"]["fingerprint"]]
 
 
+def shortcuts_table(results: Sequence[Values]) -> Rows:
+    """Return what the discriminator looks at, a column per model."""
+    columns = [_shortcuts_column(values) for values in results]
+    header = ["AUROC, reconstruction or repaired", *(model_name(values["model"]) for values in results)]
+    return [header, *([name, *(column[name] for column in columns)] for name in columns[0])]
+
+
+def _shortcuts_column(values: Values) -> dict[str, str]:
+    """Return the cells of one model by the name of their row."""
+    column = {
+        "the discriminator's score": _auroc(values["score"]["all"]),
+        "the same, on the images that test the probes": _auroc(values["score"]["tested"]),
+    }
+    for layer, record in values["layers"].items():
+        column[f"linear probe of {layer} alone (a cell sees {record['receptive_field']} pixels)"] = _auroc(record)
+    for record in values["filters"]:
+        column[f"score: {record['label']}"] = _auroc(record)
+    for record in values["cells"]:
+        column[f"score: {record['dropped']} of {record['cells']} cells dropped"] = _auroc(record)
+    found = values["occlusion"]["dropped_cells"]
+    column["dropped cells of repaired images, by the occlusion map"] = _auroc(found) if found else ""
+    return column
+
+
+def _auroc(record: Values) -> str:
+    return fraction_interval(record["auroc"], record["interval"])
+
+
+def _shortcuts_title(values: Values) -> str:
+    return f"What the discriminator looks at ({values['images']['number']:,} images)"
+
+
+def _shortcuts_setting(values: Values) -> list[Any]:
+    fields = [record["receptive_field"] for record in values["layers"].values()]
+    cells = [record["dropped"] for record in values["cells"]]
+    return [values["images"]["fingerprint"], values["protocol"], list(values["layers"]), fields, cells]
+
+
 def _single(build: Callable[[Values], Rows]) -> Callable[[Sequence[Values]], Rows]:
     """Return `build` for a list of one."""
     return lambda results: build(results[0])
@@ -282,6 +320,7 @@ TABLES: Mapping[str, TableType] = {
     "probe": TableType(PROBES, probe_table, _probe_title, _probe_setting),
     "few_shot": TableType(("few_shot",), few_shot_table, _probe_title, _probe_setting),
     "spotting": TableType(("spotting",), spotting_table, _spotting_title, _spotting_setting),
+    "shortcuts": TableType(("shortcuts",), shortcuts_table, _shortcuts_title, _shortcuts_setting),
     "voc": TableType(("voc",), voc_table, _voc_title, _voc_setting),
     "compare": TableType(("compare",), _single(comparison.compare_table), comparison.title),
     "ablate": TableType(("ablate",), _single(comparison.ablate_table), comparison.title),

@@ -63,6 +63,7 @@ DESCRIPTION = {  # types in config.json, see `lts.utils.json_files.check_shape`
 # (small_compare and small_imagenette128 in experiments/results; tests/export/test_choices.py).
 BEST_LAYER = "conv_3"
 DEFAULT_POOL = "avg"
+NO_SPOT = "has features alone: its checkpoint had no heads that spot artifacts"
 ALL_LAYERS = "all"  # the word for every layer of an export
 
 
@@ -102,6 +103,17 @@ def read_description(path: str | os.PathLike) -> dict[str, Any]:
         return description
     except (OSError, KeyError, ValueError) as error:
         raise ExportError(f"{path} cannot be loaded as an exported model: {first_line(error)}") from None
+
+
+def check_spot(path: str | os.PathLike, description: Mapping[str, Any]) -> None:
+    """Raise `ExportError` if an export has no real/fake score.
+
+    Args:
+      path: of the export.
+      description: content of its `config.json`.
+    """
+    if not description.get("spot", True):
+        raise ExportError(f"{path} {NO_SPOT}")
 
 
 def _advice(path: pathlib.Path) -> str:

@@ -25,6 +25,7 @@ from lts.export import formats as export_formats
 from lts.export import model_card, pooling
 from lts.export.choices import (
     EXPORT,
+    NO_SPOT,
     ExportError,
     InputError,
     LayerError,
@@ -287,7 +288,7 @@ class LoadedModel:
           ExportError: the export has no trained heads.
         """
         if "spot" not in self.module.signatures:
-            raise ExportError(f"{self.path} has features alone: its checkpoint had no heads that spot artifacts")
+            raise ExportError(f"{self.path} {NO_SPOT}")
         return self.module.signatures["spot"](images=_check_images(images, self.image_size))
 
     def keras_model(self, layer: str | None = None, dtype: str | None = None) -> FeatureExtractor:

@@ -1,6 +1,8 @@
 """Images with known artifacts from a trained run."""
 
+import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,8 @@ from lts.models.gan import DamageRepairGAN
 from lts.training import run_dir
 from lts.training.run_dir import TrainingError
 from lts.training.run_record import FROZEN_NETWORKS
+
+LEVELS = 128  # keep probabilities at which masks are drawn to order the cells
 
 
 class Corruption:
@@ -59,6 +63,7 @@ class Corruption:
                 f"{workdir} was imported from a checkpoint without {untrained[0]}, and not trained since"
             )
         self._render = tf.function(self._corrupt, reduce_retracing=True)
+        self._render_repaired = tf.function(self._repair, reduce_retracing=True)
 
     @property
     def group_size(self) -> int:
@@ -83,6 +88,32 @@ class Corruption:
             uniform[row] = np.random.default_rng([seed, first + row]).random(uniform.shape[1:], np.float32)
         return corruption.draw(uniform, grid).numpy(), uniform
 
+    def exact_masks(self, uniform: np.ndarray, dropped: Sequence[int]) -> np.ndarray:
+        """Return keep masks with exact numbers of dropped cells.
+
+        An image's cells are dropped in the order in which the corruption drops them while the keep probability falls
+        from 1 to 0. Cells that fall together, such as those of a block, are dropped in the order of their own numbers.
+
+        Args:
+          uniform: [B, grid, grid, n], of `draw`.
+          dropped: numbers of cells to drop, from 0 to grid * grid.
+
+        Returns:
+          float32 [numbers, B, grid, grid, 1], 1 = kept. A larger number drops the cells of a smaller one, too.
+        """
+        grid = self.config.mask_grid
+        count = len(uniform)
+        kind = type(self._gan.corruption)
+        kept_levels = np.zeros([count, grid * grid])
+        for level in range(LEVELS):
+            damage = dataclasses.replace(self.config.damage, keep_probability=(level + 0.5) / LEVELS)
+            kept_levels += kind(damage).draw(uniform, grid).numpy().reshape(count, -1)
+        first_numbers = uniform[..., 0].reshape(count, -1)
+        order = np.lexsort([first_numbers, kept_levels], axis=-1)  # [B, cells], the first dropped cell first
+        places = np.argsort(order, axis=-1)  # of each cell in that order
+        masks = [places >= number for number in dropped]
+        return np.stack(masks).astype(np.float32).reshape(len(dropped), count, grid, grid, 1)
+
     def __call__(self, views: np.ndarray, keep_mask: np.ndarray, uniform: np.ndarray) -> dict[str, tf.Tensor]:
         """Return the corrupted images of test views.
 
@@ -96,6 +127,14 @@ class Corruption:
           repair; missing where the run does not repair): uint8 [B, size, size, 3].
         """
         return self._render(*map(tf.convert_to_tensor, (views, keep_mask, uniform)))
+
+    def repaired(self, views: np.ndarray, keep_mask: np.ndarray, uniform: np.ndarray) -> tf.Tensor:
+        """Return the repaired images alone; arguments as those of a call."""
+        return self._render_repaired(*map(tf.convert_to_tensor, (views, keep_mask, uniform)))
+
+    def _repair(self, views, keep_mask, uniform):
+        features = self._gan.encoder(data.as_signed(views))
+        return data.as_bytes(self._gan.repaired(features, keep_mask, uniform=uniform))
 
     def _corrupt(self, views, keep_mask, uniform):
         features = self._gan.encoder(data.as_signed(views))

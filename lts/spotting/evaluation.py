@@ -14,7 +14,7 @@ training, are measured too.
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,13 +92,7 @@ def evaluate(
         corruption needs more images.
       OutputError: `output` holds something else.
     """
-    # At another size the artifact map would have other cells than the mask.
-    size = corruption.config.image.image_size
-    if model.image_size != size:
-        raise EvaluationError(
-            f"{model.path} was trained at {model.image_size} pixels, {corruption.workdir} at {size}: give an export of "
-            "that run, or of one with the same --image_size"
-        )
+    check_size(model, corruption)
     EVALUATION.check(output, [model.path, corruption.workdir, dataset_folder(source.name)])
     responses = _collect(model, corruption, source, seed)
     bootstrap = functools.partial(statistics.bootstrap, resamples=resamples, seed=seed)
@@ -123,37 +117,82 @@ def evaluate(
     return results
 
 
+def check_size(model, corruption: Corruption) -> None:
+    """Raise `EvaluationError` if an export has another image size than a run."""
+    # At another size the artifact map would have other cells than the mask.
+    size = corruption.config.image.image_size
+    if model.image_size != size:
+        raise EvaluationError(
+            f"{model.path} was trained at {model.image_size} pixels, {corruption.workdir} at {size}: give an export of "
+            "that run, or of one with the same --image_size"
+        )
+
+
+def check_cells(model, corruption: Corruption, artifact_map: np.ndarray, dropped: np.ndarray) -> None:
+    """Raise `EvaluationError` if maps [B, h, w] of an export have other cells than a run's masks."""
+    if artifact_map.shape != dropped.shape:
+        raise EvaluationError(
+            f"{model.path} has {list(artifact_map.shape[1:])} cells per image, {corruption.workdir} "
+            f"damages {list(dropped.shape[1:])}: give an export of that run"
+        )
+
+
+def count_images(corruption: Corruption, available: int) -> int:
+    """Return how many images can be corrupted.
+
+    Images that need each other come in whole groups; a last incomplete one is skipped.
+
+    Raises:
+      EvaluationError: there is no whole group.
+    """
+    count = available // corruption.group_size * corruption.group_size
+    if not count:
+        raise EvaluationError(
+            f"the corruption needs {corruption.group_size} images. Received: {available} images. Give more."
+        )
+    return count
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptedBatch:
+    """Consecutive images of every kind, and what was dropped."""
+
+    images: dict[str, Any]  # kind to uint8 [B, size, size, 3], with "photograph", as a `Corruption` returns them
+    keep_mask: np.ndarray  # [B, h, w, 1]
+    uniform: np.ndarray  # [B, h, w, n], from which the mask was drawn
+
+
+def corrupted_batches(
+    corruption: Corruption, source: data.ImageDataset, count: int, seed: int
+) -> Iterator[CorruptedBatch]:
+    """Yield the first `count` images in batches, corrupted with the masks of a seed."""
+    first = 0
+    for views in data.test_batches(source, corruption.config.image, batch_size=BATCH_SIZE, limit=count):
+        keep_mask, uniform = corruption.draw(seed, first, len(views))
+        images = {"photograph": views, **corruption(views, keep_mask, uniform)}
+        yield CorruptedBatch(images, keep_mask, uniform)
+        first += len(views)
+
+
 def _collect(model, corruption: Corruption, source: data.ImageDataset, seed: int) -> Responses:
     """Return the outputs on all images."""
     probability: dict[str, list[np.ndarray]] = {}
     cells: dict[str, list[np.ndarray]] = {}
     examples: dict[str, list[np.ndarray]] = {}
     dropped = []
-    done = 0
-    # Images that need each other come in whole groups; a last incomplete one is skipped.
-    count = source.num_examples // corruption.group_size * corruption.group_size
-    if not count:
-        raise EvaluationError(
-            f"the corruption needs {corruption.group_size} images. Received: {source.num_examples} images. Give more."
-        )
+    count = count_images(corruption, source.num_examples)
     with Progress("evaluating", count) as progress:
-        for views in data.test_batches(source, corruption.config.image, batch_size=BATCH_SIZE, limit=count):
-            keep_mask, uniform = corruption.draw(seed, done, len(views))  # [B, h, w, 1], [B, h, w, n]
-            dropped.append(keep_mask[..., 0] < 0.5)
-            for kind, images in {"photograph": views, **corruption(views, keep_mask, uniform)}.items():
+        for batch in corrupted_batches(corruption, source, count, seed):
+            dropped.append(batch.keep_mask[..., 0] < 0.5)
+            for kind, images in batch.images.items():
                 outputs = model.spot(images)
                 artifact_map = outputs["artifact_map"].numpy()  # [B, h, w]
-                if artifact_map.shape != dropped[-1].shape:
-                    raise EvaluationError(
-                        f"{model.path} has {list(artifact_map.shape[1:])} cells per image, {corruption.workdir} "
-                        f"damages {list(dropped[-1].shape[1:])}: give an export of that run"
-                    )
+                check_cells(model, corruption, artifact_map, dropped[-1])
                 probability.setdefault(kind, []).append(outputs["probability"].numpy())
                 cells.setdefault(kind, []).append(artifact_map)
                 # Pixels are kept for the first images only.
-                examples.setdefault(kind, []).append(images.numpy()[: max(0, EXAMPLES - done)])
-            done += len(views)
-            progress.advance(len(views))
+                examples.setdefault(kind, []).append(images.numpy()[: max(0, EXAMPLES - progress.done)])
+            progress.advance(len(batch.keep_mask))
     # Without both kinds of cells no curve is defined.
     all_dropped = np.concatenate(dropped)
     if all_dropped.all() or not all_dropped.any():
@@ -198,19 +237,37 @@ def _figures(responses: Responses, bootstrap: Callable) -> dict[str, Any]:
 
 def _pair(probability: Mapping[str, np.ndarray], untouched: str, changed: str, bootstrap: Callable) -> dict[str, Any]:
     """Return how well the probability separates two kinds."""
-    scores = np.concatenate([probability[untouched], probability[changed]])
-    count = len(probability[untouched])
-    # Both kinds of an image have its number, so that the bootstrap draws them together.
-    ranking = Ranking(scores, np.arange(2 * count) >= count, np.tile(np.arange(count), 2))
-    counts = ranking.counts()
-    false_positive_rate, true_positive_rate = counts.roc()
+    ranking = pair_ranking(probability[untouched], probability[changed])
+    false_positive_rate, true_positive_rate = ranking.counts().roc()
     return {
         "untouched": untouched,
         "changed": changed,
-        "auroc": counts.auroc,
-        "interval": _intervals(ranking, {"auroc": lambda counts: counts.auroc}, bootstrap)["auroc"],
+        **auroc_record(ranking, bootstrap),
         "curve": _thin(false_positive_rate=false_positive_rate, true_positive_rate=true_positive_rate),
     }
+
+
+def pair_ranking(untouched: np.ndarray, changed: np.ndarray) -> Ranking:
+    """Return the ranking of two versions of the same images, the changed ones positive.
+
+    Args:
+      untouched: float [images], scores.
+      changed: float [images], scores of the changed versions, in the same order.
+    """
+    count = len(untouched)
+    # Both versions of an image have its number, so that the bootstrap draws them together.
+    return Ranking(np.concatenate([untouched, changed]), np.arange(2 * count) >= count, np.tile(np.arange(count), 2))
+
+
+def auroc_record(ranking: Ranking, bootstrap: Callable) -> dict[str, Any]:
+    """Return "auroc" with its "interval".
+
+    Args:
+      ranking: of positives and negatives.
+      bootstrap: `lts.utils.statistics.bootstrap` with resamples and seed.
+    """
+    interval = _intervals(ranking, {"auroc": lambda counts: counts.auroc}, bootstrap)["auroc"]
+    return {"auroc": ranking.counts().auroc, "interval": interval}
 
 
 def _mask_map(cells: np.ndarray, dropped: np.ndarray, bootstrap: Callable) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
     text = f"# {TITLE}\n\n{summary(results)}\n\n![curves](curves.png)\n\n![examples](examples.png)\n\n{EXAMPLE_TEXT}\n"
     (folder / "evaluation.md").write_text(text, encoding="utf-8")
     report = Report(TITLE)
-    for paragraph in (*_warnings(results), _setting(results)):
+    for paragraph in (*warnings(results), _setting(results)):
         report.paragraph(paragraph)
     for rows in _tables(results):
         report.table(rows)
@@ -51,7 +51,7 @@ def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
 
 def summary(results: Mapping[str, Any]) -> str:
     """Return the content of evaluation.json as Markdown."""
-    texts = [markdown.escape(text) for text in (*_warnings(results), _setting(results))]
+    texts = [markdown.escape(text) for text in (*warnings(results), _setting(results))]
     tables = [markdown.table(rows) for rows in _tables(results)]
     return "\n\n".join([*texts, *tables, _explanation(results)])
 
@@ -166,20 +166,20 @@ def _overlay_cells(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return overlay(image, np.asarray(cells, np.float32).repeat(factor, 0).repeat(factor, 1))
 
 
-def _warnings(results: Mapping[str, Any]) -> list[str]:
+def warnings(results: Mapping[str, Any]) -> list[str]:
     """Return warnings about the figures."""
     run = results["run"]
-    warnings = []
+    texts = []
     if run["may_hold_the_images"]:
-        warnings.append(
+        texts.append(
             f"These images may not be held out: the run was trained on {run['dataset']}, split {run['split']}, which "
             "may contain them. Then the figures are too good."
         )
     if not run["exported_from_it"]:
-        warnings.append(
+        texts.append(
             "The model is not the export of this run's last checkpoint: the repair network was not trained against it."
         )
-    return warnings
+    return texts
 
 
 def _setting(results: Mapping[str, Any]) -> str:

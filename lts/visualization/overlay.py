@@ -12,6 +12,8 @@ from lts.visualization.montage import montage
 COLOURS = "inferno"  # perceptually uniform: dark for 0, bright for 1, also without colour vision
 STRENGTH = 0.65  # opacity where the map is 1; where the map is 0 the image stays unchanged
 TABLE = (255 * matplotlib.colormaps[COLOURS](np.linspace(0, 1, 256))[:, :3]).round().astype(np.uint8)
+RED = np.float32([214, 39, 40])  # of positive cells in a signed map
+BLUE = np.float32([31, 90, 200])  # of negative cells
 GAP = 4  # white pixels between an image and its overlay
 
 
@@ -45,6 +47,27 @@ def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """
     smooth = Image.fromarray(np.asarray(cells, np.float32)).resize(image.shape[1::-1], Image.Resampling.BILINEAR)
     return blend(image, np.asarray(smooth))
+
+
+def signed_overlay(image: np.ndarray, cells: np.ndarray, limit: float) -> np.ndarray:
+    """Return a grey image under a signed map.
+
+    Positive cells are red, negative ones blue. The opacity grows with the absolute value; cells are not interpolated.
+
+    Args:
+      image: uint8 [H, W, 3].
+      cells: float [h, w].
+      limit: absolute value of the strongest colour; larger values are clipped.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
+    strength = np.clip(cells / max(limit, 1e-12), -1, 1).astype(np.float32)
+    enlarged = Image.fromarray(strength).resize(image.shape[1::-1], Image.Resampling.NEAREST)
+    strength = np.asarray(enlarged)[..., None]
+    colour = np.where(strength > 0, RED, BLUE)
+    return (grey + (colour - grey) * np.float32(STRENGTH) * np.abs(strength)).round().astype(np.uint8)
 
 
 def side_by_side(image: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -33,10 +33,28 @@ def test_masks_depend_on_seed_and_number_alone(world, corruption):
     assert Corruption(world.gan, 0.9).draw(3, 0, 400)[0].mean() == pytest.approx(0.9, abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["block_drop", "cell_drop"])
+def test_exact_masks(name, tmp_path):
+    """Fails if a number of dropped cells is not exact, or the order is not that of the run's corruption."""
+    corruption = Corruption(write_run(tmp_path / "gan", "gan", corruption=name, image_size="32"))
+    drawn, uniform = corruption.draw(3, 5, 20)  # 4 x 4 cells
+    numbers = [0, 1, 5, 8, 16]
+    masks = corruption.exact_masks(uniform, numbers)
+    assert (masks.shape, masks.dtype) == ((5, 20, 4, 4, 1), np.float32)
+    for number, mask in zip(numbers, masks, strict=True):
+        np.testing.assert_array_equal((mask == 0).sum((1, 2, 3)), number)
+    assert (np.diff(masks, axis=0) <= 0).all()  # nested
+    for image in range(20):
+        (mask,) = corruption.exact_masks(uniform, [int((drawn[image] == 0).sum())])
+        np.testing.assert_array_equal(mask[image], drawn[image])
+
+
 def test_nothing_dropped(corruption):
-    """Fails if an image is damaged although every cell is kept."""
-    images = corruption(random_views(2), np.ones([2, 2, 2, 1], np.float32), np.zeros([2, 2, 2, 1], np.float32))
+    """Fails if an image is damaged although every cell is kept, or repaired images alone are others than among all."""
+    arguments = (random_views(2), np.ones([2, 2, 2, 1], np.float32), np.zeros([2, 2, 2, 1], np.float32))
+    images = corruption(*arguments)
     np.testing.assert_array_equal(images["damaged"], images["reconstruction"])
+    np.testing.assert_array_equal(corruption.repaired(*arguments), images["repaired"])
     for kind in images.values():
         assert kind.dtype == tf.uint8
         assert kind.shape == [2, 16, 16, 3]

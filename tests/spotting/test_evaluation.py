@@ -7,43 +7,14 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from lts import config as configs
 from lts import data
 from lts.export import saved_model
 from lts.spotting import Corruption, evaluate, evaluation, summary
 from lts.spotting.metadata import describe_run, may_overlap
-from lts.training.run_record import RunRecord
 from lts.utils import files
-from tests.fixtures.spotting import FIELDS, BrightModel, write_run
-
-
-class PaintedCorruption:
-    """A corruption that paints reconstructions and kept cells black, dropped cells white."""
-
-    step = 7
-    workdir = "painting"
-    group_size = 1
-
-    def __init__(self, keep_probability: float = 0.3):
-        self.config = configs.preset("tiny").replace(**FIELDS, keep_probability=keep_probability)
-        self.record = RunRecord("gan", self.config, dataset="synthetic", split="unlabelled")
-
-    def draw(self, seed, first, count):
-        """Return masks with at least one dropped and one kept cell, unless the probability is 0 or 1."""
-        keep_probability = self.config.damage.keep_probability
-        masks = np.random.default_rng(seed).random((200, 4, 4, 1)) < keep_probability
-        if 0 < keep_probability < 1:
-            masks[:, 0, 0] = True
-            masks[:, 1, 1] = False
-        return masks[first : first + count].astype(np.float32), None
-
-    def __call__(self, views, keep_mask, uniform):
-        painted = (255 * (1 - keep_mask)).repeat(4, 1).repeat(4, 2) * np.ones([1, 1, 1, 3])
-        white = tf.constant(painted.astype(np.uint8))
-        return {"reconstruction": tf.zeros_like(white), "repaired": white, "damaged": white}
+from tests.fixtures.spotting import BrightModel, PaintedCorruption, write_run
 
 
 @pytest.fixture(scope="module")

@@ -58,3 +58,14 @@ def test_the_legend_has_the_colours_of_the_overlay():
         shown = np.array(colour, float) * float(opacity) + 77 * (1 - float(opacity))
         expected = overlay.blend(np.full([1, 1, 3], 77, np.uint8), np.array([[at]]))[0, 0]
         np.testing.assert_allclose(shown, expected, atol=1.5)
+
+
+def test_a_signed_map():
+    """Fails if a sign has the other colour, a zero hides the image, or a value above the limit overflows."""
+    image = np.full([4, 6, 3], 100, np.uint8)
+    blended = overlay.signed_overlay(image, np.array([[-1.0, 0.0, 9.0]]), limit=1)
+    for columns, colour in ((slice(0, 2), overlay.BLUE), (slice(4, 6), overlay.RED)):
+        expected = 100 + overlay.STRENGTH * (colour - 100)
+        np.testing.assert_allclose(blended[:, columns], np.broadcast_to(expected, [4, 2, 3]), atol=0.51)
+    np.testing.assert_array_equal(blended[:, 2:4], image[:, 2:4])
+    np.testing.assert_array_equal(overlay.signed_overlay(image, np.zeros([1, 3]), limit=0), image)

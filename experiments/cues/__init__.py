@@ -1,0 +1,1 @@
+"""What the discriminator's decision depends on: context, frequencies, amount and place of the damage."""
