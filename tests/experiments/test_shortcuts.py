@@ -6,6 +6,7 @@ import pytest
 
 from lts.export.choices import FILES
 from lts.training import export
+from lts.utils import outputs
 from tests.fixtures.binaries import invoke
 from tests.fixtures.runs import run
 from tests.fixtures.spotting import write_photos, write_run
@@ -16,14 +17,17 @@ QUICK = ("--max_images=9", "--occlusion_images=2", "--resamples=10", "--sigmas=1
 
 @pytest.mark.slow
 def test_the_program(tmp_path):
-    """Fails if it does not run on a corruption whose images need each other, or on images that the model has seen."""
+    """Fails on a corruption whose images need each other, on images that the model has seen, or in a folder in use."""
     gan = write_run(tmp_path / "gan", "gan", corruption="cell_swap", rotation_weight="1")
     export.export_run(gan, tmp_path / "features")
     photos = write_photos(tmp_path / "photos", [f"{number}.png" for number in range(10)])
     config = tmp_path / "features" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dataset": f"folder:{photos}", "split": "all"}))
     flags = (f"--model={tmp_path / 'features'}", f"--evaluate={gan}", f"--dataset=folder:{photos}", *QUICK)
-    done = run(MODULE, *flags, f"--output={tmp_path / 'out'}")
+    flags = (*flags, f"--output={tmp_path / 'out'}")
+    with outputs.locked(tmp_path / "out"):
+        assert "output is in use by process" in invoke(MODULE, *flags).stderr
+    done = run(MODULE, *flags)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1
     assert "may have seen test images" in done.stderr
