@@ -6,6 +6,7 @@ This project: README.md next to the SavedModel, with the front matter that model
 import json
 import os
 import pathlib
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from lts.utils.markdown import Markup, code, escape, table
 from lts.utils.text import utf8
 
 NAME = "README.md"
+FIGURES = re.compile(r"^## Figures\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)  # the section on a linear probe
 
 FRONT_MATTER = """---
 license: mit
@@ -151,10 +153,20 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
 
 
 def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
-    """Add `experiments.linear_probe`'s results to an export."""
+    """Write `experiments.linear_probe`'s results into the card of an export; its other sections stay."""
     path = pathlib.Path(path)
-    description = read_json(path / "config.json", DESCRIPTION)
-    files.write_text(path / NAME, card(description, results, path.absolute().name))
+    readme = path / NAME
+    if not readme.exists():
+        description = read_json(path / "config.json", DESCRIPTION)
+        files.write_text(readme, card(description, results, path.absolute().name))
+        return
+    # NB: the user may have written into the card.
+    text = files.read_regular(readme).decode("utf-8", errors="surrogateescape")
+    section = f"{_figures(results)}\n"
+    text, replaced = FIGURES.subn(lambda _: section, text, count=1)
+    if not replaced:
+        text = f"{text.rstrip()}\n\n{section}"
+    files.write_bytes(readme, text.encode("utf-8", errors="surrogateescape"))
 
 
 def _paragraph(text: str) -> str:

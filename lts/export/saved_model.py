@@ -38,7 +38,7 @@ from lts.export.choices import (
 from lts.export.feature_extractor import FeatureExtractor
 from lts.networks.autoencoder import batch_norm_config
 from lts.networks.variables import variables_by_path
-from lts.utils import files
+from lts.utils import files, npz
 from lts.utils.errors import first_line
 from lts.utils.json_files import read_json
 from lts.utils.patterns import plain_path
@@ -320,10 +320,10 @@ class LoadedModel:
         model = FeatureExtractor(self.config.discriminator, layer, bn_config, architecture, dtype=dtype)
         model.build((None, self.image_size, self.image_size, 3))
         try:
-            files.check_regular(self.path / WEIGHTS)
-            with np.load(self.path / WEIGHTS) as weights:
+            with npz.open_npz(self.path / WEIGHTS) as weights:
                 for path, variable in variables_by_path(model.backbone).items():
-                    variable.assign(weights[path])
+                    max_bytes = 8 * int(np.prod(variable.shape)) + npz.MAX_HEADER
+                    variable.assign(npz.read_array(weights, path, max_bytes))
         except Exception as error:  # NumPy and zipfile raise nearly any type on a damaged file
             reason = first_line(error)
             raise ExportError(f"{self.path / WEIGHTS} cannot be read: {reason}; export the run again") from None

@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from lts.utils import npz
 from lts.utils.errors import FormatError, UserError
 from lts.utils.files import check_regular, read_regular
 from lts.utils.json_files import JsonError, read_json
 from lts.utils.text import utf8
 
 PIECE_BYTES = 16_000_000  # size of the pieces in memory
+MAX_METADATA = 2**28  # bytes in an .npz
 
 
 class FeatureFileError(UserError):
@@ -147,8 +149,8 @@ def _npz_entry(archive: zipfile.ZipFile, name: str) -> Any:
 
 
 def _read_npz(path: pathlib.Path) -> str:
-    with np.load(path) as arrays:
-        return str(arrays["metadata"])
+    with npz.open_npz(path) as archive:
+        return str(npz.read_array(archive, "metadata", MAX_METADATA))
 
 
 def _write_tfrecord(path: pathlib.Path, table: Table) -> list[pathlib.Path]:

@@ -224,6 +224,15 @@ def test_limit_of_pixels_is_pillows():
     assert Image.MAX_IMAGE_PIXELS * 2 == decoding.MAX_PIXELS > 20_000 * 10_000
 
 
+def test_an_image_with_gigabytes_behind_it_is_broken(tmp_path):
+    """Fails if a file of a few blocks on the disk fills the memory."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    os.truncate(path, decoding.MAX_BYTES + 1)  # a sparse file
+    with pytest.raises(BrokenImage, match="more than 1,073,741,824 bytes"):
+        decoding.read_bytes(str(path))
+
+
 def test_postscript_is_no_image(tmp_path, monkeypatch):
     """Fails if a PostScript file called .jpg starts Ghostscript."""
     ghostscript = tmp_path / "bin" / "gs"

@@ -104,6 +104,14 @@ def test_probe(tmp_path, protocol, classifier):
     assert "| mean of 2 baselines | 55.0 |" in text
     assert "Not measured" not in text
     assert "Not measured" in model_card.card(describe())
+    # Only this section of a card that the user has changed is written.
+    notes = b"notes, \xff\n\n" + model_card.card(describe(), name=tmp_path.name).encode()
+    (tmp_path / "README.md").write_bytes(notes)
+    model_card.add_probe(tmp_path, results)
+    assert (tmp_path / "README.md").read_bytes() == b"notes, \xff\n\n" + text.encode()
+    (tmp_path / "README.md").write_text("notes\n")
+    model_card.add_probe(tmp_path, results)
+    assert (tmp_path / "README.md").read_text().startswith("notes\n\n## Figures\n\nAccuracy of")
 
 
 def test_text_of_users(tmp_path):

@@ -18,12 +18,13 @@ import numpy as np
 from experiments.voc.detection import selective_search
 from experiments.voc.detection.selective_search import LONG_SIDE, MODES, VERSION, ProposalError
 from experiments.voc.metrics import box_iou
-from lts.utils import provenance
+from lts.utils import npz, provenance
 from lts.utils.errors import first_line
-from lts.utils.files import check_regular, remove_partial
+from lts.utils.files import remove_partial
 from lts.utils.progress import Progress
 
 MAX_BOXES = 2000  # per image (Girshick 2015)
+MAX_BYTES = 2**26  # of the boxes of an image in a file: two million boxes
 TOLERANCE = 1  # pixels that a box in a file may exceed its image; it is clipped
 
 
@@ -108,15 +109,14 @@ def _search_all(missing: dict[pathlib.Path, str], mode: str, processes: int, tot
 
 def _cached(file: pathlib.Path) -> np.ndarray:
     try:
-        check_regular(file)
-        with np.load(file) as content:
-            return _checked_cache(content["boxes"])
+        with npz.open_npz(file) as archive:
+            return _checked_cache(npz.read_array(archive, "boxes", MAX_BYTES))
     except Exception as error:  # NB: NumPy and zipfile raise nearly anything on a damaged file
         raise ProposalError(f"{file} is damaged ({first_line(error)}). Remove it to compute it again") from None
 
 
-def _checked_cache(boxes: Any) -> np.ndarray:
-    if not isinstance(boxes, np.ndarray) or boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+def _checked_cache(boxes: np.ndarray) -> np.ndarray:
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise ValueError("it holds no boxes [n, 4]")
     return boxes
 
@@ -145,27 +145,24 @@ def read_proposals(
       (2, 4)
     """
     try:
-        check_regular(file)
-        with np.load(file) as content:
-            known = set(content.files)
+        with npz.open_npz(file) as archive:
+            known = npz.names_of(archive)
             lacking = [name for name in ids if name not in known]
             if lacking:
                 raise ProposalError(f"{file} holds no proposals for image {lacking[0]!r} and {len(lacking) - 1} others")
-            boxes = [content[name] for name in ids]
+            checked = []
+            for size, name in zip(sizes, ids, strict=True):
+                boxes = _checked(npz.read_array(archive, name, MAX_BYTES), size, f"{file}, image {name!r}")
+                checked.append(boxes[:max_boxes].copy())  # a view would keep the other boxes
+            return tuple(checked)
     except ProposalError:
         raise
     except Exception as error:  # NB: NumPy and zipfile raise nearly anything on other files
         raise ProposalError(f"{file} must be an .npz of proposals, ids to boxes ({first_line(error)})") from None
-    checked = []
-    for image_boxes, size, name in zip(boxes, sizes, ids, strict=True):
-        checked.append(_checked(image_boxes, size, f"{file}, image {name!r}")[:max_boxes])
-    return tuple(checked)
 
 
 def _checked(boxes: np.ndarray, size: np.ndarray, where: str) -> np.ndarray:
     """Return the boxes of a file as float32 [n, 4], clipped to their image."""
-    if not isinstance(boxes, np.ndarray):  # NumPy returns the bytes of an entry that is no array
-        raise ProposalError(f"{where}: boxes must be numbers [n, 4]. Received: another kind of entry")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or boxes.dtype.kind not in "iuf":
         raise ProposalError(f"{where}: boxes must be numbers [n, 4]. Received: {boxes.dtype} {list(boxes.shape)}")
     boxes = boxes.astype(np.float32)

@@ -228,10 +228,17 @@ def test_files_of_proposals_that_are_wrong(tmp_path, boxes, message):
 
 
 def test_an_entry_that_is_no_array(tmp_path):
-    """Fails if another kind of entry gives another error: NumPy returns its bytes."""
+    """Fails if another kind of entry gives another error."""
     with zipfile.ZipFile(tmp_path / "proposals.npz", "w") as archive:
         archive.writestr("a.npy", b"text")
-    with pytest.raises(ProposalError, match=r"proposals\.npz, image 'a': boxes must be numbers"):
+    with pytest.raises(ProposalError, match=r"proposals\.npz must be an .npz of proposals"):
+        read_proposals(tmp_path / "proposals.npz", ["a"], np.array([[10, 20]]))
+
+
+def test_a_file_that_inflates_to_gigabytes(tmp_path):
+    """Fails if a small file of proposals fills the memory."""
+    np.savez_compressed(tmp_path / "proposals.npz", a=np.zeros([proposals.MAX_BYTES // 32 + 1, 4]))
+    with pytest.raises(ProposalError, match=r"a has .* bytes, more than 67,108,864"):
         read_proposals(tmp_path / "proposals.npz", ["a"], np.array([[10, 20]]))
 
 
