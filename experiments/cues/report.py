@@ -124,12 +124,13 @@ def caption(results: Values) -> str:
 
 
 def summary(results: Values) -> str:
-    """Return the table as text for terminals."""
+    """Return the warnings and the table as text for terminals."""
     _, *rows = tables.shortcuts_table([results])
     width = max(len(name) for name, _ in rows)
-    return "\n".join(
-        [f"{'AUROC, reconstruction or repaired':<{width}}", *(f"{name:<{width}}  {cell}" for name, cell in rows)]
-    )
+    lines = [*warnings(results), "AUROC, reconstruction or repaired:"]
+    for name, cell in rows:
+        lines.append(f"  {name:<{width}}  {cell}")
+    return "\n".join(lines)
 
 
 def plot(results: Values) -> Figure:

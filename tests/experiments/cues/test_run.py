@@ -73,7 +73,8 @@ def test_a_model_that_knows(source, tmp_path):
     for words in ("linear probe of conv_1 alone (a cell sees 1 pixels)", "JPEG, quality 50", "4 of 16 cells dropped"):
         assert words in text
         assert words in page
-    assert "is not the export of this run" in text
+    for words in (text, report.summary(results)):
+        assert "is not the export of this run" in words
 
 
 def test_identical_versions(source, tmp_path):
