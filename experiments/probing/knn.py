@@ -1,7 +1,6 @@
 """k nearest neighbours by cosine similarity; only k is chosen.
 
-Votes are weighted by exp(similarity / 0.07), as in Wu et al. ("Unsupervised Feature Learning via Non-Parametric
-Instance Discrimination", CVPR 2018). Near neighbours count more, and ties are rare.
+The votes are weighted, see `lts.utils.representation.neighbour_votes`.
 """
 
 import dataclasses
@@ -14,8 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from experiments.probing import linear, statistics
 from experiments.probing.features import FeatureProbe
 from experiments.probing.protocols import KnnProtocol
-
-TEMPERATURE = 0.07
+from lts.utils.representation import neighbour_votes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +52,7 @@ def predict(train: np.ndarray, labels: np.ndarray, images: np.ndarray, neighbour
     search = NearestNeighbors(n_neighbors=max(neighbours), metric="cosine", algorithm="brute").fit(train)
     distances, rows = search.kneighbors(images)  # [images, largest k], the nearest first
     classes, positions = np.unique(labels, return_inverse=True)
-    # Only the ratios of a vote's weights count. Relative to the nearest image, none of them overflows.
-    weights = np.exp((distances[:, :1] - distances) / TEMPERATURE)
-    votes = np.eye(len(classes))[positions[rows]] * weights[..., None]
-    totals = np.cumsum(votes, axis=1)  # [images, largest k, classes]
+    totals = neighbour_votes(distances, positions[rows], len(classes))  # [images, largest k, classes]
     return np.stack([classes[totals[:, k - 1].argmax(axis=1)] for k in neighbours])
 
 

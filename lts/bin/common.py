@@ -360,6 +360,7 @@ def define_training_flags() -> None:
         paths.define("init_from", None, "workdir of another run of this stage, whose weights a new run begins with")
         flags.DEFINE_string("replicas", "auto", "auto: all GPUs | N: N GPUs, or N logical CPU devices for tests")
         field_flags.define(dataclasses.fields(MonitoringOptions), MonitoringOptions)
+        flags.DEFINE_string("probe_split", None, "images of --probe_steps, such as train[80%:]; none: see the guide")
 
 
 def train(config: configs.Config, stage: str, **options: Any) -> int:
@@ -372,6 +373,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     """
     check_schedule(getattr(config, section_of(stage)))
     monitoring = MonitoringOptions(**field_flags.given(dataclasses.fields(MonitoringOptions)))
+    _check_probe_split(monitoring)
     import_tensorflow()
     _refuse_unused_fields(config, stage)
     from lts import training
@@ -385,6 +387,8 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
         _note_preset()
         _note_sizes(source, config.image.image_size)
     options.update(init_from=FLAGS.init_from, options=monitoring, strategy=strategy)
+    if monitoring.probe_steps:
+        options["probe_source"] = _open_probe_source()
     result = training.train(config, stage, source, FLAGS.workdir, extend=True, **options)
     print_broken(source.broken)
     if result.signal is None:
@@ -392,6 +396,38 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
         return 0
     print(RESUME, flush=True)
     return 128 + result.signal
+
+
+def _check_probe_split(monitoring: MonitoringOptions) -> None:
+    """Refuse --probe_split without an evaluation, and test images.
+
+    Raises:
+      UsageError: see above.
+    """
+    if not monitoring.probe_steps:
+        refuse(["probe_split"], "--probe_steps=0")
+    names = [part.partition("[")[0].strip() for part in (FLAGS.probe_split or "").split("+")]
+    if "test" in names:
+        raise UsageError(
+            "the online evaluation must not see test images, or choices made by it fit them. "
+            f"Received: --probe_split={FLAGS.probe_split}. "
+            "Hold out training images: --split=train[:80%] --probe_split=train[80%:]."
+        )
+
+
+def _open_probe_source() -> Any:
+    """Return the images of the online evaluation; None: training images without labels."""
+    from lts import data
+    from lts.training.online_evaluation import DEFAULT_IMAGES
+
+    options = {"data_dir": FLAGS.data_dir, "skip_broken_images": FLAGS.skip_broken_images, "cache_gb": FLAGS.cache_gb}
+    if FLAGS.probe_split:
+        return data.open_source(FLAGS.dataset, FLAGS.probe_split, role="features", **options)
+    try:
+        # The role of the probes' training images: they have labels, and none of them is a test image.
+        return data.open_source(FLAGS.dataset, role="train", limit=DEFAULT_IMAGES, **options)
+    except data.DataError:
+        return None  # no labels
 
 
 def _refuse_unused_fields(config: configs.Config, stage: str) -> None:

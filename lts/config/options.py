@@ -15,6 +15,7 @@ class MonitoringOptions(CheckedFields):
     log_steps: int = field(50, "steps between two lines of scalars", minimum=1)
     picture_steps: int = field(500, "steps between two picture strips", minimum=1)
     histogram_steps: int = field(2000, "steps between two sets of histograms; 0: none", minimum=0)
+    probe_steps: int = field(0, "steps between two online evaluations of the features; 0: none", minimum=0)
     profile_steps: tuple[int, int] | None = field(
         None, "first and last step to profile for TensorBoard, such as 100,110", length=2, minimum=1, ascending=True
     )
@@ -24,7 +25,7 @@ class MonitoringOptions(CheckedFields):
     def steps_to_next(self, step: int) -> int:
         """Return the steps until monitoring is due."""
         # The loop runs this many steps at once, without looking at results in between.
-        intervals = (self.log_steps, self.picture_steps, self.histogram_steps)
+        intervals = (self.log_steps, self.picture_steps, self.histogram_steps, self.probe_steps)
         due = [interval - step % interval for interval in intervals if interval]
         if self.profile_steps:
             first, last = self.profile_steps

@@ -1,6 +1,14 @@
 """Image datasets, the release's augmentation, and batches."""
 
-from lts.data.pipeline import as_bytes, as_signed, in_order, shuffled_examples, test_batches, training_batches
+from lts.data.pipeline import (
+    as_bytes,
+    as_signed,
+    augmented_batches,
+    in_order,
+    shuffled_examples,
+    test_batches,
+    training_batches,
+)
 from lts.data.sources import ImageDataset, open_source
 from lts.data.store import DataError
 
@@ -9,6 +17,7 @@ __all__ = [
     "ImageDataset",
     "as_bytes",
     "as_signed",
+    "augmented_batches",
     "in_order",
     "open_source",
     "shuffled_examples",

@@ -136,6 +136,32 @@ def test_batches(
     return in_order(views.batch(batch_size))
 
 
+def augmented_batches(
+    dataset: ImageDataset, image: ImageConfig, *, batch_size: int, seed: int, limit: int | None = None
+) -> tf.data.Dataset:
+    """Return batches of augmented images in the order of the dataset.
+
+    Each image is a function of (seed, its number). Two seeds give two views of every image.
+
+    Args:
+      dataset: the images.
+      image: size and augmentation.
+      batch_size: images per batch; the last batch may be smaller.
+      seed: of all random numbers.
+      limit: number of images to take from the beginning; None: all.
+
+    Returns:
+      Dataset of float32 [<= batch_size, image_size, image_size, 3] in [-1, 1].
+    """
+    count = dataset.num_examples if limit is None else min(limit, dataset.num_examples)
+
+    def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return random_crop(dataset.read(index), tf.stack([tf.constant(seed, tf.int64), index]), image)
+
+    crops = tf.data.Dataset.range(count).map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    return in_order(crops.map(lambda windows, amounts: flip_and_colour(windows, amounts, image)))
+
+
 def as_signed(images: tf.Tensor, dtype: tf.DType | str = tf.float32) -> tf.Tensor:
     """Convert images in [0, 255] to `dtype` in [-1, 1], as the networks take them."""
     return tf.cast(images, dtype) / 127.5 - 1

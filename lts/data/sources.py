@@ -86,6 +86,7 @@ def open_source(
     data_dir: str | None = None,
     skip_broken_images: bool = False,
     cache_gb: float | None = None,
+    limit: int | None = None,
     progress: bool = True,
 ) -> ImageDataset:
     """Open a dataset and decode every image once.
@@ -99,6 +100,7 @@ def open_source(
       skip_broken_images: skip broken images instead of raising.
       cache_gb: largest size of the decoded images in memory, in units of 10**9 bytes. Larger datasets are decoded from
         files at each use. None: half of the free memory.
+      limit: number of images to take from the beginning; None: all.
       progress: print progress.
 
     Returns:
@@ -116,9 +118,11 @@ def open_source(
         raise DataError(f"unknown role. Received: role={role!r}. Choose from {', '.join(ROLES)}.")
     start = time.monotonic()
     if dataset == "synthetic":
-        images = open_synthetic(split, role)
+        images = open_synthetic(split, role, limit)
     else:
         index, split = list_images(dataset, split, role, data_dir, skip_broken_images)
+        if limit is not None and limit < len(index.names):
+            index = index.select(np.arange(limit))
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
         images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress)
         images = dataclasses.replace(images, place=_place(dataset, data_dir))
@@ -187,11 +191,13 @@ def list_images(
     raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}.{hint}")
 
 
-def open_synthetic(split: str | None, role: str) -> ImageDataset:
+def open_synthetic(split: str | None, role: str, limit: int | None = None) -> ImageDataset:
     """Return the synthetic set, rendered into memory."""
     if not split:
         split = default_split(role, SPLITS)[0] if role in LABELLED else SYNTHETIC_SPLITS[role]
     pieces = resolve(split, SPLITS, "synthetic")
+    if limit is not None:
+        pieces = _first_examples(pieces, limit)
     if role in LABELLED and any(name == "unlabelled" for name, _, _ in pieces):
         raise DataError(f"synthetic has no labels for this split. Received: split={split!r}. Give a labelled one.")
     rendered = [render(name, range(start, stop)) for name, start, stop in pieces]
@@ -213,6 +219,17 @@ def open_synthetic(split: str | None, role: str) -> ImageDataset:
         broken=(),
         fingerprint=fingerprint_of((VERSION, str(pieces)), np.array(images.shape), labels),
     )
+
+
+def _first_examples(pieces: list[tuple[str, int, int]], limit: int) -> list[tuple[str, int, int]]:
+    """Return the first examples of the ranges of `resolve`."""
+    taken = []
+    for name, start, stop in pieces:
+        stop = min(stop, start + limit)
+        if start < stop:
+            taken.append((name, start, stop))
+        limit -= stop - start
+    return taken
 
 
 def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:

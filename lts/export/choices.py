@@ -146,7 +146,18 @@ def backbone_name(description: Mapping[str, Any]) -> str:
 def default_layer(description: Mapping[str, Any]) -> str:
     """Return the layer of an export to take first; its config.json names it as `default_layer`."""
     layers = [layer.name for layer in layer_geometry(description)]
-    measured = backbone_name(description) == "alexnet" and description.get("stage") != "supervised"
+    return best_layer(layers, backbone_name(description), description.get("stage"))
+
+
+def best_layer(layers: Sequence[str], backbone: str, stage: str | None) -> str:
+    """Return the layer to take first.
+
+    Args:
+      layers: names, first to last.
+      backbone: `backbone` of the configuration.
+      stage: kind of training; None: random weights.
+    """
+    measured = backbone == "alexnet" and stage != "supervised"
     return BEST_LAYER if measured and BEST_LAYER in layers else layers[-1]
 
 

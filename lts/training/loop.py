@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from lts.config.options import MonitoringOptions
 from lts.training.monitor import Monitor
+from lts.training.online_evaluation import OnlineEvaluation
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.strategy import MachineLostError, Machines
 from lts.utils.signals import stop_on_signals
@@ -32,6 +33,7 @@ class Loop:
     checkpoints: Checkpoints
     monitor: Monitor | None  # None on machines that are not the chief
     samples: tf.Tensor  # a batch for pictures and histograms, such as images [n, H, W, 3] in [-1, 1]
+    evaluation: OnlineEvaluation | None  # None without `probe_steps`, and on machines that are not the chief
     options: MonitoringOptions
     profiling: bool = False
 
@@ -136,9 +138,12 @@ class Loop:
     def _report(self, step: int, total: int) -> None:
         """Write what is due at `step`."""
         options = self.options
-        if step % options.log_steps == 0 or step == total:
+        # Every line of metrics is complete, so that an evaluation between two lines writes one more.
+        evaluate = bool(options.probe_steps) and (step % options.probe_steps == 0 or step == total)
+        if step % options.log_steps == 0 or evaluate or step == total:
             if self.monitor:
-                self.monitor.log(step, self.scalars())
+                evaluation = self.evaluation.evaluate() if evaluate and self.evaluation else {}
+                self.monitor.log(step, self.scalars() | evaluation)
             # On every machine: the means are part of the model's state.
             self.model.means.reset_state()
         if self.monitor is None:

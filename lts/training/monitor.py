@@ -1,12 +1,13 @@
 """Progress of a run: terminal, TensorBoard, metrics.jsonl, pictures."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -28,7 +29,15 @@ ENLARGED = 8  # pixels per side of a weight in the montage
 FLUSH_SECONDS = 10  # longest time before an event is on disk
 # Names of the files that `tf.summary` writes: time, host, process and a counter. A copy of one has another name.
 EVENT_FILE = re.compile(r"events\.out\.tfevents\.\d+\..*\.\d+\.\d+\.v2")
-GROUPS = ("accuracy", "gradient_norm", "learning_rate", "images_per_second")  # of scalars; all others are losses
+# Of scalars; all others are losses. The first that is part of the name counts.
+GROUPS = ("probe", "accuracy", "gradient_norm", "learning_rate", "images_per_second")
+PROBE = "probe_"  # begins the names of an online evaluation
+DESCRIPTIONS = {  # in TensorBoard
+    "probe_knn_accuracy": "Accuracy of weighted nearest neighbours, in [0, 1]. Higher is better.",
+    "probe_rank": "Effective rank (RankMe), from 1 to the number of channels. Higher is better.",
+    "probe_alignment": "Mean squared distance of two views of an image, in [0, 4]. Lower is better.",
+    "probe_uniformity": "How evenly the features cover the sphere, from 0 (collapsed) to about -4. Lower is better.",
+}
 
 
 def format_time(seconds: float) -> str:
@@ -65,8 +74,29 @@ def progress_text(values: Mapping[str, float], columns: int) -> str:
     # Without accuracies the first loss is the most important value.
     if not accuracies and len(others) > 1:
         others[:2] = reversed(others[:2])
+    return _joined([*parts, *others], columns)
+
+
+def probe_text(values: Mapping[str, float], columns: int) -> str:
+    """Return the values of an online evaluation that fit into some columns.
+
+    Example:
+      >>> probe_text({"probe_knn_accuracy": 0.431, "probe_rank": 31.24}, 80)
+      'kNN 43.1% | rank 31.2'
+    """
+    parts = []
+    for name, value in values.items():
+        if name == "probe_knn_accuracy":
+            parts.append(f"kNN {100 * value:.1f}%")
+        else:
+            parts.append(f"{name.removeprefix(PROBE)} {value:.3g}")
+    return _joined(parts, columns)
+
+
+def _joined(parts: Iterable[str], columns: int) -> str:
+    """Return the first parts that fit into some columns."""
     text = ""
-    for part in (*parts, *others):
+    for part in parts:
         longer = f"{text} | {part}" if text else part
         if len(longer) > columns:
             break
@@ -189,24 +219,38 @@ class Monitor:
             self.bar.update(steps)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Write one line of scalars, with images_per_second."""
+        """Write one line of scalars, with images_per_second.
+
+        The values of an online evaluation, whose names begin with `PROBE`, are printed on a line of their own.
+        """
         seconds = max(time.monotonic() - self._clock_time, 1e-9)
         rate = (step - self._clock_step) * self.batch_size / seconds
         left = (self.total_steps - step) * self.batch_size / max(rate, 1e-9)
         values = {name: float(value) for name, value in values.items()} | {"images_per_second": rate}
         with self.writer.as_default(step=step):
             for name, value in values.items():
-                tf.summary.scalar(scalar_tag(name), value)
+                tf.summary.scalar(scalar_tag(name), value, description=DESCRIPTIONS.get(name))
         # One line per write: a killed process leaves at most one truncated line, which `_remove_lines_after` drops.
         with self.metrics_path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step} | values) + "\n")
+        self._show(step, left, values)
+        self.restart_clock(step)
+
+    def _show(self, step: int, left: float, values: dict[str, float]) -> None:
+        """Print a line, or update the bar; `left` is in seconds."""
+        probe = {name: value for name, value in values.items() if name.startswith(PROBE)}
+        scalars = {name: value for name, value in values.items() if name not in probe}
         if self.bar is not None:
             head = f"{self.title} {step}/{self.total_steps} 100% left 00:00:00, "
-            self.bar.set_postfix_str(progress_text(values, COLUMNS - 1 - len(head)))
+            self.bar.set_postfix_str(progress_text(scalars, COLUMNS - 1 - len(head)))
         else:
             progress = f"{self.title} step {step}/{self.total_steps} left {format_time(left)}"
-            print(f"{progress} {progress_text(values, COLUMNS - 1 - len(progress))}", flush=True)
-        self.restart_clock(step)
+            print(f"{progress} {progress_text(scalars, COLUMNS - 1 - len(progress))}", flush=True)
+        if probe:
+            head = f"{self.title} step {step}/{self.total_steps}"
+            # NB: tqdm's own `write`, which moves the bar out of the way.
+            write = self.bar.write if self.bar is not None else functools.partial(print, flush=True)
+            write(f"{head} {probe_text(probe, COLUMNS - 1 - len(head))}")
 
     def pictures(self, step: int, columns: dict) -> None:
         """Write the picture strip to TensorBoard and to pictures/latest.png.

@@ -21,6 +21,7 @@ from lts.config.options import MonitoringOptions
 from lts.training import run_dir
 from lts.training.loop import Loop, steps_done
 from lts.training.monitor import Monitor, format_time
+from lts.training.online_evaluation import OnlineEvaluation
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.strategy import Machines, build_strategy
@@ -49,6 +50,7 @@ class Task:
         `train_step`, `means` (`RunningMeans`), `pictures`, `histograms` and `filters`, as in `lts.models`.
       batches: (input context, first step, number of steps) to this context's share of the batches for `train_step`.
       samples: a batch for pictures and histograms.
+      evaluation: returns the online evaluation of the model, called on the chief; None: there is none.
       start: called once with the model and whether a checkpoint was restored.
       check_data: called when TensorFlow fails; raises if the data are the reason.
       extend: whether an existing run of fewer steps is trained for longer.
@@ -61,6 +63,7 @@ class Task:
     build: Callable[[], keras.Model]
     batches: Callable[[tf.distribute.InputContext, int, int], tf.data.Dataset]
     samples: Any
+    evaluation: Callable[[keras.Model], OnlineEvaluation] | None = None
     start: Callable[[keras.Model, bool], None] = lambda model, restored: None
     check_data: Callable[[], None] = lambda: None
     extend: bool = False
@@ -201,6 +204,7 @@ def make_loop(
     step = steps_done(model)
     strategy = machines.strategy
     batches = strategy.distribute_datasets_from_function(lambda share: task.batches(share, step, task.steps - step))
+    is_evaluated = machines.chief and options.probe_steps and task.evaluation
     return Loop(
         model=model,
         machines=machines,
@@ -208,6 +212,7 @@ def make_loop(
         checkpoints=checkpoints,
         monitor=_monitor(task, model, checkpoints.folder.parent, step) if machines.chief else None,
         samples=task.samples,
+        evaluation=task.evaluation(model) if is_evaluated else None,
         options=options,
     )
 

@@ -1,0 +1,188 @@
+"""Online evaluation: the quality of features while they are trained (ours).
+
+The features are those of an export without further processing: one layer, averaged over its map, with inference batch
+norm. Nothing is trained on them, and an evaluation changes no variable and draws no random number.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from threadpoolctl import ThreadpoolController
+
+from lts import data
+from lts.config import Config, ImageConfig
+from lts.config.stages import STAGES
+from lts.data.splits import may_overlap
+from lts.export.choices import best_layer
+from lts.export.pooling import pool
+from lts.utils import representation
+from lts.utils.text import warn
+
+DEFAULT_IMAGES = 768  # most images where none were chosen; 2 % of the time of stage 1 every 500 steps
+BATCH = 128  # images per call of the network
+VIEW_SEEDS = (0, 1)  # of the two augmented views; the same in every run, so that runs can be compared
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationImages:
+    """Fixed images of an online evaluation, of any type that the network takes.
+
+    Attributes:
+      images: [n, H, W, 3].
+      labels: int [n], -1 for an image without a label; None: no labels.
+      views: two augmented views of the images, [n, H, W, 3] each; None: no alignment.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    views: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def of_dataset(cls, source: data.ImageDataset, image: ImageConfig, limit: int | None = None):
+        """Return the test views and two training views of a data set's first images, as uint8.
+
+        Args:
+          source: the images, with their labels.
+          image: size and augmentation.
+          limit: number of images to take from the beginning; None: all.
+        """
+        images = _concatenated(data.test_batches(source, image, batch_size=BATCH, limit=limit))
+        views = []
+        for seed in VIEW_SEEDS:
+            batches = data.augmented_batches(source, image, batch_size=BATCH, seed=seed, limit=limit)
+            views.append(_concatenated(batches.map(data.as_bytes)))
+        labels = None if source.labels is None else source.labels[: len(images)]
+        return cls(images, labels, tuple(views))
+
+
+class OnlineEvaluation:
+    """Quality of a network's features on fixed images.
+
+    Args:
+      features: maps a batch of the images to maps [B, h, w, channels] or vectors [B, channels].
+      images: the images.
+
+    Raises:
+      DataError: fewer than two images, or another number of labels or views.
+    """
+
+    def __init__(self, features: Callable[[np.ndarray], Any], images: EvaluationImages):
+        count = len(images.images)
+        if count < 2:
+            raise data.DataError(f"an online evaluation needs two images at least. Received: {count}. Give more.")
+        for values in (images.labels, *(images.views or ())):
+            if values is not None and len(values) != count:
+                raise data.DataError(
+                    f"labels and views must be those of the images. Received: {len(values)} of {count}."
+                )
+        self.features = features
+        self.images = images
+
+    def evaluate(self) -> dict[str, float]:
+        """Return the values by name.
+
+        Returns:
+          `probe_knn_accuracy` if there are labels, `probe_rank`, `probe_alignment` if there are views, and
+          `probe_uniformity`, see `lts.utils.representation`. Empty if a feature is not finite; a warning says so.
+        """
+        features = self._compute(self.images.images)
+        views = [self._compute(view) for view in self.images.views or ()]
+        if not all(np.isfinite(values).all() for values in (features, *views)):
+            warn("the online evaluation was skipped, because features are not finite")
+            return {}
+        # On busy cores BLAS threads wait for each other: up to ten times slower than one thread.
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            return self._measure(features, views)
+
+    def _measure(self, features: np.ndarray, views: list[np.ndarray]) -> dict[str, float]:
+        """Return the values of `evaluate`."""
+        values = {}
+        labels = self.images.labels
+        labelled = np.flatnonzero(labels >= 0) if labels is not None else ()
+        if len(labelled) > 1:
+            values["probe_knn_accuracy"] = representation.knn_accuracy(features[labelled], labels[labelled])
+        values["probe_rank"] = representation.effective_rank(features)
+        if views:
+            values["probe_alignment"] = representation.alignment(*views)
+        values["probe_uniformity"] = representation.uniformity(features)
+        return values
+
+    def _compute(self, images: np.ndarray) -> np.ndarray:
+        """Return the features [n, channels] of images, in batches."""
+        batches = []
+        for start in range(0, len(images), BATCH):
+            values = tf.cast(self.features(images[start : start + BATCH]), tf.float32)
+            if values.shape.rank == 4:
+                values = pool(values, "avg")
+            batches.append(values.numpy())
+        return np.concatenate(batches)
+
+
+def exported_features(model: keras.Model, config: Config, stage: str) -> Callable[[np.ndarray], tf.Tensor]:
+    """Return the default layer of the network that a stage exports.
+
+    Args:
+      model: of the stage.
+      config: of the run.
+      stage: a key of `STAGES`.
+
+    Returns:
+      A map of images, uint8 [B, H, W, 3], to features [B, channels].
+    """
+    kind = STAGES[stage]
+    network = getattr(model, kind.network)
+    layers = network if kind.layers == "encoder" else network.backbone
+    layer = best_layer(layers.layer_names, config.discriminator.backbone, stage)
+    size = config.image.image_size
+
+    # One trace serves all batches, the smaller last one included.
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
+    def features(images):
+        endpoints = layers.endpoints(data.as_signed(images), training=False, last=layer)
+        return pool(tf.cast(endpoints[layer], tf.float32), "avg")
+
+    return features
+
+
+def of_run(
+    model: keras.Model,
+    config: Config,
+    stage: str,
+    source: data.ImageDataset,
+    probe_source: data.ImageDataset | None,
+    steps: int,
+) -> OnlineEvaluation:
+    """Return the evaluation of a run, and print what it uses.
+
+    Args:
+      model: of the stage.
+      config: of the run.
+      stage: a key of `STAGES`.
+      source: training images.
+      probe_source: images of the evaluation; None: the first of `source`, without labels.
+      steps: between two evaluations.
+    """
+    if probe_source is None:
+        # NB: labels of the training images may be those of test images, which must decide nothing.
+        chosen = dataclasses.replace(source, labels=None)
+        images = EvaluationImages.of_dataset(chosen, config.image, limit=DEFAULT_IMAGES)
+    else:
+        chosen = probe_source
+        images = EvaluationImages.of_dataset(chosen, config.image)
+    shared = may_overlap(source.name, source.split, chosen.name, chosen.split)
+    use = "training may use them, too; --probe_split names others" if shared else "not used by the training"
+    labels = "without labels" if images.labels is None else f"{chosen.num_classes} classes"
+    print(
+        f"{stage}: online evaluation every {steps:,} steps on {len(images.images):,} images of split {chosen.split}, "
+        f"{labels} ({use})",
+        flush=True,
+    )
+    return OnlineEvaluation(exported_features(model, config, stage), images)
+
+
+def _concatenated(batches: tf.data.Dataset) -> np.ndarray:
+    return np.concatenate(list(batches.as_numpy_iterator()))
