@@ -13,7 +13,7 @@ class OnlineProbe(keras.callbacks.Callback):
     """Online evaluation of features at the end of every epoch.
 
     Adds `probe_knn_accuracy`, `probe_rank`, `probe_alignment` and `probe_uniformity` to the logs, see
-    `lts.utils.representation`. The progress bar, the history and later callbacks, such as `TensorBoard`, `CSVLogger` and
+    `lts.utils.representation`. The progress bar, the history and later callbacks, such as `TensorBoard` and
     `EarlyStopping`, use them like any metric.
 
     Args:

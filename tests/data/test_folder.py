@@ -47,6 +47,19 @@ def test_pretraining_takes_everything(tree):
     assert dataset.labels is None  # some have no class
 
 
+def test_limit(tree):
+    """Fails if a limit takes other images than the first, or more of the synthetic set's later ranges."""
+    everything = open_folder(tree, role="train")
+    for limit, count in ((3, 3), (100, 8)):
+        first = open_folder(tree, role="train", limit=limit)
+        assert first.names == everything.names[:count]
+        np.testing.assert_array_equal(first.labels, everything.labels[:count])
+    for limit, names in ((1, ["train[0]"]), (3, ["train[0]", "train[1]", "test[5]"])):
+        synthetic = open_source("synthetic", "train[:2]+test[5:9]", limit=limit, progress=False)
+        assert synthetic.names == tuple(f"synthetic {name}" for name in names)
+        assert synthetic.num_examples == len(synthetic.labels) == len(names)
+
+
 def test_sum_of_splits(tree):
     dataset = open_folder(tree, "unlabelled+train")
     assert dataset.num_examples == 13

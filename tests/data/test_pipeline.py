@@ -109,6 +109,17 @@ def test_limit_of_test_batches():
     assert sum(len(batch) for batch in data.test_batches(numbered(7), PLAIN, batch_size=3, limit=99)) == 7
 
 
+def test_augmented_batches_are_two_views_of_the_same_images():
+    """Fails if images are shuffled or lost, or the seed or an image's number does not decide its view."""
+    options = {"batch_size": 3, "limit": 5}
+    np.testing.assert_array_equal(numbers(data.augmented_batches(numbered(7), PLAIN, seed=1, **options)), np.arange(5))
+    first, again, second = (
+        np.concatenate(list(data.augmented_batches(noise(7), CONFIG, seed=seed, **options))) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max((1, 2, 3)).min() > 0.05
+
+
 def test_batch_shapes_are_known_to_the_graph():
     """Fails if a network cannot be built because a dimension is None."""
     training = data.training_batches(noise(3), CONFIG, batch_size=2, seed=1, steps=1)

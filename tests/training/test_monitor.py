@@ -77,6 +77,7 @@ def test_every_scalar_of_a_line(monitor):
         ("accuracy_mask", "accuracy/accuracy_mask"),
         ("repair_gradient_norm", "gradient_norm/repair_gradient_norm"),
         ("repair_learning_rate", "learning_rate/repair_learning_rate"),
+        ("probe_knn_accuracy", "probe/probe_knn_accuracy"),
     ],
 )
 def test_groups_of_scalars(name, tag):
@@ -88,10 +89,12 @@ def test_groups_of_scalars(name, tag):
 def test_lines_fit_a_terminal(model, tmp_path, capsys):
     """Fails if a line is wider than 80 columns, or its most important values are cut off."""
     monitor = Monitor(tmp_path, model().name, 0, 100_000, 32)
-    monitor.log(90_000, {name: 0.123456 for name in (*model().METRICS, "learning_rate")})
+    probe = {"probe_knn_accuracy": 0.4321, "probe_rank": 31.24, "probe_alignment": 0.31, "probe_uniformity": -1.02}
+    monitor.log(90_000, {name: 0.123456 for name in (*model().METRICS, "learning_rate")} | probe)
     monitor.close()
-    line = capsys.readouterr().out.rstrip("\n")
-    assert len(line) <= 80
+    line, probe_line = capsys.readouterr().out.splitlines()
+    assert max(len(line), len(probe_line)) <= 80
+    assert probe_line.startswith(f"{model().name} step 90000/100000 kNN 43.2% | rank 31.2 | alignment 0.31")
     first = "accuracy real 12% repaired 12% mask 12%" if model is gan else "loss 0.123 | "
     assert f" {first}" in line
     assert line.startswith(f"{model().name} step 90000/100000 left ")

@@ -19,6 +19,11 @@ from tests.fixtures import runs
 from tests.fixtures.spotting import write_run
 
 NAMES = ["probe_knn_accuracy", "probe_rank", "probe_alignment", "probe_uniformity"]
+STAGE_LAYERS = [
+    ("autoencoder", "conv_3"),
+    ("gan", "conv_3"),
+    pytest.param("supervised", "conv_5", marks=pytest.mark.slow),
+]
 SMALL = {**runs.FIELDS, "batch_size": 4}
 
 
@@ -40,27 +45,26 @@ def test_training_does_not_notice_it(held_out, stage, tmp_path, monkeypatch, cap
         chosen = {"autoencoder": autoencoder, "probe_source": held_out, "options": options}
         return training.train(config, stage, source, tmp_path / name, **chosen)
 
-    train("without", 0)
-    train("with", 3)
+    train("evaluated", 3)
     printed = capsys.readouterr().out
+    # The other run is not evaluated before step 4, and resumes there with evaluations.
     with runs.stop_training_at(4, monkeypatch):
-        assert train("stopped", 3).step == 4
-    assert train("stopped", 3).step == 6
+        assert train("resumed", 0).step == 4
+    assert train("resumed", 3).step == 6
 
-    # A checkpoint holds the means since the last line of metrics. Both runs wrote one at the end.
-    runs.assert_same_weights(tmp_path / "with", tmp_path / "without")
-    runs.assert_same_weights(tmp_path / "with", tmp_path / "stopped")
-    lines = runs.metrics(tmp_path / "with")
-    assert lines == runs.metrics(tmp_path / "stopped")
-    evaluated = {line["step"]: [name for name in line if name.startswith("probe_")] for line in lines}
-    assert evaluated == {2: [], 3: NAMES, 4: [], 6: NAMES}
-    assert not any(name in line for line in runs.metrics(tmp_path / "without") for name in NAMES)
+    runs.assert_same_weights(tmp_path / "evaluated", tmp_path / "resumed")
+    lines = runs.metrics(tmp_path / "evaluated")
+    resumed = runs.metrics(tmp_path / "resumed")
+    assert lines[-1] == resumed[-1]
+    for written, expected in ((lines, {2: [], 3: NAMES, 4: [], 6: NAMES}), (resumed, {2: [], 4: [], 6: NAMES})):
+        evaluated = {line["step"]: [name for name in line if name.startswith("probe_")] for line in written}
+        assert evaluated == expected
 
     assert f"{stage}: online evaluation every 3 steps on 24 images of split train[:24], 10 classes (not" in printed
     last = lines[-1]
     shown = f"{stage} step 6/6 kNN {100 * last[NAMES[0]]:.1f}% | rank {last[NAMES[1]]:.3g} | alignment "
     assert sum(line.startswith(shown) for line in printed.splitlines()) == 1
-    events = EventAccumulator(str(tmp_path / "with" / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    events = EventAccumulator(str(tmp_path / "evaluated" / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     for name in NAMES:
         written = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(f"probe/{name}")}
         assert written == {line["step"]: pytest.approx(line[name]) for line in lines if name in line}
@@ -68,7 +72,7 @@ def test_training_does_not_notice_it(held_out, stage, tmp_path, monkeypatch, cap
         assert "is better" in description
 
 
-@pytest.mark.parametrize(("stage", "layer"), [("autoencoder", "conv_3"), ("gan", "conv_3"), ("supervised", "conv_5")])
+@pytest.mark.parametrize(("stage", "layer"), STAGE_LAYERS)
 def test_features_are_those_of_an_export(held_out, stage, layer):
     """Fails if another network, layer, pooling or batch norm mode is evaluated, or views and labels are exchanged."""
     config = preset("tiny", **SMALL)
