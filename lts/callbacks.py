@@ -18,9 +18,9 @@ class OnlineProbe(keras.callbacks.Callback):
 
     Args:
       features: maps a batch of images to maps [B, h, w, channels] or vectors [B, channels], with inference batch norm.
-      images: array [n, H, W, 3] as `features` takes it, two images at least; not used by the training.
+      images: array or tensor [n, H, W, 3] as `features` takes it. Choose images that the training does not use.
       labels: int [n], -1 for an image without a label; None: no `probe_knn_accuracy`.
-      views: two augmented views of the images, arrays as `images`; None: no `probe_alignment`.
+      views: two augmented views of the images, each as `images`; None: no `probe_alignment`.
 
     Example:
       >>> images = np.random.default_rng(0).normal(size=[8, 16, 16, 3]).astype("float32")
@@ -40,6 +40,7 @@ class OnlineProbe(keras.callbacks.Callback):
         views: tuple[np.ndarray, np.ndarray] | None = None,
     ):
         super().__init__()
+        labels = None if labels is None else np.asarray(labels)
         self.evaluation = OnlineEvaluation(features, EvaluationImages(images, labels, views))
 
     def on_epoch_end(self, epoch, logs=None):

@@ -111,6 +111,15 @@ def test_with_lts(folder):
     assert int(count) == 16
 
 
+def test_online_evaluation_in_fit(folder):
+    """Fails if the callback of the recipe gives `fit` no metrics."""
+    printed = run(folder, recipe_with("OnlineProbe"), WITH_LTS)
+    accuracies = json.loads(printed.splitlines()[-1].partition(": ")[2])
+    assert len(accuracies) == 3
+    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
+    assert "probe_alignment" in printed
+
+
 @pytest.mark.parametrize("suffix", ["npz", "parquet", "tfrecord"])
 def test_features_are_read_back(folder, suffix, monkeypatch):
     """Fails if the documented lines read other features than the export computes."""
@@ -140,8 +149,8 @@ def test_lts_cannot_be_imported_there(folder):
 def test_every_recipe_is_run():
     """Fails if a document gets a Python recipe that no test above runs."""
     modules = extensions.EXAMPLES.values()  # run by tests/utils/test_registry.py and tests/networks/test_backbones.py
-    run_here = ("central_crop", "GradientTape", "lts.load", "load_model", '"X.npz"', '"X.parquet"', '"X.tfrecord"')
-    known = (*run_here, *modules)
+    run_here = ("central_crop", "GradientTape", "lts.load", "load_model", "OnlineProbe")
+    known = (*run_here, '"X.npz"', '"X.parquet"', '"X.tfrecord"', *modules)
     for recipe in RECIPES:
         assert any(text in recipe for text in known), recipe
 

@@ -22,7 +22,7 @@ from lts.export.pooling import pool
 from lts.utils import representation
 from lts.utils.text import warn
 
-DEFAULT_IMAGES = 768  # most images where none were chosen; 2 % of the time of stage 1 every 500 steps
+DEFAULT_IMAGES = 768  # most images where none were chosen; lts/README.md states their cost
 BATCH = 128  # images per call of the network
 VIEW_SEEDS = (0, 1)  # of the two augmented views; the same in every run, so that runs can be compared
 
@@ -76,8 +76,9 @@ class OnlineEvaluation:
             raise data.DataError(f"an online evaluation needs two images at least. Received: {count}. Give more.")
         for values in (images.labels, *(images.views or ())):
             if values is not None and len(values) != count:
+                received = f"{len(values)} for {count} images"
                 raise data.DataError(
-                    f"labels and views must be those of the images. Received: {len(values)} of {count}."
+                    f"there must be one label and one of each view for an image. Received: {received}."
                 )
         self.features = features
         self.images = images

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from lts import training
-from tests.fixtures.binaries import invoke
+from lts.bin import train_autoencoder
+from tests.fixtures.binaries import call, invoke
 from tests.fixtures.runs import BASE, ROOT, TINY, assert_same, make_photos, metrics, newest, run, start
+from tests.fixtures.spotting import write_photos
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +202,47 @@ def test_small_images_are_reported(photos, autoencoder, tmp_path):
     """Fails if a user is not told that images are enlarged, as those of 20 pixels are for preset tiny."""
     flags = ("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={autoencoder}")
     assert "12 of 12 images are smaller than 48 pixels" in invoke("lts.bin.train_autoencoder", *flags).stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--probe_split=train",), "--probe_split does not go with --probe_steps=0. Received: --probe_split=train."),
+        (("--probe_steps=5", "--probe_split=train+test[:50%]"), "must not see test images"),
+    ],
+)
+def test_images_of_the_online_evaluation_are_checked(flags, message, tmp_path):
+    """Fails if test images decide when to stop a training, or a flag without effect is accepted."""
+    done = invoke("lts.bin.train_autoencoder", "--dataset=synthetic", f"--workdir={tmp_path / 'ae'}", *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert message in done.stderr
+    assert not (tmp_path / "ae").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "split", "chosen"),
+    [
+        ("train/a/1 train/b/2 test/a/3 unlabelled/4", (), "train", {"train/a/1.png": "a", "train/b/2.png": "b"}),
+        ("a/1 a/2 b/3", (), "all[all but a fifth of each class]", {"a/1.png": "a", "b/3.png": "b"}),
+        ("train/a/1 val/b/2", ("--probe_split=val",), "val", {"val/b/2.png": "b"}),
+        ("1 2 3", (), None, None),
+    ],
+    ids=["splits", "classes", "chosen", "flat"],
+)
+def test_images_of_the_online_evaluation(names, flags, split, chosen, tmp_path):
+    """Fails if test images are evaluated by default, or chosen images and labels do not reach the training."""
+    photos = write_photos(tmp_path / "photos", [f"{name}.png" for name in names.split()])
+    arguments = [f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'ae'}", "--probe_steps=5", *flags]
+    stopped = training.Result(step=0, total_steps=1, seconds=0, signal=signal.SIGTERM)
+    with mock.patch.object(training, "train", return_value=stopped) as train:
+        call(train_autoencoder, *arguments)
+    source = train.call_args.kwargs["probe_source"]
+    if chosen is None:
+        assert source is None
+        return
+    labels = [source.class_names[label] for label in source.labels]
+    assert source.split == split
+    assert dict(zip(source.names, labels, strict=True)) == chosen
 
 
 def test_mixed_up_folders_are_explained(photos, autoencoder):
