@@ -35,7 +35,8 @@ def neighbour_votes(distances: np.ndarray, labels: np.ndarray, classes: int) -> 
 def knn_accuracy(features: np.ndarray, labels: np.ndarray, neighbours: int = NEIGHBOURS) -> float:
     """Return how often an image's nearest neighbours name its class.
 
-    Each image is classified by all other images (leave one out), with the votes of `neighbour_votes`.
+    Each image is classified by all other images (leave one out), with the votes of `neighbour_votes`. Features that
+    tell nothing can lie below chance, because the other images hold one image less of the same class.
 
     Args:
       features: float [images, channels], two images at least.
