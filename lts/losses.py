@@ -97,6 +97,24 @@ def classification(logits, labels):
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
+def known_classification(logits, labels, count=None):
+    """Return the mean softmax cross entropy over the images with a label, and 0 without any.
+
+    Args:
+      logits: [B, classes].
+      labels: int [B] from 0; -1: unknown, the image does not count.
+      count: scalar to divide by instead of the number of labels. A replica passes the mean over all replicas, so that
+        the mean of the replicas' losses is the loss of the global batch.
+    """
+    logits = _float32(logits)
+    labels = tf.convert_to_tensor(labels)
+    labels.shape.assert_is_compatible_with(logits.shape[:1])
+    known = tf.cast(labels >= 0, tf.float32)
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.maximum(labels, 0), logits=logits)
+    count = tf.reduce_sum(known) if count is None else count
+    return tf.math.divide_no_nan(tf.reduce_sum(known * cross_entropy), count)
+
+
 def l2(weights, decay: float = 5e-5):
     """Return the weight decay of a list of weights.
 

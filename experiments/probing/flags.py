@@ -15,7 +15,11 @@ LABELLED = "labelled images: synthetic | tfds:NAME | folder:PATH"
 
 
 def define_inputs(
-    images: str = LABELLED, train_split: str | None = None, test_split: str | None = None, cache: bool = False
+    images: str = LABELLED,
+    train_split: str | None = None,
+    test_split: str | None = None,
+    cache: bool = False,
+    several_models: bool = False,
 ) -> None:
     """Define flags of models, images and the output.
 
@@ -24,8 +28,12 @@ def define_inputs(
       train_split: default of --train_split.
       test_split: default of --test_split.
       cache: whether images are used more than once, for --cache_gb.
+      several_models: whether --model is a list.
     """
-    paths.define("model", None, "SavedModel to evaluate (lts.bin.export_features)", required=True)
+    if several_models:
+        paths.define_list("model", "SavedModels to evaluate (lts.bin.export_features)", required=True)
+    else:
+        paths.define("model", None, "SavedModel to evaluate (lts.bin.export_features)", required=True)
     paths.define_list("baseline", "SavedModels to compare with, such as untrained ones")
     paths.define("output", None, "folder of the results; a run in it is resumed", required=True)
     common.define_data_flags(split=False, cache=cache, images=images)
@@ -72,7 +80,8 @@ def check_inputs(layers: Sequence[str] = (), devkit: bool = False) -> None:
         result_files.check_output(FLAGS.output, names=(*result_files.WRITTEN, "pictures"))
     else:
         result_files.check_output(FLAGS.output, FLAGS.dataset)
-    for path in (FLAGS.model, *FLAGS.baseline):
+    models = FLAGS.model if isinstance(FLAGS.model, list) else [FLAGS.model]
+    for path in (*models, *FLAGS.baseline):
         known = [layer.name for layer in choices.layer_geometry(choices.read_description(path))]
         for layer in layers:
             if layer not in known:
@@ -85,7 +94,7 @@ def check_inputs(layers: Sequence[str] = (), devkit: bool = False) -> None:
 class Inputs:
     """Loaded models and labelled images."""
 
-    model: Any
+    model: Any  # a list where --model is one
     baselines: list
     train: Any
     test: Any
@@ -93,15 +102,22 @@ class Inputs:
 
 def open_inputs() -> Inputs:
     """Return the models and images that the flags name."""
-    from experiments.probing import datasets
     from lts.export import saved_model
 
-    model = saved_model.load(FLAGS.model)
+    several = isinstance(FLAGS.model, list)
+    model = [saved_model.load(path) for path in FLAGS.model] if several else saved_model.load(FLAGS.model)
     baselines = [saved_model.load(path) for path in FLAGS.baseline]
-    options = {"data_dir": FLAGS.data_dir, "skip_broken_images": FLAGS.skip_broken_images}
-    train = datasets.open_labelled(FLAGS.dataset, FLAGS.train_split, role="train", **options)
-    test = datasets.open_labelled(FLAGS.dataset, FLAGS.test_split, role="test", **options)
+    train = open_split(FLAGS.train_split, "train")
+    test = open_split(FLAGS.test_split, "test")
     return Inputs(model, baselines, train, test)
+
+
+def open_split(split: str | None, role: str, **options: Any) -> Any:
+    """Return the images of a split; further options are those of `lts.data.open_source`."""
+    from experiments.probing import datasets
+
+    options.update(data_dir=FLAGS.data_dir, skip_broken_images=FLAGS.skip_broken_images)
+    return datasets.open_labelled(FLAGS.dataset, split, role=role, **options)
 
 
 def run_probe(probe_class: type, protocol: Any) -> None:

@@ -40,6 +40,8 @@ def _experiment(results: Values) -> str:
     kind = results["kind"]
     if kind == "finetune":
         return "fine-tuning" if protocol["pretrained"] else "training from scratch"
+    if kind == "semi_supervised":
+        return "labels in pre-training"
     if kind == "knn_probe":
         return "nearest neighbours"
     if kind == "sgd_probe":
@@ -138,6 +140,11 @@ def _numbers(results: Values) -> str:
     )
     if results["kind"] == "finetune":
         return _finetune_caption(protocol)
+    if results["kind"] == "semi_supervised":
+        return (
+            "Test accuracy from a share of each class's labels. The first row was pre-trained with them, and tells the "
+            f"classes itself. For the baselines: {_finetune_caption(protocol)}"
+        )
     if results["kind"] == "sgd_probe":
         return f"{_sgd_sentence(protocol)} {over_images}"
     features = f"frozen features, {protocol['pool']}-pooled to about {protocol['dimensions']:,} dimensions"

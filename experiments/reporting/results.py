@@ -39,6 +39,7 @@ REQUIRED: Mapping[str, str] = {
     "sgd_probe": f"{PROBE} model.layers.*.accuracy",
     "knn_probe": f"{PROBE} model.layers.*.accuracy",
     "finetune": f"{PROBE} model.layers.*.accuracy",
+    "semi_supervised": f"{PROBE} model.layers.*.accuracy",
     "few_shot": f"{PROBE} protocol.shares protocol.draws model.layers.*.*.accuracy",
     "spotting": """
         model.fingerprint images.number images.fingerprint protocol.keep_probability pairs.*.auroc pairs.*.interval

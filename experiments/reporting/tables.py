@@ -315,7 +315,7 @@ def _single(build: Callable[[Values], Rows]) -> Callable[[Sequence[Values]], Row
     return lambda results: build(results[0])
 
 
-PROBES = ("linear_probe", "sgd_probe", "knn_probe", "finetune")
+PROBES = ("linear_probe", "sgd_probe", "knn_probe", "finetune", "semi_supervised")
 TABLES: Mapping[str, TableType] = {
     "probe": TableType(PROBES, probe_table, _probe_title, _probe_setting),
     "few_shot": TableType(("few_shot",), few_shot_table, _probe_title, _probe_setting),

@@ -27,9 +27,10 @@ from absl import app, flags, logging
 from lts import __version__
 from lts import config as configs
 from lts.bin import field_flags, paths
+from lts.config.checks import task_weights
 from lts.config.fields import check_number
 from lts.config.options import MonitoringOptions
-from lts.config.registries import CORRUPTIONS, OPTIMIZERS
+from lts.config.registries import CORRUPTIONS, OPTIMIZERS, TASKS
 from lts.config.stages import STAGES, section_of
 from lts.utils import files, outputs, registry, streams
 from lts.utils.errors import UserError, first_line
@@ -39,7 +40,10 @@ from lts.utils.text import printable, warn
 FLAGS = flags.FLAGS
 RESUME = "run the same command again to resume"
 DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images")  # which images are read
-ROTATION_FIELDS = ("rotation_turns", "rotation_images", "rotation_generator_weight")  # of the task `rotation`
+TASK_FIELDS = {  # read only where the weight is above 0
+    "rotation_weight": ("rotation_turns", "rotation_images", "rotation_generator_weight"),
+    "labels_weight": ("labels_share", "labels_batch_share"),
+}
 # Flags of the images without effect, by the kind of --dataset.
 NO_EFFECT_ON = {"folder": ("data_dir",), "synthetic": ("data_dir", "skip_broken_images", "cache_gb")}
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
@@ -439,8 +443,15 @@ def _refuse_unused_fields(config: configs.Config, stage: str) -> None:
             continue  # `lts.training.train` tells which --import is missing
         fields = {field for entry in axis for field in axis[entry].FIELDS if field in FLAGS}
         refuse(sorted(fields.difference(axis[name].FIELDS)), f"--{flag}={name}")
-    if not config.loss.rotation_weight:
-        refuse([name for name in ROTATION_FIELDS if name in FLAGS], "--rotation_weight=0")
+    for weight, fields in TASK_FIELDS.items():
+        if not getattr(config.loss, weight):
+            refuse([name for name in fields if name in FLAGS], f"--{weight}=0")
+    for name in task_weights(config.loss.task_weights):
+        if name not in TASKS:
+            raise UsageError(
+                f"unknown task. Received: task_weights={name}. Known: {', '.join(TASKS)}. Give --import=MODULE for one "
+                "of yours."
+            )
 
 
 def _note_preset() -> None:

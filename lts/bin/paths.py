@@ -20,9 +20,10 @@ def define(name: str, default: str | None, help: str, **options: Any) -> None:
     flags.DEFINE(_PathParser(name), name, default, help, **options)
 
 
-def define_list(name: str, help: str) -> None:
+def define_list(name: str, help: str, required: bool = False) -> None:
     """Define a flag of comma-separated paths, empty by default."""
-    flags.DEFINE(_PathListParser(name), name, [], help, serializer=flags.ListSerializer(","))
+    default = None if required else []
+    flags.DEFINE(_PathListParser(name), name, default, help, serializer=flags.ListSerializer(","), required=required)
 
 
 def define_dataset(name: str, help: str, **options: Any) -> None:

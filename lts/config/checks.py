@@ -1,7 +1,38 @@
 """Checks of a configuration that concern several fields."""
 
+from collections.abc import Sequence
+
 from lts.config.registries import BACKBONES
 from lts.utils.errors import ConfigError
+
+
+def task_weights(entries: Sequence[str]) -> dict[str, float]:
+    """Return the weights of further tasks by name.
+
+    Args:
+      entries: "NAME=WEIGHT" each.
+
+    Raises:
+      ConfigError: an entry of another form, a weight that is not above 0, or a name that occurs twice.
+
+    Example:
+      >>> task_weights(["jigsaw=0.5"])
+      {'jigsaw': 0.5}
+    """
+    weights: dict[str, float] = {}
+    for entry in entries:
+        name, _, text = entry.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = 0.0
+        if not name or name in weights or not 0 < weight < float("inf"):
+            received = ",".join(entries)
+            raise ConfigError(
+                f"task_weights must be NAME=WEIGHT[,NAME=WEIGHT], every weight above 0. Received: {received!r}"
+            )
+        weights[name] = weight
+    return weights
 
 
 def check_groups(discriminator) -> None:

@@ -37,6 +37,17 @@ BACKBONES = Registry(
     },
 )
 
+# Subclasses of `DiscriminatorTask`. The first two are the method (paper).
+TASKS = Registry(
+    "task",
+    {
+        "real_or_fake": "lts.models.tasks:RealFake",
+        "mask": "lts.models.tasks:Mask",
+        "rotation": "lts.models.tasks:Rotation",
+        "labels": "lts.models.tasks:Labels",
+    },
+)
+
 # Keras optimizers with the project's additions, see `SharedOptimizer`.
 OPTIMIZERS = Registry(
     "optimizer",

@@ -210,12 +210,39 @@ class LossConfig:
     rotation_generator_weight: float = field(
         0.0, "weight of the same term on repaired images for the repair network (ours)", minimum=0
     )
+    labels_weight: float = field(
+        0.0,
+        "weight of the task of labels: the discriminator tells the class of the images with a label; 0: no such task "
+        "(ours)",
+        minimum=0,
+    )
+    labels_share: float = field(
+        1.0, "share of each class's labels that the task uses, at least one; chosen by name (ours)", above=0, maximum=1
+    )
+    labels_batch_share: float = field(
+        0.25,
+        "share of each batch that is drawn from the images with a label, if some have none (ours)",
+        above=0,
+        maximum=1,
+    )
+    task_weights: tuple[str, ...] = field(
+        (), "tasks of --import and their weights, NAME=WEIGHT[,NAME=WEIGHT]; those not named do not exist (ours)"
+    )
     reconstruct: str = field(
         "kept",
         "pixels with a reconstruction loss in stage 2: kept (release) | all | dropped",
         choices=["kept", "all", "dropped"],
         ablation=True,
     )
+
+    def task_weight(self, name: str) -> float:
+        """Return the weight of a discriminator task, 0 if a run does not have it."""
+        own_field = f"{name}_weight"
+        return (
+            getattr(self, own_field)
+            if hasattr(self, own_field)
+            else checks.task_weights(self.task_weights).get(name, 0.0)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,6 +318,9 @@ class Config:
             check_fields(getattr(self, name))
         checks.check_backbone(self.discriminator)
         checks.check_groups(self.discriminator)
+        for name in checks.task_weights(self.loss.task_weights):
+            if hasattr(self.loss, f"{name}_weight"):
+                raise ConfigError(f"task_weights must name other tasks. Received: {name}. Give --{name}_weight.")
         checks.check_grids(self, self.discriminator_grid)
 
     @property

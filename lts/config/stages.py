@@ -18,7 +18,7 @@ class Stage:
     options: tuple[str, ...] = ()  # arguments of the model, apart from the configuration
     network: str = "network"  # attribute of the model that is exported
     layers: str = "backbone"  # whose layers the export has: backbone | encoder
-    labelled: bool = False  # trains on images with labels
+    labelled: bool = False  # trains on images with labels only
     adversarial: bool = False  # repairs images in a frozen autoencoder, against a discriminator that can `spot` them
 
     @property
@@ -36,7 +36,13 @@ STAGES: Mapping[str, Stage] = {
     "autoencoder": Stage(
         "autoencoder_training", "lts.models.autoencoder:Autoencoder", network="encoder", layers="encoder"
     ),
-    "gan": Stage("gan_training", "lts.models.gan:DamageRepairGAN", network="discriminator", adversarial=True),
+    "gan": Stage(
+        "gan_training",
+        "lts.models.gan:DamageRepairGAN",
+        options=("classes",),
+        network="discriminator",
+        adversarial=True,
+    ),
     "rotation": Stage("gan_training", "lts.models.classifier:RotationPredictor", options=("head", "frozen")),
     "supervised": Stage(
         "gan_training",

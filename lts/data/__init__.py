@@ -1,5 +1,6 @@
 """Image datasets, the release's augmentation, and batches."""
 
+from lts.data.labels import share_of_labels
 from lts.data.pipeline import (
     as_bytes,
     as_signed,
@@ -20,6 +21,7 @@ __all__ = [
     "augmented_batches",
     "in_order",
     "open_source",
+    "share_of_labels",
     "shuffled_examples",
     "test_batches",
     "training_batches",

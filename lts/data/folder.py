@@ -95,7 +95,7 @@ def list_folder(root: str, split: str | None, role: str, skip_broken: bool = Fal
         reason = f"{unlabelled} is in no class folder, so it has no label"
         layout = f"{root}/CLASS/1.jpg, or {root}/train/CLASS/1.jpg and {root}/test/CLASS/2.jpg"
         raise DataError(f"{where}: {reason}. Received: split={split!r}. Sort the images into folders: {layout}.")
-    if labels.max() < 0 or (labels.min() < 0 and role == "pretrain"):
+    if labels.max() < 0:
         labels, class_names = None, ()
     paths = [os.path.join(root, path) for path in chosen]
     index = ImageIndex.of_files(paths, [path.as_posix() for path in chosen], labels, class_names)

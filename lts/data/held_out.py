@@ -1,7 +1,7 @@
 """Test images of data sets without a test split, and validation images for tuning."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -60,10 +60,11 @@ def hold_out(index: ImageIndex, split: str, role: str) -> tuple[ImageIndex, str]
         raise ValueError(f"role must be of {', '.join(LABELLED)}. Received: role={role!r}")
     if role in TUNED:
         index, split = hold_out(index, split, "train")
-    order = sorted(range(len(index.names)), key=lambda position: _digest(index.names[position]))
+    order = order_of_names(index.names)
+    labels = index.labels[order]
     held_out = np.zeros(len(index.names), bool)
-    for label in np.unique(index.labels):
-        members = [position for position in order if index.labels[position] == label]
+    for label in np.unique(labels):
+        members = order[labels == label]
         count = min(max(1, round(len(members) / SHARE)), len(members) - 1)
         held_out[members[:count]] = True
     if role in ("test", "validation"):
@@ -71,5 +72,7 @@ def hold_out(index: ImageIndex, split: str, role: str) -> tuple[ImageIndex, str]
     return index.select(np.flatnonzero(~held_out)), split + REST
 
 
-def _digest(name: str) -> bytes:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+def order_of_names(names: Sequence[str]) -> np.ndarray:
+    """Return the positions of images in an order that is random, and depends on their names only."""
+    digests = [hashlib.sha256(name.encode(errors="surrogateescape")).digest() for name in names]
+    return np.array(sorted(range(len(names)), key=digests.__getitem__), np.int64)

@@ -8,6 +8,7 @@ Skipping costs nothing, and the batches do not depend on the number of cores.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from lts.config import ImageConfig
@@ -30,6 +31,7 @@ def training_batches(
     first_step: int = 0,
     share: Share = WHOLE,
     labels: bool = False,
+    labelled_rows: int = 0,
     crop: Crop = random_crop,
 ) -> tf.data.Dataset:
     """Return batches of augmented images, reshuffled every epoch.
@@ -48,7 +50,9 @@ def training_batches(
       steps: number of steps.
       first_step: number of steps to skip.
       share: this machine's share; only its parts of every batch are computed, one for each of its replicas.
-      labels: also return int32 labels [batch_size / replicas]; the dataset must have labels.
+      labels: also return int32 labels [batch_size / replicas], -1 where unknown; the dataset must have labels.
+      labelled_rows: first rows of every batch that are drawn from the images with a label (ours). The other rows are
+        drawn from all images.
       crop: replaces `random_crop`; `image` describes the rest of the augmentation.
 
     Returns:
@@ -65,6 +69,8 @@ def training_batches(
         return (images, *more) if labels else images
 
     position = {"batch_size": batch_size, "seed": seed, "steps": steps, "first_step": first_step, "share": share}
+    if labelled_rows:
+        position.update(chosen=dataset.labelled, chosen_rows=labelled_rows)
     crops = shuffled_examples(dataset.num_examples, example, **position)
     batches = crops.batch(batch_size // share.num_replicas_in_sync, drop_remainder=True)
     return in_order(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
@@ -79,6 +85,8 @@ def shuffled_examples(
     steps: int,
     first_step: int = 0,
     share: Share = WHOLE,
+    chosen: np.ndarray | None = None,
+    chosen_rows: int = 0,
 ) -> tf.data.Dataset:
     """Return single examples, reshuffled every epoch.
 
@@ -90,6 +98,8 @@ def shuffled_examples(
       steps: number of steps.
       first_step: number of steps to skip.
       share: this machine's share; only its part of every batch is computed.
+      chosen: int64 [M], indices of some examples.
+      chosen_rows: first rows of every batch that are drawn from `chosen`; the other rows are drawn from all examples.
 
     Returns:
       Dataset of `steps * batch_size / machines` examples, not batched.
@@ -99,11 +109,20 @@ def shuffled_examples(
     def at(number: tf.Tensor) -> Any:
         # Example `number` of this machine has this position in the stream of all machines.
         step = number // per_machine
-        position = step * batch_size + share.input_pipeline_id * per_machine + number % per_machine
-        epoch = position // count
-        order_seed = tf.stack([seed, epoch])
-        index = tf.random.experimental.index_shuffle(position % count, order_seed, max_index=count - 1)
+        row = share.input_pipeline_id * per_machine + number % per_machine
+        position = step * batch_size + row
+        if chosen_rows:
+            # Two streams, each with an order of its own.
+            from_chosen = tf.gather(chosen, shuffled(step * chosen_rows + row, len(chosen), -1 - seed))
+            from_all = shuffled(step * (batch_size - chosen_rows) + row - chosen_rows, count, seed)
+            index = tf.where(row < chosen_rows, from_chosen, from_all)
+        else:
+            index = shuffled(position, count, seed)
         return example(index, tf.stack([seed, position]))
+
+    def shuffled(position: tf.Tensor, length: int, order: int) -> tf.Tensor:
+        epoch_seed = tf.stack([order, position // length])
+        return tf.random.experimental.index_shuffle(position % length, epoch_seed, max_index=length - 1)
 
     numbers = tf.data.Dataset.range(first_step * per_machine, (first_step + steps) * per_machine)
     return numbers.map(at, num_parallel_calls=tf.data.AUTOTUNE)

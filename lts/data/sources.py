@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lts.data.folder import list_folder
 from lts.data.held_out import HELD_OUT, default_split
+from lts.data.labels import share_of_labels
 from lts.data.splits import resolve
 from lts.data.store import (
     LABELLED,
@@ -41,7 +42,7 @@ class ImageDataset:
       split: the resolved split, as tfds writes it.
       store: the images.
       num_examples: number N of images.
-      labels: int64 [N], or None.
+      labels: int64 [N], -1 for an image without a label; or None.
       class_names: names of the classes; empty without labels.
       names: N names for reports: relative paths in a folder; empty for the synthetic set.
       broken: names of the images and folders that were skipped.
@@ -63,6 +64,11 @@ class ImageDataset:
     other_files: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
     place: str | None = None
     shorter_sides: np.ndarray | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Positions of the images with a label, int64."""
+        return np.flatnonzero(self.labels >= 0) if self.labels is not None else np.zeros(0, np.int64)
 
     @property
     def num_classes(self) -> int:
@@ -87,6 +93,7 @@ def open_source(
     skip_broken_images: bool = False,
     cache_gb: float | None = None,
     limit: int | None = None,
+    labels_share: float = 1.0,
     progress: bool = True,
 ) -> ImageDataset:
     """Open a dataset and decode every image once.
@@ -101,6 +108,8 @@ def open_source(
       cache_gb: largest size of the decoded images in memory, in units of 10**9 bytes. Larger datasets are decoded from
         files at each use. None: half of the free memory.
       limit: number of images to take from the beginning; None: all.
+      labels_share: share of the images of each class to open, at least one; only for labelled roles. The choice is that
+        of `lts.data.labels`.
       progress: print progress.
 
     Returns:
@@ -118,18 +127,24 @@ def open_source(
         raise DataError(f"unknown role. Received: role={role!r}. Choose from {', '.join(ROLES)}.")
     start = time.monotonic()
     if dataset == "synthetic":
-        images = open_synthetic(split, role, limit)
+        images = open_synthetic(split, role, limit, labels_share)
     else:
         index, split = list_images(dataset, split, role, data_dir, skip_broken_images)
+        if labels_share < 1:
+            index = index.select(np.flatnonzero(share_of_labels(index.labels, index.names, labels_share) >= 0))
+            split = _describe_share(split, labels_share)
         if limit is not None and limit < len(index.names):
             index = index.select(np.arange(limit))
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
-        images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress)
+        images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress, role)
         images = dataclasses.replace(images, place=_place(dataset, data_dir))
     if progress:
         place = "memory" if isinstance(images.store, MemoryStore) else "files"
+        labelled = len(images.labelled)
+        some = f" ({labelled} with a label)" if 0 < labelled < images.num_examples else ""
         print(
-            f"{printable(dataset)}, split {images.split}: {images.num_examples} images, {images.num_classes} classes, "
+            f"{printable(dataset)}, split {images.split}: {images.num_examples} images{some}, "
+            f"{images.num_classes} classes, "
             f"read from {place}, opened in {time.monotonic() - start:.1f} s",
             flush=True,
         )
@@ -143,12 +158,14 @@ def open_source(
 
 
 def _open_index(
-    dataset: str, split: str, index: ImageIndex, cache_bytes: float, skip_broken: bool, progress: bool
+    dataset: str, split: str, index: ImageIndex, cache_bytes: float, skip_broken: bool, progress: bool, role: str
 ) -> ImageDataset:
     """Return the dataset of an index."""
     opened = open_store(index, cache_bytes, skip_broken, progress)
     labels = None if index.labels is None else index.labels[opened.kept]
     names = tuple(index.names[position] for position in opened.kept)
+    # Pre-training reads single labels only where a task needs them, and records them itself (`lts.training.train`).
+    unread = role == "pretrain" and labels is not None and labels.min() < 0
     return ImageDataset(
         name=dataset,
         split=split,
@@ -158,7 +175,7 @@ def _open_index(
         class_names=index.class_names,
         names=names,
         broken=(*index.unlisted, *(index.names[position] for position in sorted(opened.broken))),
-        fingerprint=fingerprint_of(names, opened.sizes, labels),
+        fingerprint=fingerprint_of(names, opened.sizes, None if unread else labels),
         shorter_sides=opened.sizes[:, :2].min(axis=1),
         other_files=index.other_files,
     )
@@ -191,7 +208,7 @@ def list_images(
     raise DataError(f"dataset must be synthetic, tfds:NAME or folder:PATH. Received: dataset={dataset!r}.{hint}")
 
 
-def open_synthetic(split: str | None, role: str, limit: int | None = None) -> ImageDataset:
+def open_synthetic(split: str | None, role: str, limit: int | None = None, labels_share: float = 1.0) -> ImageDataset:
     """Return the synthetic set, rendered into memory."""
     if not split:
         split = default_split(role, SPLITS)[0] if role in LABELLED else SYNTHETIC_SPLITS[role]
@@ -206,8 +223,14 @@ def open_synthetic(split: str | None, role: str, limit: int | None = None) -> Im
     for name, start, stop in pieces:
         names += [f"synthetic {name}[{index}]" for index in range(start, stop)]
     labels = np.concatenate([piece_labels for _, piece_labels in rendered])
-    if labels.max() < 0 or (labels.min() < 0 and role != "features"):
+    if labels.max() < 0:
         labels = None
+    if labels_share < 1:
+        kept = np.flatnonzero(share_of_labels(labels, names, labels_share) >= 0)
+        images, labels, names = images[kept], labels[kept], [names[position] for position in kept]
+        split = _describe_share(split, labels_share)
+        pieces = [*pieces, labels_share]
+    unread = role == "pretrain" and labels is not None and labels.min() < 0
     return ImageDataset(
         name="synthetic",
         split=split,
@@ -217,7 +240,7 @@ def open_synthetic(split: str | None, role: str, limit: int | None = None) -> Im
         class_names=() if labels is None else CLASS_NAMES,
         names=tuple(names),
         broken=(),
-        fingerprint=fingerprint_of((VERSION, str(pieces)), np.array(images.shape), labels),
+        fingerprint=fingerprint_of((VERSION, str(pieces)), np.array(images.shape), None if unread else labels),
     )
 
 
@@ -230,6 +253,11 @@ def _first_examples(pieces: list[tuple[str, int, int]], limit: int) -> list[tupl
             taken.append((name, start, stop))
         limit -= stop - start
     return taken
+
+
+def _describe_share(split: str, share: float) -> str:
+    """Return a split that holds a share of its images."""
+    return f"{split}, {100 * share:g} % of each class"
 
 
 def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:

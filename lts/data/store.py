@@ -38,7 +38,7 @@ MEMORY_FILES = (  # of control groups, versions 2 and 1: limit, used bytes, line
 )
 
 ROLES = {
-    "pretrain": "labels are not needed",
+    "pretrain": "labels are kept where they exist; -1 marks an image without a label",
     "train": "training images of a probe: every image has a label",
     "test": "test images of a probe: every image has a label",
     "tuning": "part of the training images, to train on while a choice is tuned: every image has a label",

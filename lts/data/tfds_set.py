@@ -64,7 +64,7 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
         rows = examples(builder, selection, [label_key]).as_numpy_iterator()
         labels = np.array([row[label_key] for row in rows], np.int64)
         # The unlabelled split of STL-10 has the label -1 everywhere.
-        if labels.max() < 0 or (labels.min() < 0 and role != "features"):
+        if labels.max() < 0 or (labels.min() < 0 and role in LABELLED):
             labels = None
     if labels is None and role in LABELLED:
         raise DataError(f"{where} has no labels for this split. Received: split={split!r}. Give a labelled one.")

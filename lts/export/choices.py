@@ -45,6 +45,8 @@ DESCRIPTION = {  # types in config.json, see `lts.utils.json_files.check_shape`
     "dataset?": str,
     "split?": str,
     "averaged?": bool,
+    "classes?": [str],
+    "labelled_images?": int,
     "seconds?": {str: NUMBER},
     "layers?": [
         {

@@ -124,7 +124,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     layers = layer_geometry(description)
     # The advice was measured for trained discriminators alone.
     trained_gan = STAGES[stage].adversarial and description.get("weights") != "random"
-    measured = trained_gan and backbone_name(description) == "alexnet"
+    measured = trained_gan and backbone_name(description) == "alexnet" and "classes" not in description
     (example_layer,) = [layer for layer in layers if layer.name == default_layer(description)]
     crop = description["test_crop"]
     title = "Artifact-spotting" if STAGES[stage].adversarial else stage.capitalize()
@@ -143,7 +143,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
             cells=example_layer.cells(size),
             channels=example_layer.channels,
         ),
-        _signatures(layers[0].name, layers[-1].name, size, description.get("spot", True)),
+        _signatures(layers[0].name, layers[-1].name, description),
         _paragraph(INPUTS.format(smallest=layers[-1].smallest, size=size, crop=crop)),
         "## Intended use and limits\n",
         _paragraph(_limits(description, stage)),
@@ -181,6 +181,8 @@ def _origin(description: Mapping[str, Any], stage: str) -> str:
         return FINE_TUNED.format(backbone=backbone, fingerprint=description["fine_tuned_from"])
     random = description.get("weights") == "random"
     training = "never trained: a baseline" if random else "trained without labels"
+    if "classes" in description:
+        training = f"trained with {description['labelled_images']:,} labels of {len(description['classes'])} classes"
     return ORIGIN[stage].format(backbone=backbone, training=training)
 
 
@@ -256,17 +258,20 @@ def _layers(layers: Sequence[LayerGeometry], size: int) -> str:
     return f"## Layers (maps of {size} x {size} images)\n\n{table(rows)}\n"
 
 
-def _signatures(first: str, last: str, size: int, spot: bool) -> str:
+def _signatures(first: str, last: str, description: Mapping[str, Any]) -> str:
     """Return the table of the signatures."""
+    size = description["image_size"]
     rows = [
         ["signature", "outputs"],
         [code("serving_default"), f"{first} to {last}, and their means {first}_pooled to {last}_pooled"],
         [Markup(f"`{first}` to `{last}`"), "one layer and its mean; later layers are not computed"],
     ]
-    if spot:
+    if description.get("spot", True):
         rows.append(
             [code("spot"), f"probability of being repaired, map of repaired cells; from {size} pixels a side on"]
         )
+    if "classes" in description:
+        rows.append([code("classify"), f"probabilities of {', '.join(description['classes'])}; from {size} pixels on"])
     train = "as `serving_default` with batch norm in training mode, of float32 images in [0, 255], for fine-tuning"
     rows.append([code("train"), Markup(f"{train}; `trainable_variables` are those of all layers")])
     return table(rows) + "\n"

@@ -54,7 +54,7 @@ def export(
     output: str | os.PathLike,
     description: dict[str, Any],
     formats: Sequence[str] = (),
-    backbone: keras.Model | None = None,
+    recalibrated: keras.Model | None = None,
 ) -> None:
     """Write a network as a SavedModel.
 
@@ -65,10 +65,10 @@ def export(
         `spot`.
       output: folder to write; an existing export is replaced.
       description: content of `config.json`. Required: "image_size", "test_crop" and "config" (`Config.to_dict`).
-        Optional: "network", "backbone" or "encoder"; "spot", False where no trained heads exist; further entries are
-        for the model card.
+        Optional: "network", "backbone" or "encoder"; "spot", False where no trained heads exist; "classes", names
+        where the discriminator has a head of labels; further entries are for the model card.
       formats: further formats, see `lts.export.formats`.
-      backbone: network of the feature signatures; None: that of `network`.
+      recalibrated: network of all signatures but `spot`, with batch norm statistics of photographs; None: `network`.
 
     Raises:
       OutputError: `output` exists and is not an export.
@@ -77,7 +77,8 @@ def export(
     output = pathlib.Path(output)
     check_formats(formats)
     EXPORT.check(output)
-    backbone = backbone or getattr(network, "backbone", network)
+    recalibrated = recalibrated or network
+    backbone = getattr(recalibrated, "backbone", recalibrated)
     layers = backbone.geometry()
     description = {**description, "layers": [layer.to_dict() for layer in layers]}
     description["default_layer"] = default_layer(description)
@@ -91,6 +92,9 @@ def export(
         heads = [variable for variable in network.variables if id(variable) not in tracked]
         archive.add_variable_collection("spot_variables", heads)
         archive.add_endpoint("spot", _spot_endpoint(network, description["image_size"]))
+    if "classes" in description:
+        archive.add_variable_collection("classify_variables", recalibrated.variables)
+        archive.add_endpoint("classify", _classify_endpoint(recalibrated, description["image_size"]))
     smallest = {layer.name: layer.smallest for layer in layers}
     for name, endpoint in _feature_endpoints(backbone.endpoints, smallest).items():
         archive.add_endpoint(name, endpoint)
@@ -157,6 +161,18 @@ def _spot_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
     return spot
 
 
+def _classify_endpoint(discriminator: keras.Model, image_size: int) -> Callable:
+    """Return the traced signature `classify`."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def classify(images):
+        with tf.control_dependencies([_assert_images(images, image_size)]):
+            outputs = discriminator(as_signed(images), training=False)
+        return {"probabilities": tf.nn.softmax(outputs["labels_logits"])}
+
+    return classify
+
+
 def _assert_images(images: tf.Tensor, smallest: int) -> tf.Operation:
     """Return an operation that refuses wrong images."""
     # NB: TensorFlow does not check shapes when a signature is called by name. Without this operation grey images were
@@ -183,6 +199,8 @@ class LoadedModel:
         conv_1 to conv_5 uint8 [B, H, W, 3] -> the same of one layer; later layers are not computed
         spot             uint8 [B, H, W, 3], sides at least `image_size` -> probability [B] that the image was repaired,
                          artifact_map [B, h, w] that a cell was dropped, artifact_map_image [B, H, W]
+        classify         uint8 [B, H, W, 3], sides at least `image_size` -> probabilities [B, classes]; only of a run
+                         with `--labels_weight`
         train            float32 [B, H, W, 3] in [0, 255] -> as serving_default, differentiable, with batch norm in
                          training mode: its moving averages are updated
 
@@ -290,6 +308,25 @@ class LoadedModel:
         if "spot" not in self.module.signatures:
             raise ExportError(f"{self.path} {NO_SPOT}")
         return self.module.signatures["spot"](images=_check_images(images, self.image_size))
+
+    def classify(self, images) -> tf.Tensor:
+        """Return the probabilities of the classes.
+
+        Works inside a tf.function. The names of the classes are `description["classes"]`.
+
+        Args:
+          images: uint8 [B, H, W, 3], RGB, of at least `image_size` pixels a side.
+
+        Returns:
+          float32 [B, classes] in [0, 1].
+
+        Raises:
+          InputError: images of another dtype, rank, size or number of channels.
+          ExportError: the export was not trained with labels.
+        """
+        if "classify" not in self.module.signatures:
+            raise ExportError(f"{self.path} knows no classes. Received: a run without --labels_weight.")
+        return self.module.signatures["classify"](images=_check_images(images, self.image_size))["probabilities"]
 
     def keras_model(self, layer: str | None = None, dtype: str | None = None) -> FeatureExtractor:
         """Return a new Keras model with these weights.

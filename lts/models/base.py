@@ -91,6 +91,19 @@ def unpack_images(data, size: int):
     return tf.cast(images, tf.float32) if images.dtype == tf.float64 else images
 
 
+def unpack_labels(data):
+    """Return the labels of a batch that `fit` passes, int [B].
+
+    Raises:
+      ValueError: no labels, or not integers [B].
+    """
+    _, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None or not labels.dtype.is_integer or labels.shape.rank != 1:
+        received = "no labels" if labels is None else f"{labels.dtype.name} {labels.shape}"
+        raise ValueError(f"batches must be images and integer labels [batch]. Received: {received}")
+    return labels
+
+
 class RunningMeans(keras.metrics.Metric):
     """Means of named scalars since the last reset.
 

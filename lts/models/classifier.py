@@ -143,11 +143,7 @@ class SupervisedClassifier(_ClassifierModel):
     def unpack(self, data):
         """Return the images and labels of a batch."""
         images = base.unpack_images(data, self.config.image.image_size)
-        _, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if labels is None or not labels.dtype.is_integer or labels.shape.rank != 1:
-            received = "no labels" if labels is None else f"{labels.dtype.name} {labels.shape}"
-            raise ValueError(f"batches must be images and integer labels [batch]. Received: {received}")
-        return images, labels
+        return images, base.unpack_labels(data)
 
     def examples(self, batch):
         """Return the batch itself."""

@@ -1,6 +1,8 @@
 """Stage 2: repair against discriminator (paper section 3; release)."""
 
 import dataclasses
+import math
+from types import MappingProxyType
 
 import keras
 import tensorflow as tf
@@ -8,7 +10,6 @@ import tensorflow as tf
 from lts import losses
 from lts.config import Config
 from lts.models import base, replicas, tasks
-from lts.models.turns import TURNS, all_turns, random_turns
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
 from lts.networks.backbones import check_grid
 from lts.networks.config_mixin import ConfigMixin
@@ -16,6 +17,8 @@ from lts.networks.corruption import CORRUPTIONS
 from lts.networks.discriminator import Discriminator
 from lts.networks.layers import upsample_nearest
 from lts.networks.repair import RepairNetwork
+
+NOTHING_KNOWN: tasks.Truth = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
     Args:
       config: of the run.
+      classes: number of classes of the images, for tasks that need labels.
 
     Example:
       >>> import numpy as np
@@ -68,10 +72,11 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         *("l2", "disc_total", "gen_total", "disc_gradient_norm", "repair_gradient_norm"),
     )
 
-    def __init__(self, config: Config, name="gan", **kwargs):
-        active_tasks = tasks.active_tasks(config)
+    def __init__(self, config: Config, classes: int = 0, name="gan", **kwargs):
+        active_tasks = tasks.active_tasks(config, classes)
         super().__init__(_metrics(config, active_tasks), name=name, **kwargs)
         self.config = config
+        self.classes = classes
         self.tasks = active_tasks
         dtype = self.dtype_policy
         bn_config = batch_norm_config(config.autoencoder)
@@ -178,23 +183,31 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         dropout = tf.cast(units < config.dropout_keep, tf.float32)
         return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units]), uniform
 
-    def turn(self, images, step):
-        """Return a step's images and their quarter turns; the images as they are without the task `rotation` (ours).
+    def unpack(self, data):
+        """Return the images of a batch and what is known of them; `data` comes from `fit`.
+
+        Raises:
+          ValueError: images of another shape, or a task needs labels and there are none.
+        """
+        images = base.unpack_images(data, self.config.image.image_size)
+        if not any(task.needs_labels for task in self.tasks.values()):
+            return images, {}
+        return images, {"labels": base.unpack_labels(data)}
+
+    def prepare(self, images, truth, step):
+        """Return the images that a step shows to the encoder, and what is known of them, see `DiscriminatorTask`.
 
         Args:
           images: [B, H, W, 3].
+          truth: entries [B, ...] by name.
           step: int64 scalar, training steps done.
 
         Returns:
-          Images [B, H, W, 3] and turns int32 [B]; 4B of both where `rotation_turns` is "all". Without the task
-          (images, None).
+          The same with `views` rows of every image.
         """
-        if "rotation" not in self.tasks:
-            return images, None
-        if self.config.loss.rotation_turns == "all":
-            return all_turns(images)
-        seed = tf.stack([-1 - self.config.gan_training.seed, tf.cast(step, tf.int32)])
-        return random_turns(images, replicas.per_replica_random(seed, [tf.shape(images)[0]]))
+        for task in self.tasks.values():
+            images, truth = task.prepare(images, truth, step)
+        return images, truth
 
     def _uniform(self, role: int, step, shape, batch_axis: int = 0):
         """Return a step's uniform numbers; each role has its own."""
@@ -235,18 +248,13 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         if source == "image":
             return images
         if source == "mixed":
-            # Every image keeps its row: dropout and labels belong to rows, on any number of replicas. All turns of an
-            # image have one source, which therefore tells nothing about the turn.
-            rows_per_image = TURNS if "rotation" in self.tasks and self.config.loss.rotation_turns == "all" else 1
-            numbers = replicas.global_rows(tf.shape(images)[0]) // rows_per_image
+            # Every image keeps its row: dropout and labels belong to rows, on any number of replicas. All views of an
+            # image have one source, which therefore tells nothing about the view.
+            views = math.prod(task.views for task in self.tasks.values())
+            numbers = replicas.global_rows(tf.shape(images)[0]) // views
             return tf.where((numbers % 2 == 0)[:, None, None, None], reconstruction, images)
         # Reconstructions carry the decoder's traces, as repaired images do: these traces tell nothing (paper).
         return reconstruction
-
-    def _predictions(self, outputs: ForwardPass, keep_mask, turns) -> tasks.Predictions:
-        """Return what the tasks' losses are computed from."""
-        both = None if turns is None else tf.concat([turns, turns], 0)
-        return tasks.Predictions(outputs.discriminator, keep_mask, both)
 
     def _pixel_mask(self, keep_mask, image_size: int):
         """Return the mask of the pixels with a reconstruction loss."""
@@ -255,18 +263,18 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             return tf.ones_like(kept)
         return kept if self.config.loss.reconstruct == "kept" else 1 - kept
 
-    def compute_losses(self, images, keep_mask, outputs: ForwardPass, turns=None) -> dict:
+    def compute_losses(self, images, keep_mask, outputs: ForwardPass, truth=NOTHING_KNOWN) -> dict:
         """Return all loss terms and accuracies by name.
 
-        The discriminator minimises `disc_total`, the repair network `gen_total`. `turns` are those of `turn`.
+        The discriminator minimises `disc_total`, the repair network `gen_total`. `truth` is that of `prepare`.
         """
         config = self.config.loss
-        predictions = self._predictions(outputs, keep_mask, turns)
+        predictions = tasks.Predictions(outputs.discriminator, keep_mask, truth)
 
         # Discriminator: tell reconstructions from repaired images, find the dropped cells, and do further tasks.
         task_losses = {name: task.loss(predictions) for name, task in self.tasks.items()}
         method_loss = task_losses["real_or_fake"] + task_losses["mask"]
-        further_losses = [loss for name, loss in task_losses.items() if name not in ("real_or_fake", "mask")]
+        further_losses = [loss for name, loss in task_losses.items() if name not in tasks.METHOD]
 
         # Generator: fool the discriminator and keep what was not dropped.
         real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
@@ -302,7 +310,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             **accuracies,
         }
 
-    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False, turns=None):
+    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False, truth=NOTHING_KNOWN):
         """Return both players' raw gradients from one forward pass.
 
         `scaled` multiplies them by the optimizers' loss scales, which `apply` expects.
@@ -313,7 +321,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         """
         with tf.GradientTape(persistent=True) as tape:
             outputs = self.forward(images, keep_mask, dropout, uniform=uniform)
-            terms = self.compute_losses(images, keep_mask, outputs, turns)
+            terms = self.compute_losses(images, keep_mask, outputs, truth)
             disc_share = replicas.scale_loss(terms["disc_total"])
             gen_share = replicas.scale_loss(terms["gen_total"])
             if scaled:
@@ -325,27 +333,25 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
     def train_step(self, data):
         """Run one step of both players; return the mean losses."""
-        images = base.unpack_images(data, self.config.image.image_size)
         step = self.optimizer.iterations
-        images, turns = self.turn(images, step)
+        images, truth = self.prepare(*self.unpack(data), step)
         keep_mask, dropout, uniform = self.draw(step, tf.shape(images)[0])
-        return self.apply_step(images, keep_mask, dropout, uniform, turns)
+        return self.apply_step(images, keep_mask, dropout, uniform, truth)
 
     def test_step(self, data):
         """Return the mean losses with inference batch norm.
 
         The masks are those of step 0 in every batch, so that evaluations can be compared.
         """
-        images = base.unpack_images(data, self.config.image.image_size)
-        images, turns = self.turn(images, 0)
+        images, truth = self.prepare(*self.unpack(data), 0)
         keep_mask, _, uniform = self.draw(0, tf.shape(images)[0])
         outputs = self.forward(images, keep_mask, uniform=uniform, training=False)
-        return self.means.update(replicas.replica_means(self.compute_losses(images, keep_mask, outputs, turns)))
+        return self.means.update(replicas.replica_means(self.compute_losses(images, keep_mask, outputs, truth)))
 
-    def apply_step(self, images, keep_mask, dropout, uniform=None, turns=None):
+    def apply_step(self, images, keep_mask, dropout, uniform=None, truth=NOTHING_KNOWN):
         """Run `train_step` with given random numbers."""
         terms, _, d_gradients, g_gradients = self.gradients(
-            images, keep_mask, dropout, uniform, scaled=True, turns=turns
+            images, keep_mask, dropout, uniform, scaled=True, truth=truth
         )
         values = replicas.replica_means(terms)
         # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
@@ -358,8 +364,9 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
                 values["repair_gradient_norm"] = base.gradient_norm(self.g_optimizer)
         return self.means.update(values)
 
-    def pictures(self, images) -> dict:
+    def pictures(self, data) -> dict:
         """Return the rows of the picture strip by name."""
+        images, _ = self.unpack(data)
         # The name scopes are the nodes on TensorBoard's page of the graph.
         with tf.name_scope("draw"):
             keep_mask, _, uniform = self.draw(0, images.shape[0])  # step 0: the same mask in every strip
@@ -387,15 +394,15 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         """Return the discriminator's first kernels for pictures."""
         return self.discriminator.backbone.first_kernels()
 
-    def histograms(self, images) -> dict:
+    def histograms(self, data) -> dict:
         """Return both players' weights and gradients, and activations.
 
         The activations are the discriminator's on real and repaired images, in training mode.
         """
-        images, turns = self.turn(images, self.optimizer.iterations)
+        images, truth = self.prepare(*self.unpack(data), self.optimizer.iterations)
         keep_mask, dropout, uniform = self.draw(self.optimizer.iterations, images.shape[0])
         with base.preserve_moving_statistics(self):
-            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform, turns=turns)
+            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform, truth=truth)
         players = list(self.discriminator.trainable_variables)
         if self.repair:
             players += self.repair.trainable_variables

@@ -6,29 +6,35 @@ others are (ours) and active where their weight is above 0.
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from lts import losses
 from lts.config import Config
-from lts.models.turns import TURNS
+from lts.config.checks import task_weights
+from lts.config.registries import TASKS
+from lts.models import replicas
+from lts.models.turns import TURNS, all_turns, random_turns
+
+METHOD = ("real_or_fake", "mask")  # tasks of the paper, which every run has
+
+Truth = Mapping[str, tf.Tensor]  # what is known of each image of a batch, by name; entries [B, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
     """The discriminator's outputs on a batch, and the truth.
 
-    Rows are B real images, then B repaired ones.
-
     Attributes:
-      outputs: the discriminator's dict.
+      outputs: the discriminator's dict. Rows are B real images, then B repaired ones.
       keep_mask: of the repaired images [B, h, w, 1].
-      turns: quarter turns of all images, int [2B]; None without the task `rotation`.
+      truth: "labels" int [B], -1 where unknown, if a task needs them, and what the tasks' `prepare` added.
     """
 
     outputs: dict[str, tf.Tensor]
     keep_mask: tf.Tensor
-    turns: tf.Tensor | None = None
+    truth: Truth = dataclasses.field(default_factory=dict)
 
 
 class DiscriminatorTask(abc.ABC):
@@ -36,27 +42,50 @@ class DiscriminatorTask(abc.ABC):
 
     Args:
       config: of the run.
+      classes: number of classes of the images; 0 if no task needs labels.
 
     Attributes:
-      name: of the loss term.
+      name: of the loss term, and of the entry in `TASKS`.
       accuracies: names of what `accuracy` returns.
+      needs_labels: whether the truth must have "labels".
       units: logits of an additional head on fc_1, with the output `NAME_logits`; 0: the discriminator has the head.
+      views: rows that `prepare` makes of every image.
+      weight: of the loss term, `--NAME_weight` or from `--task_weights`.
       generator_weight: weight of the repair network's term; 0: there is none.
     """
 
     name: str
-    accuracies: tuple[str, ...]
+    accuracies: tuple[str, ...] = ()
+    needs_labels: bool = False
     units: int = 0
-
+    views: int = 1
     generator_weight: float = 0.0
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, classes: int = 0):
         self.config = config.loss
+        self.seed = config.gan_training.seed
+        self.classes = classes
+        self.weight = config.loss.task_weight(self.name)
 
     @classmethod
     def is_active(cls, config: Config) -> bool:
         """Return whether a run has the task."""
-        return True
+        return config.loss.task_weight(cls.name) > 0
+
+    def prepare(self, images, truth: Truth, step) -> tuple[tf.Tensor, Truth]:
+        """Return the images that a step shows to the encoder, and what is known of them.
+
+        Args:
+          images: [B, H, W, 3] in [-1, 1].
+          truth: entries [B, ...].
+          step: int64 scalar, training steps done. Random numbers are functions of seed, step and position, see
+            `replicas.per_replica_random`.
+
+        Returns:
+          Images [views * B, H, W, 3], the views of an image one after another, and entries [views * B, ...].
+        """
+        del step
+        return images, truth
 
     @abc.abstractmethod
     def loss(self, predictions: Predictions):
@@ -66,9 +95,10 @@ class DiscriminatorTask(abc.ABC):
         """Return the repair network's weighted term, where `generator_weight` is not 0."""
         raise NotImplementedError
 
-    @abc.abstractmethod
     def accuracy(self, predictions: Predictions) -> dict[str, tf.Tensor]:
         """Return the accuracies by name."""
+        del predictions
+        return {}
 
 
 class RealFake(DiscriminatorTask):
@@ -76,6 +106,10 @@ class RealFake(DiscriminatorTask):
 
     name = "real_or_fake"
     accuracies = ("accuracy_real", "accuracy_repaired")
+
+    @classmethod
+    def is_active(cls, config: Config) -> bool:
+        return True
 
     def loss(self, predictions: Predictions):
         real_logits, fake_logits = tf.split(predictions.outputs["logits"], 2)
@@ -96,10 +130,14 @@ class Mask(DiscriminatorTask):
     name = "mask"
     accuracies = ("accuracy_mask",)
 
+    @classmethod
+    def is_active(cls, config: Config) -> bool:
+        return True
+
     def loss(self, predictions: Predictions):
         keep_mask = predictions.keep_mask
         cell_labels = tf.concat([tf.ones_like(keep_mask), keep_mask], 0)[..., 0]  # real images are kept everywhere
-        return losses.mask_prediction(predictions.outputs["mask_logits"], cell_labels, self.config.mask_weight)
+        return losses.mask_prediction(predictions.outputs["mask_logits"], cell_labels, self.weight)
 
     def accuracy(self, predictions: Predictions):
         _, predicted_mask = tf.split(predictions.outputs["mask_logits"] > 0, 2)  # of repaired images
@@ -118,18 +156,24 @@ class Rotation(DiscriminatorTask):
     accuracies = ("accuracy_rotation",)
     units = TURNS
 
-    def __init__(self, config: Config):
-        super().__init__(config)
+    def __init__(self, config: Config, classes: int = 0):
+        super().__init__(config, classes)
         self.generator_weight = self.config.rotation_generator_weight
+        self.views = TURNS if self.config.rotation_turns == "all" else 1
 
-    @classmethod
-    def is_active(cls, config: Config) -> bool:
-        return config.loss.rotation_weight > 0
+    def prepare(self, images, truth: Truth, step):
+        if self.views == TURNS:
+            repeated = {name: tf.repeat(entry, TURNS, axis=0) for name, entry in truth.items()}
+            turned, turns = all_turns(images)
+            return turned, repeated | {"turns": turns}
+        seed = tf.stack([-1 - self.seed, tf.cast(step, tf.int32)])
+        turned, turns = random_turns(images, replicas.per_replica_random(seed, [tf.shape(images)[0]]))
+        return turned, {**truth, "turns": turns}
 
     def loss(self, predictions: Predictions):
         real_loss, fake_loss = self._halves(predictions)
         loss = real_loss if self.config.rotation_images == "real" else (real_loss + fake_loss) / 2
-        return self.config.rotation_weight * loss
+        return self.weight * loss
 
     def generator_loss(self, predictions: Predictions):
         _, fake_loss = self._halves(predictions)
@@ -137,23 +181,64 @@ class Rotation(DiscriminatorTask):
 
     def accuracy(self, predictions: Predictions):
         logits, _ = tf.split(predictions.outputs["rotation_logits"], 2)
-        turns, _ = tf.split(predictions.turns, 2)
-        return {"accuracy_rotation": _share(tf.argmax(logits, 1, output_type=tf.int32) == turns)}  # of real images
+        correct = tf.argmax(logits, 1, output_type=tf.int32) == predictions.truth["turns"]
+        return {"accuracy_rotation": _share(correct)}  # of real images
 
     def _halves(self, predictions: Predictions):
         """Return the cross entropies of real and repaired images."""
         logits = tf.split(predictions.outputs["rotation_logits"], 2)
-        turns = tf.split(predictions.turns, 2)
-        return [losses.classification(*half) for half in zip(logits, turns, strict=True)]
+        return [losses.classification(half, predictions.truth["turns"]) for half in logits]
 
 
-TASKS = {task.name: task for task in (RealFake, Mask, Rotation)}
+class Labels(DiscriminatorTask):
+    """The class of the images that have a label (ours).
+
+    Semi-supervised learning as in S4L (Zhai et al., 2019): the self-supervised tasks see all images, the cross entropy
+    of the classes those with a label. Repaired images are left out: their content may be another one.
+    """
+
+    name = "labels"
+    accuracies = ("accuracy_labels",)
+    needs_labels = True
+
+    def __init__(self, config: Config, classes: int = 0):
+        super().__init__(config, classes)
+        if classes < 2:
+            raise ValueError(f"the task of labels needs at least two classes. Received: classes={classes}")
+        self.units = classes
+
+    def loss(self, predictions: Predictions):
+        logits, _ = tf.split(predictions.outputs["labels_logits"], 2)
+        labels = predictions.truth["labels"]
+        return self.weight * losses.known_classification(logits, labels, _known(labels))
+
+    def accuracy(self, predictions: Predictions):
+        logits, _ = tf.split(predictions.outputs["labels_logits"], 2)
+        labels = tf.cast(predictions.truth["labels"], tf.int32)
+        correct = tf.cast(tf.argmax(logits, 1, output_type=tf.int32) == labels, tf.float32)  # never for -1
+        return {"accuracy_labels": tf.math.divide_no_nan(tf.reduce_sum(correct), _known(labels))}
 
 
-def active_tasks(config: Config) -> dict[str, DiscriminatorTask]:
-    """Return the tasks of a run by name."""
-    return {name: task(config) for name, task in TASKS.items() if task.is_active(config)}
+def active_tasks(config: Config, classes: int = 0) -> dict[str, DiscriminatorTask]:
+    """Return the tasks of a run by name.
+
+    Raises:
+      UnknownNameError: `task_weights` names a task that is not registered.
+    """
+    for name in task_weights(config.loss.task_weights):
+        TASKS[name]
+    return {name: TASKS[name](config, classes) for name in TASKS if TASKS[name].is_active(config)}
+
+
+def needs_labels(config: Config) -> bool:
+    """Return whether a run has a task that needs labels."""
+    return any(TASKS[name].needs_labels and TASKS[name].is_active(config) for name in TASKS)
 
 
 def _share(correct):
     return tf.reduce_mean(tf.cast(correct, tf.float32))
+
+
+def _known(labels):
+    """Return the number of known labels: the mean over the replicas, see `losses.known_classification`."""
+    return replicas.replica_mean(tf.reduce_sum(tf.cast(labels >= 0, tf.float32)))

@@ -85,17 +85,17 @@ def export_run(
     if step < record.total_steps and not record.never_trained:
         run_dir.warn(f"the run is at step {step:,} of {record.total_steps:,}. Received: workdir={workdir}.")
 
-    backbone = None
+    recalibrated = None
     statistics = None
     if stage.adversarial and config.discriminator.recalibrate_batch_norm:
         source = source or _training_images(record, workdir, data_dir)
-        backbone = _recalibrated_backbone(record, workdir, averaged, source)
+        recalibrated = _recalibrated(record, workdir, averaged, source)
         statistics = f"{source.name}, split {source.split}"
     description = _describe_run(record, config, workdir, step, averaged, statistics)
     # Photographs are opened for the statistics only: decoding a large data set takes minutes.
     if description["spot"] and source is not None:
         description["false_alarms"] = _count_false_alarms(network, config, source)
-    saved_model.export(network, output, description, formats, backbone)
+    saved_model.export(network, output, description, formats, recalibrated)
     return step
 
 
@@ -159,7 +159,9 @@ def _network(record: RunRecord) -> tuple[keras.Model, str]:
     if name == "encoder":
         network = Encoder(config.autoencoder)
     elif name == "discriminator":
-        network = Discriminator(config.discriminator, config.mask_grid, bn_config)
+        # Of the further heads, users need that of the classes.
+        heads = {"labels": len(record.details["classes"])} if "labels" in record.details else {}
+        network = Discriminator(config.discriminator, config.mask_grid, bn_config, heads)
     else:
         classes = record.details.get("classes", ROTATIONS)
         head = record.details.get("head", "fc")
@@ -194,15 +196,15 @@ def _training_images(record: RunRecord, workdir: str | os.PathLike, data_dir: st
     return dataclasses.replace(source, name=record.dataset)
 
 
-def _recalibrated_backbone(
+def _recalibrated(
     record: RunRecord, workdir: str | os.PathLike, averaged: bool, source: data.ImageDataset
 ) -> keras.Model:
-    """Return a copy of the backbone with statistics of photographs."""
+    """Return a copy of the discriminator with statistics of photographs."""
     # A copy, because the signature `spot` keeps the statistics of training.
     discriminator, name = _network(record)
     run_dir.restore_networks(workdir, averaged=averaged, **{name: discriminator})
     _measure_statistics(discriminator, record.config, source, record.config.gan_training.seed)
-    return discriminator.backbone
+    return discriminator
 
 
 def _measure_statistics(discriminator: Discriminator, config: Config, source: data.ImageDataset, seed: int) -> None:
@@ -253,6 +255,8 @@ def _describe_run(
         dataset=record.dataset,  # None: imported and never trained here
         split=record.split,
         fine_tuned_from=record.details.get("features"),
+        classes=record.details["classes"] if "labels" in record.details else None,
+        labelled_images=record.details["labels"]["images"] if "labels" in record.details else None,
         averaged=averaged,
         seconds=_training_seconds(record, workdir),
         hardware=record.hardware,

@@ -11,7 +11,7 @@ from lts.utils.registry import imported_modules
 
 FROZEN_NETWORKS = ("encoder/", "decoder/")  # taken from the autoencoder run, never trained in the "gan" stage
 
-# Of config.json, see `lts.utils.json_files.check_shape`. The last three are details.
+# Of config.json, see `lts.utils.json_files.check_shape`. The last four are details.
 RECORD_SHAPE = {
     "stage": str,
     "config": dict,
@@ -26,6 +26,7 @@ RECORD_SHAPE = {
     "fingerprints?": {str: str},
     "imported?": {"checkpoint": str, "weights": str, "step": int, "averages": bool, "missing": [str]},
     "classes?": (int, list),  # their number, or for VOC their names
+    "labels?": {"images": int, "digest": str},  # of the discriminator's task
     "head?": str,
     "frozen?": int,
 }

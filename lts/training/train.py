@@ -5,6 +5,7 @@ classification.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from typing import Any
@@ -17,9 +18,9 @@ from lts import data
 from lts.config import NETWORKS, Config, TrainingConfig, differences
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS
-from lts.config.stages import STAGES
+from lts.config.stages import STAGES, Stage
 from lts.export.saved_model import LoadedModel
-from lts.models.classifier import ROTATIONS
+from lts.models.tasks import needs_labels
 from lts.networks.variables import variables_by_path
 from lts.training import online_evaluation, run_dir, task
 from lts.training.loop import steps_done
@@ -111,22 +112,30 @@ def make_task(
     """Return the task that `train` runs on its arguments."""
     kind = STAGES[stage]
     settings = getattr(config, kind.section)
+    labelled = kind.labelled or (kind.adversarial and needs_labels(config))
+    if labelled:
+        source = _with_labels(config, kind, source)
     total_steps = _total_steps(settings, source)
-    labelled = kind.labelled
-    if labelled and source.labels is None:
-        raise TrainingError(f"the images have no labels. Received: dataset={source.name}, split={source.split}")
-    classes = len(source.class_names) if labelled else ROTATIONS
+    classes = len(source.class_names) if labelled else 0
 
     # What must not change when the run resumes, next to the configuration.
     details = {}
-    if labelled:
+    if kind.labelled:
         details["classes"] = classes
+    elif labelled:
+        details["classes"] = list(source.class_names)
+        digest = hashlib.sha256(source.labels.tobytes()).hexdigest()[:16]
+        details["labels"] = {"images": len(source.labelled), "digest": digest}
     if kind.is_classifier:
         details["head"] = head
         details["frozen"] = frozen
         details["features"] = features.fingerprint if features else None
     record = RunRecord.of_images(stage, config, source, details=details, **_origins(autoencoder, init_from))
     backbone = _backbone(config, features) if features else None
+    # Where only some images have labels, a part of every batch is drawn from these.
+    labelled_rows = 0
+    if labelled and len(source.labelled) < source.num_examples:
+        labelled_rows = max(1, round(config.loss.labels_batch_share * settings.batch_size))
 
     def batches(share: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
         return data.training_batches(
@@ -138,6 +147,7 @@ def make_task(
             steps=steps,
             share=share,
             labels=labelled,
+            labelled_rows=labelled_rows,
         )
 
     def start(model: keras.Model, restored: bool) -> None:
@@ -166,6 +176,20 @@ def make_task(
     )
 
 
+def _with_labels(config: Config, kind: Stage, source: data.ImageDataset) -> data.ImageDataset:
+    """Return the images with the labels that a training uses; -1: none."""
+    if source.labels is None or (kind.labelled and source.labels.min() < 0):
+        lacking = "the images have no labels" if source.labels is None else "some images have no label"
+        raise TrainingError(f"{lacking}. Received: dataset={source.name}, split={source.split}")
+    if source.num_classes < 2:
+        classes = ", ".join(source.class_names)
+        raise TrainingError(f"a classifier needs at least two classes. Received: {classes} in {source.name}.")
+    if kind.labelled:
+        return source
+    labels = data.share_of_labels(source.labels, source.names, config.loss.labels_share)
+    return dataclasses.replace(source, labels=labels)
+
+
 def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
     """Return the steps of the whole run."""
     total = settings.steps_on(source.num_examples)
@@ -183,7 +207,7 @@ def _samples(config: Config, source: data.ImageDataset, labelled: bool):
 
 
 def build_model(
-    config: Config, stage: str, total_steps: int = 1, classes: int = ROTATIONS, head: str = "fc", frozen: int = 0
+    config: Config, stage: str, total_steps: int = 1, classes: int = 0, head: str = "fc", frozen: int = 0
 ) -> keras.Model:
     """Return the compiled model of a stage.
 
@@ -193,7 +217,7 @@ def build_model(
       config: the run's configuration.
       stage: a key of `STAGES`.
       total_steps: for the learning rate schedule.
-      classes: number of classes of "supervised".
+      classes: number of classes of the images, where labels are needed.
       head: head of a classifier.
       frozen: first convolutions of a classifier that do not train.
     """

@@ -44,7 +44,8 @@ def test_split_class_image(tree):
 def test_pretraining_takes_everything(tree):
     dataset = open_folder(tree)
     assert dataset.num_examples == 17
-    assert dataset.labels is None  # some have no class
+    assert np.bincount(dataset.labels + 1).tolist() == [5, 4, 6, 2]  # some have no class
+    assert open_folder(tree, "unlabelled").labels is None
 
 
 def test_limit(tree):

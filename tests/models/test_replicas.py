@@ -16,8 +16,8 @@ SLOW = pytest.mark.slow
 CASES = [
     pytest.param(("gan", 2), id="gan-2"),
     pytest.param(("gan", 4), id="gan-4", marks=SLOW),
-    pytest.param(("rotation", 2), id="rotation-2", marks=SLOW),
-    pytest.param(("rotation", 4), id="rotation-4", marks=SLOW),
+    pytest.param(("tasks", 2), id="tasks-2", marks=SLOW),
+    pytest.param(("tasks", 4), id="tasks-4", marks=SLOW),
     pytest.param(("autoencoder", 2), id="autoencoder-2"),
     pytest.param(("autoencoder", 4), id="autoencoder-4", marks=SLOW),
 ]

@@ -37,43 +37,40 @@ def test_random_turns():
 def test_labels_follow_the_images(source, turns):
     """Fails if a real image has another's label."""
     model = gan(**ROTATION, real_source=source, rotation_turns=turns)
-    batch, labels = model.turn(images(), 3)
+    batch, truth = model.prepare(images(), {}, 3)
     numbers = tf.range(4) if turns == "random" else tf.repeat(tf.range(4), 4)
     real = model._real_images(batch, batch)
-    keep_mask, dropout, uniform = model.draw(3, len(batch))
-    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
-    real_labels, fake_labels = tf.split(model._predictions(outputs, keep_mask, labels).turns, 2)
-    np.testing.assert_array_equal(fake_labels, labels)
     for row in range(len(batch)):
-        expected = turned(images().numpy()[numbers[row]], int(real_labels[row]))
+        expected = turned(images().numpy()[numbers[row]], int(truth["turns"][row]))
         np.testing.assert_array_equal(real[row], expected)
 
 
 def test_the_source_of_an_image_tells_nothing_about_its_turn():
     """Fails if photographs and reconstructions are shown in different turns."""
     model = gan(**ROTATION, real_source="mixed", rotation_turns="all")
-    batch, labels = model.turn(images(), 0)
+    batch, truth = model.prepare(images(), {}, 0)
     is_photograph = model._real_images(tf.zeros_like(batch), tf.ones_like(batch))[:, 0, 0, 0]
     for source in (0, 1):
-        np.testing.assert_array_equal(np.sort(labels[is_photograph == source]), np.repeat([0, 1, 2, 3], 2))
+        np.testing.assert_array_equal(np.sort(truth["turns"][is_photograph == source]), np.repeat([0, 1, 2, 3], 2))
 
 
 @pytest.mark.parametrize("halves", ["real", "both"])
 def test_loss_and_accuracy(halves):
     """Fails for another cross entropy, or the labels of another image."""
     model = gan(**ROTATION, rotation_images=halves)
-    batch, labels = model.turn(images(), 0)
+    batch, truth = model.prepare(images(), {}, 0)
+    turns = truth["turns"]
     keep_mask, dropout, uniform = model.draw(0, 4)
     outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
     logits = outputs.discriminator["rotation_logits"].numpy().astype(np.float64)
     assert logits.shape == (8, 4)
     log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    truth = np.concatenate([labels, labels])
-    cross_entropy = -log_probabilities[np.arange(8), truth]
+    both = np.concatenate([turns, turns])
+    cross_entropy = -log_probabilities[np.arange(8), both]
     rows = slice(0, 4) if halves == "real" else slice(0, 8)
-    terms = model.compute_losses(batch, keep_mask, outputs, labels)
+    terms = model.compute_losses(batch, keep_mask, outputs, truth)
     np.testing.assert_allclose(terms["rotation"], 0.5 * cross_entropy[rows].mean(), rtol=1e-5)
-    np.testing.assert_allclose(terms["accuracy_rotation"], np.mean(logits[:4].argmax(1) == labels), rtol=1e-6)
+    np.testing.assert_allclose(terms["accuracy_rotation"], np.mean(logits[:4].argmax(1) == turns), rtol=1e-6)
     total = terms["real_or_fake"] + terms["mask"] + terms["rotation"] + terms["l2"]
     np.testing.assert_allclose(terms["disc_total"], total, rtol=1e-6)
 
@@ -84,7 +81,7 @@ def test_whose_gradient():
     plain = gan(generator_loss="non_saturating")
     weights_by_path = {variable.path: variable.numpy() for variable in plain.variables}
     keep_mask, dropout, uniform = plain.draw(0, 4)
-    labels = tf.constant([0, 1, 2, 3])
+    truth = {"turns": tf.constant([0, 1, 2, 3])}
     repair = {}
     for name, weights in {
         "none": {},
@@ -95,8 +92,8 @@ def test_whose_gradient():
         for variable in model.variables:
             if variable.name != "sums":
                 variable.assign(weights_by_path.get(variable.path, variable))  # the head's seed shifts those of others
-        given = labels if weights else None
-        _, _, d_gradients, g_gradients = model.gradients(batch, keep_mask, dropout, uniform, turns=given)
+        given = truth if weights else {}
+        _, _, d_gradients, g_gradients = model.gradients(batch, keep_mask, dropout, uniform, truth=given)
         repair[name] = np.concatenate([np.ravel(gradient) for gradient in g_gradients])
         if weights:
             paths = [variable.path for variable in model.discriminator.trainable_variables]
@@ -111,15 +108,15 @@ def test_without_the_task():
     model = gan()
     assert not [variable.path for variable in model.variables if "rotation" in variable.path]
     assert not [name for name in model.means.names if "rotation" in name]
-    batch, labels = model.turn(images(), 0)
-    assert labels is None
+    batch, truth = model.prepare(images(), {}, 0)
+    assert not truth
     np.testing.assert_array_equal(batch, images())
 
 
 def test_steps_draw_their_own_turns():
     """Fails if a resumed run draws other turns, or every step the same."""
     model = gan(**ROTATION)
-    draws = [model.turn(images(64), step)[1].numpy().tolist() for step in (5, 5, 6)]
+    draws = [model.prepare(images(64), {}, step)[1]["turns"].numpy().tolist() for step in (5, 5, 6)]
     assert draws[0] == draws[1] != draws[2]
     assert set(draws[0]) == {0, 1, 2, 3}
 
