@@ -136,3 +136,28 @@ def test_labels_stay_beside_their_images():
     for (images, labels), same in zip(labelled, alone, strict=True):
         np.testing.assert_array_equal(images, same)
         np.testing.assert_array_equal(labels, 3 * numbers(tf.data.Dataset.from_tensors(images)))
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_a_part_of_every_batch_has_labels(machines):
+    """Fails if chosen rows hold other images, a stream repeats an image within its epoch, or a resumed run differs."""
+    labels = np.full(20, -1)
+    labels[[3, 7, 11]] = [0, 1, 1]
+    dataset = dataclasses.replace(numbered(20), labels=labels)
+    options = {"batch_size": 6, "seed": 1, "labels": True, "labelled_rows": 2}
+    parts = []
+    for machine in range(machines):
+        share = tf.distribute.InputContext(machines, machine, machines)
+        batches = data.training_batches(dataset, PLAIN, steps=15, share=share, **options)
+        resumed = data.training_batches(dataset, PLAIN, steps=5, first_step=10, share=share, **options)
+        part = [(numbers(tf.data.Dataset.from_tensors(images)), known.numpy()) for images, known in batches]
+        for (expected, _), (images, _) in zip(part[10:], resumed, strict=True):
+            np.testing.assert_array_equal(numbers(tf.data.Dataset.from_tensors(images)), expected)
+        parts.append(part)
+    shown = np.concatenate([np.stack([images for images, _ in part]) for part in parts], axis=1)
+    known = np.concatenate([np.stack([known for _, known in part]) for part in parts], axis=1)
+    np.testing.assert_array_equal(known, labels[shown])
+    for epoch in shown[:, :2].reshape(-1, 3):
+        assert sorted(epoch) == [3, 7, 11]
+    for epoch in shown[:, 2:].reshape(-1, 20):
+        assert sorted(epoch) == list(range(20))

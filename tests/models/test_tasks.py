@@ -142,3 +142,36 @@ def test_stage_1_turns_its_images():
     plain = autoencoder()
     evaluated = [model.compute_losses(batch, training=False)["reconstruction"] for model in (model, plain)]
     np.testing.assert_array_equal(*evaluated)
+
+
+def test_labels():
+    """Fails if an unknown label counts, the repaired half counts, or the term is not in the discriminator's total."""
+    model = gan(classes=5, labels_weight=0.5)
+    labels = np.array([4, -1, 0, -1])
+    batch, truth = model.prepare(*model.unpack((images(), tf.constant(labels))), 0)
+    keep_mask, dropout, uniform = model.draw(0, 4)
+    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
+    logits = outputs.discriminator["labels_logits"].numpy().astype(np.float64)
+    assert logits.shape == (8, 5)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    terms = model.compute_losses(batch, keep_mask, outputs, truth)
+    np.testing.assert_allclose(terms["labels"], -0.5 * log_probabilities[[0, 2], [4, 0]].mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["accuracy_labels"], np.mean(logits[[0, 2]].argmax(1) == [4, 0]))
+    total = terms["real_or_fake"] + terms["mask"] + terms["labels"] + terms["l2"]
+    np.testing.assert_allclose(terms["disc_total"], total, rtol=1e-6)
+    unknown = model.compute_losses(batch, keep_mask, outputs, {"labels": tf.fill([4], -1)})
+    assert unknown["labels"] == unknown["accuracy_labels"] == 0
+    with pytest.raises(ValueError, match=r"images and integer labels \[batch\]. Received: no labels"):
+        model.unpack(images())
+    with pytest.raises(ValueError, match="at least two classes"):
+        gan(labels_weight=0.5)
+
+
+def test_labels_of_all_turns():
+    """Fails if the turns of an image have labels of another one, or a step in a graph loses the labels."""
+    model = gan(classes=5, labels_weight=0.5, **ROTATION, rotation_turns="all")
+    data = (images(), tf.constant([3, 1, -1, 0]))
+    _, truth = model.prepare(*model.unpack(data), 0)
+    np.testing.assert_array_equal(truth["labels"], np.repeat([3, 1, -1, 0], 4))
+    values = tf.function(model.train_step)(data)
+    assert set(model.means.names) == set(values)

@@ -11,7 +11,7 @@ from experiments.probing import linear
 from experiments.probing.protocols import CLASSIFIERS
 from lts import data, spotting, training
 from lts.config import Config, ConfigError, preset
-from lts.config.registries import CORRUPTIONS, FILLS, OPTIMIZERS
+from lts.config.registries import CORRUPTIONS, FILLS, OPTIMIZERS, TASKS
 from lts.training.train import train
 from lts.utils import registry
 from lts.utils.registry import Registry, UnknownNameError
@@ -23,7 +23,7 @@ from tests.fixtures.spotting import write_run
 @pytest.fixture
 def extended(tmp_path, monkeypatch):
     """Import the modules of lts/README.md from the working directory; afterwards all are gone."""
-    registries = (CORRUPTIONS, FILLS, OPTIMIZERS, CLASSIFIERS)
+    registries = (CORRUPTIONS, FILLS, OPTIMIZERS, TASKS, CLASSIFIERS)
     for axis in registries:
         monkeypatch.setattr(axis, "_entries", dict(axis._entries))
     monkeypatch.setattr(registry, "_IMPORTED", [])
@@ -50,7 +50,7 @@ def test_entries():
         axis["other"]
 
 
-@pytest.mark.parametrize("axis", [CORRUPTIONS, FILLS, OPTIMIZERS, CLASSIFIERS], ids=lambda axis: axis.kind)
+@pytest.mark.parametrize("axis", [CORRUPTIONS, FILLS, OPTIMIZERS, TASKS, CLASSIFIERS], ids=lambda axis: axis.kind)
 def test_every_place_exists(axis):
     """Fails if a line of a registry names a module or class that does not exist."""
     for name in axis:
@@ -112,6 +112,30 @@ def test_example_corruption_and_optimizer(extended):
     rate = model.config.gan_training.learning_rate
     np.testing.assert_allclose(moved[moved > 0], rate, rtol=1e-2)
     assert (moved > 0).any()
+
+
+def test_example_task(extended):
+    """Fails if the task of the guide does not train its head, or a wrong weight or name is accepted."""
+    model = models.gan(task_weights="colour=0.5")
+    batch, truth = model.prepare(models.images(), {}, 0)
+    keep_mask, dropout, uniform = model.draw(0, 4)
+    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
+    terms = model.compute_losses(batch, keep_mask, outputs, truth)
+    error = outputs.discriminator["colour_logits"][:4] - models.images().numpy().mean((1, 2))
+    np.testing.assert_allclose(terms["colour"], 0.5 * np.mean(np.square(error)), rtol=1e-5)
+    assert set(tf.function(model.train_step)(models.images())) == set(model.means.names)
+    for value, message in {
+        "colour": "NAME=WEIGHT",
+        "colour=0": "every weight above 0",
+        "colour=1,colour=2": "NAME=WEIGHT",
+        "rotation=1": "Give --rotation_weight",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            preset("tiny", task_weights=value)
+    flags = ("--dataset=synthetic", "--workdir=x", "--preset=tiny", "--task_weights=jigsaw=1")
+    done = invoke("lts.bin.train_autoencoder", *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "unknown task. Received: task_weights=jigsaw. Known: real_or_fake, mask" in done.stderr
 
 
 def test_example_classifier(extended):
