@@ -5,7 +5,8 @@
 The program trains the autoencoder once, and damage and repair for each variant in
 experiments/pretraining/ablations.py. It exports and probes the features and compares each variant with the base:
 results.json, results.md and results.png in --output. --only=keep_0.5,no_repair picks variants.
---variant=name:field=value adds one.
+--variant=name:field=value adds one. --seeds=1,2,3 trains everything three times, in OUTPUT/seed_1 and so on, and
+reports means.
 
 The figures are of validation images, never of test images. A data set with a test split is divided into train[:80%] and
 train[80%:]. In any other data set, such as a folder with one sub-folder per class, the fifth of each class that the
@@ -16,19 +17,23 @@ The same command resumes a stopped run. Existing runs of `lts.bin.train_autoenco
 `train_gan` in OUTPUT/NAME/gan are used.
 """
 
+import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from experiments.pretraining import ablations
 from experiments.pretraining import flags as pretraining_flags
 from experiments.probing.protocols import LINEAR
-from lts.bin import common
+from lts.bin import common, field_flags
 from lts.config import Config
+from lts.config.fields import fields_named
 from lts.utils import outputs
 
 FLAGS = flags.FLAGS
+SEEDS = fields_named(ablations.Repetitions)
 
 
 def main() -> None:
@@ -38,30 +43,51 @@ def main() -> None:
         raise common.UsageError(
             f"validation_split must hold no test images. Received: --validation_split={FLAGS.validation_split}"
         )
+    seeds = ablations.Repetitions(**field_flags.given(SEEDS)).seeds
+    if len(seeds) == 1:
+        raise common.UsageError(f"seeds must be two or more. Received: --seeds={seeds[0]}. Give --seed={seeds[0]}.")
+    if seeds:
+        common.refuse(["seed"], "--seeds")
     # Invalid variants and folders are reported before TensorFlow is imported and images are opened.
     custom = dict(ablations.parse(text) for text in FLAGS.variant)
     autoencoder_training, base = pretraining_flags.stage_configs()
     variants = ablations.choose(FLAGS.only, custom, base, autoencoder_training)
+    from experiments.reporting import comparison as comparison_report
     from experiments.reporting import results as result_files
 
     result_files.check_output(FLAGS.output, FLAGS.dataset)
     with outputs.locked(FLAGS.output):
-        _run(variants, autoencoder_training)
+        if not seeds:
+            results = _run(variants, autoencoder_training, FLAGS.output)
+        else:
+            results = _run_seeds(seeds, custom, autoencoder_training, base)
+        comparison_report.write(results, FLAGS.output)
+    print(f"\n{comparison_report.markdown(results)}\nwritten to {FLAGS.output}")
 
 
-def _run(variants: Sequence[ablations.Variant], autoencoder_training: Config) -> None:
-    """Train, probe and report."""
+def _run(variants: Sequence[ablations.Variant], autoencoder_training: Config, output: str) -> dict[str, Any]:
+    """Train and probe; return the results."""
     source = common.open_source()
     from experiments.probing import run as probe_run
-    from experiments.reporting import comparison as comparison_report
 
     train = pretraining_flags.open_labelled(FLAGS.train_split, "tuning")
     validation = pretraining_flags.open_labelled(FLAGS.validation_split, "validation")
     probe_run.check_labels(train, validation)
-    ablations.pretrain(variants, autoencoder_training, source, FLAGS.output)
-    results = ablations.probe(variants, source, train, validation, LINEAR[FLAGS.protocol], FLAGS.output)
-    comparison_report.write(results, FLAGS.output)
-    print(f"\n{comparison_report.markdown(results)}\nwritten to {FLAGS.output}")
+    ablations.pretrain(variants, autoencoder_training, source, output)
+    return ablations.probe(variants, source, train, validation, LINEAR[FLAGS.protocol], output)
+
+
+def _run_seeds(
+    seeds: Sequence[int], custom: dict[str, Any], autoencoder_training: Config, base: Config
+) -> dict[str, Any]:
+    """Train and probe with every seed; return the means."""
+    results = []
+    for seed in seeds:
+        print(f"\n=== seed {seed}", flush=True)
+        configs = (base.replace(seed=seed), autoencoder_training.replace(seed=seed))
+        variants = ablations.choose(FLAGS.only, custom, *configs)
+        results.append(_run(variants, configs[1], os.path.join(FLAGS.output, f"seed_{seed}")))
+    return ablations.mean_over_seeds(results, seeds, LINEAR[FLAGS.protocol])
 
 
 def define_flags() -> None:
@@ -70,6 +96,7 @@ def define_flags() -> None:
     flags.DEFINE_string("train_split", None, "labelled images that the probe is trained on; none: see above")
     flags.DEFINE_string("validation_split", None, "labelled images that the probe is tested on; none: see above")
     flags.DEFINE_list("only", [], f"variants to run next to the base; none: {', '.join(ablations.ABLATIONS)}")
+    field_flags.define(SEEDS, ablations.Repetitions)
     flags.DEFINE_multi_string("variant", [], "one more variant, name:field=value[,field=value]; may be repeated")
 
 

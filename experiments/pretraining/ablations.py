@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.pretraining.pipeline import Pipeline, train_stage
 from lts.config import Config, ConfigError, differences, fields_of
+from lts.config.fields import CheckedFields, field
 from lts.utils.errors import UserError
 
 BASE = "base"
@@ -48,6 +49,19 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "encoder_3x3": {"encoder_kernel": 3},
 }
 AUTOENCODER_PREFIX = "autoencoder_training."
+
+
+@dataclasses.dataclass(frozen=True)
+class Repetitions(CheckedFields):
+    """How often everything is trained."""
+
+    seeds: tuple[int, ...] = field(
+        (),
+        "seeds of pre-training: everything is trained once with each, and the means are reported; none: --seed alone",
+        minimum=0,
+        below=2**30,
+        distinct=True,
+    )
 
 
 class VariantError(UserError):
@@ -257,3 +271,33 @@ def probe(
         "base": dict(probed[0].to_json(), path=f"{BASE}/features", seconds=probed[0].description.get("seconds", {})),
         "variants": described,
     }
+
+
+def mean_over_seeds(results: Sequence[Mapping[str, Any]], seeds: Sequence[int], protocol: Any) -> dict[str, Any]:
+    """Return the results of several pre-training seeds as one.
+
+    Args:
+      results: of each seed, as `probe` returns them.
+      seeds: of pre-training, at least two.
+      protocol: gives the confidence.
+
+    Returns:
+      As `probe`, with the means over the seeds, Student's intervals over them, and "seeds". Differences are paired by
+      seed. Paths, fingerprints and descriptions are those of the first seed.
+    """
+    from experiments.probing import statistics
+
+    def mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        layers = {}
+        for layer in entries[0]["layers"]:
+            accuracies = [entry["layers"][layer]["accuracy"] for entry in entries]
+            layers[layer] = statistics.mean_record(accuracies, protocol)
+        return {**entries[0], "path": f"seed_{seeds[0]}/{entries[0]['path']}", "layers": layers}
+
+    base = mean([result["base"] for result in results])
+    variants = {}
+    for name in results[0]["variants"]:
+        variant = mean([result["variants"][name] for result in results])
+        comparison = statistics.compare_common_layers(variant["layers"], [base["layers"]], protocol)
+        variants[name] = {**variant, "difference": comparison.difference}
+    return {**results[0], "seeds": list(seeds), "base": base, "variants": variants}

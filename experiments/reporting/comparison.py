@@ -143,6 +143,11 @@ def _pretraining_sentence(results: Mapping[str, Any]) -> str:
 
 def _interval_sentences(results: Mapping[str, Any], images: str) -> str:
     confidence = f"{100 * results['protocol']['confidence']:g} %"
+    if "seeds" in results:
+        return (
+            f"Means over {len(results['seeds'])} pre-training seeds. In brackets: {confidence} Student interval over "
+            "the seeds; differences are paired by seed."
+        )
     return (
         f"In brackets: {confidence} bootstrap interval over {images} images. One pre-training seed each: figures of "
         "another seed may differ by more than the intervals say."

@@ -26,6 +26,8 @@ ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "-
         ("ablate", ("--only=keep_0.4",), "unknown ablation. Received: 'keep_0.4'"),
         ("ablate", ("--validation_split=train+test[:9]",), "validation_split must hold no test images"),
         ("ablate", ("--autoencoder_training=repair=false",), "--autoencoder_training"),
+        ("ablate", ("--seeds=3",), "seeds must be two or more"),
+        ("ablate", ("--seeds=1,2", "--seed=3"), "--seed does not go with --seeds"),
         ("compare", ("--budget_minutes=1", "--steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_training=steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must be between 0 and 1"),
@@ -114,6 +116,12 @@ def test_ablate_stopped_and_resumed(tmp_path):
     assert "features of the" not in run("ablate", *given).stdout  # nothing is trained or probed again
     assert read(output / "results.json") == results
     assert "holds another run" in run("ablate", *given, "--crop_area=0.5,1", status=1).stderr
+    output = tmp_path / "seeds"
+    run("ablate", *ABLATE, f"--output={output}", "--only=mine", custom[1], "--seeds=1,2")
+    results = read(output / "results.json")
+    assert results["seeds"] == [1, 2]
+    assert len(results["variants"]["mine"]["layers"]["conv_1"]["accuracies"]) == 2
+    assert read(output / "seed_2" / "base" / "gan" / "config.json")["config"]["autoencoder_training"]["seed"] == 2
 
 
 @pytest.mark.slow

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import scipy
 
 from experiments.pretraining import ablations
 from experiments.pretraining.ablations import ABLATIONS, VariantError
-from experiments.probing.protocols import Protocol
+from experiments.probing.protocols import LINEAR, Protocol
 from experiments.reporting import comparison as comparison_report
 from lts.config import differences, preset
 from lts.export import saved_model
@@ -193,3 +194,27 @@ def test_differences_are_paired_with_the_base(world, tmp_path):
     comparison_report.write(results, tmp_path)
     assert "never on test images" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_means_over_seeds():
+    """Fails if the interval is over images, or the differences are not paired by seed."""
+    accuracies = {"base": [0.60, 0.62, 0.58], "wide": [0.63, 0.66, 0.60]}
+
+    def entry(name, seed):
+        return {"path": f"{name}/features", "layers": {"conv_1": {"accuracy": accuracies[name][seed]}}}
+
+    results = [
+        {"kind": "ablate", "base": entry("base", seed), "variants": {"wide": {**entry("wide", seed), "difference": {}}}}
+        for seed in range(3)
+    ]
+    means = ablations.mean_over_seeds(results, (4, 5, 6), LINEAR["ridge"])
+    base = means["base"]["layers"]["conv_1"]
+    np.testing.assert_allclose(base["accuracy"], 0.60)
+    arm = scipy.stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
+    np.testing.assert_allclose(base["interval"], [0.60 - arm, 0.60 + arm], rtol=1e-6)
+    difference = means["variants"]["wide"]["difference"]["conv_1"]
+    arm = scipy.stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
+    np.testing.assert_allclose(difference["accuracy"], 0.03)
+    np.testing.assert_allclose(difference["interval"], [0.03 - arm, 0.03 + arm], rtol=1e-6)
+    assert means["seeds"] == [4, 5, 6]
+    assert means["base"]["path"] == "seed_4/base/features"
