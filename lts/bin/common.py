@@ -392,7 +392,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
         _note_sizes(source, config.image.image_size)
     options.update(init_from=FLAGS.init_from, options=monitoring, strategy=strategy)
     if monitoring.probe_steps:
-        options["probe_source"] = _open_probe_source()
+        options["probe_images"] = _probe_images(config.image)
     result = training.train(config, stage, source, FLAGS.workdir, extend=True, **options)
     print_broken(source.broken)
     if result.signal is None:
@@ -419,19 +419,22 @@ def _check_probe_split(monitoring: MonitoringOptions) -> None:
         )
 
 
-def _open_probe_source() -> Any:
+def _probe_images(image: configs.ImageConfig) -> Any:
     """Return the images of the online evaluation; None: training images without labels."""
     from lts import data
-    from lts.training.online_evaluation import DEFAULT_IMAGES
+    from lts.training.online_evaluation import DEFAULT_IMAGES, EvaluationImages
 
     options = {"data_dir": FLAGS.data_dir, "skip_broken_images": FLAGS.skip_broken_images, "cache_gb": FLAGS.cache_gb}
     if FLAGS.probe_split:
-        return data.open_source(FLAGS.dataset, FLAGS.probe_split, role="features", **options)
-    try:
-        # The role of the probes' training images: they have labels, and none of them is a test image.
-        return data.open_source(FLAGS.dataset, role="train", limit=DEFAULT_IMAGES, **options)
-    except data.DataError:
-        return None  # no labels
+        source = data.open_source(FLAGS.dataset, FLAGS.probe_split, role="features", **options)
+    else:
+        try:
+            # The role of the probes' training images: they have labels, and none of them is a test image.
+            source = data.open_source(FLAGS.dataset, role="train", limit=DEFAULT_IMAGES, **options)
+        except data.DataError:
+            return None  # no labels
+    # Only the views are kept in memory.
+    return EvaluationImages.of_dataset(source, image)
 
 
 def _refuse_unused_fields(config: configs.Config, stage: str) -> None:

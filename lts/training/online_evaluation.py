@@ -35,11 +35,27 @@ class EvaluationImages:
       images: [n, H, W, 3].
       labels: int [n], -1 for an image without a label; None: no labels.
       views: two augmented views of the images, [n, H, W, 3] each; None: no alignment.
+      dataset: name of their data set; None: not known.
+      split: of the data set; None: not known.
+
+    Raises:
+      DataError: fewer than two images, or another number of labels or views.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     views: tuple[np.ndarray, np.ndarray] | None = None
+    dataset: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if count < 2:
+            raise data.DataError(f"an online evaluation needs two images at least. Received: {count}. Give more.")
+        for values in (self.labels, *(self.views or ())):
+            if values is not None and len(values) != count:
+                received = f"{len(values)} for {count} images"
+                raise data.DataError(f"there must be one label and one of each view per image. Received: {received}.")
 
     @classmethod
     def of_dataset(cls, source: data.ImageDataset, image: ImageConfig, limit: int | None = None):
@@ -56,7 +72,7 @@ class EvaluationImages:
             batches = data.augmented_batches(source, image, batch_size=BATCH, seed=seed, limit=limit)
             views.append(_concatenated(batches.map(data.as_bytes)))
         labels = None if source.labels is None else source.labels[: len(images)]
-        return cls(images, labels, tuple(views))
+        return cls(images, labels, tuple(views), source.name, source.split)
 
 
 class OnlineEvaluation:
@@ -65,21 +81,9 @@ class OnlineEvaluation:
     Args:
       features: maps a batch of the images to maps [B, h, w, channels] or vectors [B, channels].
       images: the images.
-
-    Raises:
-      DataError: fewer than two images, or another number of labels or views.
     """
 
     def __init__(self, features: Callable[[np.ndarray], Any], images: EvaluationImages):
-        count = len(images.images)
-        if count < 2:
-            raise data.DataError(f"an online evaluation needs two images at least. Received: {count}. Give more.")
-        for values in (images.labels, *(images.views or ())):
-            if values is not None and len(values) != count:
-                received = f"{len(values)} for {count} images"
-                raise data.DataError(
-                    f"there must be one label and one of each view for an image. Received: {received}."
-                )
         self.features = features
         self.images = images
 
@@ -154,7 +158,7 @@ def of_run(
     config: Config,
     stage: str,
     source: data.ImageDataset,
-    probe_source: data.ImageDataset | None,
+    images: EvaluationImages | None,
     steps: int,
 ) -> OnlineEvaluation:
     """Return the evaluation of a run, and print what it uses.
@@ -164,22 +168,19 @@ def of_run(
       config: of the run.
       stage: a key of `STAGES`.
       source: training images.
-      probe_source: images of the evaluation; None: the first of `source`, without labels.
+      images: of the evaluation; None: the first of `source`, without labels.
       steps: between two evaluations.
     """
-    if probe_source is None:
+    if images is None:
         # NB: labels of the training images may be those of test images, which must decide nothing.
-        chosen = dataclasses.replace(source, labels=None)
-        images = EvaluationImages.of_dataset(chosen, config.image, limit=DEFAULT_IMAGES)
-    else:
-        chosen = probe_source
-        images = EvaluationImages.of_dataset(chosen, config.image)
-    shared = may_overlap(source.name, source.split, chosen.name, chosen.split)
+        unlabelled = dataclasses.replace(source, labels=None)
+        images = EvaluationImages.of_dataset(unlabelled, config.image, limit=DEFAULT_IMAGES)
+    place = f" of split {images.split}" if images.split else ""
+    labels = "without labels" if images.labels is None else f"{len(set(images.labels[images.labels >= 0]))} classes"
+    shared = images.dataset is None or may_overlap(source.name, source.split, images.dataset, images.split)
     use = "training may use them, too; --probe_split names others" if shared else "not used by the training"
-    labels = "without labels" if images.labels is None else f"{chosen.num_classes} classes"
     print(
-        f"{stage}: online evaluation every {steps:,} steps on {len(images.images):,} images of split {chosen.split}, "
-        f"{labels} ({use})",
+        f"{stage}: online evaluation every {steps:,} steps on {len(images.images):,} images{place}, {labels} ({use})",
         flush=True,
     )
     return OnlineEvaluation(exported_features(model, config, stage), images)

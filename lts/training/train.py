@@ -24,7 +24,7 @@ from lts.models.tasks import needs_labels
 from lts.networks.variables import variables_by_path
 from lts.training import online_evaluation, run_dir, task
 from lts.training.loop import steps_done
-from lts.training.online_evaluation import OnlineEvaluation
+from lts.training.online_evaluation import EvaluationImages, OnlineEvaluation
 from lts.training.optimizers import build_optimizer
 from lts.training.run_dir import TrainingError
 from lts.training.run_record import FROZEN_NETWORKS, RunRecord
@@ -46,7 +46,7 @@ def train(
     features: LoadedModel | None = None,
     head: str = "fc",
     frozen: int = 0,
-    probe_source: data.ImageDataset | None = None,
+    probe_images: EvaluationImages | None = None,
     extend: bool = False,
     options: MonitoringOptions = MonitoringOptions(),  # noqa: B008 (frozen)
     strategy: tf.distribute.Strategy | None = None,
@@ -65,8 +65,7 @@ def train(
       features: classifiers only: an export whose backbone gives the initial weights; None: random weights.
       head: classifiers only: "fc", "linear" or "pooled", see `BackboneClassifier`.
       frozen: classifiers only: number of first convolutions that do not train.
-      probe_source: images of the online evaluation every `probe_steps`, with their labels. None: the first 768 of
-        `source`, without labels.
+      probe_images: of the online evaluation every `probe_steps`; None: the first 768 of `source`, without labels.
       extend: whether an existing run of fewer steps is trained for longer. Its learning rate then follows the schedule
         of the longer run.
       options: intervals of monitoring and checkpoints.
@@ -98,7 +97,7 @@ def train(
     begin = {"autoencoder": autoencoder, "init_from": init_from, "features": features, "head": head, "frozen": frozen}
 
     def evaluation(model: keras.Model) -> OnlineEvaluation:
-        return online_evaluation.of_run(model, config, stage, source, probe_source, options.probe_steps)
+        return online_evaluation.of_run(model, config, stage, source, probe_images, options.probe_steps)
 
     with run_dir.naming_imports(workdir, autoencoder):
         stage_task = make_task(config, stage, source, workdir, **begin)

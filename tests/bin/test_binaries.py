@@ -20,6 +20,7 @@ from PIL import Image
 
 from lts import training
 from lts.bin import train_autoencoder
+from lts.training.online_evaluation import EvaluationImages
 from tests.fixtures.binaries import call, invoke
 from tests.fixtures.runs import BASE, ROOT, TINY, assert_same, make_photos, metrics, newest, run, start
 from tests.fixtures.spotting import write_photos
@@ -234,12 +235,15 @@ def test_images_of_the_online_evaluation(names, flags, split, chosen, tmp_path):
     photos = write_photos(tmp_path / "photos", [f"{name}.png" for name in names.split()])
     arguments = [f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'ae'}", "--probe_steps=5", *flags]
     stopped = training.Result(step=0, total_steps=1, seconds=0, signal=signal.SIGTERM)
-    with mock.patch.object(training, "train", return_value=stopped) as train:
+    views = mock.patch.object(EvaluationImages, "of_dataset")
+    with mock.patch.object(training, "train", return_value=stopped) as train, views as of_dataset:
         call(train_autoencoder, *arguments)
-    source = train.call_args.kwargs["probe_source"]
+    images = train.call_args.kwargs["probe_images"]
     if chosen is None:
-        assert source is None
+        assert images is None
         return
+    assert images is of_dataset.return_value
+    (source, _), _ = of_dataset.call_args
     labels = [source.class_names[label] for label in source.labels]
     assert source.split == split
     assert dict(zip(source.names, labels, strict=True)) == chosen

@@ -38,11 +38,12 @@ def test_training_does_not_notice_it(held_out, stage, tmp_path, monkeypatch, cap
     """Fails if an evaluation changes a bit of the training, depends on the start of a run, or leaves no trace."""
     config = preset("tiny", **SMALL, steps=6, ema_decay=0.9)
     source = data.open_source("synthetic", "unlabelled[:16]", progress=False)
+    images = EvaluationImages.of_dataset(held_out, config.image)
     autoencoder = write_run(tmp_path / "stage_1", "autoencoder") if stage == "gan" else None
 
     def train(name: str, probe_steps: int) -> training.Result:
         options = training.MonitoringOptions(log_steps=2, histogram_steps=0, probe_steps=probe_steps)
-        chosen = {"autoencoder": autoencoder, "probe_source": held_out, "options": options}
+        chosen = {"autoencoder": autoencoder, "probe_images": images, "options": options}
         return training.train(config, stage, source, tmp_path / name, **chosen)
 
     train("evaluated", 3)
@@ -78,7 +79,8 @@ def test_features_are_those_of_an_export(held_out, stage, layer):
     config = preset("tiny", **SMALL)
     model = build_model(config, stage, classes=10)
     network = model.encoder if stage == "autoencoder" else getattr(model, "discriminator", None) or model.network
-    evaluation = online_evaluation.of_run(model, config, stage, held_out, held_out, 10)
+    images = EvaluationImages.of_dataset(held_out, config.image)
+    evaluation = online_evaluation.of_run(model, config, stage, held_out, images, 10)
     endpoints = (network if stage == "autoencoder" else network.backbone).endpoints
 
     def pooled(signed):
@@ -111,14 +113,13 @@ def test_labels_of_training_images_are_not_used(held_out, capsys):
 def test_odd_images_and_features(capsys):
     """Fails if one image, missing labels or features that are not finite end a training with a traceback."""
     images = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype(np.float32)
-    as_it_is = tf.identity
     with pytest.raises(data.DataError, match=r"two images at least. Received: 1. Give more."):
-        OnlineEvaluation(as_it_is, EvaluationImages(images[:1]))
+        EvaluationImages(images[:1])
     with pytest.raises(data.DataError, match="Received: 5 for 6 images"):
-        OnlineEvaluation(as_it_is, EvaluationImages(images, views=(images, images[:5])))
+        EvaluationImages(images, views=(images, images[:5]))
 
     one_label = EvaluationImages(images, labels=np.array([-1, 3, -1, -1, -1, -1]))
-    assert list(OnlineEvaluation(as_it_is, one_label).evaluate()) == ["probe_rank", "probe_uniformity"]
+    assert list(OnlineEvaluation(tf.identity, one_label).evaluate()) == ["probe_rank", "probe_uniformity"]
     unlabelled_outlier = EvaluationImages(images, labels=np.array([0, 0, 0, 1, 1, -1]))
     features = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [0.1, 1], [0.05, 1]])
     accuracy = OnlineEvaluation(lambda batch: features, unlabelled_outlier).evaluate()["probe_knn_accuracy"]
