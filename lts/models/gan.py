@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from types import MappingProxyType
 
 import keras
 import tensorflow as tf
@@ -17,8 +16,6 @@ from lts.networks.corruption import CORRUPTIONS
 from lts.networks.discriminator import Discriminator
 from lts.networks.layers import upsample_nearest
 from lts.networks.repair import RepairNetwork
-
-NOTHING_KNOWN: tasks.Truth = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,13 +260,14 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             return tf.ones_like(kept)
         return kept if self.config.loss.reconstruct == "kept" else 1 - kept
 
-    def compute_losses(self, images, keep_mask, outputs: ForwardPass, truth=NOTHING_KNOWN) -> dict:
+    def compute_losses(self, images, keep_mask, outputs: ForwardPass, truth=None) -> dict:
         """Return all loss terms and accuracies by name.
 
-        The discriminator minimises `disc_total`, the repair network `gen_total`. `truth` is that of `prepare`.
+        The discriminator minimises `disc_total`, the repair network `gen_total`. `truth` is that of `prepare`; None:
+        nothing is known.
         """
         config = self.config.loss
-        predictions = tasks.Predictions(outputs.discriminator, keep_mask, truth)
+        predictions = tasks.Predictions(outputs.discriminator, keep_mask, truth or {})
 
         # Discriminator: tell reconstructions from repaired images, find the dropped cells, and do further tasks.
         task_losses = {name: task.loss(predictions) for name, task in self.tasks.items()}
@@ -310,7 +308,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             **accuracies,
         }
 
-    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False, truth=NOTHING_KNOWN):
+    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False, truth=None):
         """Return both players' raw gradients from one forward pass.
 
         `scaled` multiplies them by the optimizers' loss scales, which `apply` expects.
@@ -348,7 +346,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         outputs = self.forward(images, keep_mask, uniform=uniform, training=False)
         return self.means.update(replicas.replica_means(self.compute_losses(images, keep_mask, outputs, truth)))
 
-    def apply_step(self, images, keep_mask, dropout, uniform=None, truth=NOTHING_KNOWN):
+    def apply_step(self, images, keep_mask, dropout, uniform=None, truth=None):
         """Run `train_step` with given random numbers."""
         terms, _, d_gradients, g_gradients = self.gradients(
             images, keep_mask, dropout, uniform, scaled=True, truth=truth

@@ -20,6 +20,7 @@ from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS
 from lts.config.stages import STAGES, Stage
 from lts.export.saved_model import LoadedModel
+from lts.models.classifier import ROTATIONS
 from lts.models.tasks import needs_labels
 from lts.networks.variables import variables_by_path
 from lts.training import online_evaluation, run_dir, task
@@ -206,7 +207,7 @@ def _samples(config: Config, source: data.ImageDataset, labelled: bool):
 
 
 def build_model(
-    config: Config, stage: str, total_steps: int = 1, classes: int = 0, head: str = "fc", frozen: int = 0
+    config: Config, stage: str, total_steps: int = 1, classes: int = ROTATIONS, head: str = "fc", frozen: int = 0
 ) -> keras.Model:
     """Return the compiled model of a stage.
 
