@@ -17,7 +17,7 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common, paths
 from lts.config.stages import STAGES
-from lts.export.choices import EXPORT, check_formats
+from lts.export.choices import EXPORT, check_formats, check_license
 from lts.utils.outputs import dataset_folder
 
 FLAGS = flags.FLAGS
@@ -37,6 +37,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "formats", ["saved_model"], "also write these formats: tflite, tflite_float16, onnx (needs the extra onnx)"
     )
+    flags.DEFINE_string("license", None, "licence of the model, as the Hugging Face hub names it; none: not stated")
     flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
     flags.DEFINE_integer("seed", 1, "seed of the random weights", lower_bound=0)
     common.define_data_flags(required=False)
@@ -46,6 +47,7 @@ def define_flags() -> None:
 def main() -> None:
     """Export a run or random weights."""
     check_formats(FLAGS.formats)
+    check_license(FLAGS.license)
     EXPORT.check(FLAGS.output, [FLAGS.workdir, FLAGS.data_dir, dataset_folder(FLAGS.dataset)])
     if FLAGS.random_weights:
         _export_random()
@@ -72,8 +74,9 @@ def _export_run() -> None:
         source = common.open_source()
     else:
         common.refuse(set(IMAGES) - {"data_dir"}, "the training images of the run")
+    options = {"data_dir": FLAGS.data_dir, "license": FLAGS.license}
     step = training.export_run(
-        FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate, data_dir=FLAGS.data_dir
+        FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate, **options
     )
     print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
     print(f"model card: {os.path.join(FLAGS.output, 'README.md')}")
@@ -90,7 +93,7 @@ def _export_random() -> None:
     common.import_tensorflow()
     from lts import training
 
-    training.export_random(config, common.open_source(), FLAGS.seed, FLAGS.output, FLAGS.formats)
+    training.export_random(config, common.open_source(), FLAGS.seed, FLAGS.output, FLAGS.formats, FLAGS.license)
     print(f"exported random weights (preset {FLAGS.preset}, seed {FLAGS.seed}) to {FLAGS.output}")
 
 

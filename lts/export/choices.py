@@ -47,6 +47,7 @@ DESCRIPTION = {  # types in config.json, see `lts.utils.json_files.check_shape`
     "averaged?": bool,
     "classes?": [str],
     "labelled_images?": int,
+    "license?": str,
     "seconds?": {str: NUMBER},
     "layers?": [
         {
@@ -79,6 +80,12 @@ class InputError(UserError):
 
 class LayerError(InputError):
     """A layer that an export does not have."""
+
+    exit_status = 2
+
+
+class LicenseError(UserError):
+    """A licence that no model hub can read."""
 
     exit_status = 2
 
@@ -190,6 +197,16 @@ def check_pool(how: str) -> None:
     """Raise `PoolError` unless a pooling is known."""
     if not re.fullmatch(r"none|avg|max|grid:[1-9]\d*", how):
         raise PoolError(f"pool must be none, avg, max or grid:N, for example grid:3. Received: pool={how!r}")
+
+
+def check_license(name: str | None) -> None:
+    """Raise `LicenseError` unless a licence is written as the Hugging Face hub names licences; None is accepted."""
+    # The hub's list grows, so only the form is checked here. It is also safe in the front matter of a model card.
+    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name):
+        raise LicenseError(
+            "license must be an identifier of the Hugging Face hub, such as cc-by-4.0, apache-2.0 or other. "
+            f"Received: license={name!r}"
+        )
 
 
 def check_formats(formats: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lts.config import Config
 from lts.config.stages import STAGES, section_of
-from lts.export.choices import DESCRIPTION, backbone_name, default_layer, layer_geometry
+from lts.export.choices import DESCRIPTION, backbone_name, check_license, default_layer, layer_geometry
 from lts.networks.geometry import LayerGeometry
 from lts.utils import files
 from lts.utils.json_files import read_json
@@ -24,8 +24,7 @@ NAME = "README.md"
 FIGURES = re.compile(r"^## Figures\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)  # the section on a linear probe
 
 FRONT_MATTER = """---
-license: mit
-library_name: tensorflow
+{license}library_name: tensorflow
 pipeline_tag: image-feature-extraction
 tags: [self-supervised, image-feature-extraction, tensorflow, alexnet, artifact-detection]
 ---
@@ -94,6 +93,10 @@ SPOT_LIMITS = """
 generated pictures.
 """
 
+LICENSE_NOT_STATED = """
+The licence of this model was not stated. `export_features --license=NAME` states it.
+"""
+
 CITATION = """## Citation
 
 ```
@@ -117,7 +120,11 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
 
     Returns:
       Markdown with front matter.
+
+    Raises:
+      LicenseError: the licence in `description` is none.
     """
+    check_license(description.get("license"))
     config = Config.from_dict(description["config"])
     size = description["image_size"]
     stage = description.get("stage", "gan")  # exports of random weights have no stage
@@ -129,7 +136,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     crop = description["test_crop"]
     title = "Artifact-spotting" if STAGES[stage].adversarial else stage.capitalize()
     parts = [
-        FRONT_MATTER,
+        FRONT_MATTER.format(license=_license_line(description.get("license"))),
         f"# {title} features, preset `{config.preset}`\n",
         _paragraph(f"{_origin(description, stage)}, by the TensorFlow port `lts`."),
         _training(description, config),
@@ -147,6 +154,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
         _paragraph(INPUTS.format(smallest=layers[-1].smallest, size=size, crop=crop)),
         "## Intended use and limits\n",
         _paragraph(_limits(description, stage)),
+        *([] if description.get("license") else [_paragraph(LICENSE_NOT_STATED)]),
         CITATION,
     ]
     return "\n".join(parts)
@@ -167,6 +175,11 @@ def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     if not replaced:
         text = f"{text.rstrip()}\n\n{section}"
     files.write_bytes(readme, text.encode("utf-8", errors="surrogateescape"))
+
+
+def _license_line(name: str | None) -> str:
+    """Return the licence as a line of the front matter; empty if none was stated."""
+    return "" if name is None else f"license: {name}\n"
 
 
 def _paragraph(text: str) -> str:

@@ -16,7 +16,7 @@ from lts import __version__, data
 from lts.config import Config
 from lts.config.stages import STAGES
 from lts.export import saved_model
-from lts.export.choices import EXPORT
+from lts.export.choices import EXPORT, check_license
 from lts.models.classifier import ROTATIONS
 from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.discriminator import BackboneClassifier, Discriminator
@@ -40,6 +40,7 @@ def export_run(
     source: data.ImageDataset | None = None,
     recalibrate: bool | None = None,
     data_dir: str | None = None,
+    license: str | None = None,
 ) -> int:
     """Export the features that a run has trained.
 
@@ -54,6 +55,7 @@ def export_run(
       source: photographs for `recalibrate_batch_norm`; None opens the training images of the run.
       recalibrate: overrides `recalibrate_batch_norm` of the run.
       data_dir: folder of tfds' data sets, if the training images were moved; None: that of the training.
+      license: of the model, as the Hugging Face hub names licences; None: not stated.
 
     Returns:
       The step of the checkpoint. A run that has not reached its last step prints a warning.
@@ -62,7 +64,9 @@ def export_run(
       TrainingError: no run, no checkpoint, no averages in it, an imported run without trained features, or
         `recalibrate` for another stage than "gan" or without photographs.
       DataError: the photographs cannot be opened.
+      LicenseError: the hub has no such names.
     """
+    check_license(license)
     record = run_dir.read_run_config(workdir)
     if record.stage not in STAGES:
         raise TrainingError(f"a run of stage {record.stage!r} cannot be exported. Received: workdir={workdir}.")
@@ -92,6 +96,8 @@ def export_run(
         recalibrated = _recalibrated(record, workdir, averaged, source)
         statistics = f"{source.name}, split {source.split}"
     description = _describe_run(record, config, workdir, step, averaged, statistics)
+    if license is not None:
+        description["license"] = license
     # Photographs are opened for the statistics only: decoding a large data set takes minutes.
     if description["spot"] and source is not None:
         description["false_alarms"] = _count_false_alarms(network, config, source)
@@ -100,7 +106,12 @@ def export_run(
 
 
 def export_random(
-    config: Config, source: data.ImageDataset, seed: int, output: str | os.PathLike, formats: Sequence[str] = ()
+    config: Config,
+    source: data.ImageDataset,
+    seed: int,
+    output: str | os.PathLike,
+    formats: Sequence[str] = (),
+    license: str | None = None,
 ) -> None:
     """Export an untrained discriminator, the baseline of every evaluation.
 
@@ -113,7 +124,9 @@ def export_random(
       seed: seed of the weights.
       output: folder of the SavedModel.
       formats: further formats, see `lts.export.formats`.
+      license: of the model, as the Hugging Face hub names licences; None: not stated.
     """
+    check_license(license)
     EXPORT.check(output, [dataset_folder(source.name)])
     keras.utils.set_random_seed(seed)
     discriminator, _ = _network(RunRecord("gan", config))
@@ -125,6 +138,7 @@ def export_random(
         split=source.split,
         step=0,
         seed=seed,
+        license=license,
         hardware=provenance.hardware(),
         commit=provenance.commit(),
     )

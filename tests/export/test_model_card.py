@@ -7,6 +7,7 @@ import pytest
 
 from lts.config import preset
 from lts.export import model_card
+from lts.export.choices import LicenseError
 
 RESULTS = pathlib.Path(__file__).parents[2] / "experiments" / "results"
 
@@ -27,7 +28,7 @@ def test_layers_of_the_release():
 
 def test_front_matter_citation_and_example():
     """Fails if model hubs cannot read the front matter, or the example names another folder or layer."""
-    text = model_card.card(describe(), name="mine")
+    text = model_card.card(describe(license="cc-by-4.0"), name="mine")
     front_matter = text.split("---\n")[1]
     keys = [line.split(":")[0] for line in front_matter.strip().splitlines()]
     assert text.startswith("---\n")
@@ -35,6 +36,23 @@ def test_front_matter_citation_and_example():
     assert "Jenni, Simon and Favaro, Paolo" in text
     assert 'tf.saved_model.load("mine")' in text
     assert 'signatures["conv_3"](images=images)["conv_3"]  # float32 [8, 6, 6, 384]' in text
+
+
+def test_license_is_stated_by_the_user(tmp_path):
+    """Fails if a licence is assumed, lost when figures are added, or can break the front matter."""
+    text = model_card.card(describe())
+    assert "license:" not in text.split("---\n")[1]
+    assert "The licence of this model was not stated." in text
+    description = describe(license="cc-by-nc-4.0")
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    results = json.loads((RESULTS / "small_imagenette128.json").read_text())
+    for _ in range(2):  # writes the card, then changes it
+        model_card.add_probe(tmp_path, results)
+        text = (tmp_path / "README.md").read_text()
+        assert "license: cc-by-nc-4.0\n" in text.split("---\n")[1]
+        assert "not stated" not in text
+    with pytest.raises(LicenseError, match="such as cc-by-4.0"):
+        model_card.card(describe(license="mit\ntags: []"))
 
 
 def test_advice_on_the_layer():
