@@ -1,6 +1,7 @@
 """Flags that the programs of the probes share, and the inputs that they name."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from absl import flags
 from lts.bin import common, field_flags, paths
 from lts.export import choices
 from lts.utils import outputs
+from lts.utils.text import warn
 
 FLAGS = flags.FLAGS
 LABELLED = "labelled images: synthetic | tfds:NAME | folder:PATH"
@@ -81,7 +83,10 @@ def check_inputs(layers: Sequence[str] = (), devkit: bool = False) -> None:
     else:
         result_files.check_output(FLAGS.output, FLAGS.dataset)
     models = FLAGS.model if isinstance(FLAGS.model, list) else [FLAGS.model]
-    for path in (*models, *FLAGS.baseline):
+    paths_of_exports = [*models, *FLAGS.baseline]
+    if len({os.path.realpath(path) for path in paths_of_exports}) < len(paths_of_exports):
+        warn(f"the same export is given twice. Received: {', '.join(paths_of_exports)}.")
+    for path in paths_of_exports:
         known = [layer.name for layer in choices.layer_geometry(choices.read_description(path))]
         for layer in layers:
             if layer not in known:

@@ -188,7 +188,7 @@ def check_labels(train, test, least_images: int = 2) -> None:
     if shared:
         raise ProbeError(
             f"training and test images must differ: {len(shared)} are in both, such as {shared[0]}. Received: "
-            f"{train.split!r} and {test.split!r} of {train.name}. Give both --train_split and --test_split."
+            f"{train.split!r} and {test.split!r} of {train.name}. Give both splits."
         )
     # NB: another order of the classes would compare labels that mean different things.
     if list(train.class_names) != list(test.class_names):

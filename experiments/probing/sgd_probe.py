@@ -91,6 +91,7 @@ class SgdProbe(Probe):
         # NB: the model is built inside `training.run`, after the seed is set: its heads begin with random weights.
         def build() -> HeadsModel:
             backbone = saved_model.load(model.path)
+            model.check_unchanged()
             classes = len(self.train.class_names)
             built.append(HeadsModel(backbone, layers, classes, self.protocol, steps, image.image_size))
             return built[0]

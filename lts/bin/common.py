@@ -92,7 +92,7 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
     streams.tolerate_lost_output()
     flags.DEFINE_bool("version", False, "print the version and exit")
     # NB: not `sys.modules["__main__"]`, which is pip's script where a binary is started as `lts-train-gan`.
-    docstring = main.__globals__["__doc__"]
+    docstring = main.__globals__["__doc__"] or ""  # python -OO removes it
     try:
         app.run(guarded, flags_parser=functools.partial(_parse, docstring))
     except SystemExit as end:

@@ -5,6 +5,8 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from lts.data.held_out import TEST_SPLITS, default_split, hold_out
 from lts.data.splits import LOOSE, resolve
 from lts.data.store import LABELLED, DataError, ImageIndex
 from lts.utils.errors import first_line
+from lts.utils.text import printable, warn
 
+FITTED = ("train", "tuning")  # roles whose images a classifier is fitted to
 # Thumbnails, resource forks and deleted files of file systems, NAS and archives, in lower case.
 SYSTEM_FOLDERS = (
     "@eadir",
@@ -88,6 +92,8 @@ def list_folder(root: str, split: str | None, role: str, skip_broken: bool = Fal
     # Classes are numbered over all splits, so that train and test agree.
     level = int(has_splits)
     class_names = sorted({path.parts[level] for path in images if _has_class(path, level)})
+    if role in FITTED:
+        _warn_of_similar(class_names)
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.array([numbers[path.parts[level]] if _has_class(path, level) else -1 for path in chosen], np.int64)
     if labels.min() < 0 and labelled:
@@ -101,6 +107,17 @@ def list_folder(root: str, split: str | None, role: str, skip_broken: bool = Fal
     index = ImageIndex.of_files(paths, [path.as_posix() for path in chosen], labels, class_names)
     index = dataclasses.replace(index, unlisted=contents.unlisted, other_files=contents.other_files)
     return hold_out(index, split, role) if divides else (index, split)
+
+
+def _warn_of_similar(class_names: Sequence[str]) -> None:
+    """Print a warning if two classes may be one, such as folders that were copied from another system."""
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        groups.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+    for group in groups.values():
+        if len(group) > 1:
+            names = ", ".join(map(printable, group))
+            warn(f"classes differ only in case or Unicode form. Received: {names}. Merge them if they are one class.")
 
 
 def _read_contents(root: str, skip_broken: bool) -> _Contents:

@@ -364,7 +364,16 @@ class LoadedModel:
         except Exception as error:  # NumPy and zipfile raise nearly any type on a damaged file
             reason = first_line(error)
             raise ExportError(f"{self.path / WEIGHTS} cannot be read: {reason}; export the run again") from None
+        self.check_unchanged()
         return model
+
+    def check_unchanged(self) -> None:
+        """Raise `ExportError` if the folder holds other weights than when this model was loaded.
+
+        Whatever reads the folder again, hours later, would mix two models.
+        """
+        if _fingerprint(self.path) != self.fingerprint:
+            raise ExportError(f"{self.path} was replaced by another export while it was in use. Start again.")
 
 
 def _fingerprint(path: pathlib.Path) -> str:

@@ -109,10 +109,10 @@ def extract(
     folder = output.with_name(output.name + ".partial")
     if output.exists():
         result = _existing_result(output, request)
-        _remove_finished(folder)
+        _remove_finished(folder, model.layers)
         return result
     feature_files.check_companion(output)
-    unknown = _unknown_names(folder)
+    unknown = _unknown_names(folder, model.layers)
     if unknown:
         raise ExtractionError(
             f"{folder / unknown[0]} is no partial result, and the folder is removed at the end. "
@@ -198,18 +198,19 @@ def _existing_result(output: pathlib.Path, request: dict[str, Any]) -> Result:
     return Result(metadata["images"], metadata["broken"], already_complete=True)
 
 
-def _unknown_names(folder: pathlib.Path) -> list[str]:
-    """Return the names in a partial folder that no extraction writes."""
+def _unknown_names(folder: pathlib.Path, layers: Iterable[str]) -> list[str]:
+    """Return the names in a partial folder that no extraction of these layers writes."""
     output_name = folder.name.removesuffix(".partial")
     known = {"progress.json", files.LOCK, output_name, f"{output_name}.json"}
+    known.update(f"{layer}.raw" for layer in layers)  # NB: a photograph may be called 1.raw
     names = files.contents(folder) if folder.is_dir() else []
-    return [name for name in names if name not in known and not name.endswith(".raw")]
+    return [name for name in names if name not in known]
 
 
-def _remove_finished(folder: pathlib.Path) -> None:
+def _remove_finished(folder: pathlib.Path, layers: Iterable[str]) -> None:
     """Remove the partial folder of a finished output."""
     # It stays when a process is killed after its last rename. A living process removes it itself.
-    if folder.is_dir() and not _unknown_names(folder):
+    if folder.is_dir() and not _unknown_names(folder, layers):
         with contextlib.suppress(files.InUse), files.locked(folder):
             shutil.rmtree(folder)
 

@@ -53,7 +53,7 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
       InUse: another process holds the lock.
       OutputError: `lock` is a link, or a file that no lock has written.
     """
-    path = pathlib.Path(folder) / LOCK
+    path = pathlib.Path(os.path.realpath(folder)) / LOCK  # a link may lead to a folder that is not there yet
     created = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     # NB: a file of the user must not be erased, and a FIFO would block.

@@ -479,6 +479,14 @@ def test_help_shows_chosen_protocol():
     )
 
 
+def test_help_without_docstrings(monkeypatch):
+    """Fails if --help under `python -OO`, which removes docstrings, is a traceback."""
+    monkeypatch.setattr(importlib.import_module("experiments.knn_probe"), "__doc__", None)
+    done = invoke("experiments.knn_probe", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--neighbours" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [("--version",), ("--dataset=synthetic", "--nonsense=1"), ("--help",)])
 def test_flags_are_answered_before_tensorflow_is_imported(arguments):
     """Fails if a user waits for TensorFlow to read the version, the help or a wrong flag."""

@@ -41,6 +41,19 @@ def test_split_class_image(tree):
         assert dataset.labels.dtype == np.int64
 
 
+def test_classes_that_may_be_one(tmp_path, save, capsys):
+    """Fails if a class that was copied from two systems is divided in two without a word."""
+    for name in ("Cat", "cat", "caf\u00e9", "cafe\u0301", "dog"):
+        for index in range(3):
+            save(f"{name}/{index}.png")
+    assert open_folder(tmp_path, role="test").num_classes == 5
+    assert capsys.readouterr().err == ""  # the training images are opened, too
+    assert open_folder(tmp_path, role="train").num_classes == 5
+    warnings = capsys.readouterr().err
+    assert "classes differ only in case or Unicode form. Received: Cat, cat. Merge them" in warnings
+    assert warnings.count("Received: ") == 2
+
+
 def test_pretraining_takes_everything(tree):
     dataset = open_folder(tree)
     assert dataset.num_examples == 17

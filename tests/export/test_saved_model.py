@@ -392,6 +392,17 @@ def test_damaged_weights(model, tmp_path):
         lts.load(tmp_path / "copy").keras_model()
 
 
+def test_an_export_that_is_replaced_while_it_is_in_use(model, tmp_path):
+    """Fails if an evaluation of hours mixes the features of one model with the weights of another."""
+    shutil.copytree(model.path, tmp_path / "copy")
+    loaded = lts.load(tmp_path / "copy")
+    loaded.check_unchanged()
+    variables = str(tmp_path / "copy" / "variables" / "variables")
+    tf.raw_ops.SaveV2(prefix=variables, tensor_names=["other"], shape_and_slices=[""], tensors=[tf.zeros([1])])
+    with pytest.raises(ExportError, match="was replaced by another export while it was in use"):
+        loaded.keras_model()
+
+
 def test_folders_that_are_no_export(discriminator, model, tmp_path):
     """Fails if one is loaded or overwritten."""
     with pytest.raises(ExportError, match=r"no saved_model\.pb"):

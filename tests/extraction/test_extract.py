@@ -358,13 +358,13 @@ def test_files_of_the_user_next_to_an_output_are_kept(model, photos, tmp_path):
     """Fails if a file is deleted or replaced because it has a name of an extraction."""
     stream = open_stream(f"folder:{photos}")
     (tmp_path / "X.npz.partial").mkdir()
-    (tmp_path / "X.npz.partial" / "notes.txt").write_text("precious")
-    with pytest.raises(ExtractionError, match=r"notes\.txt is no partial result"):
+    (tmp_path / "X.npz.partial" / "1.raw").write_text("precious")
+    with pytest.raises(ExtractionError, match=r"1\.raw is no partial result"):
         extract(model, stream, tmp_path / "X.npz", pool="avg")
     (tmp_path / "X.tfrecord.json").write_text('{"notes": "precious"}')
     with pytest.raises(FeatureFileError, match=r"X\.tfrecord\.json is no metadata"):
         extract(model, stream, tmp_path / "X.tfrecord", pool="avg")
-    assert (tmp_path / "X.npz.partial" / "notes.txt").exists()
+    assert (tmp_path / "X.npz.partial" / "1.raw").exists()
     assert "precious" in (tmp_path / "X.tfrecord.json").read_text()
 
 

@@ -253,6 +253,14 @@ def test_a_lock_leaves_no_folder_without_an_output(tmp_path):
     assert not files.was_locked(tmp_path)
 
 
+def test_a_link_to_a_folder_that_is_not_there_yet(tmp_path):
+    """Fails if an output that is such a link is answered with "File exists"."""
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "new")
+    with files.locked(tmp_path / "link"):
+        files.write_text(tmp_path / "link" / "a.txt", "text")
+    assert names(tmp_path / "disk" / "new") == ["a.txt", "lock"]
+
+
 def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path, monkeypatch):
     """Fails if two processes work in one folder, each with a lock of its own."""
 

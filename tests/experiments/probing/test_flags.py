@@ -26,6 +26,15 @@ def test_unknown_layers(program, tiny_export, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_export_that_is_given_twice(tiny_export, tmp_path, capsys):
+    """Fails if a model is compared with itself, or a baseline counts twice, without a word."""
+    flags = (f"--model={tiny_export}", "--dataset=synthetic", f"--output={tmp_path}", "--layers=conv_9")
+    for baseline, warnings in ((f"{tiny_export}/../{tiny_export.name}", 1), ("", 0)):
+        with pytest.raises(LayerError):
+            call(knn_probe, *flags, *([f"--baseline={baseline}"] if baseline else []))
+        assert capsys.readouterr().err.count("the same export is given twice") == warnings
+
+
 @pytest.mark.parametrize("program", [linear_probe, finetune, voc_classification])
 def test_models_that_are_none(program, tmp_path, tiny_export):
     """Fails if a wrong baseline is answered after TensorFlow was started."""
