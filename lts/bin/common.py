@@ -38,6 +38,7 @@ from lts.utils.signals import stop_signals
 from lts.utils.text import printable, warn
 
 FLAGS = flags.FLAGS
+DASHES = ("\u2013", "\u2014", "\u2212")  # en dash, em dash, minus sign
 RESUME = "run the same command again to resume"
 DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images")  # which images are read
 TASK_FIELDS = {  # read only where the weight is above 0
@@ -160,6 +161,7 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
     try:
         # NB: read once: the second reader of a pipe, such as --flagfile=<(command), would find it empty.
         argv = [argv[0], *_read_flag_files(argv[1:])]
+        _check_hyphens(argv[1:])
         _import_modules(argv)
     except UserError as error:
         sys.exit(_complain(error, error.exit_status))
@@ -175,6 +177,13 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def _check_hyphens(arguments: Iterable[str]) -> None:
+    """Refuse flags with a dash, into which word processors and web pages turn hyphens."""
+    for argument in arguments:
+        if argument.startswith(DASHES):
+            raise UsageError(f"flags begin with two hyphens. Received: {argument!r}. Type the hyphens again.")
+
+
 def _read_flag_files(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the contents of each --flagfile in its place.
 
@@ -182,7 +191,8 @@ def _read_flag_files(arguments: Sequence[str]) -> list[str]:
       UsageError: a file cannot be read, or is no text.
     """
     try:
-        return FLAGS.read_flags_from_files(arguments)
+        # Editors of Windows begin a file with a byte order mark.
+        return [argument.removeprefix("\ufeff") for argument in FLAGS.read_flags_from_files(arguments)]
     except flags.Error as error:
         raise UsageError(str(error).removeprefix("ERROR:: ")) from None
     except UnicodeDecodeError as error:

@@ -407,6 +407,7 @@ WITHOUT_EFFECT = [
             2,
             "unexpected argument. Received: 'photos'",
         ),
+        ("lts.bin.train_autoencoder", ("\u2013dataset=synthetic", "--workdir=x"), 2, "flags begin with two hyphens"),
         ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--preset=big"), 2, "<release|imagenet"),
         ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--image_size=100"), 2, "6.25x6.25"),
         ("lts.bin.train_autoencoder", ("--dataset=synthetic", "--workdir=x", "--steps=many"), 2, "steps='many'"),
@@ -477,6 +478,13 @@ def test_help_shows_chosen_protocol():
         "--epochs: passes over the training images [65]"
         in invoke("experiments.linear_probe", "--protocol=lci", "--help").stdout
     )
+
+
+def test_a_file_of_flags_from_windows(tmp_path):
+    """Fails if a byte order mark or Windows line ends hide a flag."""
+    (tmp_path / "flags.txt").write_bytes(b"\xef\xbb\xbf--model=/no/such\r\n--dataset=synthetic\r\n")
+    done = invoke("experiments.knn_probe", f"--flagfile={tmp_path / 'flags.txt'}", f"--output={tmp_path / 'out'}")
+    assert "/no/such is not an exported model" in done.stderr
 
 
 def test_help_without_docstrings(monkeypatch):
