@@ -20,7 +20,7 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -291,12 +291,16 @@ class Checkpoints:
                 files.remove_folder(old)
 
 
-def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **networks: keras.Model) -> int:
+def restore_networks(
+    workdir: str | pathlib.Path, *, averaged: bool = False, optional: Sequence[str] = (), **networks: keras.Model
+) -> int:
     """Restore single networks from a run's newest checkpoint.
 
     Args:
       workdir: folder of the run.
       averaged: restore the moving averages that the first optimizer keeps.
+      optional: beginnings of the names of variables that keep their values where the checkpoint does not hold them,
+        such as "discriminator/labels_head/".
       **networks: name in the run's model to built network, such as `encoder=...`.
 
     Returns:
@@ -312,6 +316,9 @@ def restore_networks(workdir: str | pathlib.Path, *, averaged: bool = False, **n
         names = {name: f"optimizer/{model}_{name.replace('/', '_')}_average" for name in variables}
         variables = {names[name] if v.trainable else name: v for name, v in variables.items()}
     values, path = read_newest(workdir)
+    for name in list(variables):
+        if name not in values and name.startswith(tuple(optional)):
+            del variables[name]
     _assign(variables, values, path)
     return _step(path)
 

@@ -272,7 +272,10 @@ def _check_init(config: Config, stage: str, init_from: str | pathlib.Path, workd
 def _initialize(model: keras.Model, stage: str, init_from: str | pathlib.Path) -> None:
     """Copy the weights and statistics of a run's networks."""
     networks = {name: getattr(model, name) for name in ALL_NETWORKS if getattr(model, name, None) is not None}
-    step = run_dir.restore_networks(init_from, **networks)
+    # Heads of tasks that the other run does not have begin with random weights.
+    heads = getattr(networks.get("discriminator"), "further_heads", {})
+    optional = [f"discriminator/{name}_head/" for name in heads]
+    step = run_dir.restore_networks(init_from, optional=optional, **networks)
     # Moving averages start at the weights, as in any new run.
     for optimizer in (model.optimizer, getattr(model, "g_optimizer", None)):
         if optimizer is not None:

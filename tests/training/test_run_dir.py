@@ -186,6 +186,19 @@ def test_new_run_begins_with_the_weights_of_another(tmp_path, stage):
         np.testing.assert_array_equal(average.numpy(), variable.numpy())
 
 
+def test_weights_of_another_run_without_the_head_of_a_task(tmp_path):
+    """Fails if an unsupervised run cannot be continued with labels, or its head does not stay random."""
+    source = build_model(_config(), "gan", 2)
+    Checkpoints(tmp_path, checkpoint_items(source)).save(0)
+    model = build_model(_config(labels_weight=1.0), "gan", 2, classes=3)
+    head = model.discriminator.further_heads["labels"].kernel.numpy()
+    _initialize(model, "gan", tmp_path)
+    np.testing.assert_array_equal(model.discriminator.further_heads["labels"].kernel.numpy(), head)
+    np.testing.assert_array_equal(model.discriminator.fc_1.kernel.numpy(), source.discriminator.fc_1.kernel.numpy())
+    with pytest.raises(TrainingError, match="does not hold discriminator/labels_head/"):
+        run_dir.restore_networks(tmp_path, discriminator=model.discriminator)
+
+
 @pytest.mark.parametrize("name", run_dir.WRITTEN)
 def test_files_of_the_user_are_no_run(tmp_path, name):
     """Fails if a new run removes curves and metrics that another program has written."""
