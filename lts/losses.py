@@ -71,6 +71,13 @@ def adversarial(fake_logits):
     return _labelled(fake_logits, REAL)
 
 
+def hinge(real_scores, fake_scores):
+    """Return the critic's hinge loss of scores [B] (LCI release)."""
+    real_loss = tf.reduce_mean(tf.nn.relu(1 - _float32(real_scores)))
+    fake_loss = tf.reduce_mean(tf.nn.relu(1 + _float32(fake_scores)))
+    return real_loss + fake_loss
+
+
 def mask_prediction(mask_logits, keep_mask, weight: float = 0.1):
     """Return the weighted cross entropy of the mask head.
 

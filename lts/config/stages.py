@@ -19,12 +19,18 @@ class Stage:
     network: str = "network"  # attribute of the model that is exported
     layers: str = "backbone"  # whose layers the export has: backbone | encoder
     labelled: bool = False  # trains on images with labels only
+    classes: int = 0  # of a classifier that needs no labels
+    image_scale: float = 1.0  # sides of the loaded images, as a multiple of image_size; the model cuts windows
     adversarial: bool = False  # repairs images in a frozen autoencoder, against a discriminator that can `spot` them
 
     @property
     def is_classifier(self) -> bool:
         """Whether the model is a classifier on the backbone."""
         return "head" in self.options
+
+    def loaded_size(self, image_size: int) -> int:
+        """Return the pixels per side of the images that the model gets."""
+        return round(self.image_scale * image_size)
 
     def model_class(self) -> Any:
         """Return the class of the model; imports TensorFlow."""
@@ -43,7 +49,14 @@ STAGES: Mapping[str, Stage] = {
         network="discriminator",
         adversarial=True,
     ),
-    "rotation": Stage("gan_training", "lts.models.classifier:RotationPredictor", options=("head", "frozen")),
+    "rotation": Stage("gan_training", "lts.models.classifier:RotationPredictor", options=("head", "frozen"), classes=4),
+    "lci": Stage(
+        "gan_training",
+        "lts.models.lci:TransformationClassifier",
+        options=("head", "frozen"),
+        classes=6,
+        image_scale=1.25,  # windows of 64 pixels from images of 80 (LCI release, STL-10)
+    ),
     "supervised": Stage(
         "gan_training",
         "lts.models.classifier:SupervisedClassifier",

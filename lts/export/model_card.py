@@ -30,12 +30,15 @@ tags: [self-supervised, image-feature-extraction, tensorflow, alexnet, artifact-
 ---
 """
 
+TITLES = {"lci": "LCI"}  # of stages that are abbreviations
 BACKBONE_TITLES = {"alexnet": "AlexNet", "resnet18": "ResNet-18"}
 # By the stage that trained the network.
 ORIGIN = {
     "gan": "The {backbone} backbone of the discriminator of Jenni and Favaro (CVPR 2018), {training}",
     "rotation": "The {backbone} backbone of Jenni and Favaro (CVPR 2018), trained without labels to predict rotations "
     "(Gidaris et al., 2018): a baseline for the method",
+    "lci": "The {backbone} backbone of Jenni and Favaro (CVPR 2018), trained without labels to predict transformations "
+    "(Jenni, Jin and Favaro, CVPR 2020): another method",
     "supervised": "The {backbone} backbone of Jenni and Favaro (CVPR 2018), trained on labels: an upper reference",
     "autoencoder": "The encoder of the autoencoder of Jenni and Favaro (CVPR 2018), {training}; its layers are called "
     "conv_1, conv_2 and so on",
@@ -134,7 +137,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     measured = trained_gan and backbone_name(description) == "alexnet" and "classes" not in description
     (example_layer,) = [layer for layer in layers if layer.name == default_layer(description)]
     crop = description["test_crop"]
-    title = "Artifact-spotting" if STAGES[stage].adversarial else stage.capitalize()
+    title = "Artifact-spotting" if STAGES[stage].adversarial else TITLES.get(stage, stage.capitalize())
     parts = [
         FRONT_MATTER.format(license=_license_line(description.get("license"))),
         f"# {title} features, preset `{config.preset}`\n",

@@ -9,6 +9,7 @@ import tensorflow as tf
 from lts.models import replicas
 from lts.networks.keras_settings import check_policy
 
+STATISTICS = ("moving_mean", "moving_variance", "direction")  # what a pass in training mode moves
 TOTALS = ("loss", "disc_total", "gen_total")  # sums of other loss terms
 
 
@@ -37,11 +38,11 @@ def check_finite(losses: dict) -> list:
 
 @contextlib.contextmanager
 def preserve_moving_statistics(model: keras.Model):
-    """Restore a model's batch norm statistics after the block.
+    """Restore a model's statistics after the block.
 
     For a pass in training mode that is not a training step.
     """
-    statistics = [v.value for v in model.variables if v.name in ("moving_mean", "moving_variance")]
+    statistics = [v.value for v in model.variables if v.name in STATISTICS]
     # Copies, because the variables change.
     before = [tf.identity(variable) for variable in statistics]
     yield

@@ -18,7 +18,7 @@ from lts.networks.discriminator import BackboneClassifier
 ROTATIONS = TURNS  # classes of rotation prediction
 
 
-class _ClassifierModel(ConfigMixin, base.TrainableModel):
+class ClassifierModel(ConfigMixin, base.TrainableModel):
     """Backbone and head with softmax cross entropy.
 
     A subclass implements `examples(batch)`, which gives images and labels, and `pictures(batch)`.
@@ -51,8 +51,15 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
     def compute_losses(self, batch, training=True) -> dict:
         """Return the scalars `classification`, `l2`, their sum `loss`, `accuracy`."""
         images, labels = self.examples(batch)
+        return self.classification_losses(self.logits(images, training), labels)
+
+    def logits(self, images, training):
+        """Return the logits of images, in training with the step's dropout."""
         dropout = self.draw(tf.shape(images)[0]) if training else None
-        logits = self.network(images, training=training, dropout=dropout)["logits"]
+        return self.network(images, training=training, dropout=dropout)["logits"]
+
+    def classification_losses(self, logits, labels) -> dict:
+        """Return the scalars of `compute_losses`."""
         classification_loss = losses.classification(logits, labels)
         factor = base.loss_weight_decay(self, self.config.loss.weight_decay)
         weight_decay = losses.l2(base.kernels(self.network), factor)  # frozen kernels too
@@ -93,7 +100,7 @@ class _ClassifierModel(ConfigMixin, base.TrainableModel):
 
 
 @keras.saving.register_keras_serializable("lts")
-class RotationPredictor(_ClassifierModel):
+class RotationPredictor(ClassifierModel):
     """Rotation prediction (Gidaris et al., 2018).
 
     Every image is shown in four rotations, and the class is the rotation. The model needs no labels.
@@ -122,7 +129,7 @@ class RotationPredictor(_ClassifierModel):
 
 
 @keras.saving.register_keras_serializable("lts")
-class SupervisedClassifier(_ClassifierModel):
+class SupervisedClassifier(ClassifierModel):
     """Supervised classification: the upper bound of the comparison, and fine-tuning.
 
     Args:

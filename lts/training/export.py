@@ -17,7 +17,6 @@ from lts.config import Config
 from lts.config.stages import STAGES
 from lts.export import saved_model
 from lts.export.choices import EXPORT, check_license
-from lts.models.classifier import ROTATIONS
 from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.discriminator import BackboneClassifier, Discriminator
 from lts.training import run_dir
@@ -177,7 +176,7 @@ def _network(record: RunRecord) -> tuple[keras.Model, str]:
         heads = {"labels": len(record.details["classes"])} if "labels" in record.details else {}
         network = Discriminator(config.discriminator, config.mask_grid, bn_config, heads)
     else:
-        classes = record.details.get("classes", ROTATIONS)
+        classes = record.details.get("classes", STAGES[record.stage].classes)
         head = record.details.get("head", "fc")
         network = BackboneClassifier(config.discriminator, config.mask_grid, classes, head, bn_config=bn_config)
     network.build((None, config.image.image_size, config.image.image_size, 3))

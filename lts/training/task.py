@@ -229,5 +229,6 @@ def _monitor(task: Task, model: keras.Model, workdir: pathlib.Path, step: int) -
 def checkpoint_items(model: keras.Model) -> dict[str, Any]:
     """Return what a checkpoint holds, by name."""
     # The running means are included: without them the first line of metrics after a resume would differ.
-    names = ("encoder", "decoder", "repair", "discriminator", "network", "optimizer", "g_optimizer", "means")
+    names = ("encoder", "decoder", "repair", "discriminator", "network", "critic", "means")
+    names += ("optimizer", "g_optimizer", "inpainter_optimizer", "critic_optimizer")
     return {name: getattr(model, name) for name in names if getattr(model, name, None) is not None}

@@ -1,7 +1,7 @@
 """Pre-training from a configuration.
 
-`train` runs both stages of the method, and two baselines that see the same images: rotation prediction and supervised
-classification.
+`train` runs both stages of the method, and baselines that see the same images: rotation prediction, limited context
+inpainting and supervised classification.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from lts import data
-from lts.config import NETWORKS, Config, TrainingConfig, differences
+from lts.config import NETWORKS, Config, ImageConfig, TrainingConfig, differences
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS
 from lts.config.stages import STAGES, Stage
@@ -57,7 +57,7 @@ def train(
     Args:
       config: the run's configuration.
       stage: "autoencoder" (stage 1), "gan" (stage 2), or a classifier with the backbone and schedule of stage 2:
-        "rotation" (which way is up; no labels) or "supervised" (labels).
+        "rotation" (which way is up; no labels), "lci" (which of six transformations; no labels) or "supervised" (labels).
       source: training images.
       workdir: folder of the run; an existing run resumes. Several machines must all see it.
       autoencoder: "gan" only: folder of the autoencoder run.
@@ -116,7 +116,7 @@ def make_task(
     if labelled:
         source = _with_labels(config, kind, source)
     total_steps = _total_steps(settings, source)
-    classes = len(source.class_names) if labelled else 0
+    classes = len(source.class_names) if labelled else kind.classes
 
     # What must not change when the run resumes, next to the configuration.
     details = {}
@@ -136,11 +136,12 @@ def make_task(
     labelled_rows = 0
     if labelled and len(source.labelled) < source.num_examples:
         labelled_rows = max(1, round(config.loss.labels_batch_share * settings.batch_size))
+    image = dataclasses.replace(config.image, image_size=kind.loaded_size(config.image.image_size))
 
     def batches(share: tf.distribute.InputContext, first_step: int, steps: int) -> tf.data.Dataset:
         return data.training_batches(
             source,
-            config.image,
+            image,
             batch_size=settings.batch_size,
             seed=settings.seed,
             first_step=first_step,
@@ -169,7 +170,7 @@ def make_task(
         steps=total_steps,
         build=lambda: build_model(config, stage, total_steps, classes, head, frozen),
         batches=batches,
-        samples=_samples(config, source, labelled),
+        samples=_samples(image, source, labelled),
         start=start,
         check_data=source.check_files,  # names the image that broke after opening
         group_size=CORRUPTIONS[config.damage.corruption].group_size if kind.adversarial else 1,
@@ -199,9 +200,9 @@ def _total_steps(settings: TrainingConfig, source: data.ImageDataset) -> int:
     return total
 
 
-def _samples(config: Config, source: data.ImageDataset, labelled: bool):
+def _samples(image: ImageConfig, source: data.ImageDataset, labelled: bool):
     """Return the first test views in [-1, 1], with labels if `labelled`."""
-    views = next(iter(data.test_batches(source, config.image, batch_size=PICTURES, limit=PICTURES)))
+    views = next(iter(data.test_batches(source, image, batch_size=PICTURES, limit=PICTURES)))
     images = data.as_signed(views)
     return (images, tf.constant(source.labels[:PICTURES], tf.int32)) if labelled else images
 
@@ -217,7 +218,7 @@ def build_model(
       config: the run's configuration.
       stage: a key of `STAGES`.
       total_steps: for the learning rate schedule.
-      classes: number of classes of the images, where labels are needed.
+      classes: number of classes of the images, where labels are needed; 0: that of `STAGES`.
       head: head of a classifier.
       frozen: first convolutions of a classifier that do not train.
     """
@@ -226,7 +227,7 @@ def build_model(
     # Weights stay float32 under the mixed policy.
     dtype = "mixed_bfloat16" if settings.precision == "bfloat16" else "float32"
     optimizer = build_optimizer(settings, total_steps, settings.learning_rate, config.loss.weight_decay)
-    options = {"classes": classes, "head": head, "frozen": frozen}
+    options = {"classes": classes or kind.classes, "head": head, "frozen": frozen}
     arguments = {name: options[name] for name in kind.options}
     model = kind.model_class()(config, **arguments, dtype=dtype)
     if kind.adversarial:
