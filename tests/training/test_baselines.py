@@ -17,6 +17,7 @@ from tests.fixtures import rounding
 from tests.fixtures.exports import CONFIG, add_noise
 from tests.fixtures.runs import assert_same_weights, stop_training_at
 
+SLOW_STAGES = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("rotation", "lci")]
 QUIET = training.MonitoringOptions(histogram_steps=0)
 
 
@@ -26,7 +27,7 @@ def source():
     return data.open_source("synthetic", "train[:40]", progress=False)
 
 
-@pytest.mark.parametrize("stage", [pytest.param("rotation", marks=pytest.mark.slow), "supervised"])
+@pytest.mark.parametrize("stage", [*SLOW_STAGES, "supervised"])
 def test_stopped_run_resumes_bit_identically(stage, source, tmp_path, monkeypatch, capsys):
     """Fails if labels, rotations or dropout depend on the start, or if the console does not say what to do."""
     training.train(CONFIG, stage, source, tmp_path / "uninterrupted", options=QUIET)
@@ -42,7 +43,7 @@ def test_stopped_run_resumes_bit_identically(stage, source, tmp_path, monkeypatc
     assert_same_weights(tmp_path / "stopped", tmp_path / "uninterrupted")
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", pytest.param("rotation", marks=pytest.mark.slow), "supervised"])
+@pytest.mark.parametrize("stage", ["autoencoder", *SLOW_STAGES, "supervised"])
 def test_export(stage, tmp_path):
     """Fails if an export holds weights of another layer, or if its card claims too much."""
     model = build_model(CONFIG, stage, classes=10)
