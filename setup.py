@@ -54,6 +54,7 @@ setup(
         "console_scripts": [
             "lts-train-autoencoder = lts.bin.train_autoencoder:console",
             "lts-train-gan = lts.bin.train_gan:console",
+            "lts-train-pretext = lts.bin.train_pretext:console",
             "lts-export-features = lts.bin.export_features:console",
             "lts-import-checkpoint = lts.bin.import_checkpoint:console",
             "lts-spot-artifacts = lts.bin.spot_artifacts:console",

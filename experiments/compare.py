@@ -3,8 +3,8 @@
     python -m experiments.compare --preset=small --dataset=folder:PHOTOS --budget_minutes=30 --output=runs/compare
 
 The baselines are random initialisation (three seeds), the autoencoder's own encoder, rotation prediction, and
-supervised training from scratch on the labelled training images. All have the same images, backbone, augmentation,
-batch size and probes.
+supervised training from scratch on the labelled training images. --baselines chooses others by name. All have the same
+images, backbone, augmentation, batch size and probes.
 
 First the training loops are timed in turns on this machine. OUTPUT/plan.json then gives each method the steps that fit
 into the budget, whatever else the machine does later. Both stages of this method count. The program writes
@@ -43,13 +43,23 @@ def request() -> baselines.Request:
     share = FLAGS.autoencoder_share
     if not 0 < share < 1:
         raise common.UsageError(f"autoencoder_share must be between 0 and 1. Received: --autoencoder_share={share:g}")
+    names = list(dict.fromkeys(FLAGS.baselines))
+    for name in names:
+        if name not in baselines.METHODS or name == baselines.OURS:
+            known = ", ".join(name for name in baselines.METHODS if name != baselines.OURS)
+            raise common.UsageError(f"unknown baseline. Received: --baselines={name}. Known: {known}.")
+    common.refuse([f"{name}_learning_rate" for name in baselines.SETTINGS if name not in names], "--baselines")
     settings = {}
     for name, fields in baselines.SETTINGS.items():
+        if name not in names:
+            continue
         settings[name] = dict(fields)
         learning_rate = FLAGS[f"{name}_learning_rate"].value
         if learning_rate is not None:
             settings[name]["learning_rate"] = learning_rate
-    return baselines.Request(FLAGS.budget_minutes, share, settings)
+    # Ours is trained last; methods with its stages follow.
+    methods = [name for name in baselines.METHODS if name in names or name == baselines.OURS]
+    return baselines.Request(FLAGS.budget_minutes, share, settings, methods)
 
 
 def main() -> None:
@@ -94,6 +104,7 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "budget_minutes", None, "training time of each method, without compiling", lower_bound=0, required=True
     )
+    flags.DEFINE_list("baselines", list(baselines.BASELINES), "methods next to ours, see METHODS in baselines.py")
     flags.DEFINE_float("autoencoder_share", baselines.AUTOENCODER_SHARE, "part of our budget for the autoencoder")
     for name, fields in baselines.SETTINGS.items():
         default = f"{fields['learning_rate']:g}"

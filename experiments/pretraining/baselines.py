@@ -20,8 +20,11 @@ RANDOM_SEEDS = (1, 2, 3)
 OURS = "ours"
 # Keras' usual Adam for classifiers of this backbone at batch 32 (ours). Everything else, weight decay and the linear
 # decay of the learning rate included, comes from the configuration.
-SETTINGS: Mapping[str, Mapping[str, float]] = {
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rotation": {"learning_rate": 1e-3, "beta_1": 0.9},
+    # AdamW of the LCI release, whose decay is not multiplied by the learning rate: 1e-4 in each step. Its learning rate
+    # is 3e-4.
+    "lci": {"learning_rate": 1e-3, "beta_1": 0.5, "beta_2": 0.99, "optimizer": "adamw", "weight_decay": 0.1},
     "supervised": {"learning_rate": 1e-3, "beta_1": 0.9},
 }
 AUTOENCODER_SHARE = 0.27  # of our time: preset small took 10 of 38 minutes for its autoencoder (ours)
@@ -36,6 +39,7 @@ class Method:
     title: str  # in tables
     stages: tuple[str, ...]  # of `lts.training.train`, in order; the last one's network is exported
     labelled: bool = False  # whether it sees the labelled training images
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the configuration, in all stages
 
 
 METHODS: Mapping[str, Method] = {
@@ -43,10 +47,17 @@ METHODS: Mapping[str, Method] = {
     "autoencoder": Method("the autoencoder's own encoder", ("autoencoder",)),
     # Does it learn more than a simple pretext task (Gidaris et al., 2018)?
     "rotation": Method("rotation prediction", ("rotation",)),
+    # And than a later task of the same authors (Jenni, Jin and Favaro, 2020)?
+    "lci": Method("limited context inpainting", ("lci",)),
     # How far is it from learning with labels?
     "supervised": Method("supervised from scratch", ("supervised",), labelled=True),
     OURS: Method("ours", ("autoencoder", "gan")),
+    # What does a discriminator learn that also tells turns (ours)?
+    "turned": Method(
+        "ours with turns", ("autoencoder", "gan"), fields={"rotation_weight": 1.0, "real_source": "mixed"}
+    ),
 }
+BASELINES = ("autoencoder", "rotation", "supervised")  # next to ours, unless others are chosen
 
 
 class PlanError(UserError):
@@ -59,7 +70,8 @@ class Request:
 
     budget_minutes: float  # of training for each method
     autoencoder_share: float  # part of our budget
-    settings: Mapping[str, Mapping[str, float]]  # method to fields of its training, as SETTINGS
+    settings: Mapping[str, Mapping[str, Any]]  # method to fields of its training, as SETTINGS
+    methods: Sequence[str] = (*BASELINES, OURS)  # names in METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Comparison:
           PlanError: plan.json is of another request, damaged or lost, or the budget is too small.
         """
         path = self.output / "plan.json"
-        begun = self.pipeline.done("calibration") or any((self.output / name).exists() for name in METHODS)
+        begun = self.pipeline.done("calibration") or any((self.output / name).exists() for name in request.methods)
         # NB: never measure again once a training has begun. Its steps would change between two starts.
         if begun and not path.exists():
             raise PlanError(f"trainings have begun, but their plan is missing. Received: {path}. {RESTORE}")
@@ -111,10 +123,10 @@ class Comparison:
         if path.exists():
             return
         trainings = {}
-        for name, method in METHODS.items():
+        for name in request.methods:
             config = config_of(name, self.base, request.settings)
-            for stage in method.stages:
-                trainings[stage] = (config, stage, self.images.of(method))
+            for stage in METHODS[name].stages:
+                trainings[rate_name(name, stage)] = (config, stage, self.images.of(METHODS[name]))
         plan = make_plan(request, self.base, timing.time_loops(trainings, rounds, seconds))
         plan["hardware"] = provenance.hardware()
         plan["commit"] = provenance.commit()
@@ -131,11 +143,11 @@ class Comparison:
                 f"random weights, seed {seed}",
                 lambda seed=seed, folder=folder: training.export_random(self.base, self.images.pretrain, seed, folder),
             )
-        for name, method in METHODS.items():
+        for name, steps_of_stages in plan["steps"].items():
             config = config_of(name, self.base, plan["settings"])
-            for stage, steps in plan["steps"][name].items():
+            for stage, steps in steps_of_stages.items():
                 config = config.replace(section_of(stage), steps=steps)
-            for stage in method.stages:
+            for stage in METHODS[name].stages:
                 self._train(name, stage, config)
             self._export(name)
 
@@ -173,7 +185,8 @@ class Comparison:
         from lts.export import saved_model
 
         places = [f"random/{seed}" for seed in RANDOM_SEEDS]
-        places += [f"{name}/features" for name in METHODS]
+        names = list(plan["steps"])
+        places += [f"{name}/features" for name in names]
         models = (saved_model.load(self.output / place) for place in places)  # loaded one at a time
         linear_probe = LinearProbe(
             protocol=protocol, train=self.images.train, test=self.images.test, output=self.output
@@ -186,11 +199,11 @@ class Comparison:
         # The untrained networks come first, then the methods.
         count = len(RANDOM_SEEDS)
         random_records = records[:count]
-        records_of = dict(zip(METHODS, records[count:], strict=True))
+        records_of = dict(zip(names, records[count:], strict=True))
 
         methods = {}
         ours_minus = {}
-        for name, entry in zip(METHODS, entries[count:], strict=True):
+        for name, entry in zip(names, entries[count:], strict=True):
             difference = compare_common_layers(records_of[name], random_records, protocol).difference
             cost = _training_cost(name, plan, entry["seconds"], self.pipeline)
             methods[name] = dict(entry, title=METHODS[name].title, **cost, difference=difference)
@@ -210,9 +223,14 @@ class Comparison:
         }
 
 
-def config_of(name: str, base: Config, settings: Mapping[str, Mapping[str, float]]) -> Config:
-    """Return the base with a method's settings."""
-    return base.replace("gan_training", **settings.get(name, {}))
+def config_of(name: str, base: Config, settings: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Return the base with a method's fields and settings."""
+    return base.replace("gan_training", **METHODS[name].fields, **settings.get(name, {}))
+
+
+def rate_name(name: str, stage: str) -> str:
+    """Return the name of a method's stage among the rates; methods without fields share their stages."""
+    return f"{name}/{stage}" if METHODS[name].fields else stage
 
 
 def seconds_per_step(turns: Sequence[Sequence[float]]) -> float:
@@ -252,10 +270,10 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
     """
     # The turns of a stage are [steps, seconds] each.
     rates = {}
-    for stage, measured in turns.items():
+    for training, measured in turns.items():
         step_seconds = seconds_per_step(measured)
-        batch_size = getattr(base, section_of(stage)).batch_size
-        rates[stage] = {
+        batch_size = getattr(base, section_of(training.rpartition("/")[2])).batch_size
+        rates[training] = {
             "turns": [list(turn) for turn in measured],
             "seconds_per_step": step_seconds,
             "batch_size": batch_size,
@@ -263,27 +281,31 @@ def make_plan(request: Request, base: Config, turns: Mapping[str, Sequence[Seque
         }
     budget = 60 * request.budget_minutes
     steps = {}
-    for name, method in METHODS.items():
+    for name in request.methods:
+        method = METHODS[name]
         shares = [1.0]
         if len(method.stages) == 2:
             shares = [request.autoencoder_share, 1 - request.autoencoder_share]
         steps[name] = {}
         for stage, share in zip(method.stages, shares, strict=True):
-            step_seconds = rates[stage]["seconds_per_step"]
+            step_seconds = rates[rate_name(name, stage)]["seconds_per_step"]
             steps[name][stage] = steps_within(share * budget, step_seconds, f"{name}, stage {stage}")
-    return {**dataclasses.asdict(request), "rates": rates, "steps": steps}
+    return {**_fields_of(request), "rates": rates, "steps": steps}
+
+
+def _fields_of(request: Request) -> dict[str, Any]:
+    """Return a request as JSON holds it."""
+    return dataclasses.asdict(request) | {"methods": list(request.methods)}
 
 
 def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
     """Return the plan of a request."""
-    fields = [field.name for field in dataclasses.fields(Request)]
     try:
-        plan = read_json(path, _plan_shape())
+        plan = read_json(path, _plan_shape(request.methods))
     except JsonError as error:
         raise PlanError(f"the plan is damaged ({error}). Received: {path}. {RESTORE}") from None
     # NB: a resumed run must keep its budget, or methods would be compared after different times.
-    for name in fields:
-        wanted = dataclasses.asdict(request)[name]
+    for name, wanted in _fields_of(request).items():
         if plan[name] != wanted:
             raise PlanError(
                 f"{path} was made for {name}={plan[name]}. Received: {name}={wanted}. Give another --output."
@@ -291,16 +313,17 @@ def _read_plan(path: pathlib.Path, request: Request) -> dict[str, Any]:
     return plan
 
 
-def _plan_shape() -> dict[str, Any]:
+def _plan_shape(names: Sequence[str]) -> dict[str, Any]:
     """Return the shape of plan.json, see `lts.utils.json_files.check_shape`."""
     rate = {"batch_size": int, "images_per_second": NUMBER, "seconds_per_step": NUMBER}
-    stages = dict.fromkeys(stage for method in METHODS.values() for stage in method.stages)
+    trainings = [rate_name(name, stage) for name in names for stage in METHODS[name].stages]
     return {
         "budget_minutes": NUMBER,
         "autoencoder_share": NUMBER,
-        "settings": {str: {str: NUMBER}},
-        "rates": dict.fromkeys(stages, rate),
-        "steps": {name: dict.fromkeys(method.stages, int) for name, method in METHODS.items()},
+        "settings": {str: {str: (*NUMBER, str)}},
+        "methods": [str],
+        "rates": dict.fromkeys(trainings, rate),
+        "steps": {name: dict.fromkeys(METHODS[name].stages, int) for name in names},
     }
 
 
@@ -310,7 +333,7 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
     for name, steps in plan["steps"].items():
         parts = []
         for stage, count in steps.items():
-            rate = plan["rates"][stage]["images_per_second"]
+            rate = plan["rates"][rate_name(name, stage)]["images_per_second"]
             parts.append(f"{count} steps of {stage} at {rate:.0f} images/s")
         lines.append(f"  {name}: {', '.join(parts)}")
     return "\n".join(lines)
@@ -325,7 +348,7 @@ def _training_cost(
     stage_seconds = dict(zip(steps, seconds.values(), strict=True))
     images_per_second = {}
     for stage, taken in stage_seconds.items():
-        images = steps[stage] * plan["rates"][stage]["batch_size"]
+        images = steps[stage] * plan["rates"][rate_name(name, stage)]["batch_size"]
         images_per_second[stage] = images / taken if taken else None
     wall_seconds = sum(pipeline.seconds[f"{name}: {stage}"] for stage in steps)
     return {

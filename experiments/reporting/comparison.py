@@ -15,7 +15,15 @@ from lts.utils.markdown import escape, table
 from lts.utils.text import printable
 
 Rows = list[list[str]]
-COLOURS = {"autoencoder": "C2", "rotation": "C1", "supervised": "C3", "ours": "C0", "random": "0.55"}
+COLOURS = {
+    "autoencoder": "C2",
+    "rotation": "C1",
+    "lci": "C4",
+    "turned": "C9",
+    "supervised": "C3",
+    "ours": "C0",
+    "random": "0.55",
+}
 LINE_SHIFT = 0.06  # horizontal distance between two lines, as a fraction of that between two layers
 
 
@@ -116,8 +124,7 @@ def _compare_caption(results: Mapping[str, Any]) -> str:
     batches = ", ".join(f"{stage} {rate['batch_size']}" for stage, rate in plan["rates"].items())
     return (
         f"Accuracy on test images ({dataset['test_split']}). {_probe_sentence(results)} It was trained on "
-        f"{dataset['train_split']}. {_pretraining_sentence(results)} Supervised training used "
-        f"{dataset['train_split']}. "
+        f"{dataset['train_split']}. {_pretraining_sentence(results)} {_supervised_sentence(results)}"
         f"Each method was trained for the steps that fit into {plan['budget_minutes']:g} minutes. The rates were "
         f"measured in turns beforehand. Ours spends {100 * plan['autoencoder_share']:g} % of the time on the "
         f"autoencoder. The column gives the minutes that the training took. Images per step: {batches}. The encoder's "
@@ -133,6 +140,13 @@ def _probe_sentence(results: Mapping[str, Any]) -> str:
         f"{protocol['dimensions']:,} dimensions and standardised; regularisation chosen on "
         f"{100 * protocol['validation']:g} % of the training images."
     )
+
+
+def _supervised_sentence(results: Mapping[str, Any]) -> str:
+    """Return which labels were used, if a method used them; ends with a space."""
+    if "supervised" not in results["methods"]:
+        return ""
+    return f"Supervised training used {results['dataset']['train_split']}. "
 
 
 def _pretraining_sentence(results: Mapping[str, Any]) -> str:

@@ -492,7 +492,7 @@ def _next_steps(stage: str) -> str:
     """Return the next command of a finished run, and where its pictures and curves are."""
     workdir = FLAGS.workdir
     folder = os.path.dirname(os.path.normpath(workdir))
-    if not STAGES[stage].adversarial:
+    if STAGES[stage].layers == "encoder":
         given = [name for name in (*DATA_FLAGS, "precision") if FLAGS[name].present]
         images = [f"--{name}={FLAGS[name].value}" for name in given]
         command = ["lts.bin.train_gan", f"--autoencoder={workdir}", *images]

@@ -74,10 +74,10 @@ class TransformationClassifier(ClassifierModel):
     """Classifier of six transformations, against an inpainter.
 
     Every image is shown untransformed, with an inpainted patch, in three turns, and warped; the class is the
-    transformation. The inpainter fills the centre of a patch from a thin border. It is trained to reconstruct the patch,
-    to fool a critic of patches, and to make the classifier fail. Every second untransformed image has a patch that the
-    inpainter saw whole, so that the inpainter's traces alone tell nothing. Windows are cut after the transformation, half
-    of them rotated by a small angle.
+    transformation. The inpainter fills the centre of a patch from a thin border. It is trained to reconstruct the
+    patch, to fool a critic of patches, and to make the classifier fail. Every second untransformed image has a patch
+    that the inpainter saw whole, so that the inpainter's traces alone tell nothing. Windows are cut after the
+    transformation, half of them rotated by a small angle.
 
     Differences to the release (ours): inpainter and critic have the filters of the run's autoencoder, the inpainter
     upsamples bilinearly, the critic sees single patches, and head, augmentation and schedule are those of the other
@@ -204,9 +204,7 @@ class TransformationClassifier(ClassifierModel):
         context, autoencoded, inpainted = self.inpaint(patches, numbers.noise, training)
         # Every second untransformed image of the global batch has an autoencoded patch.
         is_odd = replicas.global_rows(tf.shape(images)[0]) % 2 == 1
-        untransformed = tf.where(
-            is_odd[:, None, None, None], warps.paste(images, autoencoded, corners), images
-        )
+        untransformed = tf.where(is_odd[:, None, None, None], warps.paste(images, autoencoded, corners), images)
         sources = [untransformed, warps.paste(images, inpainted, corners), self.warped(images, numbers.points)]
         windows = []
         for index, source in enumerate(sources):
@@ -294,7 +292,9 @@ class TransformationClassifier(ClassifierModel):
         """Return the rows of the picture strip by name."""
         numbers = self.draw_numbers(0, images.shape[0])  # step 0: the same windows in every strip
         shown = self.transform(images, numbers, training=False).images
-        return dict(zip(CLASSES, tf.unstack(tf.reshape(shown, [-1, len(CLASSES), *shown.shape[1:]]), axis=1), strict=True))
+        return dict(
+            zip(CLASSES, tf.unstack(tf.reshape(shown, [-1, len(CLASSES), *shown.shape[1:]]), axis=1), strict=True)
+        )
 
     def histograms(self, images) -> dict:
         """Return all players' weights and gradients, and activations on a batch."""

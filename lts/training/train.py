@@ -57,7 +57,7 @@ def train(
     Args:
       config: the run's configuration.
       stage: "autoencoder" (stage 1), "gan" (stage 2), or a classifier with the backbone and schedule of stage 2:
-        "rotation" (which way is up; no labels), "lci" (which of six transformations; no labels) or "supervised" (labels).
+        "rotation" (which way is up; no labels), "lci" (which transformation; no labels) or "supervised" (labels).
       source: training images.
       workdir: folder of the run; an existing run resumes. Several machines must all see it.
       autoencoder: "gan" only: folder of the autoencoder run.

@@ -42,7 +42,7 @@ def test_home_folder_in_every_path(binary, monkeypatch):
     if "dataset" in defined:
         given.append("--dataset=folder:~/x")
         expected["dataset"] = "folder:/home/me/x"
-    required = {"budget_minutes": "1", "preset": "tiny", "dataset": "synthetic", "model": "x"}
+    required = {"budget_minutes": "1", "task": "lci", "preset": "tiny", "dataset": "synthetic", "model": "x"}
     given += [f"--{name}={value}" for name, value in required.items() if name in defined - expected.keys()]
     with flags_of(program, *given):
         assert {name: flags.FLAGS[name].value for name in expected} == expected

@@ -32,6 +32,7 @@ ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "-
         ("compare", ("--budget_minutes=1", "--autoencoder_training=steps=9"), "steps follow from --budget_minutes"),
         ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must be between 0 and 1"),
         ("compare", (), "budget_minutes"),
+        ("compare", ("--budget_minutes=1", "--baselines=lcl"), "unknown baseline. Received: --baselines=lcl. Known:"),
         ("compare", ("--budget_minutes=nan",), "budget_minutes must be a finite number"),
     ],
 )

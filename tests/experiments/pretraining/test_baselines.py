@@ -44,6 +44,23 @@ def test_plan():
     assert (planned["budget_minutes"], planned["autoencoder_share"], planned["settings"]) == (2.0, 0.25, SETTINGS)
 
 
+def test_chosen_methods():
+    """Fails if a method that was not chosen is planned, or one with its own fields gets another's rate."""
+    request = Request(2.0, 0.25, SETTINGS, ("lci", "ours", "turned"))
+    turns = {"lci": [[10, 3.0]], "turned/autoencoder": [[10, 1.0]], "turned/gan": [[10, 3.0]]} | TURNS
+    planned = baselines.make_plan(request, BASE, turns)
+    assert planned["steps"] == {
+        "lci": {"lci": 400},
+        "ours": {"autoencoder": 600, "gan": 450},
+        "turned": {"autoencoder": 300, "gan": 300},
+    }
+    assert planned["rates"]["turned/autoencoder"]["batch_size"] == 16
+    assert "300 steps of gan at 107 images/s" in baselines.describe_plan(planned)
+    changed = differences(BASE, baselines.config_of("turned", BASE, SETTINGS))
+    assert changed == ["loss.real_source: reconstruction -> mixed", "loss.rotation_weight: 0.0 -> 1.0"]
+    assert baselines.config_of("lci", BASE, baselines.SETTINGS).gan_training.optimizer == "adamw"
+
+
 @pytest.mark.parametrize(
     ("budget", "step", "steps"), [(60, 0.25, 240), (1, 0.1, 10), (59.9, 0.3, 190), (1e4, 0.33, 30300)]
 )

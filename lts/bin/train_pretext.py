@@ -1,0 +1,42 @@
+"""Train another pretext task on the same backbone, without labels.
+
+    python -m lts.bin.train_pretext --task=lci --preset=small --dataset=folder:PHOTOS --workdir=runs/lci
+
+The tasks are rotation prediction (Gidaris et al., 2018) and limited context inpainting (Jenni, Jin and Favaro, 2020).
+They have the schedule of stage 2 and no stage 1. The same command resumes a stopped run.
+"""
+
+from absl import flags
+
+from lts import config as configs
+from lts.bin import common
+from lts.config.stages import STAGES
+
+FLAGS = flags.FLAGS
+TASKS = [name for name, stage in STAGES.items() if stage.is_classifier and not stage.labelled]
+SECTIONS = (*configs.SECTIONS, "gan_training")
+
+
+def define_flags() -> None:
+    """Define the flags of this binary."""
+    flags.DEFINE_enum("task", None, TASKS, "what is predicted", required=True)
+    common.define_data_flags()
+    common.define_config_flags(*SECTIONS)
+    common.define_training_flags()
+
+
+def main() -> int:
+    """Train the task that the flags describe."""
+    common.refuse(["init_from"], f"--task={FLAGS.task}")
+    config = common.chosen_preset().replace("gan_training", **common.overrides(*SECTIONS))
+    return common.train(config, FLAGS.task)
+
+
+def console() -> None:
+    """Run the command `lts-train-pretext`."""
+    define_flags()
+    common.run(main)
+
+
+if __name__ == "__main__":
+    console()
