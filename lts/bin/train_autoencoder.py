@@ -21,7 +21,7 @@ def define_flags() -> None:
 
 def main() -> int:
     """Train the autoencoder that the flags describe."""
-    common.refuse(["repair_learning_rate"], "stage 1")
+    common.refuse(["repair_learning_rate", "repair_every", "shows"], "stage 1")
     config = common.chosen_preset().replace("autoencoder_training", **common.overrides(*SECTIONS))
     return common.train(config, "autoencoder")
 

@@ -46,7 +46,7 @@ def main() -> int:
     base = configs.preset(FLAGS.preset) if FLAGS.preset else record.config
     config = base.replace("gan_training", **common.overrides(*SECTIONS))
     if not config.damage.repair:
-        common.refuse(["repair_learning_rate"], "--norepair")
+        common.refuse(["repair_learning_rate", "repair_every"], "--norepair")
     return common.train(config, "gan", autoencoder=FLAGS.autoencoder)
 
 

@@ -27,7 +27,7 @@ def define_flags() -> None:
 
 def main() -> int:
     """Train the task that the flags describe."""
-    common.refuse(["init_from"], f"--task={FLAGS.task}")
+    common.refuse(["init_from", "repair_every", "shows"], f"--task={FLAGS.task}")
     config = common.chosen_preset().replace("gan_training", **common.overrides(*SECTIONS))
     return common.train(config, FLAGS.task)
 

@@ -254,6 +254,17 @@ class TrainingConfig:
     steps: int = field(0, "training steps; 0: floor(images / batch_size) * epochs (ours)", minimum=0)
     learning_rate: float = field(3e-4, "stage 1: autoencoder; stage 2: discriminator (release)", above=0)
     repair_learning_rate: float = field(3e-4, "stage 2 only: repair network (release: the same Adam)", above=0)
+    repair_every: int = field(
+        1,
+        "stage 2 only: the repair network is trained in every Nth step, which makes the others cheaper (ours)",
+        minimum=1,
+    )
+    shows: int = field(
+        1,
+        "stage 2 only: each decoded pair is shown to the discriminator N times, mirrored, moved by cells and, with the "
+        "task rotation, turned (ours)",
+        minimum=1,
+    )
     end_lr_fraction: float = field(0.01, "last learning rate as a fraction of the first (release)", above=0, maximum=1)
     decay_fraction: float = field(0.9, "fraction of the steps with linear decay (release)", above=0, maximum=1)
     optimizer: str = field("adam", "adam is the release's, the others are (ours)", choices=OPTIMIZERS)

@@ -179,6 +179,10 @@ class CustomStepModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.build_optimizers()
 
+    def run_step(self, strategy: tf.distribute.Strategy, batch):
+        """Run `train_step` on all replicas; called by the loop of `lts.training`."""
+        return strategy.run(self.train_step, (batch,))
+
     def build_optimizers(self) -> None:
         """Create the optimizers' variables."""
         self.optimizer.build(self.trainable_variables)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from lts import losses
 from lts.config import Config
 from lts.models import base, replicas, tasks
+from lts.models.views import Views, draw_views
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
 from lts.networks.backbones import check_grid
 from lts.networks.config_mixin import ConfigMixin
@@ -25,7 +26,8 @@ class ForwardPass:
     Attributes:
       reconstruction: decoded features [B, H, W, 3].
       repaired: damaged and repaired images [B, H, W, 3].
-      discriminator: the discriminator's dict for a batch [2B, H, W, 3], real images first, then repaired ones.
+      discriminator: the discriminator's dict for a batch [2B, H, W, 3], real images first, then repaired ones; with
+        N views of each image [2NB, H, W, 3].
     """
 
     reconstruction: tf.Tensor
@@ -49,7 +51,8 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
     Shapes in all methods: images [B, H, W, 3] in [-1, 1], features [B, h, w, c], keep_mask [B, h, w, 1] and dropout
     [2B, 1, 1, fc_units], where 1 = kept. `uniform` [B, h, w, n] are the numbers that the corruption draws from; the
-    default corruption needs them for the keep mask alone.
+    default corruption needs them for the keep mask alone. With `shows` of N there are N views of each image, and
+    dropout is [2NB, 1, 1, fc_units] (ours).
 
     Args:
       config: of the run.
@@ -176,9 +179,20 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         uniform = self._uniform(0, step, [batch_size, grid, grid, numbers])
         keep_mask = self.corruption.draw(uniform, grid)
         # The batch is axis 1, because the discriminator's batch holds the real half, then the repaired half.
-        units = self._uniform(1, step, [2, batch_size, config.fc_units], batch_axis=1)
+        shown = batch_size * self.config.gan_training.shows
+        units = self._uniform(1, step, [2, shown, config.fc_units], batch_axis=1)
         dropout = tf.cast(units < config.dropout_keep, tf.float32)
-        return keep_mask, tf.reshape(dropout, [2 * batch_size, 1, 1, config.fc_units]), uniform
+        return keep_mask, tf.reshape(dropout, [2 * shown, 1, 1, config.fc_units]), uniform
+
+    def draw_views(self, step, batch_size) -> Views | None:
+        """Return a step's views of the decoded images; None where each is shown once (ours)."""
+        shows = self.config.gan_training.shows
+        if shows == 1:
+            return None
+        # Images were turned at random before the encoder, so the decoder's traces do not tell the sum of the turns.
+        seed = tf.stack([tf.int32.min + self.config.gan_training.seed, tf.cast(step, tf.int32)])
+        uniform = replicas.per_replica_random(seed, [batch_size, shows, 4])
+        return draw_views(uniform, with_turns="rotation" in self.tasks)
 
     def unpack(self, data):
         """Return the images of a batch and what is known of them; `data` comes from `fit`.
@@ -226,17 +240,25 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             return self.decoder(damaged)
         return self.repair(damaged, keep_mask, decoder=self.decoder, training=training)
 
-    def forward(self, images, keep_mask, dropout=None, training=True, uniform=None) -> ForwardPass:
+    def forward(
+        self, images, keep_mask, dropout=None, training=True, uniform=None, views=None, repair_trains=True
+    ) -> ForwardPass:
         """Run all networks once, for everything that the losses need.
 
-        `training` is the batch norm mode of repair network and discriminator.
+        `training` is the batch norm mode of repair network and discriminator. Without `repair_trains` no gradient
+        passes the repaired images.
         """
         features = tf.stop_gradient(self.encoder(images))  # phi
         reconstruction = tf.stop_gradient(self.decoder(features))  # D(phi)
         repaired = self.repaired(features, keep_mask, training, uniform)  # D and R of phi_hat
+        if not repair_trains:
+            repaired = tf.stop_gradient(repaired)
         # One batch, so that both halves share the batch norm statistics of the discriminator (BUILD_NOTES trap 4).
         real = self._real_images(reconstruction, tf.cast(images, repaired.dtype))
-        both = tf.concat([real, repaired], 0)
+        halves = [real, repaired]
+        if views is not None:
+            halves = [views.images(half, self.config.mask_grid) for half in halves]
+        both = tf.concat(halves, 0)
         return ForwardPass(reconstruction, repaired, self.discriminator(both, training=training, dropout=dropout))
 
     def _real_images(self, reconstruction, images):
@@ -253,6 +275,13 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         # Reconstructions carry the decoder's traces, as repaired images do: these traces tell nothing (paper).
         return reconstruction
 
+    def _predictions(self, outputs: ForwardPass, keep_mask, truth, views=None) -> tasks.Predictions:
+        """Return what the tasks' losses are computed from."""
+        if views is not None:
+            keep_mask = views.images(keep_mask, self.config.mask_grid)
+            truth = views.truth(truth)
+        return tasks.Predictions(outputs.discriminator, keep_mask, truth)
+
     def _pixel_mask(self, keep_mask, image_size: int):
         """Return the mask of the pixels with a reconstruction loss."""
         kept = upsample_nearest(keep_mask, image_size // keep_mask.shape[1])
@@ -260,14 +289,14 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             return tf.ones_like(kept)
         return kept if self.config.loss.reconstruct == "kept" else 1 - kept
 
-    def compute_losses(self, images, keep_mask, outputs: ForwardPass, truth=None) -> dict:
+    def compute_losses(self, images, keep_mask, outputs: ForwardPass, truth=None, views=None) -> dict:
         """Return all loss terms and accuracies by name.
 
         The discriminator minimises `disc_total`, the repair network `gen_total`. `truth` is that of `prepare`; None:
-        nothing is known.
+        nothing is known. `views` are those that `forward` got.
         """
         config = self.config.loss
-        predictions = tasks.Predictions(outputs.discriminator, keep_mask, truth or {})
+        predictions = self._predictions(outputs, keep_mask, truth or {}, views)
 
         # Discriminator: tell reconstructions from repaired images, find the dropped cells, and do further tasks.
         task_losses = {name: task.loss(predictions) for name, task in self.tasks.items()}
@@ -308,33 +337,70 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             **accuracies,
         }
 
-    def gradients(self, images, keep_mask, dropout, uniform=None, scaled: bool = False, truth=None):
+    def gradients(
+        self,
+        images,
+        keep_mask,
+        dropout,
+        uniform=None,
+        scaled: bool = False,
+        truth=None,
+        views: Views | None = None,
+        repair_trains: bool = True,
+    ):
         """Return both players' raw gradients from one forward pass.
 
-        `scaled` multiplies them by the optimizers' loss scales, which `apply` expects.
+        `scaled` multiplies them by the optimizers' loss scales, which `apply` expects. Without `repair_trains` the
+        repair network has no gradients.
 
         Returns:
           (losses by name, `ForwardPass`, gradients of `disc_total` to the discriminator, gradients of `gen_total` to
           the repair network).
         """
         with tf.GradientTape(persistent=True) as tape:
-            outputs = self.forward(images, keep_mask, dropout, uniform=uniform)
-            terms = self.compute_losses(images, keep_mask, outputs, truth)
+            outputs = self.forward(
+                images, keep_mask, dropout, uniform=uniform, views=views, repair_trains=repair_trains
+            )
+            terms = self.compute_losses(images, keep_mask, outputs, truth, views)
             disc_share = replicas.scale_loss(terms["disc_total"])
             gen_share = replicas.scale_loss(terms["gen_total"])
             if scaled:
                 disc_share = self.optimizer.scale_loss(disc_share)
                 gen_share = self.g_optimizer.scale_loss(gen_share)
         d_gradients = tape.gradient(disc_share, base.tf_variables(self.discriminator))
-        g_gradients = tape.gradient(gen_share, base.tf_variables(self.repair)) if self.repair else []
+        trains = self.repair is not None and repair_trains
+        g_gradients = tape.gradient(gen_share, base.tf_variables(self.repair)) if trains else []
         return terms, outputs, d_gradients, g_gradients
 
     def train_step(self, data):
-        """Run one step of both players; return the mean losses."""
+        """Run one step of both players, or of the discriminator alone; return the mean losses."""
+        if self.config.gan_training.repair_every == 1:
+            return self._train_step(data)
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return self.choose_step(lambda repair_trains: self._train_step(data, repair_trains))
+        raise ValueError(
+            "fit on several replicas trains both players. Received: repair_every above 1. Use lts.training."
+        )
+
+    def run_step(self, strategy, batch):
+        if self.config.gan_training.repair_every == 1:
+            return super().run_step(strategy, batch)
+        # NB: replicas cannot meet inside of a condition, so it is around them.
+        return self.choose_step(lambda repair_trains: strategy.run(self._train_step, (batch, repair_trains)))
+
+    def choose_step(self, run):
+        """Return `run(repair_trains)`, which is true in every Nth step."""
+        repair_trains = self.optimizer.iterations % self.config.gan_training.repair_every == 0
+        return tf.cond(repair_trains, lambda: run(True), lambda: run(False))
+
+    def _train_step(self, data, repair_trains: bool = True):
+        """Run `train_step` with or without an update of the repair network."""
         step = self.optimizer.iterations
         images, truth = self.prepare(*self.unpack(data), step)
-        keep_mask, dropout, uniform = self.draw(step, tf.shape(images)[0])
-        return self.apply_step(images, keep_mask, dropout, uniform, truth)
+        batch_size = tf.shape(images)[0]
+        keep_mask, dropout, uniform = self.draw(step, batch_size)
+        views = self.draw_views(step, batch_size)
+        return self.apply_step(images, keep_mask, dropout, uniform, truth, views, repair_trains)
 
     def test_step(self, data):
         """Return the mean losses with inference batch norm.
@@ -346,10 +412,10 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         outputs = self.forward(images, keep_mask, uniform=uniform, training=False)
         return self.means.update(replicas.replica_means(self.compute_losses(images, keep_mask, outputs, truth)))
 
-    def apply_step(self, images, keep_mask, dropout, uniform=None, truth=None):
+    def apply_step(self, images, keep_mask, dropout, uniform=None, truth=None, views=None, repair_trains: bool = True):
         """Run `train_step` with given random numbers."""
         terms, _, d_gradients, g_gradients = self.gradients(
-            images, keep_mask, dropout, uniform, scaled=True, truth=truth
+            images, keep_mask, dropout, uniform, True, truth, views, repair_trains
         )
         values = replicas.replica_means(terms)
         # NB: without the dependency on both gradients, one player's could be computed from the other's updated weights,
@@ -358,7 +424,8 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
             self.optimizer.apply(d_gradients, self.discriminator.trainable_variables)
             values["disc_gradient_norm"] = base.gradient_norm(self.optimizer)
             if self.repair:
-                self.g_optimizer.apply(g_gradients, self.repair.trainable_variables)
+                if repair_trains:
+                    self.g_optimizer.apply(g_gradients, self.repair.trainable_variables)
                 values["repair_gradient_norm"] = base.gradient_norm(self.g_optimizer)
         return self.means.update(values)
 
@@ -399,8 +466,11 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         """
         images, truth = self.prepare(*self.unpack(data), self.optimizer.iterations)
         keep_mask, dropout, uniform = self.draw(self.optimizer.iterations, images.shape[0])
+        views = self.draw_views(self.optimizer.iterations, images.shape[0])
         with base.preserve_moving_statistics(self):
-            _, outputs, d_gradients, g_gradients = self.gradients(images, keep_mask, dropout, uniform, truth=truth)
+            _, outputs, d_gradients, g_gradients = self.gradients(
+                images, keep_mask, dropout, uniform, truth=truth, views=views
+            )
         players = list(self.discriminator.trainable_variables)
         if self.repair:
             players += self.repair.trainable_variables

@@ -87,7 +87,7 @@ class Loop:
     @tf.function
     def _run_steps(self, iterator, count):
         for _ in tf.range(count):
-            self.machines.strategy.run(self.model.train_step, (next(iterator),))
+            self.model.run_step(self.machines.strategy, next(iterator))
 
     @tf.function
     def _pictures(self):

@@ -231,7 +231,8 @@ def build_model(
     arguments = {name: options[name] for name in kind.options}
     model = kind.model_class()(config, **arguments, dtype=dtype)
     if kind.adversarial:
-        g_optimizer = build_optimizer(settings, total_steps, settings.repair_learning_rate, config.loss.weight_decay)
+        repair_steps = -(-total_steps // settings.repair_every)
+        g_optimizer = build_optimizer(settings, repair_steps, settings.repair_learning_rate, config.loss.weight_decay)
         model.compile(optimizer, g_optimizer)
         return model
     model.compile(optimizer)
