@@ -56,6 +56,10 @@ METHODS: Mapping[str, Method] = {
     "turned": Method(
         "ours with turns", ("autoencoder", "gan"), fields={"rotation_weight": 1.0, "real_source": "mixed"}
     ),
+    # And one that tells turns and repairs with one head (Hou et al., 2021)?
+    "joint": Method(
+        "ours with joint labels", ("autoencoder", "gan"), fields={"joint_turns": True, "real_source": "mixed"}
+    ),
 }
 BASELINES = ("autoencoder", "rotation", "supervised")  # next to ours, unless others are chosen
 

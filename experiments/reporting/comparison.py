@@ -20,6 +20,7 @@ COLOURS = {
     "rotation": "C1",
     "lci": "C4",
     "turned": "C9",
+    "joint": "C6",
     "supervised": "C3",
     "ours": "C0",
     "random": "0.55",

@@ -458,6 +458,8 @@ def _refuse_unused_fields(config: configs.Config, stage: str) -> None:
         refuse(sorted(fields.difference(axis[name].FIELDS)), f"--{flag}={name}")
     for weight, fields in TASK_FIELDS.items():
         if not getattr(config.loss, weight):
+            if config.discriminator.joint_turns:
+                fields = [name for name in fields if name != "rotation_turns"]
             refuse([name for name in fields if name in FLAGS], f"--{weight}=0")
     for name in task_weights(config.loss.task_weights):
         if name not in TASKS:

@@ -66,6 +66,24 @@ def check_backbone(discriminator) -> None:
         )
 
 
+def check_joint_turns(config) -> None:
+    """Check that joint labels replace the other losses of turns and of real and repaired images.
+
+    Raises:
+      ConfigError: the task rotation or the release's generator loss is asked for, too.
+    """
+    if not config.discriminator.joint_turns:
+        return
+    if config.loss.rotation_weight:
+        received = f"rotation_weight={config.loss.rotation_weight:g}"
+        raise ConfigError(f"joint_turns replaces the task rotation. Received: {received}. Leave one of them out.")
+    if config.loss.generator_loss != "non_saturating":
+        raise ConfigError(
+            "joint_turns has its own loss of the generator. "
+            f"Received: generator_loss={config.loss.generator_loss}. Give --generator_loss=non_saturating."
+        )
+
+
 def check_grids(config, grid: int | None) -> None:
     """Check that mask and discriminator grids agree.
 

@@ -44,6 +44,7 @@ TASKS = Registry(
         "real_or_fake": "lts.models.tasks:RealFake",
         "mask": "lts.models.tasks:Mask",
         "rotation": "lts.models.tasks:Rotation",
+        "joint_turns": "lts.models.tasks:JointTurns",
         "labels": "lts.models.tasks:Labels",
     },
 )

@@ -167,6 +167,12 @@ class DiscriminatorConfig:
     dropout_keep: float = field(
         0.5, "probability that fc_1 keeps a unit (release)", above=0, maximum=1, defines=["discriminator"]
     )
+    joint_turns: bool = field(
+        False,
+        "one head of eight classes, real or repaired in each of four turns, instead of the real/fake head and the task "
+        "rotation; stage 1 turns its images, too (SSGAN-LA; ours)",
+        defines=["discriminator"],
+    )
     recalibrate_batch_norm: bool = field(
         False,
         "estimate the batch norm statistics of exported features on photographs (ours)",
@@ -333,6 +339,12 @@ class Config:
             if hasattr(self.loss, f"{name}_weight"):
                 raise ConfigError(f"task_weights must name other tasks. Received: {name}. Give --{name}_weight.")
         checks.check_grids(self, self.discriminator_grid)
+        checks.check_joint_turns(self)
+
+    @property
+    def turns_images(self) -> bool:
+        """Whether both stages turn their images."""
+        return self.loss.rotation_weight > 0 or self.discriminator.joint_turns
 
     @property
     def mask_grid(self) -> int:

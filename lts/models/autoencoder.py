@@ -60,7 +60,7 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
     def compute_losses(self, images, training=True) -> dict:
         """Return the scalars `reconstruction`, `l2` and their sum `loss`."""
         config = self.config.loss
-        if training and config.rotation_weight:
+        if training and self.config.turns_images:
             images = self._turned(images)
         decoded = self(images, training=training)
         reconstruction_loss = losses.reconstruction(decoded, images, config.reconstruction_weight)
@@ -69,7 +69,7 @@ class Autoencoder(ConfigMixin, base.TrainableModel):
         return {"loss": total, "reconstruction": reconstruction_loss, "l2": weight_decay}
 
     def _turned(self, images):
-        """Return images in random quarter turns, for a stage 2 with the task `rotation` (ours).
+        """Return images in random quarter turns, for a stage 2 that tells turns (ours).
 
         Otherwise turned images would be decoded worse than others there, and the quality would tell the turn.
         """

@@ -192,7 +192,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         # Images were turned at random before the encoder, so the decoder's traces do not tell the sum of the turns.
         seed = tf.stack([tf.int32.min + self.config.gan_training.seed, tf.cast(step, tf.int32)])
         uniform = replicas.per_replica_random(seed, [batch_size, shows, 4])
-        return draw_views(uniform, with_turns="rotation" in self.tasks)
+        return draw_views(uniform, with_turns=self.config.turns_images)
 
     def unpack(self, data):
         """Return the images of a batch and what is known of them; `data` comes from `fit`.
@@ -300,12 +300,14 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
         # Discriminator: tell reconstructions from repaired images, find the dropped cells, and do further tasks.
         task_losses = {name: task.loss(predictions) for name, task in self.tasks.items()}
-        method_loss = task_losses["real_or_fake"] + task_losses["mask"]
+        method_loss = sum(task_losses[name] for name in tasks.METHOD if name in task_losses)
         further_losses = [loss for name, loss in task_losses.items() if name not in tasks.METHOD]
 
         # Generator: fool the discriminator and keep what was not dropped.
         real_logits, fake_logits = tf.split(outputs.discriminator["logits"], 2)
-        if config.generator_loss == "confusion":
+        if "joint_turns" in self.tasks:
+            adversarial_loss = self.tasks["joint_turns"].adversarial_loss(predictions)
+        elif config.generator_loss == "confusion":
             adversarial_loss = losses.confusion(real_logits, fake_logits)
         else:
             adversarial_loss = losses.adversarial(fake_logits)
@@ -482,7 +484,8 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
 def _metrics(config: Config, active_tasks: dict[str, tasks.DiscriminatorTask]) -> list[str]:
     """Return the names of the scalars that a step reports."""
-    unused = () if config.damage.repair else ("repair_gradient_norm",)
+    unused = [] if config.damage.repair else ["repair_gradient_norm"]
+    unused += [name for name in tasks.METHOD if name not in active_tasks]
     names = [name for name in DamageRepairGAN.METRICS if name not in unused]
     for task in active_tasks.values():
         names += [name for name in (task.name, *task.accuracies) if name not in names]

@@ -17,7 +17,7 @@ from lts.config.registries import TASKS
 from lts.models import replicas
 from lts.models.turns import TURNS, all_turns, random_turns
 
-METHOD = ("real_or_fake", "mask")  # tasks of the paper, which every run has
+METHOD = ("real_or_fake", "mask")  # tasks of the paper
 
 Truth = Mapping[str, tf.Tensor]  # what is known of each image of a batch, by name; entries [B, ...]
 
@@ -109,19 +109,14 @@ class RealFake(DiscriminatorTask):
 
     @classmethod
     def is_active(cls, config: Config) -> bool:
-        return True
+        return not config.discriminator.joint_turns
 
     def loss(self, predictions: Predictions):
         real_logits, fake_logits = tf.split(predictions.outputs["logits"], 2)
         return losses.real_fake(real_logits, fake_logits)
 
     def accuracy(self, predictions: Predictions):
-        classes = tf.argmax(predictions.outputs["logits"], 1, output_type=tf.int32)
-        real_classes, fake_classes = tf.split(classes, 2)
-        return {
-            "accuracy_real": _share(real_classes == losses.REAL),
-            "accuracy_repaired": _share(fake_classes == losses.FAKE),
-        }
+        return real_fake_accuracies(predictions)
 
 
 class Mask(DiscriminatorTask):
@@ -190,6 +185,49 @@ class Rotation(DiscriminatorTask):
         return [losses.classification(half, predictions.truth["turns"]) for half in logits]
 
 
+class JointTurns(Rotation):
+    """Real or repaired and the turn at once (SSGAN-LA, Hou et al., 2021; ours).
+
+    One head with a class for each pair replaces the tasks `real_or_fake` and `rotation`. The discriminator minimises
+    the cross entropies of real and repaired images. The repair network minimises, for its images, the cross entropy of
+    the class "real, in this turn" minus that of "repaired, in this turn". The authors' code, github liang-hou/ssgan-la,
+    has the same two terms, without weights; its discriminator takes the sum of both halves, this one the mean, as
+    `real_or_fake` does.
+    """
+
+    name = "joint_turns"
+    accuracies = ("accuracy_real", "accuracy_repaired", "accuracy_rotation")
+    units = 0
+
+    def __init__(self, config: Config, classes: int = 0):
+        super().__init__(config, classes)
+        self.generator_weight = 0.0
+
+    @classmethod
+    def is_active(cls, config: Config) -> bool:
+        return config.discriminator.joint_turns
+
+    def loss(self, predictions: Predictions):
+        real_logits, fake_logits = tf.split(predictions.outputs["joint_logits"], 2)
+        turns = predictions.truth["turns"]
+        real_loss = losses.classification(real_logits, _joint_class(losses.REAL, turns))
+        fake_loss = losses.classification(fake_logits, _joint_class(losses.FAKE, turns))
+        return (real_loss + fake_loss) / 2
+
+    def adversarial_loss(self, predictions: Predictions):
+        """Return the repair network's term."""
+        _, fake_logits = tf.split(predictions.outputs["joint_logits"], 2)
+        turns = predictions.truth["turns"]
+        as_real = losses.classification(fake_logits, _joint_class(losses.REAL, turns))
+        return as_real - losses.classification(fake_logits, _joint_class(losses.FAKE, turns))
+
+    def accuracy(self, predictions: Predictions):
+        real_logits, _ = tf.split(predictions.outputs["joint_logits"], 2)
+        by_turn = tf.reduce_logsumexp(tf.reshape(real_logits, [-1, 2, TURNS]), 1)
+        correct = tf.argmax(by_turn, 1, output_type=tf.int32) == predictions.truth["turns"]
+        return {**real_fake_accuracies(predictions), "accuracy_rotation": _share(correct)}
+
+
 class Labels(DiscriminatorTask):
     """The class of the images that have a label (ours).
 
@@ -233,6 +271,21 @@ def active_tasks(config: Config, classes: int = 0) -> dict[str, DiscriminatorTas
 def needs_labels(config: Config) -> bool:
     """Return whether a run has a task that needs labels."""
     return any(TASKS[name].needs_labels and TASKS[name].is_active(config) for name in TASKS)
+
+
+def real_fake_accuracies(predictions: Predictions) -> dict[str, tf.Tensor]:
+    """Return the shares of real and of repaired images that are told."""
+    classes = tf.argmax(predictions.outputs["logits"], 1, output_type=tf.int32)
+    real_classes, fake_classes = tf.split(classes, 2)
+    return {
+        "accuracy_real": _share(real_classes == losses.REAL),
+        "accuracy_repaired": _share(fake_classes == losses.FAKE),
+    }
+
+
+def _joint_class(half: int, turns):
+    """Return the classes of `joint_logits`, int [B]."""
+    return half * TURNS + turns
 
 
 def _share(correct):

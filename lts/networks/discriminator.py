@@ -12,6 +12,7 @@ from lts.networks.layers import GLOROT, RELEASE_BATCH_NORM, BatchNormConfig, Con
 
 # A dictionary, because each layer needs its own initializer: an instance of Keras' holds its seed and repeats itself.
 SMALL_NORMAL = {"class_name": "TruncatedNormal", "config": {"stddev": 0.005}}
+JOINT_CLASSES = 8  # fake in four turns, then real in four turns
 TRANSFER = {"kernel_initializer": SMALL_NORMAL}  # the linear head of transfer learning (release)
 
 
@@ -118,7 +119,8 @@ class Discriminator(BackboneClassifier):
     """Discriminator C of the paper.
 
     The real/fake head is the classifier's "fc" head with the classes fake (0) and real (1). The mask head predicts
-    for each cell of the last map whether it was kept (paper section 3; release).
+    for each cell of the last map whether it was kept (paper section 3; release). With `joint_turns` the first head
+    has the classes (fake or real) x (four turns), and the real/fake logits are its log-sum-exp over the turns (ours).
 
     Shapes: images [8, 96, 96, 3] give logits [8, 2] and mask logits [8, 6, 6].
 
@@ -138,7 +140,8 @@ class Discriminator(BackboneClassifier):
         name="discriminator",
         **kwargs,
     ):
-        super().__init__(config, grid, bn_config=bn_config, name=name, **kwargs)
+        classes = JOINT_CLASSES if config.joint_turns else 2
+        super().__init__(config, grid, classes, bn_config=bn_config, name=name, **kwargs)
         self.heads = dict(heads or {})
         # After the release's heads, whose initial weights depend on the order.
         for head, units in self.heads.items():
@@ -162,6 +165,10 @@ class Discriminator(BackboneClassifier):
         `mask_logits` is float32 [B, h, w], positive = kept. For the rest see `BackboneClassifier.call`.
         """
         out = super().call(images, training=training, dropout=dropout)
+        if self.config.joint_turns:
+            out["joint_logits"] = out["logits"]
+            by_turn = tf.reshape(out["joint_logits"], [-1, 2, JOINT_CLASSES // 2])
+            out["logits"] = tf.reduce_logsumexp(by_turn, -1)
         out["mask_logits"] = self.mask_head(out[self.backbone.layer_names[-1]])[..., 0]
         return out
 

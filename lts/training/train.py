@@ -301,10 +301,10 @@ def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
         raise TrainingError(
             f"the autoencoder {lacking}. Received: {autoencoder}. Train it first with train_autoencoder."
         )
-    if config.loss.rotation_weight and not record.config.loss.rotation_weight:
+    if config.turns_images and not record.config.turns_images:
         warn(
             f"{autoencoder} was trained on upright images only. It decodes turned ones worse, which tells their turn. "
-            "Train it with --rotation_weight, too."
+            "Train it with --rotation_weight or --joint_turns, too."
         )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lts.config import ConfigError
 from lts.models.turns import all_turns, random_turns
 from tests.fixtures.models import autoencoder, gan, images
 
@@ -129,6 +130,38 @@ def test_a_step(turns):
     assert 0.1 < values["rotation"] < 5
     assert 0 <= values["accuracy_rotation"] <= 1
     assert set(model.means.names) == set(values)
+
+
+def test_joint_turns():
+    """Fails if the joint head has other classes, a player another loss, or the real/fake logits are no marginals."""
+    model = gan(joint_turns=True, generator_loss="non_saturating", shows=2)
+    batch, truth = model.prepare(images(), {}, 0)
+    keep_mask, dropout, uniform = model.draw(0, 4)
+    views = model.draw_views(0, 4)
+    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform, views=views)
+    logits = outputs.discriminator["joint_logits"].numpy().astype(np.float64)
+    assert logits.shape == (16, 8)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    turns = views.turned_by(truth["turns"]).numpy()
+    real, fake = np.split(log_p, 2)
+    rows = np.arange(8)
+    terms = model.compute_losses(batch, keep_mask, outputs, truth, views)
+    joint_loss = -(real[rows, 4 + turns].mean() + fake[rows, turns].mean()) / 2
+    np.testing.assert_allclose(terms["joint_turns"], joint_loss, rtol=1e-5)
+    adversarial_loss = (fake[rows, turns] - fake[rows, 4 + turns]).mean()
+    np.testing.assert_allclose(terms["generator"], adversarial_loss, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(terms["disc_total"], joint_loss + terms["mask"] + terms["l2"], rtol=1e-5)
+    expected = adversarial_loss + terms["masked_reconstruction"] + terms["l2"]
+    np.testing.assert_allclose(terms["gen_total"], expected, rtol=1e-5)
+    probabilities = tf.nn.softmax(outputs.discriminator["logits"]).numpy()
+    np.testing.assert_allclose(probabilities, np.exp(log_p).reshape(16, 2, 4).sum(-1), rtol=1e-5)
+    is_right = np.exp(real).reshape(8, 2, 4).sum(1).argmax(1) == turns
+    np.testing.assert_allclose(terms["accuracy_rotation"], is_right.mean())
+    assert set(model.train_step(images())) == set(model.means.names)
+    assert "real_or_fake" not in model.means.names
+    for fields, message in (({"rotation_weight": 1.0}, "rotation_weight=1"), ({}, "generator_loss=confusion")):
+        with pytest.raises(ConfigError, match=message):
+            gan(joint_turns=True, **fields)
 
 
 def test_stage_1_turns_its_images():
