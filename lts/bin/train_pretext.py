@@ -27,7 +27,12 @@ def define_flags() -> None:
 
 def main() -> int:
     """Train the task that the flags describe."""
-    common.refuse(["init_from", "repair_every", "shows"], f"--task={FLAGS.task}")
+    # Of the method's losses a classifier has the weight decay alone.
+    method = [field.name for _, field in configs.fields_of("damage", "loss") if field.name != "weight_decay"]
+    method += ["init_from", "repair_every", "shows", "joint_turns", "recalibrate_batch_norm"]
+    common.refuse(method, f"--task={FLAGS.task}")
+    if FLAGS.task != "lci":
+        common.refuse(["repair_learning_rate"], f"--task={FLAGS.task}")
     config = common.chosen_preset().replace("gan_training", **common.overrides(*SECTIONS))
     return common.train(config, FLAGS.task)
 
