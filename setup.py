@@ -6,15 +6,18 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
+# A wheel holds `lts` alone, and its page on an index is made of the README of the checkout.
+NOTE = "*The package installs the programs of `lts.bin`. The programs of `experiments` run from a checkout.*\n\n"
 
 setup(
     name="lts",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "lts" / "__init__.py").read_text(encoding="utf-8"))[1],
     description="Self-supervised visual features by learning to spot artifacts (Jenni and Favaro, CVPR 2018)",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=NOTE + (ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["lts", "lts.*"]),
+    package_data={"lts": ["py.typed"]},
     python_requires=">=3.11,<3.13",
     install_requires=[
         "tensorflow>=2.21,<2.22",
@@ -37,7 +40,11 @@ setup(
         "parquet": ["pyarrow>=16,<30"],
         "detection": ["opencv-contrib-python-headless>=4.10,<6"],
         "onnx": ["onnx>=1.17,<2", "tf2onnx>=1.17,<2"],
+        "safetensors": ["safetensors>=0.4,<1"],
+        "hub": ["huggingface_hub>=2.4,<3"],
         "test": [
+            "ai-edge-litert>=2.1,<3",
+            "huggingface_hub>=2.4,<3",
             "mapcalc>=0.2.2,<0.3",
             "pyarrow>=16,<30",
             "onnx>=1.17,<2",
@@ -47,6 +54,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.6",
+            "safetensors>=0.4,<1",
             "tf2onnx>=1.17,<2",
         ],
     },
@@ -59,6 +67,8 @@ setup(
             "lts-import-checkpoint = lts.bin.import_checkpoint:console",
             "lts-spot-artifacts = lts.bin.spot_artifacts:console",
             "lts-extract-features = lts.bin.extract_features:console",
+            "lts-share-features = lts.bin.share_features:console",
+            "lts-list-runs = lts.bin.list_runs:console",
         ]
     },
 )

@@ -20,6 +20,7 @@ from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import LINEAR, SGD, Protocol, SgdProtocol
 from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
+from lts.export import hub
 from lts.utils import outputs
 
 FLAGS = flags.FLAGS
@@ -80,6 +81,11 @@ def main() -> None:
     """Run the probe that the flags describe."""
     if (FLAGS.protocol == "stl10_folds") != bool(FLAGS.folds):
         raise common.UsageError("--folds=fold_indices.txt must be given with --protocol=stl10_folds, and only then")
+    if FLAGS.model_card and hub.is_address(FLAGS.model):
+        raise common.UsageError(
+            "the card of a repository is not changed. Received: --model_card with "
+            f"--model={FLAGS.model}. Probe a folder, then upload it with lts.bin.share_features."
+        )
     protocol = choose_protocol()
     probe_flags.check_inputs(FLAGS.layers)
     common.import_tensorflow()

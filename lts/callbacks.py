@@ -1,12 +1,19 @@
 """Callbacks for `fit` of Keras."""
 
+import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from lts.models.base import CustomStepModel
+from lts.training.monitor import write_pictures
 from lts.training.online_evaluation import EvaluationImages, OnlineEvaluation
+from lts.training.run_dir import Checkpoints, TrainingError, newest_step
+from lts.training.task import checkpoint_items
 
 
 class OnlineProbe(keras.callbacks.Callback):
@@ -47,3 +54,82 @@ class OnlineProbe(keras.callbacks.Callback):
         """Add the values to the logs."""
         if logs is not None:
             logs.update(self.evaluation.evaluate())
+
+
+class PictureStrip(keras.callbacks.Callback):
+    """Picture strip of a model of `lts.models` at the end of every epoch.
+
+    Writes the columns of `model.pictures` as an image of TensorBoard and as `latest.png`, as the binaries do.
+
+    Args:
+      samples: batch for `model.pictures`, such as images [n, H, W, 3] in [-1, 1].
+      folder: for the event file and `latest.png`, for example "logs/pictures" next to `TensorBoard("logs")`.
+
+    Example:
+      >>> callbacks = [PictureStrip(np.zeros([8, 48, 48, 3], "float32"), "logs/pictures")]
+    """
+
+    def __init__(self, samples: Any, folder: str | os.PathLike):
+        super().__init__()
+        self.samples = samples
+        self.folder = pathlib.Path(folder)
+
+    def on_train_begin(self, logs=None):
+        """Open the event file."""
+        self._pictures = tf.function(self.model.pictures)
+        self._writer = tf.summary.create_file_writer(str(self.folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the strip."""
+        samples = tf.nest.map_structure(tf.convert_to_tensor, self.samples)
+        with self._writer.as_default(step=epoch):
+            write_pictures(self.folder / "latest.png", self._pictures(samples))
+
+    def on_train_end(self, logs=None):
+        """Close the event file."""
+        self._writer.close()
+
+
+class ExactCheckpoint(keras.callbacks.Callback):
+    """Checkpoint of every epoch, with which the same `fit` resumes.
+
+    Holds what a checkpoint of the binaries holds: all networks, batch norm statistics, the step, and the moments and
+    moving averages of each optimizer. It is written atomically, and a damaged one is skipped. The resumed `fit` is
+    bit-identical to an uninterrupted one if the batches of an epoch do not depend on earlier epochs.
+
+    Args:
+      folder: of the checkpoints. `checkpoints/step_N` is that of epoch N.
+      keep: number of checkpoints to keep.
+
+    Raises:
+      TrainingError: when `fit` begins: the folder is a run of the binaries, or its checkpoints do not fit the model.
+      ValueError: when `fit` begins: the model is none of `lts.models`.
+
+    Example:
+      >>> callbacks = [ExactCheckpoint("logs/checkpoints", keep=2)]
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int = 3):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.keep = keep
+
+    def on_train_begin(self, logs=None):
+        """Restore the newest checkpoint."""
+        if not isinstance(self.model, CustomStepModel):
+            raise ValueError(
+                f"ExactCheckpoint knows the models of lts.models. Received: model={type(self.model).__name__}. "
+                "Use keras.callbacks.BackupAndRestore for others."
+            )
+        if (self.folder / "config.json").exists():
+            raise TrainingError(
+                f"{self.folder} is a run of the binaries. Received: folder={self.folder}. Give another."
+            )
+        self.model.build_optimizers()
+        self._checkpoints = Checkpoints(self.folder, checkpoint_items(self.model), self.keep)
+        if self._checkpoints.restore():
+            self.model._initial_epoch = newest_step(self.folder)  # as keras.callbacks.BackupAndRestore does
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write a checkpoint."""
+        self._checkpoints.save(epoch + 1)

@@ -120,6 +120,19 @@ def test_online_evaluation_in_fit(folder):
     assert "probe_alignment" in printed
 
 
+def test_export_as_a_keras_layer(folder, monkeypatch):
+    """Fails if Keras alone cannot use a signature as a frozen layer."""
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(recipe_with("TFSMLayer"), names)
+    classifier = names["classifier"]
+    assert len(classifier.trainable_variables) == 2
+    batch = next(iter(names["images"]))[0]
+    expected = lts.load("runs/features").features(tf.cast(batch, tf.uint8), "conv_3", "avg")
+    logits = classifier.layers[-1](expected)
+    np.testing.assert_allclose(classifier.predict(batch, verbose=0), logits, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("suffix", ["npz", "parquet", "tfrecord"])
 def test_features_are_read_back(folder, suffix, monkeypatch):
     """Fails if the documented lines read other features than the export computes."""
@@ -149,7 +162,7 @@ def test_lts_cannot_be_imported_there(folder):
 def test_every_recipe_is_run():
     """Fails if a document gets a Python recipe that no test above runs."""
     modules = extensions.EXAMPLES.values()  # run by tests/utils/test_registry.py and tests/networks/test_backbones.py
-    run_here = ("central_crop", "GradientTape", "lts.load", "load_model", "OnlineProbe")
+    run_here = ("central_crop", "GradientTape", "lts.load", "load_model", "OnlineProbe", "TFSMLayer")
     known = (*run_here, '"X.npz"', '"X.parquet"', '"X.tfrecord"', *modules)
     for recipe in RECIPES:
         assert any(text in recipe for text in known), recipe

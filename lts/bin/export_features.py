@@ -35,7 +35,9 @@ def define_flags() -> None:
     paths.define("output", None, "folder of the SavedModel", required=True)
     flags.DEFINE_enum("weights", "raw", ("raw", "averaged"), "averaged: the moving average of the run's weights")
     flags.DEFINE_list(
-        "formats", ["saved_model"], "also write these formats: tflite, tflite_float16, onnx (needs the extra onnx)"
+        "formats",
+        ["saved_model"],
+        "also write these formats: safetensors, tflite, tflite_float16, onnx (see the extras)",
     )
     flags.DEFINE_string("license", None, "licence of the model, as the Hugging Face hub names it; none: not stated")
     flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")

@@ -8,12 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lts.config import Config
+from lts.export import hub
 from lts.networks.geometry import LayerGeometry, alexnet_geometry, encoder_geometry
 from lts.utils.errors import FormatError, UserError, first_line
 from lts.utils.json_files import NUMBER, read_json
 from lts.utils.outputs import OutputFolder
 
-FORMATS = ("saved_model", "tflite", "tflite_float16", "onnx")
+FORMATS = ("saved_model", "safetensors", "tflite", "tflite_float16", "onnx")
+PACKAGES = {
+    "safetensors": ("safetensors",),
+    "onnx": ("onnx", "tf2onnx"),
+}  # of formats; the extra has the name of the format
 FILES = ("saved_model.pb", "config.json")  # of every export
 EXPORT = OutputFolder(
     marker="saved_model.pb",
@@ -25,6 +30,7 @@ EXPORT = OutputFolder(
         "README.md",
         "backbone.npz",
         "backbone.json",
+        "backbone.safetensors",
         "model.tflite",
         "model_float16.tflite",
         "features.onnx",
@@ -96,13 +102,22 @@ class PoolError(UserError):
     exit_status = 2
 
 
+def local_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Return the folder of an export; one at hf://USER/NAME is downloaded, see `lts.export.hub`."""
+    return hub.download(os.fspath(path), EXPORT.names) if hub.is_address(path) else pathlib.Path(path)
+
+
 def read_description(path: str | os.PathLike) -> dict[str, Any]:
     """Return the content of an export's config.json.
 
+    Args:
+      path: a folder, or hf://USER/NAME.
+
     Raises:
       ExportError: `path` is not an export of this project.
+      HubError: a repository of the hub that is none, or cannot be downloaded.
     """
-    path = pathlib.Path(path)
+    path = local_folder(path)
     for name in FILES:
         if not (path / name).exists():
             raise ExportError(f"{path} is not an exported model: it has no {name}. {_advice(path)}")
@@ -214,7 +229,7 @@ def check_formats(formats: Iterable[str]) -> None:
     for name in formats:
         if name not in FORMATS:
             raise FormatError(f"formats must be of {', '.join(FORMATS)}. Received: formats={name!r}")
-    if "onnx" in formats:
-        for package in ("onnx", "tf2onnx"):
+    for name in formats:
+        for package in PACKAGES.get(name, ()):
             if importlib.util.find_spec(package) is None:
-                raise FormatError(f"the format onnx needs the package {package}: pip install 'lts[onnx]'")
+                raise FormatError(f"the format {name} needs the package {package}: pip install 'lts[{name}]'")

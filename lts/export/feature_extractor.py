@@ -58,6 +58,10 @@ class FeatureExtractor(ConfigMixin, keras.Model):
     def build(self, input_shape):
         self.backbone.build(input_shape)
 
+    def summary(self, *args, expand_nested=True, **kwargs):
+        """Print the layers; arguments are those of `keras.Model.summary`."""
+        super().summary(*args, expand_nested=expand_nested, **kwargs)
+
     def call(self, images, training=False):
         """Return a map of images in [0, 255]."""
         signed = as_signed(images, self.compute_dtype)

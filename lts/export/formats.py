@@ -1,6 +1,7 @@
-"""Further formats of an export: TFLite and ONNX.
+"""Further formats of an export: safetensors, TFLite and ONNX.
 
-This project. They are converted from the SavedModel:
+This project. `backbone.safetensors` holds the weights of the feature layers by name, as `backbone.npz` does. The others
+are converted from the SavedModel:
 
     model.tflite, model_float16.tflite   TFLite (LiteRT) with the signatures `serving_default` and `spot`
     features.onnx, spot.onnx             ONNX, one file per signature
@@ -10,8 +11,9 @@ of preset `small` differ from the SavedModel by at most 1.7e-6 of an output's la
 """
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from lts.utils.patterns import plain_path
@@ -20,9 +22,23 @@ ONNX_OPSET = 17
 SIGNATURES = {"serving_default": "features.onnx", "spot": "spot.onnx"}
 
 
+def write_safetensors(folder: pathlib.Path, weights: Mapping[str, np.ndarray], fingerprint: str) -> None:
+    """Write weights as safetensors.
+
+    Args:
+      folder: of the export.
+      weights: arrays by name.
+      fingerprint: of the export, for the metadata of the file.
+    """
+    import safetensors.numpy  # comes with the extra `safetensors`
+
+    metadata = {"format": "tf", "producer": "lts", "fingerprint": fingerprint}
+    safetensors.numpy.save_file(dict(weights), folder / "backbone.safetensors", metadata)
+
+
 def convert(folder: pathlib.Path, formats: Iterable[str]) -> None:
     """Write further formats next to a SavedModel."""
-    if set(formats) <= {"saved_model"}:
+    if set(formats) <= {"saved_model", "safetensors"}:
         return
     with plain_path(folder) as plain:
         _convert(plain, formats)

@@ -180,6 +180,22 @@ def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     files.write_bytes(readme, text.encode("utf-8", errors="surrogateescape"))
 
 
+def with_license(text: str, name: str) -> str:
+    """Return a card with another licence in its front matter.
+
+    Args:
+      text: of the card, which the user may have changed.
+      name: as the Hugging Face hub names licences.
+    """
+    check_license(name)
+    if not text.startswith("---\n"):
+        return f"---\n{_license_line(name)}---\n\n{text}"
+    front_matter, line, rest = text.removeprefix("---\n").partition("---\n")
+    kept = [entry for entry in front_matter.splitlines(keepends=True) if not entry.startswith("license:")]
+    rest = rest.replace(f"{_paragraph(LICENSE_NOT_STATED)}\n", "")
+    return "".join(["---\n", _license_line(name), *kept, line, rest])
+
+
 def _license_line(name: str | None) -> str:
     """Return the licence as a line of the front matter; empty if none was stated."""
     return "" if name is None else f"license: {name}\n"

@@ -7,6 +7,7 @@ This project. `LoadedModel` documents the signatures. An export is a folder:
     README.md                   the model card
     backbone.npz                the weights of the feature layers by name
     backbone.json               the Keras configuration of a backbone of `--backbone=module:function`
+    backbone.safetensors        backbone.npz in another format, see `lts.export.formats`
 """
 
 import hashlib
@@ -33,6 +34,7 @@ from lts.export.choices import (
     check_pool,
     default_layer,
     layer_geometry,
+    local_folder,
     read_description,
 )
 from lts.export.feature_extractor import FeatureExtractor
@@ -108,6 +110,8 @@ def export(
         np.savez(folder / WEIGHTS, **weights)
         if architecture is not None:
             files.write_json(folder / ARCHITECTURE, architecture)
+        if "safetensors" in formats:
+            export_formats.write_safetensors(folder, weights, _fingerprint(folder))
         export_formats.convert(folder, formats)
         files.write_text(folder / model_card.NAME, model_card.card(description, name=output.absolute().name))
 
@@ -410,10 +414,14 @@ def _check_images(images: Any, smallest: int) -> tf.Tensor:
 def load(path: str | os.PathLike) -> LoadedModel:
     """Return a loaded export.
 
+    Args:
+      path: a folder, or hf://USER/NAME.
+
     Raises:
       ExportError: `path` is not an export of this project, or is damaged.
+      HubError: a repository of the hub that cannot be downloaded, or differs from its checksums.
     """
-    path = pathlib.Path(path)
+    path = local_folder(path)
     description = read_description(path)
     try:
         files.check_regular_files(path)

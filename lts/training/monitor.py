@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ from lts.config import SECTIONS, fields_of
 from lts.data import as_bytes
 from lts.training.run_record import RunRecord
 from lts.utils import files, filesystem, markdown
+from lts.utils.progress import PROBE, probe_text, progress_text
 from lts.utils.text import utf8
 from lts.visualization.montage import filter_montage, montage
 
@@ -31,7 +32,6 @@ FLUSH_SECONDS = 10  # longest time before an event is on disk
 EVENT_FILE = re.compile(r"events\.out\.tfevents\.\d+\..*\.\d+\.\d+\.v2")
 # Of scalars; all others are losses. The first that is part of the name counts.
 GROUPS = ("probe", "accuracy", "gradient_norm", "learning_rate", "images_per_second")
-PROBE = "probe_"  # begins the names of an online evaluation
 DESCRIPTIONS = {  # in TensorBoard
     "probe_knn_accuracy": "Accuracy of weighted nearest neighbours, in [0, 1]. Higher is better.",
     "probe_rank": "Effective rank (RankMe), from 1 to the number of channels. Higher is better.",
@@ -53,57 +53,6 @@ def scalar_tag(name: str) -> str:
     return f"{group}/{name}"
 
 
-def progress_text(values: Mapping[str, float], columns: int) -> str:
-    """Return the values that fit into some columns, the most important first.
-
-    Example:
-      >>> progress_text({"mask": 0.05, "accuracy_real": 0.98, "accuracy_mask": 0.54, "images_per_second": 290}, 50)
-      'accuracy real 98% mask 54% | 290 images/s'
-    """
-    # Accuracies tell whether the training works, and are compared with chance.
-    accuracies = []
-    others = []
-    for name, value in values.items():
-        if name.startswith("accuracy"):
-            accuracies.append(" ".join([*name.split("_"), f"{100 * value:.0f}%"]).removeprefix("accuracy "))
-        elif name == "images_per_second":
-            others.insert(0, f"{value:.0f} images/s")
-        else:
-            others.append(f"{name} {value:.3g}")
-    parts = [f"accuracy {' '.join(accuracies)}"] if accuracies else []
-    # Without accuracies the first loss is the most important value.
-    if not accuracies and len(others) > 1:
-        others[:2] = reversed(others[:2])
-    return _joined([*parts, *others], columns)
-
-
-def probe_text(values: Mapping[str, float], columns: int) -> str:
-    """Return the values of an online evaluation that fit into some columns.
-
-    Example:
-      >>> probe_text({"probe_knn_accuracy": 0.431, "probe_rank": 31.24}, 80)
-      'kNN 43.1% | rank 31.2'
-    """
-    parts = []
-    for name, value in values.items():
-        if name == "probe_knn_accuracy":
-            parts.append(f"kNN {100 * value:.1f}%")
-        else:
-            parts.append(f"{name.removeprefix(PROBE)} {value:.3g}")
-    return _joined(parts, columns)
-
-
-def _joined(parts: Iterable[str], columns: int) -> str:
-    """Return the first parts that fit into some columns."""
-    text = ""
-    for part in parts:
-        longer = f"{text} | {part}" if text else part
-        if len(longer) > columns:
-            break
-        text = longer
-    return text
-
-
 def histogram_sample(values):
     """Return a flat sample of a large tensor, with its extremes."""
     flat = tf.reshape(values, [-1])
@@ -112,6 +61,22 @@ def histogram_sample(values):
     # NB: the stride is odd. An even one would skip most output channels of a kernel.
     stride = -(-flat.shape[0] // HISTOGRAM_ENTRIES) | 1
     return tf.concat([flat[::stride], [tf.reduce_min(flat), tf.reduce_max(flat)]], 0)
+
+
+def write_pictures(path: pathlib.Path, columns: Mapping[str, Any]) -> None:
+    """Write a picture strip as a PNG file, and to the default summary writer.
+
+    Args:
+      path: of the file, which is replaced atomically.
+      columns: name to images [B, H, W, 1 or 3] in [-1, 1]; each name becomes a column, each image a row.
+    """
+    kinds = [as_bytes(tf.cast(images, tf.float32)).numpy() for images in columns.values()]
+    tiles = []
+    for row in zip(*kinds, strict=True):
+        tiles.extend(row)
+    strip = montage(tiles, len(columns), gap=2)
+    tf.summary.image(f"pictures/{' | '.join(columns)}", strip[None])
+    files.write_bytes(path, tf.io.encode_png(strip).numpy())
 
 
 class Monitor:
@@ -259,14 +224,8 @@ class Monitor:
           step: step of the run.
           columns: name to images [B, H, W, 1 or 3] in [-1, 1]; each name becomes a column, each image a row.
         """
-        kinds = [as_bytes(tf.cast(images, tf.float32)).numpy() for images in columns.values()]
-        tiles = []
-        for row in zip(*kinds, strict=True):
-            tiles.extend(row)
-        strip = montage(tiles, len(columns), gap=2)
         with self.writer.as_default(step=step):
-            tf.summary.image(f"pictures/{' | '.join(columns)}", strip[None])
-        files.write_bytes(self.workdir / "pictures" / "latest.png", tf.io.encode_png(strip).numpy())
+            write_pictures(self.workdir / "pictures" / "latest.png", columns)
 
     def histograms(self, step: int, tensors: dict) -> None:
         """Write a histogram of each tensor, by name."""

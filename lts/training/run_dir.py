@@ -19,7 +19,6 @@ import hashlib
 import itertools
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ from lts.config import NETWORKS, SCHEDULES, differences
 from lts.networks.variables import variables_by_path
 from lts.training.run_record import RECORD_SHAPE, RunRecord
 from lts.utils import files
+from lts.utils.checkpoint_names import newest_first, step_of
 from lts.utils.errors import UserError, first_line
 from lts.utils.json_files import JsonError, read_json
 from lts.utils.patterns import plain_path
@@ -237,7 +237,7 @@ class Checkpoints:
     @property
     def newest(self) -> pathlib.Path | None:
         """The newest checkpoint, or None."""
-        return next(iter(_newest_first(self.folder)), None)
+        return next(iter(newest_first(self.folder)), None)
 
     def restore(self) -> bool:
         """Restore the newest readable checkpoint.
@@ -286,7 +286,7 @@ class Checkpoints:
         except (OSError, tf.errors.OpError) as error:
             reason = first_line(error).rpartition("; ")[2]  # without TensorFlow's file name
             raise TrainingError(f"{path} could not be written ({reason}); intact: {self.newest or 'none'}") from None
-        for old in _newest_first(self.folder)[self.keep :]:
+        for old in newest_first(self.folder)[self.keep :]:
             with contextlib.suppress(OSError):
                 files.remove_folder(old)
 
@@ -320,7 +320,7 @@ def restore_networks(
         if name not in values and name.startswith(tuple(optional)):
             del variables[name]
     _assign(variables, values, path)
-    return _step(path)
+    return step_of(path)
 
 
 def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
@@ -344,8 +344,8 @@ def weights_fingerprint(workdir: str | pathlib.Path, *networks: str) -> str:
 
 def newest_step(workdir: str | pathlib.Path) -> int | None:
     """Return the step of the newest checkpoint, or None."""
-    newest = next(iter(_newest_first(pathlib.Path(workdir) / "checkpoints")), None)
-    return None if newest is None else _step(newest)
+    newest = next(iter(newest_first(pathlib.Path(workdir) / "checkpoints")), None)
+    return None if newest is None else step_of(newest)
 
 
 def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -383,21 +383,6 @@ def _marker(folder: pathlib.Path) -> pathlib.Path:
     return folder.parent / "last_checkpoint"
 
 
-def _step(path: pathlib.Path) -> int | None:
-    """Return the step in a checkpoint's name; None for any other name."""
-    name = re.fullmatch(r"step_([0-9]+)", path.name)
-    return int(name[1]) if name else None
-
-
-def _newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the checkpoints of a folder, the newest first."""
-    # NB: everything else belongs to the user, such as a copy `step_00000020.bak` or a link: it is neither read nor
-    # removed. Steps of nine digits sort as numbers, not as names.
-    paths = folder.iterdir() if folder.is_dir() else ()
-    checkpoints = [path for path in paths if _step(path) is not None and path.is_dir() and not path.is_symlink()]
-    return sorted(checkpoints, key=_step, reverse=True)
-
-
 def _free_name(path: pathlib.Path) -> pathlib.Path:
     """Return the path, with a number if something of that name exists."""
     candidates = itertools.chain([path], (path.with_name(f"{path.name}_{number}") for number in itertools.count(2)))
@@ -411,7 +396,7 @@ def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.P
     expected = files.read_regular(marker).decode("utf-8", errors="replace").strip() if marker.exists() else ""
     if expected and not (folder / expected).exists():
         warn(f"checkpoint {folder / expected} is missing")
-    for path in _newest_first(folder):
+    for path in newest_first(folder):
         try:
             return read_checkpoint(path), path, damaged
         except DamagedError as error:

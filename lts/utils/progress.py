@@ -2,10 +2,63 @@
 
 import sys
 import time
+from collections.abc import Iterable, Mapping
 
 import tqdm
 
 LOG_SECONDS = 10  # between two lines in a log
+PROBE = "probe_"  # begins the names of an online evaluation
+
+
+def progress_text(values: Mapping[str, float], columns: int) -> str:
+    """Return the values that fit into some columns, the most important first.
+
+    Example:
+      >>> progress_text({"mask": 0.05, "accuracy_real": 0.98, "accuracy_mask": 0.54, "images_per_second": 290}, 50)
+      'accuracy real 98% mask 54% | 290 images/s'
+    """
+    # Accuracies tell whether the training works, and are compared with chance.
+    accuracies = []
+    others = []
+    for name, value in values.items():
+        if name.startswith("accuracy"):
+            accuracies.append(" ".join([*name.split("_"), f"{100 * value:.0f}%"]).removeprefix("accuracy "))
+        elif name == "images_per_second":
+            others.insert(0, f"{value:.0f} images/s")
+        else:
+            others.append(f"{name} {value:.3g}")
+    parts = [f"accuracy {' '.join(accuracies)}"] if accuracies else []
+    # Without accuracies the first loss is the most important value.
+    if not accuracies and len(others) > 1:
+        others[:2] = reversed(others[:2])
+    return _joined([*parts, *others], columns)
+
+
+def probe_text(values: Mapping[str, float], columns: int) -> str:
+    """Return the values of an online evaluation that fit into some columns.
+
+    Example:
+      >>> probe_text({"probe_knn_accuracy": 0.431, "probe_rank": 31.24}, 80)
+      'kNN 43.1% | rank 31.2'
+    """
+    parts = []
+    for name, value in values.items():
+        if name == "probe_knn_accuracy":
+            parts.append(f"kNN {100 * value:.1f}%")
+        else:
+            parts.append(f"{name.removeprefix(PROBE)} {value:.3g}")
+    return _joined(parts, columns)
+
+
+def _joined(parts: Iterable[str], columns: int) -> str:
+    """Return the first parts that fit into some columns."""
+    text = ""
+    for part in parts:
+        longer = f"{text} | {part}" if text else part
+        if len(longer) > columns:
+            break
+        text = longer
+    return text
 
 
 class Progress:

@@ -20,7 +20,7 @@ from tests.fixtures.runs import run
 # Flags of files and folders. A new one is added here, and defined by `lts.bin.paths`.
 PATHS = {
     *("autoencoder", "checkpoint", "class_names", "data_dir", "evaluate", "export", "folds", "images", "init_from"),
-    *("model", "output", "proposal_cache", "proposals", "workdir"),
+    *("keep_last_checkpoint", "model", "output", "proposal_cache", "proposals", "workdir"),
 }
 LISTS = {"baseline", "pages"}
 
@@ -43,6 +43,7 @@ def test_home_folder_in_every_path(binary, monkeypatch):
         given.append("--dataset=folder:~/x")
         expected["dataset"] = "folder:/home/me/x"
     required = {"budget_minutes": "1", "task": "lci", "preset": "tiny", "dataset": "synthetic", "model": "x"}
+    required["repo"] = "me/x"
     given += [f"--{name}={value}" for name, value in required.items() if name in defined - expected.keys()]
     with flags_of(program, *given):
         assert {name: flags.FLAGS[name].value for name in expected} == expected

@@ -1,4 +1,4 @@
-"""TFLite and ONNX files against the SavedModel, each in its own runtime."""
+"""Safetensors, TFLite and ONNX files against the SavedModel, each in its own runtime."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from lts.utils.errors import FormatError
 from tests.fixtures import rounding
 from tests.fixtures.exports import small_discriminator
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 SHAPES = [(56, 72), pytest.param((48, 48), marks=pytest.mark.slow)]
 
 
@@ -44,7 +43,8 @@ def allowed(model, images) -> float:
 @pytest.mark.parametrize("file", ["model.tflite", "model_float16.tflite"])
 def test_tflite(model, shape, signature, file):
     """Fails if batch, height or width are fixed in the file, or its outputs differ from the SavedModel's."""
-    interpreter = tf.lite.Interpreter(model_path=str(model.path / file))
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is of the extra test")
+    interpreter = litert.Interpreter(model_path=str(model.path / file))
     images = synthetic_images(*shape)
     outputs = interpreter.get_signature_runner(signature)(images=images)
     expected = model.module.signatures[signature](images=tf.constant(images))
@@ -72,6 +72,19 @@ def test_opset(model):
     assert opsets[""] == export_formats.ONNX_OPSET
 
 
+def test_safetensors(model):
+    """Fails if names, shapes or values differ from backbone.npz, or the file does not name the export."""
+    safetensors = pytest.importorskip("safetensors", reason="the extra safetensors is not installed")
+    with (
+        safetensors.safe_open(model.path / "backbone.safetensors", "np") as stored,
+        np.load(model.path / saved_model.WEIGHTS) as expected,
+    ):
+        assert stored.metadata()["fingerprint"] == model.fingerprint
+        assert sorted(stored.keys()) == sorted(expected.files)
+        for name in expected.files:
+            np.testing.assert_array_equal(stored.get_tensor(name), expected[name])
+
+
 def test_float16_is_smaller(model):
     """Fails if weights are not stored in float16: two bytes per weight are saved at most."""
     saved = (model.path / "model.tflite").stat().st_size - (model.path / "model_float16.tflite").stat().st_size
@@ -85,6 +98,7 @@ def test_impossible_formats(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="Received: formats='coreml'"):
         saved_model.export(discriminator, tmp_path / "model", description, ("coreml",))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FormatError, match=r"pip install 'lts\[onnx\]'"):
-        saved_model.export(discriminator, tmp_path / "model", description, ("onnx",))
+    for name in ("onnx", "safetensors"):
+        with pytest.raises(FormatError, match=rf"pip install 'lts\[{name}\]'"):
+            saved_model.export(discriminator, tmp_path / "model", description, (name,))
     assert not list(tmp_path.iterdir())

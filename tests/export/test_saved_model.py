@@ -255,6 +255,9 @@ def test_keras_model(model, layer, tmp_path):
     assert rounding.difference(expected, extractor(images)) <= allowed
     assert rounding.difference(expected, extractor(images.astype(np.float32))) <= allowed
     assert len(extractor.backbone.convs) == int(layer[-1])
+    summary = []
+    extractor.summary(print_fn=summary.append)
+    assert f"{layer} (" in "".join(summary)
     extractor.save(tmp_path / "backbone.keras")
     loaded = keras.saving.load_model(tmp_path / "backbone.keras")
     np.testing.assert_array_equal(loaded(images), extractor(images))
