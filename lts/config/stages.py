@@ -19,7 +19,7 @@ class Stage:
     network: str = "network"  # attribute of the model that is exported
     layers: str = "backbone"  # whose layers the export has: backbone | encoder
     labelled: bool = False  # trains on images with labels only
-    classes: int = 0  # of a classifier that needs no labels
+    classes: int = 0  # of a classifier, where no labels tell their number
     image_scale: float = 1.0  # sides of the loaded images, as a multiple of image_size; the model cuts windows
     adversarial: bool = False  # repairs images in a frozen autoencoder, against a discriminator that can `spot` them
 
@@ -61,6 +61,7 @@ STAGES: Mapping[str, Stage] = {
         "gan_training",
         "lts.models.classifier:SupervisedClassifier",
         options=("classes", "head", "frozen"),
+        classes=4,
         labelled=True,
     ),
 }
