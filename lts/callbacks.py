@@ -50,7 +50,7 @@ class OnlineProbe(keras.callbacks.Callback):
         labels = None if labels is None else np.asarray(labels)
         self.evaluation = OnlineEvaluation(features, EvaluationImages(images, labels, views))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the values to the logs."""
         if logs is not None:
             logs.update(self.evaluation.evaluate())
@@ -74,18 +74,18 @@ class PictureStrip(keras.callbacks.Callback):
         self.samples = samples
         self.folder = pathlib.Path(folder)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the event file."""
         self._pictures = tf.function(self.model.pictures)
         self._writer = tf.summary.create_file_writer(str(self.folder))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the strip."""
         samples = tf.nest.map_structure(tf.convert_to_tensor, self.samples)
         with self._writer.as_default(step=epoch):
             write_pictures(self.folder / "latest.png", self._pictures(samples))
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the event file."""
         self._writer.close()
 
@@ -114,7 +114,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self.folder = pathlib.Path(folder)
         self.keep = keep
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restore the newest checkpoint."""
         if not isinstance(self.model, CustomStepModel):
             raise ValueError(
@@ -130,6 +130,6 @@ class ExactCheckpoint(keras.callbacks.Callback):
         if self._checkpoints.restore():
             self.model._initial_epoch = newest_step(self.folder)  # as keras.callbacks.BackupAndRestore does
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint."""
         self._checkpoints.save(epoch + 1)

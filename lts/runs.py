@@ -1,17 +1,17 @@
 """The training runs below a folder, as a table. Imports no TensorFlow."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import textwrap
 from collections.abc import Mapping
-from typing import Any
 
 from lts.config import SECTIONS, Config, describe
 from lts.config.stages import section_of
 from lts.utils.checkpoint_names import newest_first, step_of
 from lts.utils.errors import first_line
-from lts.utils.json_files import read_json, read_json_lines
+from lts.utils.json_files import NUMBER, read_json, read_json_lines
 from lts.utils.progress import PROBE, probe_text, progress_text
 from lts.utils.text import printable
 
@@ -41,7 +41,7 @@ class Run:
     settings: str
     step: int
     total_steps: int
-    metrics: Mapping[str, Any]
+    metrics: Mapping[str, float]
     size: int
 
 
@@ -68,12 +68,12 @@ def read(path: pathlib.Path) -> Run:
     section = section_of(stage)
     images = (values.get("data") or {}).get("images", 0)
     newest = next(iter(newest_first(path / CHECKPOINTS)), None)
-    lines = read_json_lines(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
+    lines = read_json_lines(path / "metrics.jsonl", {str: NUMBER}) if (path / "metrics.jsonl").exists() else []
     return Run(
         path=path,
         stage=stage,
         settings=describe(config, *SECTIONS, section),
-        step=0 if newest is None else step_of(newest),
+        step=(step_of(newest) or 0) if newest else 0,
         total_steps=getattr(config, section).steps_on(images),
         metrics=lines[-1] if lines else {},
         size=size_of(path),
@@ -85,7 +85,8 @@ def size_of(folder: pathlib.Path) -> int:
     size = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            size += os.lstat(os.path.join(place, name)).st_size
+            with contextlib.suppress(FileNotFoundError):  # a run that trains removes files
+                size += os.lstat(os.path.join(place, name)).st_size
     return size
 
 

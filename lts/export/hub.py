@@ -87,11 +87,12 @@ def download(address: str, names: Sequence[str]) -> pathlib.Path:
         warn(f"{address} holds no checksums, because it was not uploaded by share_features: its files are not checked.")
         return folder
     found = checksums(folder, names)
+    expected = {name: digest for name, digest in expected.items() if matches(name, names)}
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if differing:
         raise HubError(
             f"{address} differs from what was uploaded. Received: {differing[0]} with another checksum. Upload the "
-            f"export again; if it was changed on the way, remove {folder} and try again."
+            f"export again; if it was changed on the way, remove {folder.parents[1]} and try again."
         )
     return folder
 

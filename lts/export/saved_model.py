@@ -239,8 +239,8 @@ class LoadedModel:
         self.path = path
         self.module = module
         self.description = description
-        self.image_size = description["image_size"]
-        self.test_crop = description["test_crop"]
+        self.image_size: int = description["image_size"]
+        self.test_crop: float = description["test_crop"]
         self.config = Config.from_dict(description["config"])
         self.geometry = {layer.name: layer for layer in layer_geometry(description)}
         self.layers = tuple(self.geometry)
@@ -251,7 +251,7 @@ class LoadedModel:
                 raise ValueError(f"it has no signature {name!r}: export it again with this version")
         self.fingerprint = _fingerprint(path)
 
-    def __call__(self, images) -> dict[str, tf.Tensor]:
+    def __call__(self, images: np.ndarray | tf.Tensor) -> dict[str, tf.Tensor]:
         """Return all maps and their means (`serving_default`).
 
         Args:
@@ -263,7 +263,9 @@ class LoadedModel:
         smallest = self.geometry[self.layers[-1]].smallest
         return self.module.signatures["serving_default"](images=_check_images(images, smallest))
 
-    def features(self, images, layer: str | Sequence[str] | None = None, pool: str = "none") -> Any:
+    def features(
+        self, images: np.ndarray | tf.Tensor, layer: str | Sequence[str] | None = None, pool: str = "none"
+    ) -> Any:
         """Return activations of one layer or of several.
 
         Layers after the last requested one are not computed if one layer is requested. Works inside a tf.function.
@@ -293,7 +295,7 @@ class LoadedModel:
         pooled = {name: pooling.pool(outputs[name], pool) for name in names}
         return pooled[layer] if isinstance(layer, str) else pooled
 
-    def spot(self, images) -> dict[str, tf.Tensor]:
+    def spot(self, images: np.ndarray | tf.Tensor) -> dict[str, tf.Tensor]:
         """Return which images, and where, look repaired.
 
         Works inside a tf.function.
@@ -313,7 +315,7 @@ class LoadedModel:
             raise ExportError(f"{self.path} {NO_SPOT}")
         return self.module.signatures["spot"](images=_check_images(images, self.image_size))
 
-    def classify(self, images) -> tf.Tensor:
+    def classify(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Return the probabilities of the classes.
 
         Works inside a tf.function. The names of the classes are `description["classes"]`.

@@ -85,6 +85,12 @@ def test_upload_and_download(hub, folder, tmp_path):
     shown = done.stdout + again.stdout + "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
     assert TOKEN not in shown
 
+    # A later version may write files that this one does not know.
+    config = json.loads(uploaded["config.json"])
+    config["sha256"]["of_a_later_version.bin"] = "0"
+    uploaded["config.json"] = json.dumps(config).encode()
+    exports_on_hub.download.cache_clear()
+    assert read_description("hf://me/features")["license"] == "cc-by-4.0"
     uploaded["saved_model.pb"] = b"exchanged graph"
     exports_on_hub.download.cache_clear()
     with pytest.raises(exports_on_hub.HubError, match=r"saved_model\.pb with another checksum"):
