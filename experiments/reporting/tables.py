@@ -141,16 +141,16 @@ def model_name(model: Values) -> str:
         return code(model["path"])
     flags = _changed_flags(config)
     if description.get("seed", 1) != 1:
-        flags.append(f"--seed={description['seed']}")
+        flags.append(code(f"--seed={description['seed']}"))
     if description.get("averaged"):
-        flags.append("--weights=averaged")
+        flags.append(code("--weights=averaged"))
     untrained = {"random": "random initialisation", "from scratch": "supervised from scratch"}
     origin = untrained.get(description.get("weights"), "ours")
-    return Markup(", ".join([origin, f"preset {code(config['preset'])}", *map(code, flags)]))
+    return Markup(", ".join([origin, f"preset {code(config['preset'])}", *flags]))
 
 
 def _changed_flags(config: Values) -> list[str]:
-    """Return the flags that change the preset."""
+    """Return the flags that change the preset, set as code."""
     if config["preset"] not in configs.PRESETS:
         return []
     preset = json.loads(configs.preset(config["preset"]).to_json())
@@ -166,7 +166,11 @@ def _changed_flags(config: Values) -> list[str]:
                 flags.append(f"--{name}={','.join(map(str, value))}")
             else:
                 flags.append(f"--{name}={value}")
-    return list(dict.fromkeys(flags))  # both stages may have the same flag
+    # Both stages may have the same flag. Where its values differ, the first is that of stage 1.
+    flags = list(dict.fromkeys(flags))
+    names = [flag.partition("=")[0] for flag in flags]
+    in_stage_1 = [name in names[index + 1 :] for index, name in enumerate(names)]
+    return [code(flag) + " in stage 1" * first for flag, first in zip(flags, in_stage_1, strict=True)]
 
 
 def _baselines_name(baselines: Sequence[Values]) -> str:

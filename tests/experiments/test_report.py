@@ -181,6 +181,9 @@ def test_models_are_named_by_what_differs_from_their_preset(committed):
     model["description"]["config"]["image"]["crop_area"] = [0.5, 1.0]
     changed = "`--crop_area=0.5,1.0`, `--norepair`, `--norecalibrate_batch_norm`, `--seed=2`"
     assert tables.model_name(model) == f"ours, preset `small`, {changed}"
+    model["description"]["config"]["autoencoder_training"]["steps"] = 5000
+    model["description"]["config"]["gan_training"]["steps"] = 3000
+    assert "`--steps=5000` in stage 1, `--steps=3000`, `--seed=2`" in tables.model_name(model)
     model["description"] |= {"weights": "random", "config": {"preset": "of tomorrow"}, "seed": 1}
     assert tables.model_name(model) == "random initialisation, preset `of tomorrow`"
 
@@ -190,6 +193,9 @@ def test_results_are_grouped_by_table(committed):
     names = [[result.name.removeprefix("small_") for result in group] for group in tables.groups(committed.values())]
     assert names == [
         ["ablate"],
+        ["ablate_corruptions"],
+        ["backbone_alexnet"],
+        ["backbone_resnet18"],
         ["compare"],
         ["imagenette128"],
         ["imagenette128_few_shot"],
