@@ -33,10 +33,10 @@ def main(folders: Sequence[str]) -> None:
     if FLAGS.keep_last_checkpoint:
         _remove_older(FLAGS.keep_last_checkpoint)
         return
-    (folder,) = folders
+    folder = paths.expand("folder", folders[0])
     if not os.path.isdir(folder):
         raise common.UsageError(f"there is no such folder. Received: {folder!r}")
-    print(runs.table(paths.expand("folder", folder)))
+    print(runs.table(folder))
 
 
 def _remove_older(workdir: str) -> None:

@@ -26,7 +26,7 @@ FIGURES = re.compile(r"^## Figures\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)  
 FRONT_MATTER = """---
 {license}library_name: tensorflow
 pipeline_tag: image-feature-extraction
-tags: [self-supervised, image-feature-extraction, tensorflow, alexnet, artifact-detection]
+tags: [self-supervised, image-feature-extraction, tensorflow, {backbone}artifact-detection]
 ---
 """
 
@@ -139,7 +139,7 @@ def card(description: Mapping[str, Any], probe: Mapping[str, Any] | None = None,
     crop = description["test_crop"]
     title = "Artifact-spotting" if STAGES[stage].adversarial else TITLES.get(stage, stage.capitalize())
     parts = [
-        FRONT_MATTER.format(license=_license_line(description.get("license"))),
+        _front_matter(description),
         f"# {title} features, preset `{config.preset}`\n",
         _paragraph(f"{_origin(description, stage)}, by the TensorFlow port `lts`."),
         _training(description, config),
@@ -178,6 +178,15 @@ def add_probe(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     if not replaced:
         text = f"{text.rstrip()}\n\n{section}"
     files.write_bytes(readme, text.encode("utf-8", errors="surrogateescape"))
+
+
+def _front_matter(description: Mapping[str, Any]) -> str:
+    """Return the front matter of a card."""
+    name = backbone_name(description)
+    # The encoder of stage 1 and the Keras model of a user have no tag.
+    tagged = name in BACKBONE_TITLES and description.get("network", "backbone") == "backbone"
+    license_line = _license_line(description.get("license"))
+    return FRONT_MATTER.format(license=license_line, backbone=f"{name}, " if tagged else "")
 
 
 def with_license(text: str, name: str) -> str:

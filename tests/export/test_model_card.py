@@ -33,6 +33,8 @@ def test_front_matter_citation_and_example():
     keys = [line.split(":")[0] for line in front_matter.strip().splitlines()]
     assert text.startswith("---\n")
     assert keys == ["license", "library_name", "pipeline_tag", "tags"]
+    assert "alexnet, artifact-detection]" in front_matter
+    assert "alexnet" not in model_card.card(describe(network="encoder")).split("---\n")[1]
     assert "Jenni, Simon and Favaro, Paolo" in text
     assert 'tf.saved_model.load("mine")' in text
     assert 'signatures["conv_3"](images=images)["conv_3"]  # float32 [8, 6, 6, 384]' in text
