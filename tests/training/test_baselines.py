@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import lts
 from lts import data, training
+from lts.config import preset
 from lts.networks.variables import variables_by_path
 from lts.training import export, run_dir
 from lts.training.run_dir import Checkpoints, TrainingError
@@ -118,6 +119,18 @@ def test_statistics_of_photographs(source, tmp_path):
     card = " ".join((tmp_path / "photographs" / "README.md").read_text().split())
     assert f"It calls {100 * alarms['called_repaired']:.1f} % of untouched photographs repaired" in card
     assert measured.description["config"]["discriminator"]["recalibrate_batch_norm"] is True
+
+
+def test_statistics_of_a_slow_backbone(source, monkeypatch):
+    """Fails if statistics of a Keras backbone, whose batch norms move slowly, remain those of before."""
+    monkeypatch.setattr(export, "STATISTICS_BATCH", 4)
+    config = preset("tiny", backbone="tests.fixtures.backbones:branches", fc_units=8)
+    discriminator = build_model(config, "gan").discriminator
+    norm = next(layer for group in discriminator.backbone.groups for layer in group if hasattr(layer, "momentum"))
+    norm.moving_mean.assign(norm.moving_mean + 10)
+    export._measure_statistics(discriminator, config, source, seed=1)
+    assert norm.momentum == 0.99
+    assert np.abs(norm.moving_mean.numpy()).max() < 1  # with a momentum of 0.99 1.3 would remain
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "rotation", "supervised"])
