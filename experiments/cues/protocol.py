@@ -20,6 +20,7 @@ class ShortcutsProtocol(CheckedFields):
         (0.5, 1.0, 2.0, 4.0),
         "standard deviations of Gaussian low-pass filters in pixels",
         above=0,
+        maximum=1000,
         min_length=1,
         distinct=True,
     )

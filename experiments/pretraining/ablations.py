@@ -49,6 +49,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "encoder_3x3": {"encoder_kernel": 3},
 }
 AUTOENCODER_PREFIX = "autoencoder_training."
+FILES = ("lock", "partial.json", "results.json", "results.md", "results.png", "stages.json")  # next to the variants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
       ('narrow', {'encoder_filters': '8,16,32,64', 'autoencoder_training.steps': '500'})
     """
     name, _, fields = text.partition(":")
-    taken = (".", "..", "autoencoder", BASE, *ABLATIONS)
+    taken = (".", "..", "autoencoder", BASE, *ABLATIONS, *FILES)
     if not name or "/" in name or name in taken:
         raise VariantError(f"a variant needs a new name that can be a folder's. Received: {text!r}")
     return name, parse_fields(fields, text)

@@ -70,6 +70,13 @@ class SemiSupervisedProbe(Probe):
                     f"{export.path} was trained with {images} labels, not with those of the training images. Received: "
                     f"split={self.train.split}, {share} of the labels: {self.shares[share].num_examples} images."
                 )
+            # Another data set, or other images of this one, may have as many labels of the same classes.
+            source = self.shares[share]
+            if export.description.get("labels_digest") != data.labels_digest(source.labels, source.names):
+                raise ProbeError(
+                    f"{export.path} was trained with the labels of other images. Received: dataset={source.name}, "
+                    f"split={self.train.split}. Give the data set and the split of its labels."
+                )
         for share in labelled.exports:
             if baselines:
                 self._finetuning(share).choose_layers(baselines, [])

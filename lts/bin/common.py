@@ -32,7 +32,7 @@ from lts.config.fields import check_number
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS, OPTIMIZERS, TASKS
 from lts.config.stages import STAGES, section_of
-from lts.utils import files, outputs, registry, streams
+from lts.utils import files, outputs, provenance, registry, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
 from lts.utils.text import printable, warn
@@ -47,6 +47,7 @@ TASK_FIELDS = {  # read only where the weight is above 0
 }
 # Flags of the images without effect, by the kind of --dataset.
 NO_EFFECT_ON = {"folder": ("data_dir",), "synthetic": ("data_dir", "skip_broken_images", "cache_gb")}
+TEST_IMAGE = re.compile(r"test/|\S+ test\[")  # name of an image of the split `test`: in a folder, or any other data set
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
 
 
@@ -165,6 +166,8 @@ def _parse(docstring: str, argv: Sequence[str]) -> list[str]:
         _import_modules(argv)
     except UserError as error:
         sys.exit(_complain(error, error.exit_status))
+    except KeyboardInterrupt:  # imports take seconds
+        sys.exit(_complain("interrupted", 130))
     try:
         rest = FLAGS([argument for argument in argv if argument not in help_flags])
         _check_numbers()
@@ -254,6 +257,7 @@ def import_tensorflow() -> None:
     TF_CPP_MIN_LOG_LEVEL is set, all messages are shown. A failing import shows them too.
     """
     _ignore_keras_settings()
+    provenance.commit()  # of the code that is imported, not of a later `git pull`
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -422,11 +426,15 @@ def _check_probe_split(monitoring: MonitoringOptions) -> None:
         refuse(["probe_split"], "--probe_steps=0")
     names = [part.partition("[")[0].strip() for part in (FLAGS.probe_split or "").split("+")]
     if "test" in names:
-        raise UsageError(
-            "the online evaluation must not see test images, or choices made by it fit them. "
-            f"Received: --probe_split={FLAGS.probe_split}. "
-            "Hold out training images: --split=train[:80%] --probe_split=train[80%:]."
-        )
+        raise _test_images_error()
+
+
+def _test_images_error() -> UsageError:
+    return UsageError(
+        "the online evaluation must not see test images, or choices made by it fit them. "
+        f"Received: --probe_split={FLAGS.probe_split}. "
+        "Hold out training images: --split=train[:80%] --probe_split=train[80%:]."
+    )
 
 
 def _probe_images(image: configs.ImageConfig) -> Any:
@@ -437,12 +445,16 @@ def _probe_images(image: configs.ImageConfig) -> Any:
     options = {"data_dir": FLAGS.data_dir, "skip_broken_images": FLAGS.skip_broken_images, "cache_gb": FLAGS.cache_gb}
     if FLAGS.probe_split:
         source = data.open_source(FLAGS.dataset, FLAGS.probe_split, role="features", **options)
+        # The split `all` holds the test split, too.
+        if any(map(TEST_IMAGE.match, source.names)):
+            raise _test_images_error()
     else:
         try:
             # The role of the probes' training images: they have labels, and none of them is a test image.
             source = data.open_source(FLAGS.dataset, role="train", limit=DEFAULT_IMAGES, **options)
-        except data.DataError:
-            return None  # no labels
+        except data.DataError as error:
+            print(f"the online evaluation has no labels: {error}", flush=True)
+            return None
     # Only the views are kept in memory.
     return EvaluationImages.of_dataset(source, image)
 

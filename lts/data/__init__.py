@@ -1,6 +1,6 @@
 """Image datasets, the release's augmentation, and batches."""
 
-from lts.data.labels import share_of_labels
+from lts.data.labels import labels_digest, share_of_labels
 from lts.data.pipeline import (
     as_bytes,
     as_signed,
@@ -20,6 +20,7 @@ __all__ = [
     "as_signed",
     "augmented_batches",
     "in_order",
+    "labels_digest",
     "open_source",
     "share_of_labels",
     "shuffled_examples",

@@ -1,5 +1,6 @@
 """Labels of which only a share is used (ours)."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,3 +35,19 @@ def share_of_labels(labels: np.ndarray, names: Sequence[str], share: float) -> n
         count = max(1, round(share * len(members)))
         kept[members[:count]] = label
     return kept
+
+
+def labels_digest(labels: np.ndarray, names: Sequence[str]) -> str:
+    """Return 16 hex digits of the known labels and their images.
+
+    Images without a label, the order of the images and the spelling of a data set's name do not count.
+
+    Args:
+      labels: int64 [N], -1: unknown.
+      names: N names.
+    """
+    entries = []
+    for position in np.flatnonzero(labels >= 0):
+        image = names[position].rpartition(" ")[2]  # "train[7]" of "tfds:stl10 train[7]"
+        entries.append(f"{image} {labels[position]}".encode(errors="surrogateescape"))
+    return hashlib.sha256(b"\n".join(sorted(entries))).hexdigest()[:16]

@@ -53,6 +53,7 @@ DESCRIPTION = {  # types in config.json, see `lts.utils.json_files.check_shape`
     "averaged?": bool,
     "classes?": [str],
     "labelled_images?": int,
+    "labels_digest?": str,
     "license?": str,
     "seconds?": {str: NUMBER},
     "layers?": [

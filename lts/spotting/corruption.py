@@ -47,7 +47,8 @@ class Corruption:
         if keep_probability is not None:
             self.config = self.config.replace(keep_probability=keep_probability)
         with run_dir.naming_imports(workdir):
-            self._gan = DamageRepairGAN(self.config)
+            # The task of labels, where the run has it, needs the number of classes.
+            self._gan = DamageRepairGAN(self.config, len(self.record.details.get("classes", ())))
         networks = {"encoder": self._gan.encoder, "decoder": self._gan.decoder}
         needed = list(FROZEN_NETWORKS)
         # A run with `repair` off decodes damaged features directly.

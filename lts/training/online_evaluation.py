@@ -39,7 +39,7 @@ class EvaluationImages:
       split: of the data set; None: not known.
 
     Raises:
-      DataError: fewer than two images, or another number of labels or views.
+      DataError: fewer than two images, another number of labels or views, or labels that are no vector of integers.
     """
 
     images: np.ndarray
@@ -49,10 +49,23 @@ class EvaluationImages:
     split: str | None = None
 
     def __post_init__(self) -> None:
+        if len(getattr(self.images, "shape", ())) != 4:
+            received = f"images of type {type(self.images).__name__}"
+            raise data.DataError(f"images must be an array or a tensor [n, H, W, 3]. Received: {received}.")
         count = len(self.images)
         if count < 2:
             raise data.DataError(f"an online evaluation needs two images at least. Received: {count}. Give more.")
-        for values in (self.labels, *(self.views or ())):
+        # NB: a column [n, 1], as the data sets of Keras have it, would be compared with every image.
+        if self.labels is not None and (self.labels.ndim != 1 or self.labels.dtype.kind not in "iu"):
+            received = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise data.DataError(
+                f"labels must be integers [n]. Received: {received}. Give labels[:, 0] of a column, and the argmax of "
+                "one-hot rows."
+            )
+        views = () if self.views is None else self.views
+        if len(views) not in (0, len(VIEW_SEEDS)):
+            raise data.DataError(f"there must be two views of the images. Received: {len(views)}.")
+        for values in (self.labels, *views):
             if values is not None and len(values) != count:
                 received = f"{len(values)} for {count} images"
                 raise data.DataError(f"there must be one label and one of each view per image. Received: {received}.")
@@ -95,7 +108,7 @@ class OnlineEvaluation:
           `probe_uniformity`, see `lts.utils.representation`. Empty if a feature is not finite; a warning says so.
         """
         features = self._compute(self.images.images)
-        views = [self._compute(view) for view in self.images.views or ()]
+        views = [] if self.images.views is None else [self._compute(view) for view in self.images.views]
         if not all(np.isfinite(values).all() for values in (features, *views)):
             warn("the online evaluation was skipped, because features are not finite")
             return {}
@@ -117,10 +130,20 @@ class OnlineEvaluation:
         return values
 
     def _compute(self, images: np.ndarray) -> np.ndarray:
-        """Return the features [n, channels] of images, in batches."""
+        """Return the features [n, channels] of images, in batches.
+
+        Raises:
+          DataError: the features are neither maps nor vectors, or not one per image.
+        """
         batches = []
         for start in range(0, len(images), BATCH):
-            values = tf.cast(self.features(images[start : start + BATCH]), tf.float32)
+            batch = images[start : start + BATCH]
+            values = tf.cast(self.features(batch), tf.float32)
+            if values.shape.rank not in (2, 4) or len(values) != len(batch):
+                raise data.DataError(
+                    "features of an online evaluation must be maps [B, h, w, channels] or vectors [B, channels]. "
+                    f"Received: {list(values.shape)} for {len(batch)} images."
+                )
             if values.shape.rank == 4:
                 values = pool(values, "avg")
             batches.append(values.numpy())

@@ -5,7 +5,6 @@ inpainting and supervised classification.
 """
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from typing import Any
@@ -124,7 +123,7 @@ def make_task(
         details["classes"] = classes
     elif labelled:
         details["classes"] = list(source.class_names)
-        digest = hashlib.sha256(source.labels.tobytes()).hexdigest()[:16]
+        digest = data.labels_digest(source.labels, source.names)
         details["labels"] = {"images": len(source.labelled), "digest": digest}
     if kind.is_classifier:
         details["head"] = head

@@ -1,5 +1,6 @@
 """Hardware and commit that produced a result."""
 
+import functools
 import os
 import pathlib
 import platform
@@ -26,11 +27,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
 def commit() -> str | None:
-    """Return the commit of this checkout.
+    """Return the commit of this checkout at the first call.
 
     Twelve hex digits, followed by "+" if tracked files were changed since; None outside of a git checkout, and
-    where the package was copied into another repository.
+    where the package was copied into another repository. The binaries call it first when they start: a later `git pull`
+    changes the checkout, but not the code that runs.
     """
     root = pathlib.Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

@@ -210,6 +210,10 @@ def test_small_images_are_reported(photos, autoencoder, tmp_path):
     [
         (("--probe_split=train",), "--probe_split does not go with --probe_steps=0. Received: --probe_split=train."),
         (("--probe_steps=5", "--probe_split=train+test[:50%]"), "must not see test images"),
+        (
+            ("--preset=tiny", "--split=train[:4]", "--probe_steps=5", "--probe_split=all[-4:]"),
+            "must not see test images",
+        ),
     ],
 )
 def test_images_of_the_online_evaluation_are_checked(flags, message, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lts.data import DataError, open_source, share_of_labels
+from lts.data import DataError, labels_digest, open_source, share_of_labels
 
 LABELS = np.array([0] * 30 + [1] * 11 + [2] * 2 + [-1] * 7)
 NAMES = [f"image {index}.png" for index in range(50)]
@@ -28,6 +28,17 @@ def test_the_choice_depends_on_the_names():
     labelled = LABELS >= 0
     alone = share_of_labels(LABELS[labelled], np.array(NAMES)[labelled], 0.2)
     np.testing.assert_array_equal(alone, known[labelled])
+
+
+def test_digest():
+    """Fails if another label or image goes unnoticed, or images without a label, order or spelling count."""
+    digest = labels_digest(LABELS, NAMES)
+    order = np.random.default_rng(0).permutation(43)
+    assert labels_digest(LABELS[order], [f"tfds:x:1.0.0 {NAMES[row]}" for row in order]) == digest
+    changed = LABELS.copy()
+    changed[3] = 1
+    assert labels_digest(changed, NAMES) != digest
+    assert labels_digest(LABELS, ["other.png", *NAMES[1:]]) != digest
 
 
 @pytest.mark.parametrize("dataset", ["folder", "synthetic"])

@@ -8,6 +8,7 @@ from experiments import semi_supervised
 from lts import data, training
 from lts.data import share_of_labels
 from lts.export.saved_model import ExportError
+from lts.spotting import Corruption
 from lts.training.run_dir import TrainingError
 from tests.fixtures import probe_binaries
 from tests.fixtures.exports import CONFIG
@@ -32,11 +33,13 @@ def runs(tmp_path_factory):
 
 
 def test_training_and_export(runs):
-    """Fails if the labels are not those of the share, or the head or the model card knows other classes."""
+    """Fails if the labels are not those of the share, head or card know other classes, or evaluations do not start."""
     record = training.read_run_config(runs / "0.1")
     source = data.open_source("synthetic", "unlabelled[:40]+train[:100]", progress=False)
     assert record.details["labels"]["images"] == (share_of_labels(source.labels, source.names, 0.1) >= 0).sum() == 10
     assert record.details["classes"] == list(source.class_names)
+    # The program that damages images for an evaluation builds the same model.
+    assert Corruption(runs / "0.1").record.details == record.details
     model = lts.load(runs / "features" / "0.1")
     images = np.random.default_rng(0).integers(0, 256, (4, model.image_size, model.image_size, 3), np.uint8)
     probabilities = model.classify(images).numpy()
@@ -75,5 +78,13 @@ def test_comparison(runs, tmp_path):
     arguments = (f"--model={runs / 'features' / '0.1'}", "--dataset=synthetic", "--train_split=train[:200]", IMAGES[2])
     message = "was trained with 10 labels, not with those of the training images"
     probe_binaries.check_error(semi_supervised, arguments, 1, message)
+    # Other images with as many labels of the same classes.
+    arguments = (
+        f"--model={runs / 'features' / '0.1'}",
+        "--dataset=synthetic",
+        "--train_split=train[100:200]",
+        IMAGES[2],
+    )
+    probe_binaries.check_error(semi_supervised, arguments, 1, "was trained with the labels of other images")
     arguments = (f"--model={runs / 'features' / 'none'}", *IMAGES)
     probe_binaries.check_error(semi_supervised, arguments, 1, "was not trained with labels of these classes")

@@ -58,3 +58,5 @@ def test_refused_before_the_work(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "occlusion.png would be replaced" in done.stderr
     assert invoke(MODULE, *flags, "--sigmas=0").returncode == 2
+    # A filter of this width would need gigabytes.
+    assert invoke(MODULE, *flags, "--sigmas=1e9").returncode == 2

@@ -117,6 +117,19 @@ def test_odd_images_and_features(capsys):
         EvaluationImages(images[:1])
     with pytest.raises(data.DataError, match="Received: 5 for 6 images"):
         EvaluationImages(images, views=(images, images[:5]))
+    with pytest.raises(data.DataError, match=r"two views of the images\. Received: 1"):
+        EvaluationImages(images, views=(images,))
+    with pytest.raises(data.DataError, match="Received: images of type list"):
+        EvaluationImages(list(images))
+    classes = np.arange(6) % 2
+    # The data sets of Keras have a column of labels.
+    for labels in (classes[:, None], np.eye(2)[classes], classes.astype(str), np.array(1)):
+        with pytest.raises(data.DataError, match=r"labels must be integers \[n\]"):
+            EvaluationImages(images, labels=labels)
+    tokens = np.zeros((6, 4, 3))
+    for features in (tokens, tokens[:, 0, 0], tokens[:5, 0]):
+        with pytest.raises(data.DataError, match=r"must be maps .* Received: .* for 6 images"):
+            OnlineEvaluation(lambda batch, features=features: features, EvaluationImages(images)).evaluate()
 
     one_label = EvaluationImages(images, labels=np.array([-1, 3, -1, -1, -1, -1]))
     assert list(OnlineEvaluation(tf.identity, one_label).evaluate()) == ["probe_rank", "probe_uniformity"]

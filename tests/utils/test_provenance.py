@@ -8,24 +8,26 @@ import sys
 
 import pytest
 
+from lts.bin import common
 from lts.utils import provenance
 
 SCRIPT = "from lts.utils import provenance; print(provenance.commit())"
+SETTINGS = "-c user.name=test -c user.email=test@example.com -c commit.gpgsign=false"
+PULL = f"git {SETTINGS} commit --quiet --allow-empty --message=pulled"
 PACKAGE = pathlib.Path(provenance.__file__).parents[1]
 
 
 def git(folder: pathlib.Path, *arguments: str) -> str:
     """Run git in a repository, without the settings of the user."""
-    settings = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    command = ["git", *settings, *arguments]
+    command = ["git", *SETTINGS.split(), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def commit(folder: pathlib.Path, **environment: str) -> str:
+def commit(folder: pathlib.Path, script: str = SCRIPT, **environment: str) -> str:
     """Return what the package in `folder` prints as its commit."""
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", script]
     variables = {**os.environ, "PYTHONPATH": str(folder), **environment}
     process = subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True, text=True)
     return process.stdout.strip()
@@ -65,6 +67,19 @@ def test_commit_of_the_checkout(checkout):
     with open(checkout / "lts" / "utils" / "provenance.py", "a") as file:
         file.write("# changed\n")
     assert commit(checkout) == f"{digits}+"
+
+
+def test_a_later_pull(checkout, monkeypatch):
+    """Fails if results name a commit that was pulled while the program ran."""
+    digits = git(checkout, "rev-parse", "--short=12", "HEAD").strip()
+    pull = f"import subprocess; subprocess.run(['sh', '-c', {PULL!r}], check=True)"
+    script = f"from lts.utils import provenance; provenance.commit(); {pull}; print(provenance.commit())"
+    assert commit(checkout, script=script) == digits
+    assert commit(checkout) != digits
+    calls = []
+    monkeypatch.setattr(provenance, "commit", lambda: calls.append(1))
+    common.import_tensorflow()
+    assert calls
 
 
 def test_git_variables_of_another_repository(checkout, other):

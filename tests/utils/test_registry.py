@@ -82,6 +82,15 @@ def test_a_module_that_cannot_be_imported(source, reason, tmp_path, monkeypatch)
     assert reason in done.stderr
 
 
+def test_ctrl_c_during_an_import(tmp_path, monkeypatch):
+    """Fails if Ctrl-C ends in a traceback while a module, or TensorFlow for it, is imported."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "interrupted_module.py").write_text("raise KeyboardInterrupt")
+    done = invoke("lts.bin.train_autoencoder", "--import=interrupted_module", "--dataset=synthetic", "--workdir=x")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "train_autoencoder: interrupted\n")
+
+
 def test_flags_know_new_names(extended):
     """Fails if a new name is no choice of a flag, or --help does not show it."""
     flags = ("--import", "my_corruptions", "--dataset=synthetic", "--workdir=x", "--corruption=row_drop")

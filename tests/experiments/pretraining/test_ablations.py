@@ -125,10 +125,23 @@ def test_parse(text, name, fields):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "a:", "a:b", "a:=3", ":b=3", "../a:b=3", "autoencoder:b=3", "base:b=3", "no_repair:b=3"]
+    "text",
+    [
+        "",
+        "a",
+        "a:",
+        "a:b",
+        "a:=3",
+        ":b=3",
+        "../a:b=3",
+        "autoencoder:b=3",
+        "base:b=3",
+        "no_repair:b=3",
+        "results.md:b=3",
+    ],
 )
 def test_invalid_variants(text):
-    """Fails if text of another form becomes a variant, or a name escapes the folder."""
+    """Fails if text of another form becomes a variant, or a name escapes the folder or is that of a file in it."""
     with pytest.raises(VariantError, match="Received: "):
         ablations.parse(text)
 
