@@ -47,7 +47,8 @@ TASK_FIELDS = {  # read only where the weight is above 0
 }
 # Flags of the images without effect, by the kind of --dataset.
 NO_EFFECT_ON = {"folder": ("data_dir",), "synthetic": ("data_dir", "skip_broken_images", "cache_gb")}
-TEST_IMAGE = re.compile(r"test/|\S+ test\[")  # name of an image of the split `test`: in a folder, or any other data set
+# Names of images of the split `test`: in a folder, and in any other data set.
+TEST_IMAGE = re.compile(r"test/|(synthetic|tfds:\S+) test\[")
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
 
 

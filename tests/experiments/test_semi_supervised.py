@@ -1,5 +1,7 @@
 """Labels in pre-training: a run with few labels, its export, and the comparison with fine-tuning."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,9 +56,11 @@ def test_training_and_export(runs):
 
 def test_a_changed_label_is_another_run(runs):
     """Fails if a run resumes with other labels, or labels are missing without a word."""
-    source = data.open_source("synthetic", "unlabelled[:40]+train[:99]", progress=False)
-    with pytest.raises(TrainingError, match="labels"):
-        training.train(LABELS.replace(labels_share=0.1), "gan", source, runs / "0.1", autoencoder=runs / "ae")
+    source = data.open_source("synthetic", "unlabelled[:40]+train[:100]", progress=False)
+    labels = np.where(source.labels < 0, -1, (source.labels + 1) % 10)
+    relabelled = dataclasses.replace(source, labels=labels)
+    with pytest.raises(TrainingError, match=r"another configuration \(labels.digest: "):
+        training.train(LABELS.replace(labels_share=0.1), "gan", relabelled, runs / "0.1", autoencoder=runs / "ae")
     unlabelled = data.open_source("synthetic", "unlabelled[:40]", progress=False)
     with pytest.raises(TrainingError, match="the images have no labels"):
         training.train(LABELS, "gan", unlabelled, runs / "new", autoencoder=runs / "ae")
