@@ -26,7 +26,7 @@ def share_of_labels(labels: np.ndarray, names: Sequence[str], share: float) -> n
 
     Example:
       >>> share_of_labels(np.array([0, 0, 1, 1]), ["a", "b", "c", "d"], 0.5)
-      array([ 0, -1, -1,  1])
+      array([-1,  0, -1,  1])
     """
     order = order_of_names(names)
     kept = np.full_like(labels, UNKNOWN)

@@ -195,6 +195,7 @@ def test_results_are_grouped_by_table(committed):
         ["ablate"],
         ["ablate_corruptions"],
         ["backbone_alexnet", "imagenette128"],  # the same baselines
+        ["backbone_mobilenet"],
         ["backbone_resnet18"],
         ["compare"],
         ["imagenette128_few_shot"],
