@@ -67,11 +67,12 @@ def main() -> None:
 
 def _run(variants: Sequence[ablations.Variant], autoencoder_training: Config, output: str) -> dict[str, Any]:
     """Train and probe; return the results."""
-    source = common.open_source()
+    image = autoencoder_training.image
+    source = common.open_source(image)
     from experiments.probing import run as probe_run
 
-    train = pretraining_flags.open_labelled(FLAGS.train_split, "tuning")
-    validation = pretraining_flags.open_labelled(FLAGS.validation_split, "validation")
+    train = pretraining_flags.open_labelled(FLAGS.train_split, "tuning", image)
+    validation = pretraining_flags.open_labelled(FLAGS.validation_split, "validation", image)
     probe_run.check_labels(train, validation)
     ablations.pretrain(variants, autoencoder_training, source, output)
     return ablations.probe(variants, source, train, validation, LINEAR[FLAGS.protocol], output)

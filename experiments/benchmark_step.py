@@ -239,7 +239,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     """Measure and report."""
     if not FLAGS.loop:
-        images = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb")
+        images = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb", "stored_size", "cache_dir")
         common.refuse(["turn_steps", *images], "a measurement of single steps (see --loop)")
     elif FLAGS.dataset is None:
         raise common.UsageError("--loop needs --dataset")
@@ -248,7 +248,7 @@ def main() -> None:
     from experiments.reporting import speed
 
     result_files.check_output(FLAGS.output)
-    results = measure_loops(common.open_source()) if FLAGS.loop else measure_steps()
+    results = measure_loops(common.open_source(configs.preset(FLAGS.preset).image)) if FLAGS.loop else measure_steps()
     speed.write(results, FLAGS.output)
 
 

@@ -76,12 +76,12 @@ def main() -> None:
 
 def _run(compare_request: baselines.Request, base: Config) -> None:
     """Plan, train, probe and report."""
-    pretrain = common.open_source()
+    pretrain = common.open_source(base.image)
     from experiments.probing import run as probe_run
     from experiments.reporting import comparison as comparison_report
 
-    train = pretraining_flags.open_labelled(FLAGS.train_split, "train")
-    test = pretraining_flags.open_labelled(FLAGS.test_split, "test")
+    train = pretraining_flags.open_labelled(FLAGS.train_split, "train", base.image)
+    test = pretraining_flags.open_labelled(FLAGS.test_split, "test", base.image)
     probe_run.check_labels(train, test)
     output = pathlib.Path(FLAGS.output)
     # A run in the folder is resumed only if its images are the same.

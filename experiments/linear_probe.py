@@ -107,7 +107,7 @@ def _run(protocol: Any) -> None:
 
     # A wrong file is reported before images are opened, which can take minutes.
     folds = stl10_folds.read_folds(FLAGS.folds) if FLAGS.folds else []
-    inputs = probe_flags.open_inputs()
+    inputs = probe_flags.open_inputs(getattr(protocol, "image_size", 0))
     probe = make_probe(protocol, folds, inputs)
     results = probe_run.run(probe, inputs.model, inputs.baselines, FLAGS.layers)
     probe_report.write(results, FLAGS.output)

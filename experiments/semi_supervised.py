@@ -50,7 +50,7 @@ def main() -> None:
             if name in exports:
                 raise UserError(f"every model needs another share of the labels. Received: {name} in {export.path}.")
             exports[name] = export
-            shares[name] = probe_flags.open_split(FLAGS.train_split, "train", labels_share=share)
+            shares[name] = probe_flags.open_split(FLAGS.train_split, "train", inputs.model, labels_share=share)
         images = {"train": inputs.train, "test": inputs.test, "shares": shares}
         probe = SemiSupervisedProbe(protocol=protocol, **images, output=FLAGS.output)
         results = probe_run.run(probe, LabelledExports(exports), inputs.baselines)

@@ -59,7 +59,8 @@ def _run(protocol: ShortcutsProtocol) -> None:
 
     model = saved_model.load(FLAGS.model)
     corruption = Corruption(FLAGS.evaluate)
-    results, examples = cue_run.run(model, corruption, common.open_source(), FLAGS.output, protocol)
+    source = common.open_source(corruption.config.image)
+    results, examples = cue_run.run(model, corruption, source, FLAGS.output, protocol)
     report.write(results, examples, FLAGS.output)
     # The cache goes last, so that a run which stops before repeats no work.
     clear_cache(FLAGS.output)

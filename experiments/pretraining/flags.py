@@ -62,15 +62,8 @@ def autoencoder_schedule() -> dict[str, str]:
     return fields
 
 
-def open_labelled(split: str | None, role: str) -> Any:
-    """Return the labelled images of a split."""
+def open_labelled(split: str | None, role: str, image: configs.ImageConfig) -> Any:
+    """Return the labelled images of a split; `image` decides how far they are shrunk."""
     from experiments.probing import datasets
 
-    return datasets.open_labelled(
-        FLAGS.dataset,
-        split,
-        role=role,
-        data_dir=FLAGS.data_dir,
-        skip_broken_images=FLAGS.skip_broken_images,
-        cache_gb=FLAGS.cache_gb,
-    )
+    return datasets.open_labelled(FLAGS.dataset, split, role=role, **common.data_options(image))

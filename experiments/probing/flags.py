@@ -22,6 +22,7 @@ def define_inputs(
     test_split: str | None = None,
     cache: bool = False,
     several_models: bool = False,
+    shrink: bool = True,
 ) -> None:
     """Define flags of models, images and the output.
 
@@ -31,6 +32,7 @@ def define_inputs(
       test_split: default of --test_split.
       cache: whether images are used more than once, for --cache_gb.
       several_models: whether --model is a list.
+      shrink: whether images may be shrunk, for --stored_size.
     """
     if several_models:
         paths.define_list("model", "SavedModels to evaluate (lts.bin.export_features)", required=True)
@@ -38,7 +40,7 @@ def define_inputs(
         paths.define("model", None, "SavedModel to evaluate (lts.bin.export_features)", required=True)
     paths.define_list("baseline", "SavedModels to compare with, such as untrained ones")
     paths.define("output", None, "folder of the results; a run in it is resumed", required=True)
-    common.define_data_flags(split=False, cache=cache, images=images)
+    common.define_data_flags(split=False, cache=cache, shrink=shrink, images=images)
     common.define_import_flag()
     with field_flags.group("Splits"):
         flags.DEFINE_string("train_split", train_split, "split to train on; none: that of the data set")
@@ -105,23 +107,32 @@ class Inputs:
     test: Any
 
 
-def open_inputs() -> Inputs:
-    """Return the models and images that the flags name."""
+def open_inputs(image_size: int = 0) -> Inputs:
+    """Return the models and images that the flags name.
+
+    Args:
+      image_size: pixels per side that the backbones see; 0: those of their training.
+    """
     from lts.export import saved_model
 
     several = isinstance(FLAGS.model, list)
     model = [saved_model.load(path) for path in FLAGS.model] if several else saved_model.load(FLAGS.model)
     baselines = [saved_model.load(path) for path in FLAGS.baseline]
-    train = open_split(FLAGS.train_split, "train")
-    test = open_split(FLAGS.test_split, "test")
+    models = [*model, *baselines] if several else [model, *baselines]
+    train = open_split(FLAGS.train_split, "train", models, image_size)
+    test = open_split(FLAGS.test_split, "test", models, image_size)
     return Inputs(model, baselines, train, test)
 
 
-def open_split(split: str | None, role: str, **options: Any) -> Any:
-    """Return the images of a split; further options are those of `lts.data.open_source`."""
+def open_split(split: str | None, role: str, models: Iterable[Any], image_size: int = 0, **options: Any) -> Any:
+    """Return the images of a split; further options are those of `lts.data.open_source`.
+
+    Large images are shrunk as far as the models allow, as in their training.
+    """
     from experiments.probing import datasets
 
     options.update(data_dir=FLAGS.data_dir, skip_broken_images=FLAGS.skip_broken_images)
+    options["stored_size"] = max(common.stored_size(common.image_config(model, image_size)) for model in models)
     return datasets.open_labelled(FLAGS.dataset, split, role=role, **options)
 
 

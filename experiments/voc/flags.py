@@ -28,7 +28,8 @@ def define_flags(protocols: Mapping[str, VocProtocol], train_split: str, test_sp
     names = list(protocols)
     flags.DEFINE_enum("protocol", names[0], names, "named protocol, see experiments/voc/protocols.py")
     paths.define("class_names", None, CLASS_NAMES_HELP)
-    probe_flags.define_inputs(IMAGES, train_split, test_split, cache=True)
+    # Boxes and masks count pixels of the images as they are.
+    probe_flags.define_inputs(IMAGES, train_split, test_split, cache=True, shrink=False)
     probe_flags.define_protocol(_fields(protocols), lambda: protocols[FLAGS.protocol])
 
 

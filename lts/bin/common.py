@@ -4,7 +4,7 @@ def define_flags() -> None:
     common.define_data_flags()
 
 def main() -> None:
-    source = common.open_source()
+    source = common.open_source(config.image)
 
 def console() -> None:
     define_flags()
@@ -40,15 +40,20 @@ from lts.utils.text import printable, warn
 FLAGS = flags.FLAGS
 DASHES = ("\u2013", "\u2014", "\u2212")  # en dash, em dash, minus sign
 RESUME = "run the same command again to resume"
-DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images")  # which images are read
+DATA_FLAGS = ("dataset", "split", "data_dir", "skip_broken_images", "stored_size", "cache_dir")  # as stage 2 needs them
 TASK_FIELDS = {  # read only where the weight is above 0
     "rotation_weight": ("rotation_turns", "rotation_images", "rotation_generator_weight"),
     "labels_weight": ("labels_share", "labels_batch_share"),
 }
-# Flags of the images without effect, by the kind of --dataset.
-NO_EFFECT_ON = {"folder": ("data_dir",), "synthetic": ("data_dir", "skip_broken_images", "cache_gb")}
 # Names of images of the split `test`: in a folder, and in any other data set.
 TEST_IMAGE = re.compile(r"test/|(synthetic|tfds:\S+) test\[")
+# Flags of the images without effect, by the kind of --dataset.
+NO_EFFECT_ON = {
+    "folder": ("data_dir",),
+    "synthetic": ("data_dir", "skip_broken_images", "cache_gb", "stored_size", "cache_dir"),
+}
+STORED_SIZE = "larger images are shrunk once to this shorter side in pixels; 0: never; none: no crop loses pixels"
+CACHE_DIR = "folder that keeps shrunk images on disk for later runs; none: only if memory is short, in ~/.cache"
 IMAGES = "images: synthetic | tfds:NAME | folder:PATH"
 
 
@@ -286,13 +291,16 @@ def _ignore_keras_settings() -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
 
 
-def define_data_flags(required: bool = True, cache: bool = True, split: bool = True, images: str = IMAGES) -> None:
+def define_data_flags(
+    required: bool = True, cache: bool = True, split: bool = True, shrink: bool = True, images: str = IMAGES
+) -> None:
     """Define the flags of the images.
 
     Args:
       required: whether --dataset must be given.
-      cache: whether images are used more than once, for --cache_gb.
+      cache: whether images are used more than once, for --cache_gb and --cache_dir.
       split: whether there is one split, for --split.
+      shrink: whether images may be shrunk, for --stored_size and --cache_dir.
       images: help of --dataset.
     """
     with field_flags.group("Data"):
@@ -303,20 +311,34 @@ def define_data_flags(required: bool = True, cache: bool = True, split: bool = T
         flags.DEFINE_bool("skip_broken_images", False, "skip images that cannot be read, instead of stopping")
         if cache:
             flags.DEFINE_float("cache_gb", None, "memory for decoded images; none: half of what is free", 0)
+        if shrink:
+            flags.DEFINE_integer("stored_size", None, STORED_SIZE, 0)
+        if cache and shrink:
+            paths.define("cache_dir", None, CACHE_DIR)
 
 
-def open_source(dataset: str | None = None) -> Any:
-    """Return the images of the data flags or `dataset`."""
+def open_source(image: configs.ImageConfig, dataset: str | None = None) -> Any:
+    """Return the images of the data flags or `dataset`; `image` decides how far they are shrunk."""
     import_tensorflow()
     from lts import data
 
-    return data.open_source(
-        dataset or FLAGS.dataset,
-        FLAGS.split,
-        data_dir=FLAGS.data_dir,
-        skip_broken_images=FLAGS.skip_broken_images,
-        cache_gb=FLAGS.cache_gb,
-    )
+    return data.open_source(dataset or FLAGS.dataset, FLAGS.split, **data_options(image))
+
+
+def data_options(image: configs.ImageConfig) -> dict[str, Any]:
+    """Return the options of `lts.data.open_source` that the data flags give."""
+    options = {name: FLAGS[name].value for name in ("data_dir", "skip_broken_images", "cache_gb", "cache_dir")}
+    return options | {"stored_size": stored_size(image)}
+
+
+def stored_size(image: configs.ImageConfig) -> int:
+    """Return the shorter side in pixels to which larger images are shrunk; 0: none is."""
+    return image.stored_size if FLAGS.stored_size is None else FLAGS.stored_size
+
+
+def image_config(model: Any, image_size: int | None = None) -> configs.ImageConfig:
+    """Return the configuration of the images that a loaded model was trained on, for another size of them if given."""
+    return dataclasses.replace(model.config.image, image_size=image_size or model.image_size)
 
 
 def refuse(names: Iterable[str], mode: str) -> None:
@@ -401,7 +423,7 @@ def train(config: configs.Config, stage: str, **options: Any) -> int:
     # A folder that cannot be written is reported before images are decoded.
     files.check_folder(FLAGS.workdir)
     outputs.check_outside(FLAGS.workdir, FLAGS.dataset)
-    source = open_source()
+    source = open_source(config.image)
     if not STAGES[stage].adversarial:
         _note_preset()
         _note_sizes(source, config.image.image_size)
@@ -443,7 +465,7 @@ def _probe_images(image: configs.ImageConfig) -> Any:
     from lts import data
     from lts.training.online_evaluation import DEFAULT_IMAGES, EvaluationImages
 
-    options = {"data_dir": FLAGS.data_dir, "skip_broken_images": FLAGS.skip_broken_images, "cache_gb": FLAGS.cache_gb}
+    options = data_options(image)
     if FLAGS.probe_split:
         source = data.open_source(FLAGS.dataset, FLAGS.probe_split, role="features", **options)
         # The split `all` holds the test split, too.

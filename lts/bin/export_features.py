@@ -21,7 +21,8 @@ from lts.export.choices import EXPORT, check_formats, check_license
 from lts.utils.outputs import dataset_folder
 
 FLAGS = flags.FLAGS
-IMAGES = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb")  # flags of the images for statistics
+# Flags of the images for statistics.
+IMAGES = ("dataset", "split", "data_dir", "skip_broken_images", "cache_gb", "stored_size", "cache_dir")
 # What to do with an export: task, program and flags.
 NEXT = (
     ("features of images", "lts.bin.extract_features", "--dataset=folder:PHOTOS", "--output=X.npz"),
@@ -73,7 +74,7 @@ def _export_run() -> None:
         common.refuse(IMAGES, "an export that measures no batch norm statistics (see --recalibrate_batch_norm)")
     source = None
     if FLAGS.dataset:
-        source = common.open_source()
+        source = common.open_source(record.config.image)
     else:
         common.refuse(set(IMAGES) - {"data_dir"}, "the training images of the run")
     options = {"data_dir": FLAGS.data_dir, "license": FLAGS.license}
@@ -95,7 +96,8 @@ def _export_random() -> None:
     common.import_tensorflow()
     from lts import training
 
-    training.export_random(config, common.open_source(), FLAGS.seed, FLAGS.output, FLAGS.formats, FLAGS.license)
+    source = common.open_source(config.image)
+    training.export_random(config, source, FLAGS.seed, FLAGS.output, FLAGS.formats, FLAGS.license)
     print(f"exported random weights (preset {FLAGS.preset}, seed {FLAGS.seed}) to {FLAGS.output}")
 
 

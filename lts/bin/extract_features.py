@@ -59,6 +59,7 @@ def main() -> int:
         FLAGS.split,
         data_dir=FLAGS.data_dir,
         skip_broken_images=FLAGS.skip_broken_images,
+        stored_size=common.stored_size(common.image_config(model, FLAGS.image_size)),
         progress=True,
     )
     counts = f"{len(stream.names)} images, {len(stream.class_names)} classes"

@@ -70,7 +70,7 @@ def _spot() -> None:
 
     spotting.SPOTTED.check(FLAGS.output, [FLAGS.model, FLAGS.images])
     model = saved_model.load(FLAGS.model)
-    source = common.open_source(f"folder:{FLAGS.images}")
+    source = common.open_source(common.image_config(model, FLAGS.image_size), f"folder:{FLAGS.images}")
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
     for score in scores[:PRINTED_IMAGES]:
         print(f"{score.probability:.3f} {printable(score.image)}")
@@ -91,9 +91,8 @@ def _evaluate() -> None:
     spotting.EVALUATION.check(FLAGS.output, inputs)
     model = saved_model.load(FLAGS.model)
     corruption = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)
-    results = spotting.evaluate(
-        model, corruption, common.open_source(), FLAGS.output, seed=FLAGS.seed, resamples=FLAGS.resamples
-    )
+    source = common.open_source(corruption.config.image)
+    results = spotting.evaluate(model, corruption, source, FLAGS.output, seed=FLAGS.seed, resamples=FLAGS.resamples)
     print(f"{spotting.summary(results)}\n{os.path.join(FLAGS.output, 'evaluation.html')}")
 
 

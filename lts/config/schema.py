@@ -11,6 +11,7 @@ TensorFlow 1 code, (ours) chosen in this project. The defaults are those of the 
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,6 +58,22 @@ class ImageConfig:
         (0.5, 1.5), "range of the factor, drawn uniformly (release)", above=0, length=2, ascending=True
     )
     test_crop: float = field(0.85, "central crop of a test image, fraction of each side (release)", above=0, maximum=1)
+
+    @property
+    def stored_size(self) -> int:
+        """Shorter side in pixels of an image from which nothing is lost (ours).
+
+        Larger images may be shrunk to this size before they are cropped: the smallest random crop still has
+        `image_size` pixels per side, and so has the test view.
+
+        Example:
+          >>> ImageConfig(image_size=64).stored_size
+          129
+        """
+        # A crop of the area a and the aspect ratio r has sides sqrt(a / r) and sqrt(a * r).
+        narrowest = min(self.crop_aspect[0], 1 / self.crop_aspect[1])
+        random_crop = math.sqrt(self.crop_area[0] * narrowest)
+        return math.ceil(self.image_size / min(random_crop, self.test_crop))
 
 
 @dataclasses.dataclass(frozen=True)

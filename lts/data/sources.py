@@ -20,6 +20,7 @@ from lts.data.store import (
     FileStore,
     ImageIndex,
     MemoryStore,
+    Opened,
     array_store,
     check_files,
     free_memory,
@@ -27,6 +28,7 @@ from lts.data.store import (
 )
 from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
+from lts.utils.outputs import is_inside
 from lts.utils.text import printable
 
 MAX_KINDS = 8  # extensions in a message
@@ -48,7 +50,8 @@ class ImageDataset:
       broken: names of the images and folders that were skipped.
       fingerprint: 16 hex digits of names, sizes, contents and labels; they change when the data change.
       other_files: number of files of other kinds in a folder, by extension.
-      shorter_sides: int64 [N], in pixels; None: not known.
+      shorter_sides: int64 [N], in pixels, before images are shrunk; None: not known.
+      stored_size: shorter side in pixels to which larger images were shrunk; 0: none is larger.
       place: absolute path of the folder, or of tfds' data sets; None if `name` holds it or none was given.
     """
 
@@ -64,6 +67,7 @@ class ImageDataset:
     other_files: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False)
     place: str | None = None
     shorter_sides: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    stored_size: int = 0
 
     @property
     def labelled(self) -> np.ndarray:
@@ -92,6 +96,8 @@ def open_source(
     data_dir: str | None = None,
     skip_broken_images: bool = False,
     cache_gb: float | None = None,
+    stored_size: int = 0,
+    cache_dir: str | None = None,
     limit: int | None = None,
     labels_share: float = 1.0,
     progress: bool = True,
@@ -105,8 +111,12 @@ def open_source(
       role: see `lts.data.store.ROLES`.
       data_dir: folder of the prepared tfds sets; None: the default of tfds.
       skip_broken_images: skip broken images instead of raising.
-      cache_gb: largest size of the decoded images in memory, in units of 10**9 bytes. Larger datasets are decoded from
+      cache_gb: largest size of the decoded images in memory, in units of 10**9 bytes. Larger datasets are read from
         files at each use. None: half of the free memory.
+      stored_size: larger images are shrunk to this shorter side in pixels; 0: none. `ImageConfig.stored_size` is the
+        size from which a training loses nothing.
+      cache_dir: folder that keeps shrunk images on disk. None: that of the user's cache if they do not fit into
+        memory, otherwise none.
       limit: number of images to take from the beginning; None: all.
       labels_share: share of the images of each class to open, at least one; only for labelled roles. The choice is that
         of `lts.data.labels`.
@@ -136,10 +146,14 @@ def open_source(
         if limit is not None and limit < len(index.names):
             index = index.select(np.arange(limit))
         cache_bytes = free_memory() / 2 if cache_gb is None else cache_gb * 1e9
-        images = _open_index(dataset, split, index, cache_bytes, skip_broken_images, progress, role)
+        _check_cache_dir(cache_dir, dataset)
+        opened = open_store(index, cache_bytes, skip_broken_images, progress, stored_size, cache_dir)
+        images = _describe(dataset, split, index, opened, role, stored_size)
         images = dataclasses.replace(images, place=_place(dataset, data_dir))
     if progress:
         place = "memory" if isinstance(images.store, MemoryStore) else "files"
+        if images.stored_size:
+            print(_describe_shrinking(opened, stored_size), flush=True)
         labelled = len(images.labelled)
         some = f" ({labelled} with a label)" if 0 < labelled < images.num_examples else ""
         print(
@@ -157,11 +171,9 @@ def open_source(
     return images
 
 
-def _open_index(
-    dataset: str, split: str, index: ImageIndex, cache_bytes: float, skip_broken: bool, progress: bool, role: str
-) -> ImageDataset:
-    """Return the dataset of an index."""
-    opened = open_store(index, cache_bytes, skip_broken, progress)
+def _describe(dataset: str, split: str, index: ImageIndex, opened: Opened, role: str, stored_size: int) -> ImageDataset:
+    """Return the dataset of an index whose images were opened."""
+    stored_size = stored_size if opened.shrunk else 0
     labels = None if index.labels is None else index.labels[opened.kept]
     names = tuple(index.names[position] for position in opened.kept)
     # Pre-training reads single labels only where a task needs them, and records them itself (`lts.training.train`).
@@ -175,10 +187,31 @@ def _open_index(
         class_names=index.class_names,
         names=names,
         broken=(*index.unlisted, *(index.names[position] for position in sorted(opened.broken))),
-        fingerprint=fingerprint_of(names, opened.sizes, None if unread else labels),
+        fingerprint=fingerprint_of(names, opened.sizes, None if unread else labels, stored_size),
         shorter_sides=opened.sizes[:, :2].min(axis=1),
+        stored_size=stored_size,
         other_files=index.other_files,
     )
+
+
+def _check_cache_dir(cache_dir: str | None, dataset: str) -> None:
+    """Refuse a cache that is a file, or inside the folder of the images."""
+    if cache_dir is None:
+        return
+    cache = os.path.realpath(cache_dir)
+    if os.path.exists(cache) and not os.path.isdir(cache):
+        raise DataError(f"cache_dir is a file, not a folder. Received: cache_dir={cache_dir}. Give another folder.")
+    if is_inside(cache_dir, dataset):
+        raise DataError(
+            f"cache_dir is inside the folder of the images. Received: cache_dir={cache_dir}, dataset={dataset}. "
+            "Give a folder outside of it."
+        )
+
+
+def _describe_shrinking(opened: Opened, stored_size: int) -> str:
+    """Return one line on the images that were shrunk."""
+    text = f"{opened.shrunk} images are shrunk to a shorter side of {stored_size} pixels (--stored_size=0: never)"
+    return text + (f", kept in {printable(str(opened.cache))}" if opened.cache else "")
 
 
 def _place(dataset: str, data_dir: str | None) -> str | None:
@@ -260,11 +293,21 @@ def _describe_share(split: str, share: float) -> str:
     return f"{split}, {100 * share:g} % of each class"
 
 
-def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None) -> str:
-    """Return 16 hex digits that change when the data change."""
+def fingerprint_of(names: tuple[str, ...], sizes: np.ndarray, labels: np.ndarray | None, stored_size: int = 0) -> str:
+    """Return 16 hex digits that change when the data change.
+
+    Args:
+      names: of the images.
+      sizes: int64 [N, ...], their sizes and checksums.
+      labels: int64 [N], or None.
+      stored_size: shorter side in pixels to which larger images were shrunk; 0: none was.
+    """
     name_bytes = "\n".join(names).encode(errors="surrogateescape")
     label_bytes = b"" if labels is None else labels.tobytes()
-    return hashlib.sha256(b"\0".join([name_bytes, sizes.tobytes(), label_bytes])).hexdigest()[:16]
+    parts = [name_bytes, sizes.tobytes(), label_bytes]
+    if stored_size:
+        parts.append(str(stored_size).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def describe_other_files(counts: Mapping[str, int]) -> str:

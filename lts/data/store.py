@@ -1,6 +1,9 @@
-"""Image stores: decoded images in memory, or encoded images in files.
+"""Image stores: decoded images in memory, or images in files.
 
 An `ImageDataset` reads from one of the two. Both give the same bytes.
+
+Photographs that are larger than training needs are shrunk once, when they are opened. What does not fit into memory is
+read from the cache on disk (`lts.data.cache`).
 """
 
 import contextlib
@@ -8,7 +11,6 @@ import dataclasses
 import itertools
 import os
 import pathlib
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +19,22 @@ from typing import Any
 import numpy as np
 import psutil
 import tensorflow as tf
-import tqdm
 
+from lts.data.cache import ImageCache, default_folder, open_cache
 from lts.data.decoding import (
+    SHRUNK,
+    STORED,
+    TENSORFLOW,
     BrokenImage,
     Header,
-    decode_image,
     decode_in_graph,
     decode_once,
+    decode_shrunk,
     read_bytes,
     read_header,
 )
 from lts.utils.errors import UserError
+from lts.utils.progress import Progress
 
 ALIGNMENT = 64  # bytes; TensorFlow kernels need aligned buffers
 CHUNK = 256  # encoded images in flight while a dataset is opened
@@ -133,27 +139,28 @@ class MemoryStore:
 
 
 class FileStore:
-    """Encoded images in files, decoded at each read.
+    """Images in files, read at each use.
 
     Args:
       paths: the N files.
-      by_pillow: bool [N], which of them Pillow decodes, see `decode_once`; None: no file.
+      ways: int [N], how each is read, see `decode_in_graph`; None: TensorFlow decodes all.
+      shapes: int64 [N, 2], height and width of the images; None where none is SHRUNK or STORED.
     """
 
-    def __init__(self, paths: Sequence[str], by_pillow: np.ndarray | None = None):
+    def __init__(self, paths: Sequence[str], ways: np.ndarray | None = None, shapes: np.ndarray | None = None):
         self.paths = tuple(paths)
+        self.ways = np.full([len(paths)], TENSORFLOW) if ways is None else ways
+        self._kinds = np.unique(self.ways).tolist()
         with tf.device("CPU:0"):
             self._paths = tf.constant([os.fsencode(path) for path in paths])
-            # Without such files, the graph stays free of Python.
-            self._by_pillow = tf.constant(by_pillow) if by_pillow is not None and by_pillow.any() else None
+            self._ways = tf.constant(self.ways, tf.int32)
+            self._shapes = tf.constant(np.zeros([len(paths), 2]) if shapes is None else shapes, tf.int64)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
         """Return image `index`, an int64 scalar, as uint8 [h, w, 3]."""
         with tf.device("CPU:0"):
-            encoded = tf.io.read_file(self._paths[index])
-            if self._by_pillow is None:
-                return decode_image(encoded)
-            return decode_in_graph(encoded, self._by_pillow[index])
+            content = tf.io.read_file(self._paths[index])
+            return decode_in_graph(content, self._ways[index], self._shapes[index], self._kinds)
 
 
 def check_files(store: MemoryStore | FileStore, names: Sequence[str]) -> None:
@@ -163,11 +170,25 @@ def check_files(store: MemoryStore | FileStore, names: Sequence[str]) -> None:
     cannot fail.
     """
     if isinstance(store, FileStore):
-        for path, name in zip(store.paths, names, strict=True):
+        for path, way, name in zip(store.paths, store.ways, names, strict=True):
+            if way == STORED:
+                _check_stored(path, name)
+                continue
             try:
                 decode_once(path, read_header(path))
             except BrokenImage as error:
                 raise broken_error(name, str(error)) from None
+
+
+def _check_stored(path: str, name: str) -> None:
+    """Raise `DataError` if an image of the cache is missing."""
+    try:
+        read_bytes(path)
+    except BrokenImage as error:
+        raise DataError(
+            f"the shrunk copy of {name} in the cache cannot be read ({error}). Received: {path}. Run the same command "
+            "again, which writes it anew."
+        ) from None
 
 
 def array_store(images: np.ndarray) -> MemoryStore:
@@ -185,26 +206,101 @@ class Opened:
     Attributes:
       store: the n images that can be read, in the order of the index.
       kept: int64 [n], their positions in the index.
-      sizes: int64 [n, 4], their height, width, encoded bytes and checksum.
+      sizes: int64 [n, 4], their height, width, encoded bytes and checksum, before they are shrunk.
       broken: reason by position of the skipped images.
+      shrunk: number of images that were shrunk.
+      cache: folder of the cache that holds shrunk images; None: not used.
     """
 
     store: MemoryStore | FileStore
     kept: np.ndarray
     sizes: np.ndarray
     broken: dict[int, str]
+    shrunk: int = 0
+    cache: pathlib.Path | None = None
 
 
-def open_store(index: ImageIndex, cache_bytes: float, skip_broken: bool, progress: bool) -> Opened:
+class _Images:
+    """Images of an index while they are decoded.
+
+    Args:
+      headers: of the N images; a `BrokenImage` is the reason why there is none.
+      stored_size: see `open_store`.
+    """
+
+    def __init__(self, headers: Sequence[Header | BrokenImage], stored_size: int):
+        self.headers = headers
+        self.sizes = np.zeros([len(headers), 4], np.int64)
+        self.shapes = np.zeros([len(headers), 2], np.int64)
+        for position, header in enumerate(headers):
+            if isinstance(header, Header):
+                self.sizes[position, :3] = (header.height, header.width, header.encoded_bytes)
+                self.shapes[position] = header.stored_shape(stored_size)
+        self.is_shrunk = (self.shapes != self.sizes[:, :2]).any(axis=1)
+        self.ways = np.full([len(headers)], TENSORFLOW)
+        self.cached: dict[int, str] = {}  # file in the cache by position
+        self.lengths = self.shapes.prod(axis=1) * 3  # bytes
+        self.offsets = np.cumsum(self.lengths) - self.lengths
+
+    def decode(self, position: int, item: str | bytes, cache: ImageCache | None) -> np.ndarray:
+        """Return an image, uint8 [h, w, 3]; record how it can be read again.
+
+        Raises:
+          BrokenImage: it cannot be read.
+        """
+        header = self.headers[position]
+        if isinstance(header, BrokenImage):
+            raise header
+        encoded = read_bytes(item)
+        self.sizes[position, 3] = checksum(encoded)
+        if not self.is_shrunk[position]:
+            image, by_pillow = decode_once(encoded, header)
+            self.ways[position] = int(by_pillow)
+            return image
+        shape = tuple(self.shapes[position].tolist())
+        self.ways[position] = SHRUNK
+        if cache is None:
+            return decode_shrunk(encoded, header, shape)
+        path = cache.path(encoded)
+        image = cache.read(path, shape)
+        is_cached = image is not None
+        if not is_cached:
+            image = decode_shrunk(encoded, header, shape)
+            is_cached = cache.write(path, image)
+        if is_cached:
+            self.ways[position] = STORED
+            self.cached[position] = str(path)
+        return image
+
+    def file_store(self, index: ImageIndex, kept: np.ndarray) -> FileStore:
+        """Return the store of the images that were kept."""
+        paths = dict(self.cached)
+        if any(position not in paths for position in kept.tolist()):
+            for position, path in enumerate(index.paths()):
+                paths.setdefault(position, path)
+        return FileStore([paths[position] for position in kept.tolist()], self.ways[kept], self.shapes[kept])
+
+
+def open_store(
+    index: ImageIndex,
+    cache_bytes: float,
+    skip_broken: bool,
+    progress: bool,
+    stored_size: int = 0,
+    cache_dir: str | os.PathLike | None = None,
+) -> Opened:
     """Decode every image once.
 
-    This fills the memory, and it reports broken images before training begins.
+    This fills the memory and the cache on disk, and it reports broken images before training begins.
 
     Args:
       index: the dataset.
       cache_bytes: largest size of the decoded images in memory; a larger dataset is read from files.
       skip_broken: skip broken images instead of raising.
-      progress: show a progress bar if stderr is a terminal.
+      progress: show progress.
+      stored_size: larger images are shrunk to this shorter side in pixels; 0: none is shrunk.
+      cache_dir: folder that keeps shrunk images on disk. None: `lts.data.cache.default_folder` if they do not fit into
+        memory, otherwise none.
 
     Returns:
       The store and its images.
@@ -214,36 +310,32 @@ def open_store(index: ImageIndex, cache_bytes: float, skip_broken: bool, progres
     """
     # The sizes in the headers come first, so that the memory is allocated once.
     headers = scan(index, "reading sizes", lambda _, item: read_header(item), skip_broken, progress)
-    sizes = np.zeros([len(headers), 4], np.int64)
-    for position, header in enumerate(headers):
-        if isinstance(header, Header):
-            sizes[position, :3] = (header.height, header.width, header.encoded_bytes)
-    by_pillow = np.zeros([len(headers)], bool)
-    lengths = sizes[:, 0] * sizes[:, 1] * 3
-    offsets = np.cumsum(lengths) - lengths
-    in_memory = lengths.sum() <= cache_bytes
-    flat = aligned_empty(lengths.sum() if in_memory else 0)
+    images = _Images(headers, stored_size)
+    in_memory = images.lengths.sum() <= cache_bytes
+    flat = aligned_empty(images.lengths.sum() if in_memory else 0)
+    folder = None
+    if images.is_shrunk.any():
+        folder = cache_dir or (None if in_memory else default_folder())
 
-    def decode(position: int, item: str | bytes) -> None:
-        if isinstance(headers[position], BrokenImage):
-            raise headers[position]
-        encoded = read_bytes(item)
-        sizes[position, 3] = checksum(encoded)
-        image, by_pillow[position] = decode_once(encoded, headers[position])
-        if in_memory:
-            flat[offsets[position] : offsets[position] + lengths[position]] = image.reshape(-1)
+    with open_cache(folder, stored_size) as cache:
 
-    results = scan(index, "decoding", decode, skip_broken, progress)
+        def decode(position: int, item: str | bytes) -> None:
+            image = images.decode(position, item, cache)
+            if in_memory:
+                offset = images.offsets[position]
+                flat[offset : offset + images.lengths[position]] = image.reshape(-1)
+
+        results = scan(index, "decoding", decode, skip_broken, progress)
     broken = {position: str(result) for position, result in enumerate(results) if isinstance(result, BrokenImage)}
-    kept = np.array([position for position in range(len(sizes)) if position not in broken], np.int64)
+    kept = np.array([position for position in range(len(results)) if position not in broken], np.int64)
     if not len(kept):
         raise DataError(f"all {len(broken)} images are broken. The first is {index.names[0]} ({broken[0]}).")
     if in_memory:
-        store = MemoryStore(flat, offsets[kept], sizes[kept, :2])
+        store = MemoryStore(flat, images.offsets[kept], images.shapes[kept])
     else:
-        paths = index.paths()
-        store = FileStore([paths[position] for position in kept], by_pillow[kept])
-    return Opened(store, kept, sizes[kept], broken)
+        store = images.file_store(index, kept)
+    used = cache.folder if cache and images.cached else None
+    return Opened(store, kept, images.sizes[kept], broken, int(images.is_shrunk[kept].sum()), used)
 
 
 def checksum(encoded: bytes) -> int:
@@ -270,16 +362,16 @@ def scan(
 
     results = []
     jobs = enumerate(index.items())
-    silent = not (progress and sys.stderr.isatty())
-    bar = tqdm.tqdm(total=len(index.names), desc=title, unit=" images", disable=silent, leave=False)
+    bar = Progress(title, len(index.names), summary=False) if progress else None
     # NB: `pool.map` over all images would queue every encoded image of the dataset in memory.
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with bar or contextlib.nullcontext(), ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(jobs, CHUNK)):
             for (position, _), result in zip(chunk, pool.map(guarded, chunk), strict=True):
                 if isinstance(result, BrokenImage) and not skip_broken:
                     raise broken_error(index.names[position], str(result))
                 results.append(result)
-            bar.update(len(chunk))
+                if bar:
+                    bar.advance(1)
     return results
 
 

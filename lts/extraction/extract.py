@@ -156,18 +156,21 @@ def _request(
     model: LoadedModel, stream: ImageStream, layers: Sequence[str], pool: str, dtype: str, image: ImageConfig
 ) -> dict[str, Any]:
     """Return everything that determines the values."""
+    preprocessing = {
+        "central_crop": image.test_crop,
+        "resize": "bilinear, legacy (no half-pixel centres)",
+        "image_size": image.image_size,
+        "values": "uint8 RGB",
+    }
+    if stream.stored_size:
+        preprocessing["shrunk_to"] = stream.stored_size  # shorter side in pixels, before the crop
     return {
         "model_fingerprint": model.fingerprint,
         "data_fingerprint": stream.fingerprint,
         "layers": list(layers),
         "pool": pool,
         "dtype": dtype,
-        "preprocessing": {
-            "central_crop": image.test_crop,
-            "resize": "bilinear, legacy (no half-pixel centres)",
-            "image_size": image.image_size,
-            "values": "uint8 RGB",
-        },
+        "preprocessing": preprocessing,
     }
 
 

@@ -1,7 +1,7 @@
 """Image streams: images used once, in order.
 
 Images are decoded when they are needed and never all in memory. They are decoded inside `tf.data`. An image that fails
-there is decoded again by `decoding.decode_once`, as `open_source` decodes it. Training and extraction therefore skip
+there is decoded again by `lts.data.decoding`, as `open_source` decodes it. Training and extraction therefore skip
 the same broken images and decode the others to the same values.
 
 Opening a stream reads every file once, without decoding it: the headers say how to decode it, and the checksums enter
@@ -18,7 +18,18 @@ import numpy as np
 import tensorflow as tf
 
 from lts.config import ImageConfig
-from lts.data.decoding import BrokenImage, Header, decode_in_graph, decode_once, read_bytes, read_header
+from lts.data.decoding import (
+    PILLOW,
+    SHRUNK,
+    TENSORFLOW,
+    BrokenImage,
+    Header,
+    decode_in_graph,
+    decode_once,
+    decode_shrunk,
+    read_bytes,
+    read_header,
+)
 from lts.data.pipeline import test_view
 from lts.data.sources import fingerprint_of, list_images, open_synthetic
 from lts.data.store import ImageIndex, broken_error, checksum, scan
@@ -44,7 +55,8 @@ class ImageStream:
     names: tuple[str, ...] = dataclasses.field(repr=False)  # broken images included; relative paths in a folder
     labels: np.ndarray | None = dataclasses.field(repr=False)  # int64 [N], -1: none; or None
     class_names: tuple[str, ...]  # empty without labels
-    fingerprint: str  # 16 hex digits of names, sizes, contents and labels
+    fingerprint: str  # see `ImageDataset.fingerprint`
+    stored_size: int  # shorter side in pixels to which larger images are shrunk; 0: none is larger
     unlisted: Mapping[str, str]  # reason by name of skipped folders
     other_files: Mapping[str, int]  # number of files that are not read, by extension
     _readable: np.ndarray = dataclasses.field(repr=False)  # bool [N], False for a header that cannot be read
@@ -142,6 +154,7 @@ def open_stream(
     *,
     data_dir: str | None = None,
     skip_broken_images: bool = False,
+    stored_size: int = 0,
     progress: bool = False,
 ) -> ImageStream:
     """Open a dataset as a stream.
@@ -151,7 +164,8 @@ def open_stream(
       split: as tfds writes it; None: all images.
       data_dir: folder of the prepared tfds sets; None: the default of tfds.
       skip_broken_images: skip folders that cannot be listed instead of raising.
-      progress: show a progress bar if stderr is a terminal.
+      stored_size: larger images are shrunk to this shorter side in pixels, as by `open_source`; 0: none.
+      progress: show progress.
 
     Returns:
       The stream; no image is decoded yet.
@@ -168,12 +182,20 @@ def open_stream(
         return _synthetic_stream(split)
     index, split = list_images(dataset, split, "features", data_dir, skip_broken_images)
 
-    sizes, readable, by_pillow = _inspect(index, progress)
-    by_pillow = tf.constant(by_pillow)
+    headers, sizes = _inspect(index, progress)
+    shapes = np.array([header.stored_shape(stored_size) if header else (0, 0) for header in headers], np.int64)
+    is_shrunk = (shapes != sizes[:, :2]).any(axis=1)
+    by_pillow = np.array([header is not None and header.by_pillow for header in headers])
+    way_of_number = np.select([is_shrunk, by_pillow], [SHRUNK, PILLOW], TENSORFLOW)
+    ways = tf.constant(way_of_number, tf.int32)
+    kinds = np.unique(way_of_number).tolist()
+    stored_shapes = tf.constant(shapes)
+    stored_size = stored_size if is_shrunk.any() else 0
 
     # A tfds set holds encoded images, a folder holds paths.
     def decode(number: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        return decode_in_graph(tf.io.read_file(item) if index.in_files else item, by_pillow[number])
+        encoded = tf.io.read_file(item) if index.in_files else item
+        return decode_in_graph(encoded, ways[number], stored_shapes[number], kinds)
 
     return ImageStream(
         name=dataset,
@@ -181,23 +203,23 @@ def open_stream(
         names=index.names,
         labels=index.labels,
         class_names=index.class_names,
-        fingerprint=fingerprint_of(index.names, sizes, index.labels),
+        fingerprint=fingerprint_of(index.names, sizes, index.labels, stored_size),
+        stored_size=stored_size,
         unlisted=index.unlisted,
         other_files=index.other_files,
-        _readable=readable,
+        _readable=np.array([header is not None for header in headers]),
         _items=index.dataset,
         _decode=decode,
-        _decode_slowly=lambda number: _decode_slowly(index, number),
+        _decode_slowly=lambda number: _decode_slowly(index, number, stored_size),
     )
 
 
-def _inspect(index: ImageIndex, progress: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _inspect(index: ImageIndex, progress: bool) -> tuple[list[Header | None], np.ndarray]:
     """Read every file.
 
     Returns:
+      N headers, None for a broken image.
       int64 [N, 4], their height, width, encoded bytes and checksum; 0 for a broken image.
-      bool [N], whether the header can be read.
-      bool [N], whether Pillow decodes the image.
     """
 
     def inspect(_, item: str | bytes) -> tuple[Header, int]:
@@ -207,15 +229,15 @@ def _inspect(index: ImageIndex, progress: bool) -> tuple[np.ndarray, np.ndarray,
     # The error of a broken image is reported when its range is reached.
     results = scan(index, "reading files", inspect, skip_broken=True, progress=progress)
     sizes = np.zeros([len(results), 4], np.int64)
-    readable = np.zeros([len(results)], bool)
-    by_pillow = np.zeros([len(results)], bool)
+    headers = []
     for number, result in enumerate(results):
-        if not isinstance(result, BrokenImage):
-            header, contents = result
-            sizes[number] = (header.height, header.width, header.encoded_bytes, contents)
-            readable[number] = True
-            by_pillow[number] = header.by_pillow
-    return sizes, readable, by_pillow
+        if isinstance(result, BrokenImage):
+            headers.append(None)
+            continue
+        header, contents = result
+        headers.append(header)
+        sizes[number] = (header.height, header.width, header.encoded_bytes, contents)
+    return headers, sizes
 
 
 def _synthetic_stream(split: str | None) -> ImageStream:
@@ -228,6 +250,7 @@ def _synthetic_stream(split: str | None) -> ImageStream:
         labels=images.labels,
         class_names=images.class_names,
         fingerprint=images.fingerprint,
+        stored_size=0,
         unlisted={},
         other_files={},
         _readable=np.ones([images.num_examples], bool),
@@ -237,8 +260,12 @@ def _synthetic_stream(split: str | None) -> ImageStream:
     )
 
 
-def _decode_slowly(index: ImageIndex, number: int) -> np.ndarray:
+def _decode_slowly(index: ImageIndex, number: int, stored_size: int) -> np.ndarray:
     """Decode an image as `open_source` does."""
     items = index.items()
     item = items[number] if isinstance(items, list) else next(itertools.islice(items, number, None))
-    return decode_once(item, read_header(item))[0]
+    header = read_header(item)
+    shape = header.stored_shape(stored_size)
+    if shape != (header.height, header.width):
+        return decode_shrunk(item, header, shape)
+    return decode_once(item, header)[0]

@@ -202,6 +202,7 @@ def _training_images(record: RunRecord, workdir: str | os.PathLike, data_dir: st
         lacking = "was imported without photographs to measure statistics on"
         raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --dataset.")
     options = {"data_dir": data_dir or record.place, "skip_broken_images": True}
+    options["stored_size"] = record.details.get("stored_size", 0)
     try:
         source = data.open_source(record.images_at, record.split, **options)
     except data.DataError as error:

@@ -11,7 +11,7 @@ from lts.utils.registry import imported_modules
 
 FROZEN_NETWORKS = ("encoder/", "decoder/")  # taken from the autoencoder run, never trained in the "gan" stage
 
-# Of config.json, see `lts.utils.json_files.check_shape`. The last four are details.
+# Of config.json, see `lts.utils.json_files.check_shape`. The last five are details.
 RECORD_SHAPE = {
     "stage": str,
     "config": dict,
@@ -29,6 +29,7 @@ RECORD_SHAPE = {
     "labels?": {"images": int, "digest": str},  # of the discriminator's task
     "head?": str,
     "frozen?": int,
+    "stored_size?": int,  # see `ImageDataset.stored_size`
 }
 
 

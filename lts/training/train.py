@@ -129,6 +129,8 @@ def make_task(
         details["head"] = head
         details["frozen"] = frozen
         details["features"] = features.fingerprint if features else None
+    if source.stored_size:
+        details["stored_size"] = source.stored_size
     record = RunRecord.of_images(stage, config, source, details=details, **_origins(autoencoder, init_from))
     backbone = _backbone(config, features) if features else None
     # Where only some images have labels, a part of every batch is drawn from these.

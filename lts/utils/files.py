@@ -158,6 +158,21 @@ def _temporary_folder(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]
         _remove(temporary)
 
 
+@contextlib.contextmanager
+def scratch_folder(parent: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Create a folder for files that are renamed into `parent` when they are complete; remove it at the end.
+
+    What processes have left there that were killed is removed, too.
+    """
+    parent = pathlib.Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_partial(parent)
+    with _temporary_folder(parent, "scratch") as temporary:
+        new = temporary / "new"
+        new.mkdir()
+        yield new
+
+
 def _replace_folder(path: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
     """Put the folder `new` in the place of the folder `path`."""
     if filesystem.exchange(new, path):

@@ -122,18 +122,21 @@ def check_outside(output: str | os.PathLike, dataset: str | None) -> None:
     Raises:
       OutputError: the output is the folder of the images, or is inside it.
     """
-    folder = dataset_folder(dataset)
-    if folder is None:
-        return
-    path = pathlib.Path(os.path.realpath(output))
-    images = pathlib.Path(os.path.realpath(folder))
-    if not path.is_relative_to(images):
-        return
-    if not any(name.startswith(".") for name in path.relative_to(images).parts):
+    if is_inside(output, dataset):
         raise OutputError(
             f"its pictures would be read as images next time. Received: output={output}, which is inside {dataset}. "
             "Give a folder outside of the images."
         )
+
+
+def is_inside(path: str | os.PathLike, dataset: str | None) -> bool:
+    """Return whether a path is inside the folder of the images, or is that folder; see `check_outside`."""
+    folder = dataset_folder(dataset)
+    if folder is None:
+        return False
+    real = pathlib.Path(os.path.realpath(path))
+    images = pathlib.Path(os.path.realpath(folder))
+    return real.is_relative_to(images) and not any(name.startswith(".") for name in real.relative_to(images).parts)
 
 
 def dataset_folder(dataset: str | None) -> str | None:

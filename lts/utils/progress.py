@@ -64,26 +64,28 @@ def _joined(parts: Iterable[str], columns: int) -> str:
 class Progress:
     """Progress counter.
 
-    A context manager: leaving it without an error prints the total time. On a terminal it shows a tqdm bar. In a log
-    it prints one line every ten seconds, because the control characters of a bar make logs unreadable.
+    A context manager: leaving it without an error prints the total time (`summary`). On a terminal it shows a tqdm bar.
+    In a log it prints one line every ten seconds, because the control characters of a bar make logs unreadable.
 
     Args:
       title: name of the work.
       total: number of items.
       unit: plural name of the items.
       first: number of items that an earlier run finished.
+      summary: whether to print the total time at the end.
 
     Example:
       >>> with Progress("spotting", 1000) as progress:
       ...     progress.advance(32)
     """
 
-    def __init__(self, title: str, total: int, unit: str = "images", first: int = 0):
+    def __init__(self, title: str, total: int, unit: str = "images", first: int = 0, summary: bool = True):
         self.title = title
         self.total = total
         self.unit = unit
         self.done = first
         self._first = first
+        self._summary = summary
         self._start = time.monotonic()
         self._last_line = self._start
         silent = not sys.stderr.isatty()
@@ -107,6 +109,6 @@ class Progress:
 
     def __exit__(self, kind, *_) -> None:
         self._bar.close()
-        if kind is None:
+        if kind is None and self._summary:
             seconds = time.monotonic() - self._start
             print(f"{self.title}: {self.done} {self.unit}, {seconds:.1f} s", flush=True)
