@@ -1,4 +1,4 @@
-"""Tables of `experiments.benchmark_step` and `experiments.benchmark_extraction`.
+"""Tables of `experiments.benchmark_step`, `benchmark_extraction` and `benchmark_photographs`.
 
 A results file holds the rows of one table, the date, the hardware and the command. Ratios and shares of time are
 fractions.
@@ -47,6 +47,7 @@ def title(results: Mapping[str, Any]) -> str:
         "step_speed": "Training steps against the convolution peak",
         "loop_speed": "The training loop against the bare step",
         "extraction_speed": "Extraction against the bare forward pass",
+        "photograph_speed": "Photographs of 12 megapixels against small files",
     }
     return f"{names[results['kind']]} ({results['date']})"
 
@@ -109,7 +110,31 @@ def extraction_table(results: Mapping[str, Any]) -> Rows:
     return rows
 
 
-TABLES = {"step_speed": step_table, "loop_speed": loop_table, "extraction_speed": extraction_table}
+def photograph_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per pass, training loop and extraction."""
+    rows = [["work", "images/s", "ratio, median", "single rounds", "cosine of features, median", "range"]]
+    # Opening is measured once, so it has no ratio.
+    for row in results["rows"]:
+        low, high = row.get("cosine_range", (None, None))
+        rows.append(
+            [
+                row["work"],
+                number(row["images_per_second"]),
+                f"{percent(row['ratio'])} %" if "ratio" in row else "",
+                _range(row["ratio_range"]) if "ratio" in row else "",
+                _digits(row.get("cosine"), 4),
+                "" if low is None else f"{low:.4f} to {high:.4f}",
+            ]
+        )
+    return rows
+
+
+TABLES = {
+    "step_speed": step_table,
+    "loop_speed": loop_table,
+    "extraction_speed": extraction_table,
+    "photograph_speed": photograph_table,
+}
 
 
 def _range(ends: Sequence[float]) -> str:

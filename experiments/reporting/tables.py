@@ -331,4 +331,5 @@ TABLES: Mapping[str, TableType] = {
     "step_speed": TableType(("step_speed",), _single(speed.step_table), speed.title),
     "loop_speed": TableType(("loop_speed",), _single(speed.loop_table), speed.title),
     "extraction_speed": TableType(("extraction_speed",), _single(speed.extraction_table), speed.title),
+    "photograph_speed": TableType(("photograph_speed",), _single(speed.photograph_table), speed.title),
 }
