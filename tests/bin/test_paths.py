@@ -19,7 +19,18 @@ from tests.fixtures.runs import run
 
 # Flags of files and folders. A new one is added here, and defined by `lts.bin.paths`.
 PATHS = {
-    *("autoencoder", "checkpoint", "class_names", "data_dir", "evaluate", "export", "folds", "images", "init_from"),
+    *(
+        "autoencoder",
+        "cache_dir",
+        "checkpoint",
+        "class_names",
+        "data_dir",
+        "evaluate",
+        "export",
+        "folds",
+        "images",
+        "init_from",
+    ),
     *("keep_last_checkpoint", "model", "output", "proposal_cache", "proposals", "workdir"),
 }
 LISTS = {"baseline", "pages"}
