@@ -194,6 +194,7 @@ def test_results_are_grouped_by_table(committed):
     assert names == [
         ["ablate"],
         ["ablate_corruptions"],
+        ["ablate_locality"],
         ["backbone_alexnet", "imagenette128"],  # the same baselines
         ["backbone_mobilenet"],
         ["backbone_resnet18"],
