@@ -82,6 +82,18 @@ def probe_table(probes: Sequence[Values]) -> Rows:
     return rows
 
 
+def semi_supervised_table(values: Values) -> Rows:
+    """Return accuracies by share of the labels: fine-tuned baselines, then labels in pre-training."""
+    shares = list(values["model"]["layers"])
+    rows = [["", *shares]]
+    for baseline in values["baselines"]:
+        rows.append([Markup(f"{model_name(baseline)}, fine-tuned"), *_accuracies(baseline["layers"], shares)])
+    rows.append(bold(["labels in pre-training", *_accuracies(values["model"]["layers"], shares)]))
+    if values["baselines"]:
+        rows.append(["difference (paired)", *comparison.layer_cells(values["difference"], shares, "+")])
+    return rows
+
+
 def _accuracies(records: Values, layers: Sequence[str]) -> list[str]:
     return [percent(records[layer]["accuracy"]) if layer in records else "" for layer in layers]
 
@@ -319,9 +331,10 @@ def _single(build: Callable[[Values], Rows]) -> Callable[[Sequence[Values]], Row
     return lambda results: build(results[0])
 
 
-PROBES = ("linear_probe", "sgd_probe", "knn_probe", "finetune", "semi_supervised")
+PROBES = ("linear_probe", "sgd_probe", "knn_probe", "finetune")
 TABLES: Mapping[str, TableType] = {
     "probe": TableType(PROBES, probe_table, _probe_title, _probe_setting),
+    "semi_supervised": TableType(("semi_supervised",), _single(semi_supervised_table), _probe_title),
     "few_shot": TableType(("few_shot",), few_shot_table, _probe_title, _probe_setting),
     "spotting": TableType(("spotting",), spotting_table, _spotting_title, _spotting_setting),
     "shortcuts": TableType(("shortcuts",), shortcuts_table, _shortcuts_title, _shortcuts_setting),

@@ -188,6 +188,18 @@ def test_models_are_named_by_what_differs_from_their_preset(committed):
     assert tables.model_name(model) == "random initialisation, preset `of tomorrow`"
 
 
+def test_labels_in_pretraining_against_fine_tuning(committed):
+    """Fails if a row has the accuracies of another way to use the labels."""
+    values = committed["small_semi_supervised"].values
+    head, fine_tuned, ours, difference = tables.semi_supervised_table(values)
+    assert head == ["", "1 %", "5 %", "10 %"]
+    assert fine_tuned[0].endswith(", fine-tuned")
+    accuracies = [model["layers"]["5 %"]["accuracy"] for model in (values["model"], values["baselines"][0])]
+    expected = 100 * (accuracies[0] - accuracies[1])
+    assert float(difference[2].split()[0]) == pytest.approx(expected, abs=0.051)
+    assert float(ours[2].strip("*")) - float(fine_tuned[2]) == pytest.approx(expected, abs=0.11)
+
+
 def test_results_are_grouped_by_table(committed):
     """Fails if a table mixes models, images or baselines that cannot be compared."""
     names = [[result.name.removeprefix("small_") for result in group] for group in tables.groups(committed.values())]
@@ -203,6 +215,7 @@ def test_results_are_grouped_by_table(committed):
         ["imagenette128_float32"],
         ["imagenette128_knn"],
         ["imagenette128_norepair", "imagenette128_training_statistics"],
+        ["semi_supervised"],
         ["spotting_kept30", "spotting_kept70"],
         ["voc_classification"],
         ["voc_detection"],
