@@ -45,11 +45,12 @@ def test_home_folder_in_every_path(binary, monkeypatch):
         earlier = set(flags.FLAGS)
         program.define_flags()
         defined = set(flags.FLAGS) - earlier
-        # In `benchmark_extraction`, `images` is a number.
+        # In `benchmark_extraction`, `images` is a number; in `semi_supervised`, `model` is a list.
         named = [name for name in PATHS & defined if flags.FLAGS[name].flag_type() != "int"]
+        lists = [name for name in named if isinstance(flags.FLAGS[name].parser, paths._PathListParser)]
     expected = {name: "/home/me/x" for name in named}
-    expected |= {name: ["/home/me/x", "/home/me/y"] for name in LISTS & defined}
-    given = [f"--{name}=~/x,~/y" if name in LISTS else f"--{name}=~/x" for name in expected]
+    expected |= {name: ["/home/me/x", "/home/me/y"] for name in (*lists, *(LISTS & defined))}
+    given = [f"--{name}=~/x,~/y" if isinstance(value, list) else f"--{name}=~/x" for name, value in expected.items()]
     if "dataset" in defined:
         given.append("--dataset=folder:~/x")
         expected["dataset"] = "folder:/home/me/x"
