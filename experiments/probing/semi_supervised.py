@@ -72,7 +72,8 @@ class SemiSupervisedProbe(Probe):
                 )
             # Another data set, or other images of this one, may have as many labels of the same classes.
             source = self.shares[share]
-            if export.description.get("labels_digest") != data.labels_digest(source.labels, source.names):
+            digest = data.labels_digest(source.labels, source.names)
+            if export.description.get("labels_digest", digest) != digest:  # older exports have none
                 raise ProbeError(
                     f"{export.path} was trained with the labels of other images. Received: dataset={source.name}, "
                     f"split={self.train.split}. Give the data set and the split of its labels."

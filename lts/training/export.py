@@ -289,7 +289,7 @@ def _describe_run(
         fine_tuned_from=record.details.get("features"),
         classes=record.details["classes"] if "labels" in record.details else None,
         labelled_images=record.details["labels"]["images"] if "labels" in record.details else None,
-        labels_digest=record.details["labels"].get("digest") if "labels" in record.details else None,
+        labels_digest=record.details["labels"].get("fingerprint") if "labels" in record.details else None,
         averaged=averaged,
         seconds=_training_seconds(record, workdir),
         hardware=record.hardware,

@@ -26,7 +26,7 @@ RECORD_SHAPE = {
     "fingerprints?": {str: str},
     "imported?": {"checkpoint": str, "weights": str, "step": int, "averages": bool, "missing": [str]},
     "classes?": (int, list),  # their number, or for VOC their names
-    "labels?": {"images": int, "digest": str},  # of the discriminator's task
+    "labels?": {"images": int, "fingerprint?": str},  # of the discriminator's task
     "head?": str,
     "frozen?": int,
     "stored_size?": int,  # see `ImageDataset.stored_size`

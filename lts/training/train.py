@@ -123,8 +123,8 @@ def make_task(
         details["classes"] = classes
     elif labelled:
         details["classes"] = list(source.class_names)
-        digest = data.labels_digest(source.labels, source.names)
-        details["labels"] = {"images": len(source.labelled), "digest": digest}
+        fingerprint = data.labels_digest(source.labels, source.names)
+        details["labels"] = {"images": len(source.labelled), "fingerprint": fingerprint}
     if kind.is_classifier:
         details["head"] = head
         details["frozen"] = frozen

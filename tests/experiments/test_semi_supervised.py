@@ -59,7 +59,7 @@ def test_a_changed_label_is_another_run(runs):
     source = data.open_source("synthetic", "unlabelled[:40]+train[:100]", progress=False)
     labels = np.where(source.labels < 0, -1, (source.labels + 1) % 10)
     relabelled = dataclasses.replace(source, labels=labels)
-    with pytest.raises(TrainingError, match=r"another configuration \(labels.digest: "):
+    with pytest.raises(TrainingError, match=r"another configuration \(labels.fingerprint: "):
         training.train(LABELS.replace(labels_share=0.1), "gan", relabelled, runs / "0.1", autoencoder=runs / "ae")
     unlabelled = data.open_source("synthetic", "unlabelled[:40]", progress=False)
     with pytest.raises(TrainingError, match="the images have no labels"):
