@@ -65,22 +65,33 @@ def run_turn(work: Callable[[int], None], seconds: float, clock: Callable[[], fl
     return [steps, clock() - started]
 
 
-def run_in_turns(works: Mapping[str, Callable[[int], None]], rounds: int, seconds: float) -> dict[str, list[Turn]]:
+def run_in_turns(
+    works: Mapping[str, Callable[[int], None]],
+    rounds: int,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[Turn]]:
     """Run every work in turns, see `run_turn`."""
     turns: dict[str, list[Turn]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            turns[name].append(run_turn(work, seconds))
+            turns[name].append(run_turn(work, seconds, clock))
     return turns
 
 
-def time_loops(trainings: Mapping[str, tuple[Config, str, Any]], rounds: int, seconds: float) -> dict[str, list[Turn]]:
+def time_loops(
+    trainings: Mapping[str, tuple[Config, str, Any]],
+    rounds: int,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[Turn]]:
     """Return turns of complete training loops, without compiling.
 
     Args:
       trainings: name to (configuration, stage, images).
       rounds: turns of each.
       seconds: of a turn.
+      clock: in seconds; `time.process_time` for those of the CPU.
     """
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -94,4 +105,4 @@ def time_loops(trainings: Mapping[str, tuple[Config, str, Any]], rounds: int, se
             loop.show_pictures(CHUNK)
             loop.show_histograms(CHUNK)
             works[name] = lambda steps, loop=loop: advance(loop, steps)
-        return run_in_turns(works, rounds, seconds)
+        return run_in_turns(works, rounds, seconds, clock)

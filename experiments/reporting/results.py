@@ -75,7 +75,7 @@ REQUIRED: Mapping[str, str] = {
     "step_speed": f"{BENCHMARK} preset batch_size rounds rows.*.work rows.*.precision rows.*.gflop_per_second",
     "loop_speed": f"{BENCHMARK} preset rows.*.stage rows.*.ratio rows.*.costs",
     "extraction_speed": f"{BENCHMARK} rows.*.model rows.*.layer rows.*.ratio",
-    "photograph_speed": f"{BENCHMARK} preset photographs stored_size rows.*.work rows.*.images_per_second",
+    "photograph_speed": f"{BENCHMARK} preset photographs stored_size rows.*.work rows.*.images_per_cpu_second",
 }
 
 

@@ -112,14 +112,14 @@ def extraction_table(results: Mapping[str, Any]) -> Rows:
 
 def photograph_table(results: Mapping[str, Any]) -> Rows:
     """Return a row per pass, training loop and extraction."""
-    rows = [["work", "images/s", "ratio, median", "single rounds", "cosine of features, median", "range"]]
+    rows = [["work", "images per CPU second", "ratio, median", "single rounds", "cosine of features, median", "range"]]
     # Opening is measured once, so it has no ratio.
     for row in results["rows"]:
         low, high = row.get("cosine_range", (None, None))
         rows.append(
             [
                 row["work"],
-                number(row["images_per_second"]),
+                number(row["images_per_cpu_second"]),
                 f"{percent(row['ratio'])} %" if "ratio" in row else "",
                 _range(row["ratio_range"]) if "ratio" in row else "",
                 _digits(row.get("cosine"), 4),

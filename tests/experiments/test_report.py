@@ -222,6 +222,7 @@ def test_results_are_grouped_by_table(committed):
         ["voc_segmentation"],
         ["speed_extraction"],
         ["speed_loop_small"],
+        ["speed_photographs"],
         ["speed_step_release"],
     ]
     reverse = [committed["small_spotting_kept70"], committed["small_spotting_kept30"]]
