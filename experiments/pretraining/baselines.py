@@ -54,11 +54,20 @@ METHODS: Mapping[str, Method] = {
     OURS: Method("ours", ("autoencoder", "gan")),
     # What does a discriminator learn that also tells turns (ours)?
     "turned": Method(
-        "ours with turns", ("autoencoder", "gan"), fields={"rotation_weight": 1.0, "real_source": "mixed"}
+        "ours with turns",
+        ("autoencoder", "gan"),
+        fields={"rotation_weight": 1.0, "rotation_images": "both", "real_source": "mixed"},
     ),
     # And one that tells turns and repairs with one head (Hou et al., 2021)?
     "joint": Method(
         "ours with joint labels", ("autoencoder", "gan"), fields={"joint_turns": True, "real_source": "mixed"}
+    ),
+    # And one that predicts the rotation of photographs, too (ours)? These fill its batch, so decoded images are shown
+    # once.
+    "photographs": Method(
+        "ours with turned photographs",
+        ("autoencoder", "gan"),
+        fields={"rotation_weight": 1.0, "rotation_images": "photographs", "shows": 1},
     ),
 }
 BASELINES = ("autoencoder", "rotation", "supervised")  # next to ours, unless others are chosen

@@ -21,6 +21,7 @@ COLOURS = {
     "lci": "C4",
     "turned": "C9",
     "joint": "C6",
+    "photographs": "C5",
     "supervised": "C3",
     "ours": "C0",
     "random": "0.55",

@@ -84,6 +84,26 @@ def check_joint_turns(config) -> None:
         )
 
 
+def check_rotation(loss) -> None:
+    """Check that no field asks for turned decoded images where photographs alone are turned.
+
+    Raises:
+      ConfigError: all turns of decoded images, or a term of the repair network.
+    """
+    if not loss.rotation_weight or loss.rotation_images != "photographs":
+        return
+    if loss.rotation_turns != "random":
+        raise ConfigError(
+            "photographs are always shown in all turns. "
+            f"Received: rotation_images=photographs, rotation_turns={loss.rotation_turns}. Leave the second one out."
+        )
+    if loss.rotation_generator_weight:
+        raise ConfigError(
+            "the repair network has no turn to keep visible. Received: rotation_images=photographs, "
+            f"rotation_generator_weight={loss.rotation_generator_weight:g}. Leave the second one out."
+        )
+
+
 def check_grids(config, grid: int | None) -> None:
     """Check that mask and discriminator grids agree.
 

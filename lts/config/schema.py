@@ -219,7 +219,7 @@ class LossConfig:
     rotation_weight: float = field(
         0.0,
         "weight of the rotation task: the discriminator tells by how many quarter turns an image was turned; stage 1 "
-        "turns its images, too; 0: no such task (ours)",
+        "turns its images, too, unless the task has photographs of its own; 0: no such task (ours)",
         minimum=0,
     )
     rotation_turns: str = field(
@@ -228,7 +228,10 @@ class LossConfig:
         choices=["random", "all"],
     )
     rotation_images: str = field(
-        "real", "images whose turn the discriminator learns: real | both halves (ours)", choices=["real", "both"]
+        "real",
+        "images whose turn the discriminator learns: real | both halves | photographs, further images of its batch in "
+        "all four turns, while decoded images stay upright (ours)",
+        choices=["real", "both", "photographs"],
     )
     rotation_generator_weight: float = field(
         0.0, "weight of the same term on repaired images for the repair network (ours)", minimum=0
@@ -357,11 +360,13 @@ class Config:
                 raise ConfigError(f"task_weights must name other tasks. Received: {name}. Give --{name}_weight.")
         checks.check_grids(self, self.discriminator_grid)
         checks.check_joint_turns(self)
+        checks.check_rotation(self.loss)
 
     @property
     def turns_images(self) -> bool:
-        """Whether both stages turn their images."""
-        return self.loss.rotation_weight > 0 or self.discriminator.joint_turns
+        """Whether both stages turn the images that they decode."""
+        turns_decoded = self.loss.rotation_weight > 0 and self.loss.rotation_images != "photographs"
+        return turns_decoded or self.discriminator.joint_turns
 
     @property
     def mask_grid(self) -> int:

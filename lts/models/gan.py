@@ -9,6 +9,7 @@ import tensorflow as tf
 from lts import losses
 from lts.config import Config
 from lts.models import base, replicas, tasks
+from lts.models.turns import TURNS, all_turns
 from lts.models.views import Views, draw_views
 from lts.networks.autoencoder import Decoder, Encoder, batch_norm_config
 from lts.networks.backbones import check_grid
@@ -28,11 +29,14 @@ class ForwardPass:
       repaired: damaged and repaired images [B, H, W, 3].
       discriminator: the discriminator's dict for a batch [2B, H, W, 3], real images first, then repaired ones; with
         N views of each image [2NB, H, W, 3].
+      turned: the discriminator's dict for the images themselves in all four turns [4B, H, W, 3]; None: the rotation
+        task has no photographs.
     """
 
     reconstruction: tf.Tensor
     repaired: tf.Tensor
     discriminator: dict[str, tf.Tensor]
+    turned: dict[str, tf.Tensor] | None = None
 
 
 @keras.saving.register_keras_serializable("lts")
@@ -52,7 +56,8 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
     Shapes in all methods: images [B, H, W, 3] in [-1, 1], features [B, h, w, c], keep_mask [B, h, w, 1] and dropout
     [2B, 1, 1, fc_units], where 1 = kept. `uniform` [B, h, w, n] are the numbers that the corruption draws from; the
     default corruption needs them for the keep mask alone. With `shows` of N there are N views of each image, and
-    dropout is [2NB, 1, 1, fc_units] (ours).
+    dropout is [2NB, 1, 1, fc_units] (ours). Further rows of dropout, 4B, belong to the photographs of the rotation
+    task, if it has any (ours).
 
     Args:
       config: of the run.
@@ -181,8 +186,11 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         # The batch is axis 1, because the discriminator's batch holds the real half, then the repaired half.
         shown = batch_size * self.config.gan_training.shows
         units = self._uniform(1, step, [2, shown, config.fc_units], batch_axis=1)
+        units = tf.reshape(units, [2 * shown, config.fc_units])
+        if self._turns_photographs:
+            units = tf.concat([units, self._uniform(2, step, [TURNS * batch_size, config.fc_units])], 0)
         dropout = tf.cast(units < config.dropout_keep, tf.float32)
-        return keep_mask, tf.reshape(dropout, [2 * shown, 1, 1, config.fc_units]), uniform
+        return keep_mask, dropout[:, None, None, :], uniform
 
     def draw_views(self, step, batch_size) -> Views | None:
         """Return a step's views of the decoded images; None where each is shown once (ours)."""
@@ -219,6 +227,11 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         for task in self.tasks.values():
             images, truth = task.prepare(images, truth, step)
         return images, truth
+
+    @property
+    def _turns_photographs(self) -> bool:
+        """Whether the discriminator's batch holds photographs of the rotation task."""
+        return "rotation" in self.tasks and self.config.loss.rotation_images == "photographs"
 
     def _uniform(self, role: int, step, shape, batch_axis: int = 0):
         """Return a step's uniform numbers; each role has its own."""
@@ -259,7 +272,16 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         if views is not None:
             halves = [views.images(half, self.config.mask_grid) for half in halves]
         both = tf.concat(halves, 0)
-        return ForwardPass(reconstruction, repaired, self.discriminator(both, training=training, dropout=dropout))
+        if not self._turns_photographs:
+            outputs = self.discriminator(both, training=training, dropout=dropout)
+            return ForwardPass(reconstruction, repaired, outputs)
+        # Decoded images and photographs share the batch norm statistics, too.
+        turned, _ = all_turns(tf.cast(images, both.dtype))
+        outputs = self.discriminator(tf.concat([both, turned], 0), training=training, dropout=dropout)
+        count = tf.shape(both)[0]
+        of_both = {name: output[:count] for name, output in outputs.items()}
+        of_turned = {name: output[count:] for name, output in outputs.items()}
+        return ForwardPass(reconstruction, repaired, of_both, of_turned)
 
     def _real_images(self, reconstruction, images):
         """Return what the discriminator is shown as real."""
@@ -280,7 +302,7 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         if views is not None:
             keep_mask = views.images(keep_mask, self.config.mask_grid)
             truth = views.truth(truth)
-        return tasks.Predictions(outputs.discriminator, keep_mask, truth)
+        return tasks.Predictions(outputs.discriminator, keep_mask, truth, outputs.turned)
 
     def _pixel_mask(self, keep_mask, image_size: int):
         """Return the mask of the pixels with a reconstruction loss."""

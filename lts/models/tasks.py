@@ -15,7 +15,7 @@ from lts.config import Config
 from lts.config.checks import task_weights
 from lts.config.registries import TASKS
 from lts.models import replicas
-from lts.models.turns import TURNS, all_turns, random_turns
+from lts.models.turns import TURNS, all_turns, random_turns, turns_of_rows
 
 METHOD = ("real_or_fake", "mask")  # tasks of the paper
 
@@ -30,11 +30,13 @@ class Predictions:
       outputs: the discriminator's dict. Rows are B real images, then B repaired ones.
       keep_mask: of the repaired images [B, h, w, 1].
       truth: "labels" int [B], -1 where unknown, if a task needs them, and what the tasks' `prepare` added.
+      turned: the discriminator's dict for turned photographs, see `turned_photographs`; None: there are none.
     """
 
     outputs: dict[str, tf.Tensor]
     keep_mask: tf.Tensor
     truth: Truth = dataclasses.field(default_factory=dict)
+    turned: dict[str, tf.Tensor] | None = None
 
 
 class DiscriminatorTask(abc.ABC):
@@ -145,6 +147,9 @@ class Rotation(DiscriminatorTask):
     Images are turned before the encoder: a turn of the decoded image would show in the decoder's traces.
     Self-supervised GANs (Chen et al., 2019) have the same task. The generator's term makes repaired images keep their
     turn visible.
+
+    With `rotation_images` of "photographs" the task has images of its own, which nothing decodes: it is rotation
+    prediction (Gidaris et al., 2018) with the same network, and the other tasks are those of the paper.
     """
 
     name = "rotation"
@@ -157,6 +162,8 @@ class Rotation(DiscriminatorTask):
         self.views = TURNS if self.config.rotation_turns == "all" else 1
 
     def prepare(self, images, truth: Truth, step):
+        if self.config.rotation_images == "photographs":
+            return images, truth
         if self.views == TURNS:
             repeated = {name: tf.repeat(entry, TURNS, axis=0) for name, entry in truth.items()}
             turned, turns = all_turns(images)
@@ -166,6 +173,9 @@ class Rotation(DiscriminatorTask):
         return turned, {**truth, "turns": turns}
 
     def loss(self, predictions: Predictions):
+        if predictions.turned is not None:
+            logits = predictions.turned["rotation_logits"]
+            return self.weight * losses.classification(logits, turns_of_rows(logits))
         real_loss, fake_loss = self._halves(predictions)
         loss = real_loss if self.config.rotation_images == "real" else (real_loss + fake_loss) / 2
         return self.weight * loss
@@ -175,9 +185,13 @@ class Rotation(DiscriminatorTask):
         return self.generator_weight * fake_loss
 
     def accuracy(self, predictions: Predictions):
-        logits, _ = tf.split(predictions.outputs["rotation_logits"], 2)
-        correct = tf.argmax(logits, 1, output_type=tf.int32) == predictions.truth["turns"]
-        return {"accuracy_rotation": _share(correct)}  # of real images
+        if predictions.turned is not None:
+            logits = predictions.turned["rotation_logits"]
+            turns = turns_of_rows(logits)
+        else:
+            logits, _ = tf.split(predictions.outputs["rotation_logits"], 2)  # of real images
+            turns = predictions.truth["turns"]
+        return {"accuracy_rotation": _share(tf.argmax(logits, 1, output_type=tf.int32) == turns)}
 
     def _halves(self, predictions: Predictions):
         """Return the cross entropies of real and repaired images."""

@@ -16,7 +16,12 @@ def all_turns(images):
       of a replica's images are therefore neighbours in the global batch.
     """
     turned = tf.reshape(_stacked(images), [-1, *images.shape[1:]])
-    return turned, tf.tile(tf.range(TURNS), [tf.shape(images)[0]])
+    return turned, turns_of_rows(turned)
+
+
+def turns_of_rows(turned):
+    """Return the turns of images [4B, ...] that `all_turns` returned, int32 [4B]."""
+    return tf.tile(tf.range(TURNS), [tf.shape(turned)[0] // TURNS])
 
 
 def random_turns(images, uniform):

@@ -18,6 +18,7 @@ CASES = [
     pytest.param(("gan", 4), id="gan-4", marks=SLOW),
     pytest.param(("tasks", 2), id="tasks-2", marks=SLOW),
     pytest.param(("tasks", 4), id="tasks-4", marks=SLOW),
+    pytest.param(("photographs", 2), id="photographs-2", marks=SLOW),
     pytest.param(("lci", 2), id="lci-2", marks=SLOW),
     pytest.param(("autoencoder", 2), id="autoencoder-2"),
     pytest.param(("autoencoder", 4), id="autoencoder-4", marks=SLOW),

@@ -76,6 +76,41 @@ def test_loss_and_accuracy(halves):
     np.testing.assert_allclose(terms["disc_total"], total, rtol=1e-6)
 
 
+def test_turned_photographs():
+    """Fails if their rows mix with those of the paper's tasks, or decoded images are turned."""
+    model = gan(**ROTATION, rotation_images="photographs", shows=2)
+    batch, truth = model.prepare(images(), {}, 0)
+    np.testing.assert_array_equal(batch, images())
+    assert not truth
+    keep_mask, dropout, uniform = model.draw(0, 4)
+    assert dropout.shape == (2 * 2 * 4 + 4 * 4, 1, 1, 16)
+    views = model.draw_views(0, 4)
+    assert not np.any(views.turns)
+
+    outputs = model.forward(batch, keep_mask, training=False, uniform=uniform, views=views)
+    rows, turns = all_turns(images())
+    logits = model.discriminator(rows)["rotation_logits"].numpy().astype(np.float64)
+    np.testing.assert_allclose(outputs.turned["rotation_logits"], logits, rtol=1e-4, atol=1e-6)
+    terms = model.compute_losses(batch, keep_mask, outputs, truth, views)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -0.5 * log_probabilities[np.arange(16), turns].mean()
+    np.testing.assert_allclose(terms["rotation"], expected, rtol=1e-4)
+    np.testing.assert_allclose(terms["accuracy_rotation"], np.mean(logits.argmax(1) == turns), rtol=1e-6)
+
+    # The paper's tasks see what they see without the photographs.
+    both = tf.concat([views.images(half, 4) for half in (outputs.reconstruction, outputs.repaired)], 0)
+    alone = model.discriminator(both)
+    for name in ("logits", "mask_logits"):
+        np.testing.assert_allclose(outputs.discriminator[name], alone[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("field", [{"rotation_turns": "all"}, {"rotation_generator_weight": 0.2}])
+def test_turned_photographs_alone_are_turned(field):
+    """Fails if a field without effect is accepted."""
+    with pytest.raises(ConfigError, match="photographs"):
+        gan(**ROTATION, rotation_images="photographs", **field)
+
+
 def test_whose_gradient():
     """Fails if the head does not learn, or the repair network sees the task without its weight."""
     batch = images()
@@ -122,10 +157,10 @@ def test_steps_draw_their_own_turns():
     assert set(draws[0]) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("turns", ["random", "all"])
-def test_a_step(turns):
+@pytest.mark.parametrize("fields", [{}, {"rotation_turns": "all"}, {"rotation_images": "photographs"}])
+def test_a_step(fields):
     """Fails if a step in a graph loses the task's scalars."""
-    model = gan(**ROTATION, rotation_turns=turns)
+    model = gan(**ROTATION, **fields)
     values = tf.function(model.train_step)(images())
     assert 0.1 < values["rotation"] < 5
     assert 0 <= values["accuracy_rotation"] <= 1
