@@ -9,6 +9,8 @@ ROOT = pathlib.Path(__file__).parent
 # A wheel holds `lts` alone, and its page on an index is made of the README of the checkout.
 NOTE = "*The package installs the programs of `lts.bin`. The programs of `experiments` run from a checkout.*\n\n"
 
+EXPERIMENTS = ["scikit-learn>=1.6,<2", "scipy>=1.14,<2"]
+
 setup(
     name="lts",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "lts" / "__init__.py").read_text(encoding="utf-8"))[1],
@@ -30,12 +32,11 @@ setup(
         "matplotlib>=3.9,<4",
         "pillow>=11,<14",
         "psutil>=6,<8",
-        "scikit-learn>=1.6,<2",
-        "scipy>=1.14,<2",
         "threadpoolctl>=3.5,<4",
         "tqdm>=4.66,<5",
     ],
     extras_require={
+        "experiments": EXPERIMENTS,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "parquet": ["pyarrow>=16,<30"],
         "detection": ["opencv-contrib-python-headless>=4.10,<6"],
@@ -43,6 +44,7 @@ setup(
         "safetensors": ["safetensors>=0.4,<1"],
         "hub": ["huggingface_hub>=2.4,<3"],
         "test": [
+            *EXPERIMENTS,
             "ai-edge-litert>=2.1,<3",
             "huggingface_hub>=2.4,<3",
             "mapcalc>=0.2.2,<0.3",

@@ -13,6 +13,7 @@ def console() -> None:
 
 import dataclasses
 import functools
+import importlib.util
 import os
 import re
 import shlex
@@ -45,6 +46,7 @@ TASK_FIELDS = {  # read only where the weight is above 0
     "rotation_weight": ("rotation_turns", "rotation_images", "rotation_generator_weight"),
     "labels_weight": ("labels_share", "labels_batch_share"),
 }
+EXPERIMENTS_PACKAGES = {"scipy": "scipy", "sklearn": "scikit-learn"}  # module to package
 # Names of images of the split `test`: in a folder, and in any other data set.
 TEST_IMAGE = re.compile(r"test/|(synthetic|tfds:\S+) test\[")
 # Flags of the images without effect, by the kind of --dataset.
@@ -115,12 +117,27 @@ def _write_printable(write: Callable[[str], int], text: str) -> int:
     return write(printable(text, keep="\n\r\t"))
 
 
+def _check_packages() -> None:
+    """Refuse to start a long experiment that will lack a package in the end.
+
+    Raises:
+      UserError: the extra `experiments` is not installed.
+    """
+    for module, package in EXPERIMENTS_PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"the programs of experiments need the package {package}. Run: pip install --editable '.[experiments]'"
+            )
+
+
 def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bool) -> int:
     """Return the exit status; print an error."""
     try:
         if given and not arguments:
             raise UsageError(f"unexpected argument. Received: {given[0]!r}. Give everything as --flag=value.")
         _check_current_folder()
+        if main.__globals__["__package__"] == "experiments":
+            _check_packages()
         _refuse_data_flags()
         status = main(given) if arguments else main()
         return status or 0

@@ -6,7 +6,6 @@ This project. Every function takes arrays and plain numbers, so that probes, VOC
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
 
 def mean_interval(values: np.ndarray, *, resamples: int, confidence: float, seed: int) -> tuple[float, float]:
@@ -97,6 +96,8 @@ def student_interval(values: np.ndarray, confidence: float) -> tuple[float, floa
     Returns:
       (low, high).
     """
+    from scipy import stats  # of the extra `experiments`
+
     # NB: `stats.t.interval` is nan where all values are equal.
     mean = float(np.mean(values))
     reach = float(stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1))

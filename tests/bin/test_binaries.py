@@ -531,3 +531,14 @@ def test_escape_sequences_do_not_reach_the_terminal():
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert r"a\x1b[31m\x9b\u202e b is not an exported model" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["scipy", "sklearn"])
+def test_experiments_without_their_packages(module, tmp_path):
+    """Fails if an experiment works for minutes before it misses a package."""
+    with mock.patch.dict(sys.modules, {module: None}):
+        done = invoke("experiments.quickstart", f"--output={tmp_path / 'out'}")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Run: pip install --editable '.[experiments]'" in done.stderr
+    assert not (tmp_path / "out").exists()
