@@ -67,6 +67,8 @@ def main() -> None:
     # Invalid flags and folders are reported before images are opened.
     compare_request = request()
     _, base = pretraining_flags.stage_configs()
+    for name in compare_request.methods:
+        baselines.config_of(name, base, compare_request.settings)
     from experiments.reporting import results as result_files
 
     result_files.check_output(FLAGS.output, FLAGS.dataset)

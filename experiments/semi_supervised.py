@@ -16,6 +16,7 @@ from experiments.finetune import FIELDS, TRAIN_LAYERS
 from experiments.probing import flags as probe_flags
 from experiments.probing.protocols import FINETUNE
 from lts.bin import common, field_flags
+from lts.export import choices
 from lts.utils import outputs
 from lts.utils.errors import UserError
 
@@ -35,6 +36,9 @@ def main() -> None:
     if len(protocol.seeds) > 1:
         raise common.UsageError("one seed is compared with one pre-training. Received: several --seeds.")
     probe_flags.check_inputs()
+    for path in FLAGS.model:
+        if "classes" not in choices.read_description(path):
+            raise UserError(f"the export tells no classes. Received: --model={path}. Give one of a run with labels.")
     common.import_tensorflow()
     from experiments.probing import run as probe_run
     from experiments.probing.semi_supervised import LabelledExports, SemiSupervisedProbe

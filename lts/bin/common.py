@@ -33,7 +33,7 @@ from lts.config.fields import check_number
 from lts.config.options import MonitoringOptions
 from lts.config.registries import CORRUPTIONS, OPTIMIZERS, TASKS
 from lts.config.stages import STAGES, section_of
-from lts.utils import files, outputs, provenance, registry, streams
+from lts.utils import files, outputs, provenance, registry, sources, streams
 from lts.utils.errors import UserError, first_line
 from lts.utils.signals import stop_signals
 from lts.utils.text import printable, warn
@@ -152,6 +152,13 @@ def _status(main: Callable[..., int | None], given: Sequence[str], arguments: bo
         return _complain(reason, 128 + stop.number)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except Exception as error:
+        changed = sources.changed_file()
+        if changed is None:
+            raise
+        # A part of the program was imported after the change, and does not fit the rest.
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return _complain(f"{changed} changed while the program ran ({reason}). Start it again; a run resumes.", 1)
 
 
 def _check_current_folder() -> None:
@@ -281,6 +288,7 @@ def import_tensorflow() -> None:
     """
     _ignore_keras_settings()
     provenance.commit()  # of the code that is imported, not of a later `git pull`
+    sources.begin()
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -350,7 +358,16 @@ def data_options(image: configs.ImageConfig) -> dict[str, Any]:
 
 def stored_size(image: configs.ImageConfig) -> int:
     """Return the shorter side in pixels to which larger images are shrunk; 0: none is."""
-    return image.stored_size if FLAGS.stored_size is None else FLAGS.stored_size
+    if FLAGS.stored_size is None:
+        return image.stored_size
+    if 0 < FLAGS.stored_size < image.stored_size:
+        _warn_of_enlarged_crops(FLAGS.stored_size, image.stored_size)
+    return FLAGS.stored_size
+
+
+@functools.cache  # a program may open several data sets
+def _warn_of_enlarged_crops(chosen: int, lossless: int) -> None:
+    warn(f"crops of shrunk images are enlarged. Received: stored_size={chosen}. From {lossless} pixels on none is.")
 
 
 def image_config(model: Any, image_size: int | None = None) -> configs.ImageConfig:
@@ -374,10 +391,12 @@ def refuse(names: Iterable[str], mode: str) -> None:
 
 
 def _refuse_data_flags() -> None:
-    """Refuse flags of the images that have no effect on the kind of --dataset."""
+    """Refuse flags of the images that have no effect, for example on the kind of --dataset."""
     kind = (FLAGS.dataset or "").partition(":")[0] if "dataset" in FLAGS else ""
     names = NO_EFFECT_ON.get(kind, ())
     refuse([name for name in names if name in FLAGS], f"--dataset={kind}")
+    if "cache_dir" in FLAGS and FLAGS.stored_size == 0:
+        refuse(["cache_dir"], "--stored_size=0")
 
 
 def check_schedule(settings: configs.TrainingConfig) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
     """Export a run or random weights."""
     check_formats(FLAGS.formats)
     check_license(FLAGS.license)
-    EXPORT.check(FLAGS.output, [FLAGS.workdir, FLAGS.data_dir, dataset_folder(FLAGS.dataset)])
+    EXPORT.check(FLAGS.output, [FLAGS.workdir, FLAGS.data_dir, FLAGS.cache_dir, dataset_folder(FLAGS.dataset)])
     if FLAGS.random_weights:
         _export_random()
     else:

@@ -13,6 +13,7 @@ import os
 from absl import flags
 
 from lts.bin import common, field_flags, paths
+from lts.export import choices
 from lts.utils.outputs import dataset_folder
 from lts.utils.text import printable
 
@@ -64,11 +65,12 @@ def _spot() -> None:
             f"the overlays would be spotted the next time. Received: output={FLAGS.output}. Give a folder outside of "
             "--images."
         )
+    choices.check_spot(FLAGS.model, choices.read_description(FLAGS.model))
     common.import_tensorflow()
     from lts import spotting
     from lts.export import saved_model
 
-    spotting.SPOTTED.check(FLAGS.output, [FLAGS.model, FLAGS.images])
+    spotting.SPOTTED.check(FLAGS.output, [FLAGS.model, FLAGS.images, FLAGS.cache_dir])
     model = saved_model.load(FLAGS.model)
     source = common.open_source(common.image_config(model, FLAGS.image_size), f"folder:{FLAGS.images}")
     scores = spotting.spot_images(model, source, FLAGS.output, image_size=FLAGS.image_size, test_crop=FLAGS.test_crop)
@@ -83,11 +85,12 @@ def _spot() -> None:
 def _evaluate() -> None:
     if FLAGS.dataset is None:
         raise common.UsageError("--evaluate needs --dataset, and --split where the run was trained on a part of it")
+    choices.check_spot(FLAGS.model, choices.read_description(FLAGS.model))
     common.import_tensorflow()
     from lts import spotting
     from lts.export import saved_model
 
-    inputs = [FLAGS.model, FLAGS.evaluate, FLAGS.data_dir, dataset_folder(FLAGS.dataset)]
+    inputs = [FLAGS.model, FLAGS.evaluate, FLAGS.data_dir, FLAGS.cache_dir, dataset_folder(FLAGS.dataset)]
     spotting.EVALUATION.check(FLAGS.output, inputs)
     model = saved_model.load(FLAGS.model)
     corruption = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)

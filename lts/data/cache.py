@@ -1,6 +1,6 @@
 """Shrunk images on disk, for later runs and for data sets that do not fit into memory.
 
-    FOLDER/CACHEDIR.TAG            tells backup programs to skip the folder
+    FOLDER/129/CACHEDIR.TAG        tells backup programs to skip the images; FOLDER may hold other files of the user
     FOLDER/129/0f/0f3a....pixels   an image whose shorter side has 129 pixels: uint8 [h, w, 3], then their CRC-32
 
 The name of a file is a hash of the photograph's contents. Any number of processes and data sets can therefore share a
@@ -117,12 +117,15 @@ def open_cache(folder: str | os.PathLike | None, stored_size: int) -> Iterator[I
         yield None
         return
     folder = pathlib.Path(folder)
+    # NB: not in the folder itself. A user may choose one with photographs or runs, which backups must not skip.
+    tag = folder / str(stored_size) / TAG
     with contextlib.ExitStack() as stack:
         scratch = None
         try:
             scratch = stack.enter_context(files.scratch_folder(folder))
-            if not os.path.lexists(folder / TAG):
-                files.write_text(folder / TAG, TAG_TEXT)
+            if not os.path.lexists(tag):
+                tag.parent.mkdir(exist_ok=True)
+                files.write_text(tag, TAG_TEXT)
         except OSError as error:
             scratch = None
             warn_unwritable(folder, error)

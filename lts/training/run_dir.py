@@ -167,7 +167,11 @@ def _record_changes(old: RunRecord, new: RunRecord, extended: bool) -> list[str]
     changed = differences(old.config, config)
     changed += _differences("stage", old.stage, new.stage)
     changed += _differences("split", old.split, new.split)
-    changed += _differences("", dict(old.details), {**old.details, **new.details})
+    details = {**old.details, **new.details}
+    details["stored_size"] = new.details.get("stored_size")
+    if _may_have_one_stored_size(old, new):
+        details["stored_size"] = old.details.get("stored_size")
+    changed += _differences("", dict(old.details), details)
 
     places = {"dataset": (_place(old), _place(new)), "autoencoder": (old.autoencoder, new.autoencoder)}
     places["init_from"] = (old.init_from, new.init_from)
@@ -183,6 +187,17 @@ def _record_changes(old: RunRecord, new: RunRecord, extended: bool) -> list[str]
         else:
             warn(f"the weights of {new_place} changed since this run was started")
     return changed
+
+
+def _may_have_one_stored_size(old: RunRecord, new: RunRecord) -> bool:
+    """Return whether both starts may have the same --stored_size; a record holds it only where images were shrunk."""
+    before = old.details.get("stored_size", 0)
+    after = new.details.get("stored_size", 0)
+    if bool(before) == bool(after):
+        return before == after
+    # Photographs may be added or removed. The images of the start that shrank none must be too small to be shrunk.
+    largest = old.largest_side if after else new.largest_side
+    return largest is not None and largest <= max(before, after)
 
 
 def _place(record: RunRecord) -> str | None:

@@ -19,6 +19,7 @@ RECORD_SHAPE = {
     "split?": str,
     "place?": str,
     "data?": {"images": int},
+    "largest_side?": int,
     "hardware?": str,
     "commit?": str,
     "autoencoder?": str,
@@ -55,6 +56,7 @@ class RunRecord:
     place: str | None = None  # see `ImageDataset.place`
     split: str | None = None
     data: Mapping[str, Any] | None = None  # number of images and fingerprint; may change between starts
+    largest_side: int | None = None  # largest shorter side of these images in pixels, before they are shrunk
     hardware: str | None = None  # of the last start
     commit: str | None = None  # of the last start
     autoencoder: str | None = None  # absolute path of the autoencoder run
@@ -75,6 +77,8 @@ class RunRecord:
           **fields: other fields of the record.
         """
         fields["data"] = {"images": source.num_examples, "fingerprint": source.fingerprint}
+        sides = getattr(source, "shorter_sides", None)
+        fields["largest_side"] = None if sides is None else int(sides.max())
         fields["hardware"] = provenance.hardware()
         fields["commit"] = provenance.commit()
         fields["place"] = getattr(source, "place", None)

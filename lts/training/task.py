@@ -25,6 +25,7 @@ from lts.training.online_evaluation import OnlineEvaluation
 from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.strategy import Machines, build_strategy
+from lts.utils import sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,7 @@ def run(
     machines = Machines(strategy)
     with machines.noticing_lost(), strategy.scope():
         model = task.build()
+    sources.keep()  # some functions are traced at the end only
 
     # One process locks the folder: the only one, or the chief of several machines.
     lock = run_dir.locked(workdir) if machines.chief else contextlib.nullcontext()

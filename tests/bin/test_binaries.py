@@ -19,7 +19,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from lts import training
-from lts.bin import train_autoencoder
+from lts.bin import common, train_autoencoder
 from lts.training.online_evaluation import EvaluationImages
 from tests.fixtures.binaries import call, invoke
 from tests.fixtures.runs import BASE, ROOT, TINY, assert_same, make_photos, metrics, newest, run, start
@@ -121,6 +121,19 @@ def test_without_preset_and_gpu_a_warning(photos, tmp_path, monkeypatch):
     (tmp_path / "ae" / "config.json").touch()
     assert invoke("lts.bin.train_autoencoder", *flags).stderr == ""
     assert len(trained) == 3
+
+
+def test_stored_size_below_that_of_the_training(photos, tmp_path, monkeypatch):
+    """Fails if crops are enlarged without a word, or a cache that nothing is written to is accepted."""
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: training.Result(1, 1, 0.0))
+    common._warn_of_enlarged_crops.cache_clear()
+    flags = ("--preset=tiny", f"--dataset=folder:{photos}", f"--workdir={tmp_path / 'ae'}")
+    warned = invoke("lts.bin.train_autoencoder", *flags, "--stored_size=5", "--probe_steps=1").stderr
+    assert warned.startswith("warning: crops of shrunk images are enlarged. Received: stored_size=5. From 97 pixels on")
+    assert warned.count("\n") == 1
+    refused = invoke("lts.bin.train_autoencoder", *flags, "--stored_size=0", f"--cache_dir={tmp_path}")
+    assert refused.returncode == 2
+    assert "--cache_dir does not go with --stored_size=0" in refused.stderr
 
 
 @pytest.mark.parametrize("flag", ["--dataset=folder:/no/such", "--workdir=FILE/ae", "--workdir=AE"])

@@ -209,7 +209,9 @@ def test_a_killed_first_pass_is_resumed(photos, tmp_path, monkeypatch):
     assert list(folder.rglob("half"))
     resumed = open_photos(photos, cache_dir=str(folder), cache_gb=0)
     assert_same(pixels(resumed), expected)
-    assert sorted(path.name for path in folder.iterdir()) == [str(SIZE), cache.TAG]
+    # Backups must not skip a folder of the user that holds the cache.
+    assert [path.name for path in folder.iterdir()] == [str(SIZE)]
+    assert (folder / str(SIZE) / cache.TAG).read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
     assert 0 < len(finished) < len(entries(folder)) == 4
     assert finished.items() <= {path: path.stat().st_mtime_ns for path in entries(folder)}.items()
 
@@ -222,9 +224,10 @@ def test_a_killed_first_pass_is_resumed(photos, tmp_path, monkeypatch):
 def test_damaged_and_foreign_files_of_a_cache(photos, tmp_path, capsys):
     """Fails if a damaged image is trained on, or if a file of the user is changed."""
     folder = tmp_path / "cache"
-    (folder / "129").mkdir(parents=True)
-    (folder / "129" / "thesis.txt").write_text("years")
-    (folder / cache.TAG).write_text("mine")
+    own = folder / str(SIZE)
+    own.mkdir(parents=True)
+    (own / "thesis.txt").write_text("years")
+    (own / cache.TAG).write_text("mine")
     expected = pixels(open_photos(photos, cache_dir=str(folder)))
     truncated, changed, pipe, removed = entries(folder)
     contents = [path.read_bytes() for path in entries(folder)]
@@ -235,8 +238,8 @@ def test_damaged_and_foreign_files_of_a_cache(photos, tmp_path, capsys):
     dataset = open_photos(photos, cache_dir=str(folder), cache_gb=0)
     assert_same(pixels(dataset), expected)
     assert [path.read_bytes() for path in entries(folder)] == contents
-    assert (folder / "129" / "thesis.txt").read_text() == "years"
-    assert (folder / cache.TAG).read_text() == "mine"
+    assert (own / "thesis.txt").read_text() == "years"
+    assert (own / cache.TAG).read_text() == "mine"
     assert capsys.readouterr().err == ""
     removed.unlink()
     with pytest.raises(data.DataError, match=r"the shrunk copy of \S+ in the cache cannot be read .* Run the same"):
@@ -256,7 +259,7 @@ def test_two_programs_fill_one_cache(photos, tmp_path):
         assert_same({name: received[name] for name in expected}, expected)
         np.testing.assert_array_equal(received["copy of large.png"], expected["large.png"])
     assert len(entries(folder)) == 4
-    assert sorted(path.name for path in folder.iterdir()) == [str(SIZE), cache.TAG]
+    assert [path.name for path in folder.iterdir()] == [str(SIZE)]
 
 
 @pytest.mark.parametrize("fault", ["reserve", "full", "read-only"])
@@ -302,9 +305,10 @@ def test_broken_images_are_those_of_full_size(photos):
         open_photos(photos)
 
 
-def test_another_stored_size_is_another_run(photos, tmp_path):
+def test_another_stored_size_is_another_run(photos, tmp_path, monkeypatch):
     """Fails if a resumed run trains on other pixels; images that are not shrunk do not count."""
     config = configs.preset("tiny", steps=1, batch_size=2)
+    monkeypatch.setattr(sys.modules[make_task.__module__], "_samples", lambda *_: None)  # slow, and not looked at
 
     def start(workdir: str, stored_size: int) -> run_dir.RunRecord:
         source = open_photos(photos, stored_size=stored_size)
@@ -318,3 +322,14 @@ def test_another_stored_size_is_another_run(photos, tmp_path):
     assert start("b", 0) == start("b", 999)
     with pytest.raises(run_dir.TrainingError, match=r"another configuration \(stored_size: None -> 40\)"):
         start("b", SIZE)
+    with pytest.raises(run_dir.TrainingError, match=r"another configuration \(stored_size: 40 -> None\)"):
+        start("a", 0)
+
+    # A large photograph is added to a folder of small ones, or the last one is removed.
+    large = [path for path in photos.iterdir() if path.name not in ("equal.jpg", "small.jpg")]
+    for path in large:
+        path.rename(tmp_path / path.name)
+    assert "stored_size" not in start("c", SIZE).details
+    assert start("a", SIZE).details == {"stored_size": SIZE}
+    (tmp_path / "large.jpg").rename(photos / "large.jpg")
+    assert start("c", SIZE).details == {"stored_size": SIZE}

@@ -33,6 +33,11 @@ ABLATE = (*SMALL, "--steps=2", "--autoencoder_training=steps=2,batch_size=4", "-
         ("compare", ("--budget_minutes=1", "--autoencoder_share=1"), "autoencoder_share must be between 0 and 1"),
         ("compare", (), "budget_minutes"),
         ("compare", ("--budget_minutes=1", "--baselines=lcl"), "unknown baseline. Received: --baselines=lcl. Known:"),
+        (
+            "compare",
+            ("--budget_minutes=1", "--baselines=joint", "--rotation_weight=1"),
+            "joint_turns replaces the task",
+        ),
         ("compare", ("--budget_minutes=nan",), "budget_minutes must be a finite number"),
     ],
 )

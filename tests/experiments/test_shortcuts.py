@@ -52,6 +52,8 @@ def test_refused_before_the_work(tmp_path):
     done = invoke(MODULE, *flags)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "has features alone: its checkpoint had no heads that spot artifacts" in done.stderr
+    spot = (f"--model={baseline}", f"--images={tmp_path / 'photos'}", f"--output={tmp_path / 'spotted'}")
+    assert invoke("lts.bin.spot_artifacts", *spot).stderr.endswith("its checkpoint had no heads that spot artifacts\n")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "occlusion.png").touch()
     done = invoke(MODULE, *flags)
