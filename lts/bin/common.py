@@ -298,7 +298,7 @@ def import_tensorflow() -> None:
     with tempfile.TemporaryFile() as sink:
         os.dup2(sink.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            import tensorflow
         except BaseException:
             sink.seek(0)
             os.write(saved, sink.read())
@@ -306,6 +306,8 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+    # Several trainings in one process trace the same code several times, which is no mistake.
+    tensorflow.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
 
 def _ignore_keras_settings() -> None:
