@@ -65,6 +65,9 @@ class PictureStrip(keras.callbacks.Callback):
       samples: batch for `model.pictures`, such as images [n, H, W, 3] in [-1, 1].
       folder: for the event file and `latest.png`, for example "logs/pictures" next to `TensorBoard("logs")`.
 
+    Raises:
+      OSError, ValueError: when `fit` begins: the folder is a file, or the model is none of `lts.models`.
+
     Example:
       >>> callbacks = [PictureStrip(np.zeros([8, 48, 48, 3], "float32"), "logs/pictures")]
     """
@@ -76,6 +79,8 @@ class PictureStrip(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the event file."""
+        _check_model(self, "")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._pictures = tf.function(self.model.pictures)
         self._writer = tf.summary.create_file_writer(str(self.folder))
 
@@ -99,9 +104,10 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
     Args:
       folder: of the checkpoints. `checkpoints/step_N` is that of epoch N.
-      keep: number of checkpoints to keep.
+      keep: number of checkpoints to keep, at least 1.
 
     Raises:
+      ValueError: `keep` is below 1.
       TrainingError: when `fit` begins: the folder is a run of the binaries, or its checkpoints do not fit the model.
       ValueError: when `fit` begins: the model is none of `lts.models`.
 
@@ -111,25 +117,42 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
     def __init__(self, folder: str | os.PathLike, keep: int = 3):
         super().__init__()
+        if keep < 1:
+            raise ValueError(f"every checkpoint would be removed. Received: keep={keep}. Give 1 or more.")
         self.folder = pathlib.Path(folder)
         self.keep = keep
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restore the newest checkpoint."""
-        if not isinstance(self.model, CustomStepModel):
-            raise ValueError(
-                f"ExactCheckpoint knows the models of lts.models. Received: model={type(self.model).__name__}. "
-                "Use keras.callbacks.BackupAndRestore for others."
-            )
+        _check_model(self, " Use keras.callbacks.BackupAndRestore for others.")
         if (self.folder / "config.json").exists():
             raise TrainingError(
                 f"{self.folder} is a run of the binaries. Received: folder={self.folder}. Give another."
             )
         self.model.build_optimizers()
         self._checkpoints = Checkpoints(self.folder, checkpoint_items(self.model), self.keep)
+        self.model._initial_epoch = None
         if self._checkpoints.restore():
-            self.model._initial_epoch = newest_step(self.folder)  # as keras.callbacks.BackupAndRestore does
+            epoch = newest_step(self.folder)
+            print(f"ExactCheckpoint: resuming after epoch {epoch}, from {self.folder}", flush=True)
+            self.model._initial_epoch = epoch  # as keras.callbacks.BackupAndRestore does
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Let another `fit` of the model begin with its first epoch."""
+        # NB: this `fit` has read it, and Keras never resets it.
+        self.model._initial_epoch = None
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Do the same after a `fit` that had no epoch left."""
+        self.model._initial_epoch = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint."""
         self._checkpoints.save(epoch + 1)
+
+
+def _check_model(callback: keras.callbacks.Callback, advice: str) -> None:
+    """Raise `ValueError` unless the model is one of `lts.models`."""
+    if not isinstance(callback.model, CustomStepModel):
+        received = f"Received: model={type(callback.model).__name__}."
+        raise ValueError(f"{type(callback).__name__} knows the models of lts.models. {received}{advice}")

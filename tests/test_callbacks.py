@@ -27,7 +27,7 @@ def fit(model, epochs, *callbacks):
     return model.fit(IMAGES, epochs=epochs, callbacks=list(callbacks), **options).epoch
 
 
-def test_checkpoint_and_pictures(tmp_path):
+def test_checkpoint_and_pictures(tmp_path, capsys):
     """Fails if a resumed `fit` differs from an uninterrupted one in any variable, or pictures are not written."""
     uninterrupted = gan(seed=1)
     fit(uninterrupted, 2)
@@ -44,6 +44,12 @@ def test_checkpoint_and_pictures(tmp_path):
     assert tag.startswith("pictures/image | reconstruction | damaged")
     assert (tmp_path / "pictures" / "latest.png").stat().st_size > 100
 
+    # Another `fit` of the model is not one that resumes.
+    assert fit(resumed, 1) == [0]
+    assert fit(resumed, 1, ExactCheckpoint(folder)) == []
+    assert capsys.readouterr().out.endswith(f"ExactCheckpoint: resuming after epoch 2, from {folder}\n")
+    assert fit(resumed, 1) == [0]
+
     (folder / "config.json").touch()
     with pytest.raises(TrainingError, match="is a run of the binaries"):
         fit(resumed, 3, ExactCheckpoint(folder))
@@ -51,3 +57,7 @@ def test_checkpoint_and_pictures(tmp_path):
     other.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"Use keras\.callbacks\.BackupAndRestore"):
         other.fit(np.ones([2, 2]), np.ones([2, 1]), callbacks=[ExactCheckpoint(folder)], verbose=0)
+    with pytest.raises(ValueError, match=r"PictureStrip knows the models of lts\.models"):
+        other.fit(np.ones([2, 2]), np.ones([2, 1]), callbacks=[PictureStrip(IMAGES, tmp_path / "x")], verbose=0)
+    with pytest.raises(ValueError, match=r"every checkpoint would be removed\. Received: keep=0"):
+        ExactCheckpoint(folder, keep=0)
