@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from lts.networks.config_mixin import ConfigMixin
+from lts.networks.convolutions import convolution, trained_convolution
 
 HE_FACTOR = 2.6  # 1.3 * 2 (release)
 LEAK = 0.2  # slope of every leaky ReLU (release)
@@ -217,8 +218,14 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
         else:
             self.batch_norm.build((None, None, None, self.filters))
 
-    def call(self, x, training=False):
-        """Map [B, h, w, channels] to [B, h', w', filters]."""
+    def call(self, x, training=False, constant=None):
+        """Map [B, h, w, channels] to [B, h', w', filters].
+
+        Args:
+          x: [B, h, w, channels].
+          training: batch norm mode.
+          constant: further input channels [B, h, w, n] after those of x, which need no gradient.
+        """
         kernel = tf.convert_to_tensor(self.kernel)
         shift = self.bias
         # In inference batch norm is folded into the kernel. That costs a product of the kernel's size in each step,
@@ -226,7 +233,11 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
         if self.batch_norm is not None and not training:
             scale, shift = self.batch_norm.affine()
             kernel = kernel * scale
-        y = _convolve(x, tf.cast(kernel, x.dtype), self.stride, self.padding)
+        kernel = tf.cast(kernel, x.dtype)
+        if training:
+            y = trained_convolution(x, kernel, self.stride, self.padding, constant)
+        else:
+            y = convolution(_join(x, constant), kernel, self.stride, self.padding)
         # In training a block with batch norm has no shift yet.
         y = self.batch_norm(y, training=True) if shift is None else tf.nn.bias_add(y, tf.cast(shift, x.dtype))
         return ACTIVATIONS[self.activation](y)
@@ -236,16 +247,8 @@ class ConvBlock(ConfigMixin, keras.layers.Layer):
         return {**super().get_config(), "kernel_initializer": initializer}
 
 
-def _convolve(x, kernel, stride: int, padding: str):
-    """Return the convolution of x with a kernel."""
-    height, width, channels, filters = kernel.shape
-    if padding == "SAME" or tuple(x.shape[1:3]) != (height, width):
-        return tf.nn.conv2d(x, kernel, stride, padding)
-    # A kernel that covers its whole input (fc_1, fc_2) is a matrix product, three times as fast on CPUs:
-    # forward and backward of fc_1, [64, 6, 6, 256] to 4096 units, take 99 ms instead of 322.
-    inputs = height * width * channels
-    y = tf.matmul(tf.reshape(x, [-1, inputs]), tf.reshape(kernel, [inputs, filters]))
-    return tf.reshape(y, [-1, 1, 1, filters])
+def _join(x, constant):
+    return x if constant is None else tf.concat([x, constant], -1)
 
 
 @keras.saving.register_keras_serializable("lts")

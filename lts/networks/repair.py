@@ -44,7 +44,7 @@ class RepairLayer(ConfigMixin, keras.layers.Layer):
           training: batch norm mode.
         """
         # The mask is the LAST input channel, as in the release's checkpoints.
-        hidden = self.conv_1(tf.concat([x, keep_mask], -1), training=training)
+        hidden = self.conv_1(x, training=training, constant=keep_mask)
         residual = self.conv_2(hidden, training=training)
         return x + (1 - keep_mask) * residual
 
