@@ -1,15 +1,13 @@
 """Report of `experiments.shortcuts`: results.*, occlusion.png and positions.png."""
 
-import io
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from experiments.cues.run import KINDS, Examples
 from experiments.reporting import results as result_files
@@ -20,7 +18,7 @@ from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
 from lts.utils.text import printable
 from lts.visualization import figures
-from lts.visualization.html import Report
+from lts.visualization.html import Panel, Report
 from lts.visualization.overlay import overlay, signed_overlay
 
 Values = Mapping[str, Any]
@@ -69,19 +67,18 @@ def write(results: Values, examples: Examples, output: str | os.PathLike) -> Non
     for paragraph in (*warnings(results), setting(results)):
         report.paragraph(paragraph)
     report.heading("Context, frequencies, amount of damage")
-    for text in (LAYERS_TEXT, FILTERS_TEXT, CELLS_TEXT):
-        report.paragraph(text)
+    report.paragraph("AUROC with intervals. Dashed: the score on unfiltered images. Dotted: a guess.")
     with figures.optional_picture("results.png"):
-        report.picture(plot(results), "AUROC with intervals. Dashed: the score on unfiltered images. Dotted: a guess.")
+        report.panels(panels(results), width=21)
     report.heading("Where it looks")
     for name, draw, text in (
         ("occlusion.png", lambda: occlusion_figure(examples), OCCLUSION_TEXT),
         ("positions.png", lambda: positions_figure(results), POSITIONS_TEXT),
     ):
         with figures.optional_picture(name):
-            png = figures.png(draw(), dpi=120)
-            files.write_bytes(output / name, png)
-            report.picture(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), text)
+            figure = draw()
+            files.write_bytes(output / name, figures.png(figure, dpi=120))
+            report.picture(figure, text)
     report.heading("All figures")
     header, *rows = tables.shortcuts_table([results])
     report.table([[header[0], "AUROC"], *rows])
@@ -136,39 +133,71 @@ def summary(results: Values) -> str:
 def plot(results: Values) -> Figure:
     """Return the figure with a panel per question."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, sharey=True, width_ratios=[1, 1.7, 1.2])
-    score = results["score"]["all"]["auroc"]
-    layers = results["layers"]
-    left.set_xticks(*_places(f"{name}\n{record['receptive_field']} px" for name, record in layers.items()))
-    _draw_line(left, 0, list(layers.values()), color="C0")
-    left.axhline(results["score"]["tested"]["auroc"], **SCORE)
-    left.tick_params(axis="x", labelsize=8)
-    left.set(title="one layer alone, linear probe", ylabel="AUROC", xlabel="layer, pixels that a cell sees")
+    all_axes = figure.subplots(1, len(QUESTIONS), sharey=True, width_ratios=[1, 1.7, 1.2])
+    for axes, (title, (draw, _)) in zip(all_axes, QUESTIONS.items(), strict=True):
+        _draw_question(axes, draw, results)
+        axes.set_title(title)
+    all_axes[0].set_ylabel("AUROC")
+    return figure
 
+
+def panels(results: Values) -> list[Panel]:
+    """Return a panel per question for a page, with its explanation."""
+    made = []
+    for title, (draw, text) in QUESTIONS.items():
+        figure = Figure(figsize=(3.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        _draw_question(axes, draw, results)
+        axes.set_ylabel("AUROC")
+        made.append(Panel(f"{title[0].upper()}{title[1:]}.", figure, text))
+    return made
+
+
+def _draw_question(axes: Axes, draw: Callable[[Axes, Values], None], results: Values) -> None:
+    """Draw one of `QUESTIONS`."""
+    draw(axes, results)
+    axes.axhline(0.5, **CHANCE)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def _draw_layers(axes: Axes, results: Values) -> None:
+    layers = results["layers"]
+    axes.set_xticks(*_places(f"{name}\n{record['receptive_field']} px" for name, record in layers.items()))
+    _draw_line(axes, 0, list(layers.values()), color="C0")
+    axes.axhline(results["score"]["tested"]["auroc"], **SCORE)
+    axes.set_xlabel("layer, pixels that a cell sees")
+
+
+def _draw_filters(axes: Axes, results: Values) -> None:
     filters = results["filters"]
-    middle.set_xticks(*_places(f"{record['value']:g}" for record in filters))
+    axes.set_xticks(*_places(f"{record['value']:g}" for record in filters))
     kinds = [record["kind"] for record in filters]
     for number, kind in enumerate(dict.fromkeys(kinds)):
         first = kinds.index(kind)
         records = filters[first : first + kinds.count(kind)]
-        _draw_line(middle, first, records, color=f"C{number}", label=FILTER_TITLES[kind])
-    middle.axhline(score, **SCORE)
-    middle.set(title="score on filtered images")
+        _draw_line(axes, first, records, color=f"C{number}", label=FILTER_TITLES[kind])
+    axes.axhline(results["score"]["all"]["auroc"], **SCORE)
 
+
+def _draw_cells(axes: Axes, results: Values) -> None:
     cells = results["cells"]
-    right.set_xticks(*_places(str(record["dropped"]) for record in cells))
+    axes.set_xticks(*_places(str(record["dropped"]) for record in cells))
     paired = [{"auroc": record["paired"]["share"], **record["paired"]} for record in cells]
-    _draw_line(right, 0, cells, color="C0", label="AUROC")
-    _draw_line(right, 0, paired, color="0.5", label="same image: repaired scores higher", linewidth=1)
-    right.axhline(score, **SCORE)
-    right.set(title="score by number of dropped cells", xlabel=f"dropped cells of {cells[0]['cells']}")
-    for axes in (left, middle, right):
-        axes.axhline(0.5, **CHANCE)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in (middle, right):
-        axes.legend(fontsize=8, frameon=False)
-    return figure
+    _draw_line(axes, 0, cells, color="C0", label="AUROC")
+    _draw_line(axes, 0, paired, color="0.5", label="same image: repaired scores higher", linewidth=1)
+    axes.axhline(results["score"]["all"]["auroc"], **SCORE)
+    axes.set_xlabel(f"dropped cells of {cells[0]['cells']}")
+
+
+QUESTIONS = {  # title to drawing and explanation
+    "one layer alone, linear probe": (_draw_layers, LAYERS_TEXT),
+    "score on filtered images": (_draw_filters, FILTERS_TEXT),
+    "score by number of dropped cells": (_draw_cells, CELLS_TEXT),
+}
 
 
 def _places(names: Iterable[str]) -> tuple[range, list[str]]:

@@ -37,6 +37,7 @@ class LinearProbe(FeatureProbe):
             regularisation=result.regularisation,
             validation_accuracy=result.validation_accuracy,
             dimensions=result.dimensions,
+            **statistics.confusion_entry(test_labels, result.predictions),
         )
 
 
@@ -44,7 +45,8 @@ class LinearProbe(FeatureProbe):
 class LinearResult:
     """Result of one linear classifier."""
 
-    correct: np.ndarray  # bool [test images], in their order
+    predictions: np.ndarray  # int [test images], in their order
+    correct: np.ndarray  # bool [test images]
     regularisation: float  # the chosen one
     validation_accuracy: float  # its accuracy on held-out training images, a fraction
     dimensions: int  # of the features
@@ -71,7 +73,8 @@ def linear_probe(
     train, test = standardise(train, test)
     strength, validation_accuracy = choose_regularisation(train, train_labels, classifier, splits)
     (predict,) = CLASSIFIERS[classifier].fit(train, train_labels, [strength])
-    return LinearResult(predict(test) == test_labels, strength, validation_accuracy, train.shape[1])
+    predictions = predict(test)
+    return LinearResult(predictions, predictions == test_labels, strength, validation_accuracy, train.shape[1])
 
 
 def draws_record(results: Sequence[LinearResult], protocol, images: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Test images in TensorBoard's embedding projector.
+"""Images in TensorBoard's embedding projector, with labels or without.
 
 tensorboard --logdir=OUTPUT/tensorboard
 """
@@ -23,6 +23,7 @@ FOLDER = "tensorboard"
 THUMBNAIL = 32  # pixels a side
 LARGEST_SPRITE = 8192  # pixels a side that the projector loads
 CONFIG = "projector_config.pbtxt"
+NO_LABEL = "no label"
 PROJECTOR = OutputFolder(
     marker=CONFIG, names=(CONFIG, "features.tsv", "metadata.tsv", "sprite.png", "events.out.tfevents.*")
 )
@@ -34,12 +35,13 @@ def write(
     """Write OUTPUT/tensorboard atomically.
 
     The folder holds features.tsv, metadata.tsv, sprite.png and the projector's configuration. A point is the spatial
-    mean of the deepest of `layers`. Its label is the class, its picture a thumbnail.
+    mean of the deepest of `layers`. Its label is the class, or the image's name where no image has a label. Its picture
+    is a thumbnail.
 
     Args:
       model: a loaded SavedModel.
       layers: names of layers of the model.
-      source: labelled images, of which at most `images` and at most 65,536 are shown, see `choose`.
+      source: images, of which at most `images` and at most 65,536 are shown, see `choose`.
       output: folder of the probe.
       images: number of images to show; 0 writes nothing.
       batch_size: images in one forward pass; changes only the speed.
@@ -53,15 +55,16 @@ def write(
     check(output)
     folder = pathlib.Path(output) / FOLDER
     layer = max(layers, key=list(model.layers).index)
-    rows = choose(source.labels, min(images, (LARGEST_SPRITE // THUMBNAIL) ** 2))
+    images = min(images, source.num_examples, (LARGEST_SPRITE // THUMBNAIL) ** 2)
+    rows = evenly_spaced(source.num_examples, images) if source.labels is None else choose(source.labels, images)
     image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
-    batches = data.test_batches(_Chosen(source, rows), image, batch_size=batch_size)
+    batches = data.test_batches(Chosen(source, rows), image, batch_size=batch_size)
     title = f"{model.path}: {layer} for the projector"
     # Pooled to one cell: the spatial mean.
     points = features.extract(model, batches, len(rows), [layer], dimensions=1, title=title)[layer]
     tiles = np.concatenate([thumbnails(batch) for batch in batches])
-    # A tab in a class name would start another column.
-    names = [printable(" ".join(source.class_names[label].split())) for label in source.labels[rows]]
+    # A tab in a name would start another column.
+    names = [printable(" ".join(name.split())) for name in point_names(source, rows)]
     with PROJECTOR.write(folder) as partial:
         partial.mkdir()
         # Nine digits: every float32 is read back exactly.
@@ -78,13 +81,25 @@ def check(output: str | os.PathLike) -> None:
     PROJECTOR.check(pathlib.Path(output) / FOLDER)
 
 
+def point_names(source, rows: np.ndarray) -> list[str]:
+    """Return the classes of images, or their names where no image has a label."""
+    if source.labels is None:
+        return [source.names[row] for row in rows]
+    return [source.class_names[label] if label >= 0 else NO_LABEL for label in source.labels[rows]]
+
+
+def evenly_spaced(images: int, count: int) -> np.ndarray:
+    """Return `count` of the numbers below `images`, evenly spaced: int [count], at most `images` of them."""
+    return np.linspace(0, images, min(count, images), endpoint=False).astype(int)
+
+
 def choose(labels: np.ndarray, images: int) -> np.ndarray:
     """Choose the images to show.
 
     These are the first of each class, and others that are evenly spaced over the set sorted by class.
 
     Args:
-      labels: int [N].
+      labels: int [N], -1 for an image without a label.
       images: number to choose; at most N are chosen.
 
     Returns:
@@ -98,8 +113,7 @@ def choose(labels: np.ndarray, images: int) -> np.ndarray:
     others = np.argsort(labels, kind="stable")
     others = others[~np.isin(others, first)]
     missing = min(images, len(labels)) - len(first)
-    spaced = np.linspace(0, len(others), missing, endpoint=False).astype(int)
-    return np.sort(np.concatenate([first, others[spaced]]))
+    return np.sort(np.concatenate([first, others[evenly_spaced(len(others), missing)]]))
 
 
 def thumbnails(images: tf.Tensor) -> np.ndarray:
@@ -123,7 +137,7 @@ def sprite(tiles: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Chosen:
+class Chosen:
     """Rows of a data set, with what `data.test_batches` needs of one."""
 
     source: data.ImageDataset

@@ -214,6 +214,20 @@ class FewShotProtocol(CheckedFields):
 
 
 @dataclasses.dataclass(frozen=True)
+class NeighboursProtocol(CheckedFields):
+    """What `experiments.neighbours` compares and shows."""
+
+    max_images: int = field(10_000, "images to use, from the beginning of the split", minimum=2)
+    shown: int = field(8, "images whose neighbours the page shows", minimum=1)
+    neighbours: int = field(6, "neighbours of an image", minimum=1)
+    clusters: int = field(10, "clusters of k-means", minimum=1)
+    central: int = field(8, "images that the page shows of a cluster, the most central ones", minimum=1)
+    duplicate_similarity: float = field(0.95, "least cosine similarity of near-duplicates", above=0, maximum=1)
+    dimensions: int = field(2000, "approximate number of values a layer is pooled to", minimum=1)
+    seed: int = field(1, "seed of the random weights and of the clusters", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
 class FinetuneProtocol(CheckedFields):
     """Backbone with a new head, trained on labels.
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from lts.utils import statistics
 
+CONFUSION_CLASSES = 30  # largest number of classes of a confusion matrix in the results
+
 
 class Comparison(NamedTuple):
     """Records of a comparison, each with "accuracy" and "interval"."""
@@ -33,6 +35,28 @@ def accuracy_record(correct: np.ndarray, protocol, **details: Any) -> dict[str, 
         **details,
         "correct": "".join("1" if value else "0" for value in correct),
     }
+
+
+def confusion_entry(labels: np.ndarray, predictions: np.ndarray) -> dict[str, list[str]]:
+    """Return the confusion matrix of a test as an entry of a record.
+
+    Args:
+      labels: int [test images].
+      predictions: int [test images].
+
+    Returns:
+      "confusion", a text of numbers for each true class: test images by predicted class. Empty if there are more than
+      `CONFUSION_CLASSES`, whose matrix would be most of the file.
+
+    Example:
+      >>> confusion_entry(np.array([0, 0, 1]), np.array([0, 1, 1]))
+      {'confusion': ['1 1', '0 1']}
+    """
+    classes = int(max(labels.max(), predictions.max())) + 1
+    if classes > CONFUSION_CLASSES:
+        return {}
+    counts = np.bincount(labels * classes + predictions, minlength=classes**2).reshape(classes, classes)
+    return {"confusion": [" ".join(map(str, row)) for row in counts]}
 
 
 def mean_record(accuracies: Sequence[float], protocol, **details: Any) -> dict[str, Any]:

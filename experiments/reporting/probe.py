@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.reporting import results as result_files
@@ -245,6 +246,36 @@ def plot(results: Values) -> Figure:
     all_axes[0].set_ylabel("test accuracy, %")
     all_axes[0].legend(handles=handles, fontsize=8, frameon=False)
     figure.suptitle(title(results).replace(": ", "\n", 1), fontsize=10)
+    return figure
+
+
+def best_layer(results: Values) -> str:
+    """Return the layer whose probe is the most accurate."""
+    records = results["model"]["layers"]
+    return max(results["layers"], key=lambda layer: records[layer]["accuracy"])
+
+
+def confusion_figure(results: Values, layer: str) -> Figure | None:
+    """Return the confusion matrix of the model's linear probe on a layer; None if there is none in the results."""
+    record = results["model"]["layers"][layer]
+    if "confusion" not in record:
+        return None
+    counts = np.array([row.split() for row in record["confusion"]], int)
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [printable(name) for name in results["dataset"]["classes"]]
+    side = 1.6 + 0.37 * len(names)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    for row, values in enumerate(percent):
+        for column, value in enumerate(values):
+            colour = "white" if value > 55 else "0.15"
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.spines[:].set_visible(False)
     return figure
 
 

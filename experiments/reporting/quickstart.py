@@ -1,13 +1,19 @@
 """The page that ends the quickstart."""
 
+import dataclasses
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
+from experiments.probing import neighbours
+from experiments.probing.protocols import NeighboursProtocol
+from experiments.reporting import neighbours as neighbours_report
 from experiments.reporting import probe as probe_report
 from experiments.reporting import results as result_files
 from lts import data
@@ -17,23 +23,54 @@ from lts.training import run_dir
 from lts.training.train import build_model
 from lts.utils.json_files import NUMBER, read_json_lines
 from lts.utils.patterns import plain_path
-from lts.visualization.html import Report
+from lts.visualization.html import Panel, Report, Tile
 from lts.visualization.montage import filter_montage, montage
 from lts.visualization.overlay import blend
 
 STRIP_IMAGES = 6  # test images in the picture strip and the artifact maps
 IMAGES_PER_CLASS = 10
-CURVES = {
-    "autoencoder": ("loss", "reconstruction"),
-    "gan": (
-        "real_or_fake",
-        "mask",
-        "generator",
-        "masked_reconstruction",
-        "accuracy_real",
-        "accuracy_repaired",
-        "accuracy_mask",
-    ),
+ENLARGED = 3  # pixels per side of a pixel in the picture strip
+NEIGHBOURS = NeighboursProtocol(shown=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """How a metric of metrics.jsonl is shown."""
+
+    title: str
+    text: str  # what it measures, and which direction is better
+    percent: bool = False
+
+
+CURVES: Mapping[str, Mapping[str, Curve]] = {
+    "autoencoder": {
+        "reconstruction": Curve(
+            "Error of the reconstruction", "Mean squared error of the pixels, times its weight. Lower is better."
+        ),
+    },
+    "gan": {
+        "real_or_fake": Curve(
+            "Discriminator's loss: intact or repaired",
+            "Lower is better for the discriminator; a guess has 0.69. Both players improve, so it need not fall.",
+        ),
+        "mask": Curve(
+            "Discriminator's loss: dropped cells", "Times its weight. Lower is better for the discriminator."
+        ),
+        "generator": Curve(
+            "Repair network's loss: being found out",
+            "Lower is better for the repair network: its images look intact to the discriminator.",
+        ),
+        "masked_reconstruction": Curve("Error of the repaired images' pixels", "Times its weight. Lower is better."),
+        "accuracy_real": Curve(
+            "Intact images called intact", "Share of the reconstructions. Higher is better; a guess has 50 %.", True
+        ),
+        "accuracy_repaired": Curve(
+            "Repaired images called repaired", "Share of them. Higher is better; a guess has 50 %.", True
+        ),
+        "accuracy_mask": Curve(
+            "Cells told apart, kept or dropped", "Share of the cells of repaired images. Higher is better.", True
+        ),
+    },
 }
 
 
@@ -55,22 +92,53 @@ def write(
         "damage. A discriminator learns to tell repaired images from intact ones, and which cells were kept. Its "
         "layers are the result. This page shows what they look like and what they are worth."
     )
-    _add_probes(page, result_files.load(output / "probe" / result_files.RESULTS).values)
+    model = saved_model.load(output / "features")
+    results = result_files.load(output / "probe" / result_files.RESULTS).values
+    _add_probes(page, results)
+    _add_neighbours(page, model, output / "random_1", sources["test"], probe_report.best_layer(results))
     _add_images(page, config.image, sources["train"])
-    _add_test_images(page, config, sources["test"], output)
+    _add_test_images(page, config, sources["test"], model, output)
     page.heading("First-layer filters")
     kernel = first_kernel(output / "features")
     page.picture(filter_montage(kernel), "Filters of conv_1, each scaled to its own range", scale=6)
     for stage, heading in (("autoencoder", "Training the autoencoder"), ("gan", "Training repair and discriminator")):
         page.heading(heading)
-        steps, curves = _read_curves(output / stage, CURVES[stage])
-        page.picture(curves_figure(steps, curves), "Metrics over the training steps")
+        steps, values = _read_curves(output / stage, tuple(CURVES[stage]))
+        page.panels(curve_panels(steps, values, CURVES[stage]), width=21)
     page.heading("Time")
     total = f"{sum(seconds.values()) / 60:.1f} min"
     page.table([("stage", "time"), *[(stage, f"{value:.0f} s") for stage, value in seconds.items()], ("all", total)])
+    page.heading("What to do next")
+    page.paragraph(
+        "Replace PHOTOS by a folder of images. The features of this run know drawn shapes alone: train on your own "
+        "photographs before you judge the method."
+    )
+    page.preformatted(next_commands(output))
     page.heading("Configuration")
     page.preformatted(_settings(config))
     page.write(path)
+
+
+def next_commands(output: pathlib.Path) -> str:
+    """Return commands that use the run, and those that train on photographs."""
+    model = shlex.quote(f"--model={output / 'features'}")
+    data_flag = "--dataset=folder:PHOTOS"
+    return "\n".join(
+        [
+            "# curves, pictures and the projector of this run",
+            shlex.join(["tensorboard", f"--logdir={output}"]),
+            "",
+            "# this run's features of other images: a file, their neighbours, artifact maps",
+            f"python -m lts.bin.extract_features {model} {data_flag} --output=features.npz",
+            f"python -m experiments.neighbours {model} {data_flag} --output=runs/neighbours",
+            f"python -m lts.bin.spot_artifacts {model} --images=PHOTOS --output=runs/spotted",
+            "",
+            "# training on photographs, about 40 minutes on two cores",
+            f"python -m lts.bin.train_autoencoder --preset=small {data_flag} --workdir=runs/ae",
+            f"python -m lts.bin.train_gan --autoencoder=runs/ae {data_flag} --workdir=runs/gan",
+            "python -m lts.bin.export_features --workdir=runs/gan --output=runs/features",
+        ]
+    )
 
 
 def first_kernel(export: pathlib.Path) -> np.ndarray:
@@ -112,6 +180,38 @@ def _add_probes(page: Report, results: Mapping[str, Any]) -> None:
     page.paragraph(probe_report.caption(results))
     page.picture(probe_report.plot(results), probe_report.title(results))
     page.table(probe_report.rows(results))
+    layer = probe_report.best_layer(results)
+    confusion = probe_report.confusion_figure(results, layer)
+    if confusion is not None:  # results of an older version
+        page.heading("Which classes are confused")
+        page.picture(
+            confusion, f"Percent of the test images of each class, by the probe of {layer}. Each row adds up to 100."
+        )
+
+
+def _add_neighbours(page: Report, model, random: pathlib.Path, source, layer: str) -> None:
+    """Add the nearest neighbours of test images, next to those of an export of random weights."""
+    image = ImageConfig(image_size=model.image_size, test_crop=model.test_crop)
+    sides = [
+        neighbours.centred_features(network, [layer], source, image, NEIGHBOURS.dimensions)[layer]
+        for network in (model, saved_model.load(random))
+    ]
+    record = neighbours.compare(*sides, source, NEIGHBOURS)
+    pictures = neighbours_report.thumbnails(
+        source, model.description, neighbours_report.numbers_of(record["neighbours"])
+    )
+    shares = {side: f"{100 * share:.0f} %" for side, share in record["same_class"].items()}
+    page.heading("Nearest neighbours")
+    page.paragraph(
+        f"The first picture of each row is a test image; the others are the test images whose features in {layer} are "
+        "the most similar, the nearest first. A green line: it has the same class. Names and similarities appear under "
+        f"the pointer. By chance {shares['chance']} of the neighbours would have the same class."
+    )
+    captions = {
+        "model": f"Features of this run: {shares['model']} have the same class",
+        "baseline": f"Random weights: {shares['baseline']} have the same class",
+    }
+    neighbours_report.add_neighbours(page, record["neighbours"], pictures, captions)
 
 
 def _add_images(page: Report, image: ImageConfig, source) -> None:
@@ -126,18 +226,20 @@ def _add_images(page: Report, image: ImageConfig, source) -> None:
     )
 
 
-def _add_test_images(page: Report, config: Config, source, output: pathlib.Path) -> None:
+def _add_test_images(page: Report, config: Config, source, model, output: pathlib.Path) -> None:
     """Add repaired test images and their artifact maps."""
     views = _test_views(source, config.image)
     # Evenly spaced images, so that several classes appear.
     images = views[:: max(1, len(views) // STRIP_IMAGES)][:STRIP_IMAGES]
     pictures = repaired_images(config, output / "gan", images)
     page.heading("Damage and repair of test images")
-    # A row per image, a column per kind of picture.
-    strip = np.stack(list(pictures.values()), axis=1).reshape(-1, *images.shape[1:])
-    caption = f"{', '.join(pictures)}. Kept cells are white in the masks. The reconstruction counts as intact."
-    page.picture(montage(strip, len(pictures), gap=1), caption, scale=2)
-    model = saved_model.load(output / "features")
+    page.paragraph("Each column is an image. The reconstruction counts as intact. Kept cells are white in the masks.")
+    panels = []
+    for name, values in pictures.items():
+        enlarged = values.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+        title = f"{name[0].upper()}{name[1:]}"
+        panels.append(Panel(title, [[Tile(picture, name) for picture in enlarged]]))
+    page.panels(panels, width=40)
     page.heading("Artifact maps")
     captions = {"repaired": "Repaired test images", "reconstruction": "The same images, reconstructed without damage"}
     for name, caption in captions.items():
@@ -182,21 +284,31 @@ def artifact_figure(images: np.ndarray, dropped: np.ndarray, probability: np.nda
     return figure
 
 
-def curves_figure(steps: Sequence[float], curves: Mapping[str, Sequence[float]], columns: int = 3) -> Figure:
-    """Return a small plot per metric."""
-    # matplotlib leaves a gap where a value is not finite.
-    rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.2 * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[len(curves) :]:
-        axis.set_axis_off()
-    for axis, (name, values) in zip(axes[: len(curves)], curves.items(), strict=True):
-        axis.plot(steps, values, linewidth=1.2)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure
+def curve_panels(
+    steps: Sequence[float], values: Mapping[str, Sequence[float]], curves: Mapping[str, Curve]
+) -> list[Panel]:
+    """Return a small plot for each metric, with what it means.
+
+    Args:
+      steps: numbers of the training steps.
+      values: metric to its values, one for each step.
+      curves: metric to how it is shown.
+    """
+    panels = []
+    for name, points in values.items():
+        curve = curves[name]
+        figure = Figure(figsize=(3.3, 2.1), layout="constrained")
+        axes = figure.subplots()
+        # matplotlib leaves a gap where a value is not finite.
+        axes.plot(steps, points, linewidth=1.2)
+        axes.set_xlabel("training step", fontsize=8)
+        axes.tick_params(labelsize=8)
+        if curve.percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        panels.append(Panel(f"{curve.title}.", figure, curve.text))
+    return panels
 
 
 def _test_views(source, image: ImageConfig) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Report of an evaluation, as Markdown and HTML."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lts.utils import markdown
 from lts.visualization import figures
-from lts.visualization.html import Report
+from lts.visualization.html import Panel, Report
 from lts.visualization.overlay import overlay
 
 TITLE = "How well artifacts are spotted"
@@ -40,7 +40,7 @@ def write(results: Mapping[str, Any], responses, folder: pathlib.Path) -> None:
         curves = curves_figure(results)
         (folder / "curves.png").write_bytes(figures.png(curves, dpi=120))
         report.heading("Curves")
-        report.picture(curves, "Left: images. Middle and right: cells of repaired images.")
+        report.panels(curve_panels(results), width=21)
     with figures.optional_picture("examples.png"):
         examples = examples_figure(responses)
         (folder / "examples.png").write_bytes(figures.png(examples, dpi=120))
@@ -99,42 +99,66 @@ def _kind_rows(results: Mapping[str, Any]) -> list[list[str]]:
 def curves_figure(results: Mapping[str, Any]) -> Figure:
     """Return the figure with all curves."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    _plot_roc(left, results["pairs"])
-    _plot_precision(middle, results["mask_map"])
-    _plot_iou(right, results["mask_map"])
-    for axes in (left, middle, right):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=7.5, frameon=False, loc="lower right" if axes is left else "lower left")
+    all_axes = figure.subplots(1, len(CURVES))
+    for axes, (title, draw) in zip(all_axes, CURVES.items(), strict=True):
+        _draw(axes, draw, results)
+        axes.set_title(title)
     return figure
 
 
-def _plot_roc(axes: Axes, pairs: list[Mapping[str, Any]]) -> None:
-    for index, pair in enumerate(pairs):
+def curve_panels(results: Mapping[str, Any]) -> list[Panel]:
+    """Return the curves for a page, each in a figure."""
+    panels = []
+    for title, draw in CURVES.items():
+        figure = Figure(figsize=(3.4, 3.2), layout="constrained")
+        _draw(figure.subplots(), draw, results)
+        panels.append(Panel(title, figure))
+    return panels
+
+
+def _draw(axes: Axes, draw: Callable[[Axes, Mapping[str, Any]], None], results: Mapping[str, Any]) -> None:
+    """Draw one of `CURVES`."""
+    draw(axes, results)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="lower right" if draw is _plot_roc else "lower left")
+
+
+def _plot_roc(axes: Axes, results: Mapping[str, Any]) -> None:
+    for index, pair in enumerate(results["pairs"]):
         style = MAIN if index == 0 else {"color": f"C{index}", **OTHER}  # the first pair is the task
         curve = pair["curve"]
         label = f"{pair['untouched']} or {pair['changed']}: {pair['auroc']:.3f}"
         axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], label=label, **style)
     axes.plot([0, 1], [0, 1], **GUESS)
-    axes.set(title="told apart (AUROC)", xlabel="false positive rate", ylabel="true positive rate")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
 
 
-def _plot_precision(axes: Axes, cells: Mapping[str, Any]) -> None:
+def _plot_precision(axes: Axes, results: Mapping[str, Any]) -> None:
+    cells = results["mask_map"]
     base_rate = cells["base_rate"]
     label = f"average precision {cells['average_precision']['value']:.3f}"
     axes.plot(cells["curve"]["recall"], cells["curve"]["precision"], label=label, **MAIN)
     axes.axhline(base_rate, label=f"share of dropped cells {base_rate:.3f}", **GUESS)
-    axes.set(title="dropped cells", xlabel="recall", ylabel="precision", ylim=(min(0.5, base_rate) - 0.02, 1.02))
+    axes.set(xlabel="recall", ylabel="precision", ylim=(min(0.5, base_rate) - 0.02, 1.02))
 
 
-def _plot_iou(axes: Axes, cells: Mapping[str, Any]) -> None:
+def _plot_iou(axes: Axes, results: Mapping[str, Any]) -> None:
+    cells = results["mask_map"]
     axes.plot(cells["curve"]["threshold"], cells["curve"]["iou"], **MAIN)
     for name, marker, figure in (("at", "o", cells["iou"]), ("best, at", "^", cells["best_iou"])):
         label = f"{name} {figure['threshold']:.2f}: {figure['value']:.3f}"
         axes.plot(figure["threshold"], figure["value"], marker, color="C0", label=label)
     axes.axhline(cells["base_rate"], label=f"all cells: {cells['base_rate']:.3f}", **GUESS)
-    axes.set(title="dropped cells (IoU)", xlabel="threshold on the artifact map", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(ylabel="IoU", xlabel="threshold on the artifact map", xlim=(0, 1), ylim=(0, 1.02))
+
+
+CURVES = {
+    "Images told apart (AUROC)": _plot_roc,
+    "Dropped cells of repaired images": _plot_precision,
+    "The same cells, by threshold": _plot_iou,
+}
 
 
 def examples_figure(responses) -> Figure:

@@ -17,8 +17,9 @@ body {{ max-width: 100rem; }}
 .sheet {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: 1.2rem; margin: 1.5rem 0; }}
 .sheet figure {{ margin: 0; content-visibility: auto; contain-intrinsic-size: auto 14rem; }}
 .sheet img {{ width: 100%; display: block; border-radius: 3px; }}
-.sheet figcaption {{ display: grid; grid-template-columns: 3.4rem 1fr; column-gap: 0.6rem; margin-top: 0.3rem; }}
-.score {{ font: 600 1.15rem/1.3 system-ui, sans-serif; color: var(--text); font-variant-numeric: tabular-nums; }}
+.sheet figcaption {{ display: grid; grid-template-columns: max-content 1fr; column-gap: 0.6rem; margin-top: 0.3rem; }}
+.score {{ font: 600 1.15rem/1.3 system-ui, sans-serif; color: var(--text); font-variant-numeric: tabular-nums;
+  white-space: nowrap; }}
 .bar {{ height: 4px; border-radius: 2px; background: var(--line); grid-column: 1 / 3; }}
 .bar i {{ display: block; height: 100%; border-radius: 2px; background: #d9573f; }}
 .name {{ overflow-wrap: anywhere; color: var(--text); }}

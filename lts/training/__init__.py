@@ -2,7 +2,7 @@
 
 from lts.config.options import MonitoringOptions
 from lts.models.base import TrainableModel
-from lts.training.export import export_random, export_run, load_classifier
+from lts.training.export import export_random, export_run, load_classifier, random_network
 from lts.training.optimizers import ReleaseAdam, linear_decay
 from lts.training.run_dir import TrainingError, read_run_config
 from lts.training.run_record import RunRecord
@@ -23,6 +23,7 @@ __all__ = [
     "export_run",
     "linear_decay",
     "load_classifier",
+    "random_network",
     "read_run_config",
     "run",
     "train",

@@ -116,9 +116,6 @@ def export_random(
 ) -> None:
     """Export an untrained discriminator, the baseline of every evaluation.
 
-    Its batch norm statistics are estimated on augmented training images, so that its features have the scale of a
-    trained network's.
-
     Args:
       config: configuration of the discriminator.
       source: images for the statistics.
@@ -129,9 +126,7 @@ def export_random(
     """
     check_license(license)
     EXPORT.check(output, [dataset_folder(source.name)])
-    keras.utils.set_random_seed(seed)
-    discriminator, _ = _network(RunRecord("gan", config))
-    _measure_statistics(discriminator, config, source, seed)
+    discriminator = random_network(config, source, seed)
     description = _describe(
         config,
         weights="random",
@@ -144,6 +139,23 @@ def export_random(
         commit=provenance.commit(),
     )
     saved_model.export(discriminator, output, description, formats)
+
+
+def random_network(config: Config, source: data.ImageDataset, seed: int) -> Discriminator:
+    """Return an untrained discriminator.
+
+    Its batch norm statistics are estimated on augmented training images, so that its features have the scale of a
+    trained network's.
+
+    Args:
+      config: configuration of the discriminator.
+      source: images for the statistics.
+      seed: seed of the weights.
+    """
+    keras.utils.set_random_seed(seed)
+    discriminator, _ = _network(RunRecord("gan", config))
+    _measure_statistics(discriminator, config, source, seed)
+    return discriminator
 
 
 def load_classifier(workdir: str | os.PathLike) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -48,17 +48,70 @@ def knn_accuracy(features: np.ndarray, labels: np.ndarray, neighbours: int = NEI
     """
     classes, positions = np.unique(labels, return_inverse=True)
     neighbours = min(neighbours, len(features) - 1)
+    images = np.arange(len(features))
+    numbers, similarities = nearest(features, images, neighbours)
     correct = 0
-    for rows, similarity in _similarities(features):
-        similarity[np.arange(len(rows)), rows] = -np.inf  # an image does not vote for itself
-        nearest = np.argpartition(-similarity, neighbours - 1, axis=1)[:, :neighbours]
-        distances = 1 - np.take_along_axis(similarity, nearest, axis=1)
-        order = np.argsort(distances, axis=1)
-        nearest = np.take_along_axis(nearest, order, axis=1)
-        distances = np.take_along_axis(distances, order, axis=1)
-        votes = neighbour_votes(distances, positions[nearest], len(classes))[:, -1]
+    for start in range(0, len(images), BLOCK):
+        rows = images[start : start + BLOCK]
+        votes = neighbour_votes(1 - similarities[rows], positions[numbers[rows]], len(classes))[:, -1]
         correct += np.sum(votes.argmax(axis=1) == positions[rows])
     return float(correct / len(features))
+
+
+def nearest(features: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest other images of some images, by cosine similarity.
+
+    Args:
+      features: float [images, channels].
+      rows: int [n], the images whose neighbours are wanted.
+      count: number of neighbours, at most all other images.
+
+    Returns:
+      int [n, count], numbers of the neighbours, the nearest first.
+      float32 [n, count], their similarities.
+    """
+    numbers = np.empty([len(rows), count], np.int64)
+    similarities = np.empty([len(rows), count], np.float32)
+    done = 0
+    for block, similarity in _similarities(features, rows):
+        similarity[np.arange(len(block)), block] = -np.inf  # an image is no neighbour of itself
+        chosen = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(similarity, chosen, axis=1)
+        order = np.argsort(-values, axis=1)
+        numbers[done : done + len(block)] = np.take_along_axis(chosen, order, axis=1)
+        similarities[done : done + len(block)] = np.take_along_axis(values, order, axis=1)
+        done += len(block)
+    return numbers, similarities
+
+
+def similar_pairs(features: np.ndarray, threshold: float, limit: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the pairs of images above a cosine similarity.
+
+    Args:
+      features: float [images, channels].
+      threshold: smallest similarity of a pair.
+      limit: largest number of pairs to return.
+
+    Returns:
+      int [p, 2], numbers of the most similar pairs, the smaller number first and the most similar pair first.
+      float32 [p], their similarities.
+      The number of all pairs above the threshold.
+    """
+    pairs = np.empty([0, 2], np.int64)
+    similarities = np.empty([0], np.float32)
+    total = 0
+    images = np.arange(len(features))
+    for rows, similarity in _similarities(features, images):
+        similarity[images <= rows[:, None]] = -np.inf  # each pair once
+        first, second = np.nonzero(similarity >= threshold)
+        total += len(first)
+        pairs = np.concatenate([pairs, np.stack([rows[first], second], axis=1)])
+        similarities = np.concatenate([similarities, similarity[first, second]])
+        # Thousands of equal images have millions of pairs.
+        best = np.argsort(-similarities, kind="stable")[:limit]
+        pairs = pairs[best]
+        similarities = similarities[best]
+    return pairs, similarities, total
 
 
 def effective_rank(features: np.ndarray) -> float:
@@ -117,7 +170,7 @@ def uniformity(features: np.ndarray) -> float:
     count = len(features)
     squares = np.any(features, axis=1).astype(np.float32)  # of the lengths: 1, or 0 for features that are all zero
     total = 0.0
-    for rows, similarity in _similarities(features):
+    for rows, similarity in _similarities(features, np.arange(count)):
         squared_distances = squares[rows, None] + squares - 2 * similarity
         potentials = np.exp(-2 * squared_distances)
         potentials[np.arange(len(rows)), rows] = 0  # an image with itself is no pair
@@ -132,10 +185,10 @@ def normalized(features: np.ndarray) -> np.ndarray:
     return features / np.where(lengths > 0, lengths, 1)
 
 
-def _similarities(features: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows, int [n], and their cosine similarities [n, images] to all images."""
+def _similarities(features: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield blocks of `rows`, int [n], and their cosine similarities [n, images] to all images."""
     # In blocks, so that memory grows with the number of images and not with its square; in float32 for speed.
     unit = normalized(features).astype(np.float32)
-    for start in range(0, len(unit), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(unit)))
-        yield rows, unit[rows] @ unit.T
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        yield block, unit[block] @ unit.T

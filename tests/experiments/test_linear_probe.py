@@ -51,6 +51,9 @@ def test_writes_json_table_and_plot(world, tmp_path, capsys):
         assert line in printed
     assert max(len(line) for line in printed.splitlines() if str(tmp_path) not in line) <= 80
     assert results["model"]["layers"]["conv_1"]["accuracy"] > 0.6
+    confusion = [[int(count) for count in row.split()] for row in results["model"]["layers"]["conv_1"]["confusion"]]
+    assert np.sum(confusion, axis=1).tolist() == [10, 10, 10]  # of each true class
+    assert np.trace(confusion) / 30 == pytest.approx(results["model"]["layers"]["conv_1"]["accuracy"])
     table = (tmp_path / "results.md").read_text()
     assert "| runs/a (random) |" in table
     assert "| mean of 2 random |" in table

@@ -30,6 +30,12 @@ def test_a_wrong_precision_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def _pictures_by_section(page: str) -> dict[str, int]:
+    """Return the number of pictures by heading, of the sections that have some."""
+    sections = [section.partition("</h2>") for section in page.split("<h2>")[1:]]
+    return {heading: text.count("<img") for heading, _, text in sections if "<img" in text}
+
+
 def test_complete_run_and_resume(tmp_path, monkeypatch, capsys):
     """Fails if a stage, a part of the page or the resume is missing, on a few images and steps."""
     from lts.training import export
@@ -42,7 +48,18 @@ def test_complete_run_and_resume(tmp_path, monkeypatch, capsys):
     results = json.loads((tmp_path / "probe" / "results.json").read_text())
     assert len(results["baselines"]) == 3
     assert "mean of 3 random" in page
-    assert page.count("<img") == 8
+    assert _pictures_by_section(page) == {
+        "What the features are worth": 1,
+        "Which classes are confused": 1,
+        "Nearest neighbours": 2 * 10 * 7,  # both sides, a row for each class
+        "The images": 1,
+        "Damage and repair of test images": 6 * 6,
+        "Artifact maps": 2,
+        "First-layer filters": 1,
+        "Training the autoencoder": 1,
+        "Training repair and discriminator": 7,
+    }
+    assert f"--model={tmp_path / 'features'}" in page
     assert "random weights, seed 3" in page
     assert len((tmp_path / "probe" / "tensorboard" / "metadata.tsv").read_text().splitlines()) == 50
     capsys.readouterr()

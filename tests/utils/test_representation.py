@@ -49,6 +49,34 @@ def test_measures_are_those_of_the_definitions(images, channels, monkeypatch):
     assert representation.uniformity(features) == pytest.approx(np.log(np.mean(potentials)), rel=1e-5)
 
 
+def test_neighbours_and_similar_pairs_are_those_of_all_pairs(monkeypatch):
+    """Fails if an image is its own neighbour, or if a pair counts twice or is lost between blocks."""
+    monkeypatch.setattr(representation, "BLOCK", 7)
+    features = np.random.default_rng(0).normal(size=(20, 4))
+    features[13] = 2 * features[3] + 0.001
+    features[17] = 1.1 * features[5] + 0.01
+    rows = unit(features)
+    shown = np.array([19, 3, 0, 13, 5, 6, 7, 8, 9])
+    numbers, similarities = representation.nearest(features, shown, 5)
+    for row, found, values in zip(shown, numbers, similarities, strict=True):
+        others = sorted((other for other in range(20) if other != row), key=lambda other: -rows[row] @ rows[other])
+        assert found.tolist() == others[:5]
+        np.testing.assert_allclose(values, [rows[row] @ rows[other] for other in others[:5]], atol=1e-6)
+
+    expected = []
+    for second in range(20):
+        expected += [(rows[first] @ rows[second], first, second) for first in range(second)]
+    expected = sorted(pair for pair in expected if pair[0] >= 0.6)[::-1]
+    assert 3 < len(expected) < 100
+    pairs, similarities, total = representation.similar_pairs(features, 0.6, 100)
+    assert pairs.tolist() == [[first, second] for _, first, second in expected]
+    np.testing.assert_allclose(similarities, [similarity for similarity, _, _ in expected], atol=1e-6)
+    assert total == len(expected)
+    fewer, _, total = representation.similar_pairs(features, 0.6, 3)
+    assert fewer.tolist() == pairs[:3].tolist()
+    assert total == len(expected)
+
+
 def test_extremes():
     """Fails if collapsed, dead or perfect features do not get the documented ends of the ranges."""
     equal = np.ones([6, 4], np.float32)

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lts.visualization.html import Report
+from lts.visualization.html import Panel, Report, Tile
 
 
 class Outline(html.parser.HTMLParser):
@@ -50,6 +50,8 @@ def page(tmp_path):
     report.table([["name", "value"], ["<i>", 3]])
     report.picture(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 'a "small" <picture>', scale=3)
     report.picture(Figure(figsize=(1, 1)), "a figure")
+    tiles = [Tile(np.full([4, 4, 3], 9, np.uint8), 'tile "1" <a>', "query"), Tile(np.zeros([4, 4, 3], np.uint8), "b")]
+    report.panels([Panel("<panel>", [tiles, tiles[:1]]), Panel("figure", Figure(figsize=(1, 1)))], width=20)
     report.write(tmp_path / "deep" / "report.html")
     return (tmp_path / "deep" / "report.html").read_text(encoding="utf-8")
 
@@ -59,17 +61,19 @@ def test_page_is_well_formed_and_escaped(page):
     outline = Outline(page)
     assert outline.open == []
     assert "script" not in outline.tags
-    assert {"b", "i", "picture"}.isdisjoint(outline.tags)
-    for text in ("<script>alert(1)</script>", 'say "no" to <b>', "line 1\n<line 2>", "<i>", 'a "small" <picture>'):
+    assert {"a", "b", "i", "panel", "picture"}.isdisjoint(outline.tags)
+    for text in ("<script>alert(1)</script>", 'say "no" to <b>', "line 1\n<line 2>", "<i>", "<panel>"):
         assert text in outline.text
-    assert 'a "small" <picture>' in outline.values
+    assert {'a "small" <picture>', 'tile "1" <a>'} <= set(outline.values)
+    # Rows with fewer tiles have tiles of the same size.
+    assert outline.values.count("--columns: 2") == 2
 
 
 def test_page_needs_no_other_file(page, tmp_path):
     """Fails if the page loads anything, or if a picture is not inside it."""
     assert not re.search(r"https?:|//|<link|@import|url\(", re.sub(r"base64,[^\"]*", "", page))
-    sources = re.findall(r'src="data:image/png;base64,([^"]*)"', page)
-    assert len(sources) == page.count("<img") == 2
+    sources = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]*)"', page)
+    assert len(sources) == page.count("<img") == 6
     small = np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[0]))))
     np.testing.assert_array_equal(small[::3, ::3], np.arange(12).reshape(2, 2, 3))
     assert small.shape == (6, 6, 3)

@@ -142,6 +142,20 @@ def test_class_names_are_one_line_and_one_column_each(tmp_path):
     assert (tmp_path / "tensorboard" / "metadata.tsv").read_text() == "sky blue\ngreen ish\nred\n"
 
 
+@pytest.mark.usefixtures("stand_in_batches")
+def test_images_without_labels_are_shown_by_name(tmp_path):
+    """Fails if the projector needs labels, or if a point carries the name of another image."""
+    source = probing.source("test", 10)
+    source.names = tuple(f"photo\t{number}.png" for number in range(30))
+    source.labels = None
+    projector.write(probing.Model("runs/features"), ["conv_1"], source, tmp_path / "none", images=3)
+    names = (tmp_path / "none" / "tensorboard" / "metadata.tsv").read_text()
+    assert names == "photo 0.png\nphoto 10.png\nphoto 20.png\n"
+    source.labels = np.repeat([0, -1, 2], 10)
+    projector.write(probing.Model("runs/features"), ["conv_1"], source, tmp_path / "some", images=3)
+    assert (tmp_path / "some" / "tensorboard" / "metadata.tsv").read_text() == "blue\nno label\nred\n"
+
+
 def test_thumbnails_average_areas():
     """Fails if pixels are skipped."""
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.uint8)

@@ -23,8 +23,14 @@ def test_artifact_figure_shows_probabilities():
     assert [axis.get_title() for axis in figure.axes[3:]] == ["repaired: 0 %", "repaired: 50 %", "repaired: 100 %"]
 
 
-def test_curves_figure_has_a_plot_per_metric():
-    """Fails if a metric has no plot, if an empty plot is shown, or if nan cannot be drawn."""
-    figure = quickstart.curves_figure([1, 2, 3], {name: [1, float("nan"), 2] for name in "abcd"})
-    assert [axis.get_title() for axis in figure.axes if axis.axison] == list("abcd")
-    figure.draw_without_rendering()
+def test_every_metric_is_drawn_and_explained():
+    """Fails if a plot stands under the text of another metric, says not which direction is better, or fails on nan."""
+    names = [*quickstart.CURVES["gan"]]
+    values = {name: [number, float("nan"), 0.5] for number, name in enumerate(names)}
+    panels = quickstart.curve_panels([1, 2, 3], values, quickstart.CURVES["gan"])
+    for number, (name, panel) in enumerate(zip(names, panels, strict=True)):
+        (axes,) = panel.content.axes
+        assert axes.lines[0].get_ydata()[0] == number
+        assert panel.title == f"{quickstart.CURVES['gan'][name].title}."
+        assert "is better" in panel.text
+        panel.content.draw_without_rendering()
