@@ -24,6 +24,7 @@ from absl import flags
 
 from lts import config as configs
 from lts.bin import common, paths
+from lts.utils.errors import UserError
 
 FLAGS = flags.FLAGS
 SMALL = "the files of the data set, in memory"
@@ -38,17 +39,28 @@ BATCH = 20  # images per forward pass of the extraction
 
 
 def make_photographs(root: pathlib.Path, folder: pathlib.Path, count: int) -> None:
-    """Write enlarged images of a folder as JPEG files of 12 megapixels."""
+    """Write enlarged images of a folder as JPEG files of 12 megapixels.
+
+    Raises:
+      UserError: the folder has fewer images, or one that cannot be read.
+    """
     from PIL import Image
 
+    from lts.data.decoding import BrokenImage, decode_once, read_header
     from lts.data.folder import list_folder
 
     index, _ = list_folder(str(root), None, "pretrain")
+    # NB: rates are computed from the number that was asked for.
+    if len(index.names) < count:
+        raise UserError(f"there are {len(index.names)} images in {root}. Received: photographs={count}. Give fewer.")
     random = np.random.RandomState(0)
     noise = random.normal(0, NOISE, [HEIGHT, WIDTH, 1]).astype(np.int16)
     for number, path in enumerate(index.paths()[:count]):
-        with Image.open(path) as image:
-            large = image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        try:
+            image, _ = decode_once(path, read_header(path))
+        except BrokenImage as error:
+            raise UserError(f"{index.names[number]} is broken ({error}). Repair or remove it.") from None
+        large = Image.fromarray(image).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         # Another shift of one noise: drawing it anew takes a second.
         shifted = np.roll(noise, random.randint(HEIGHT), axis=0)
         noisy = np.clip(np.asarray(large, np.int16) + shifted, 0, 255).astype(np.uint8)
