@@ -79,9 +79,9 @@ class PictureStrip(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the event file."""
-        _check_model(self, "")
+        model = _check_model(self, "")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._pictures = tf.function(self.model.pictures)
+        self._pictures = tf.function(model.pictures)
         self._writer = tf.summary.create_file_writer(str(self.folder))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -151,8 +151,9 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._checkpoints.save(epoch + 1)
 
 
-def _check_model(callback: keras.callbacks.Callback, advice: str) -> None:
-    """Raise `ValueError` unless the model is one of `lts.models`."""
+def _check_model(callback: keras.callbacks.Callback, advice: str) -> CustomStepModel:
+    """Return the model; raise `ValueError` unless it is one of `lts.models`."""
     if not isinstance(callback.model, CustomStepModel):
         received = f"Received: model={type(callback.model).__name__}."
         raise ValueError(f"{type(callback).__name__} knows the models of lts.models. {received}{advice}")
+    return callback.model

@@ -1,16 +1,39 @@
 """The wheel outside of a checkout."""
 
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPTS = re.findall(r'"(lts-[a-z-]+) = lts\.bin\.(\w+):console"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+# What a user's program does with the public functions.
+PROGRAM = """
+import numpy as np
+import tensorflow as tf
+
+import lts
+from lts.callbacks import ExactCheckpoint, OnlineProbe, PictureStrip
+from lts.config import Config, preset
+from lts.data import ImageDataset, open_source, training_batches
+
+model = lts.load("runs/features")
+images = np.zeros([8, model.image_size, model.image_size, 3], np.uint8)
+maps: dict[str, tf.Tensor] = model(images)
+probability: tf.Tensor = model.spot(images)["probability"]
+vectors = model.features(images, layer=("conv_2", "conv_3"), pool="avg")
+backbone = model.keras_model("conv_3")
+config: Config = preset("tiny", steps=4)
+source: ImageDataset = open_source("synthetic", "test[:4]", progress=False)
+batches = training_batches(source, config.image, batch_size=4, seed=1, steps=2)
+callbacks = [OnlineProbe(backbone, images, np.arange(8)), PictureStrip(images, "logs"), ExactCheckpoint("logs", keep=2)]
+"""
 
 
 def test_every_program_is_a_script():
@@ -44,3 +67,18 @@ def test_scripts_of_the_wheel(tmp_path):
         first_line = done.stdout.splitlines()[0]
         assert re.fullmatch(r"[A-Z].{10,}\.", first_line), done.stdout
         assert str(ROOT) not in done.stdout
+
+
+@pytest.mark.slow
+def test_types(tmp_path):
+    """Fails if pyright finds an error in a public module, or in a program that uses one as documented."""
+    pyright = shutil.which("pyright")
+    if pyright is None:
+        pytest.skip("pyright is not installed: pip install pyright")
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]
+    settings["include"] = [*(str(ROOT / path) for path in settings["include"]), "program.py"]
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({**settings, "extraPaths": [str(ROOT)]}), encoding="utf-8")
+    command = [pyright, "--pythonpath", sys.executable]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout

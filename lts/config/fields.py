@@ -224,7 +224,7 @@ def cast(field: dataclasses.Field, value: Any) -> Any:
         if not is_tuple(field):
             return _cast_entry(kind, value)
         entries = value.split(",") if isinstance(value, str) else value
-        entries = [_cast_entry(kind, entry) for entry in entries]
+        entries = [_cast_entry(kind, entry) for entry in entries]  # pyright: ignore[reportOptionalIterable]
     except (ValueError, KeyError, TypeError, OverflowError):  # the last one: int(infinity)
         wanted = f"a comma-separated list, each entry {TYPE_NAMES[kind]}" if is_tuple(field) else TYPE_NAMES[kind]
         raise ConfigError(f"{field.name} must be {wanted}. Received: {field.name}={value!r}") from None

@@ -405,7 +405,7 @@ class Config:
         if not isinstance(values.get("preset", ""), str):
             raise ConfigError(f"preset must be text. Received: preset={values['preset']!r}.")
         sections: dict[str, Any] = {}
-        types = {section.name: section.type for section in dataclasses.fields(cls)}
+        types: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(cls)}
         for name, value in values.items():
             if name not in types:
                 raise ConfigError(f"unknown section. Received: {name!r}. Known: {', '.join(types)}.")
@@ -467,7 +467,7 @@ def _section(name: str, section: type, values: Mapping[str, Any]) -> Any:
 
 def fields_of(*sections: str) -> Iterator[tuple[str, dataclasses.Field]]:
     """Yield (section, field) of the named sections."""
-    types = {section.name: section.type for section in dataclasses.fields(Config)}
+    types: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(Config)}
     for section in sections:
         for section_field in dataclasses.fields(types[section]):
             yield section, section_field

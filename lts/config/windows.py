@@ -34,7 +34,7 @@ class Window:
 
     @property
     def _zeros(self) -> int:
-        return 0 if self.padding == "VALID" else sum(self.padding)
+        return 0 if isinstance(self.padding, str) else sum(self.padding)
 
 
 def alexnet_windows(config) -> dict[str, tuple[Window, ...]]:

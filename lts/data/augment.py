@@ -9,6 +9,8 @@ Shapes: a uint8 image [120, 100, 3] is cropped to a window such as [81, 77, 3], 
 [0, 255], and converted to [-1, 1].
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from lts.config import ImageConfig
@@ -161,9 +163,9 @@ def adjust_colour(image: tf.Tensor, brightness: tf.Tensor, saturation: tf.Tensor
     Returns:
       float32 [..., h, w, 3].
     """
-    brightness = tf.cast(brightness, tf.float32)[..., tf.newaxis, tf.newaxis]
-    saturation = tf.cast(saturation, tf.float32)[..., tf.newaxis, tf.newaxis]
-    saturation_first = tf.convert_to_tensor(saturation_first)[..., tf.newaxis, tf.newaxis]
+    brightness = _per_pixel(tf.cast(brightness, tf.float32))
+    saturation = _per_pixel(tf.cast(saturation, tf.float32))
+    saturation_first = _per_pixel(tf.convert_to_tensor(saturation_first))
     shift_after = tf.where(saturation_first, brightness, 0.0)
     shift_before = tf.where(saturation_first, 0.0, brightness)
 
@@ -174,6 +176,11 @@ def adjust_colour(image: tf.Tensor, brightness: tf.Tensor, saturation: tf.Tensor
     limit = tf.math.divide_no_nan(tf.maximum(largest, 0.0), largest - smallest)
     factor = tf.minimum(saturation, limit)
     return tf.stack([largest - (largest - channel) * factor + shift_after for channel in channels], axis=-1)
+
+
+def _per_pixel(values: Any) -> tf.Tensor:
+    """Return values [...] as [..., 1, 1]."""
+    return values[..., tf.newaxis, tf.newaxis]
 
 
 def to_unit_range(image: tf.Tensor) -> tf.Tensor:

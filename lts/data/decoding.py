@@ -280,7 +280,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None  # Pillow turns them
     try:
         # NB: PNG's own `getexif` would decode the image.
-        return TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation))
+        return TURNS.get(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF raises nearly any type; the pixels may be intact
         return None
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from lts.data.store import LABELLED, ImageIndex
+from lts.data.store import LABELLED, ImageIndex, require_labels
 
 TEST_SPLITS = ("test", "validation", "val")  # the first that a data set has is its test split
 SHARE = 5  # one image of this many is held out
@@ -61,7 +61,7 @@ def hold_out(index: ImageIndex, split: str, role: str) -> tuple[ImageIndex, str]
     if role in TUNED:
         index, split = hold_out(index, split, "train")
     order = order_of_names(index.names)
-    labels = index.labels[order]
+    labels = require_labels(index.labels)[order]
     held_out = np.zeros(len(index.names), bool)
     for label in np.unique(labels):
         members = order[labels == label]

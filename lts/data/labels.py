@@ -47,7 +47,7 @@ def labels_digest(labels: np.ndarray, names: Sequence[str]) -> str:
       names: N names.
     """
     entries = []
-    for position in np.flatnonzero(labels >= 0):
+    for position in np.flatnonzero(labels >= 0).tolist():
         image = names[position].rpartition(" ")[2]  # "train[7]" of "tfds:stl10 train[7]"
         entries.append(f"{image} {labels[position]}".encode(errors="surrogateescape"))
     return hashlib.sha256(b"\n".join(sorted(entries))).hexdigest()[:16]

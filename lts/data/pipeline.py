@@ -6,7 +6,7 @@ Skipping costs nothing, and the batches do not depend on the number of cores.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +14,12 @@ import tensorflow as tf
 from lts.config import ImageConfig
 from lts.data.augment import flip_and_colour, random_crop, test_pixels
 from lts.data.sources import ImageDataset
+from lts.data.store import require_labels
 
 Crop = Callable[[tf.Tensor, tf.Tensor, ImageConfig], tuple[tf.Tensor, tf.Tensor]]
 View = Callable[[tf.Tensor, ImageConfig], tf.Tensor]
-Share = tf.distribute.InputContext  # index of this machine, number of machines, number of replicas of all machines
+# Index of this machine, number of machines, number of replicas of all machines.
+Share: TypeAlias = tf.distribute.InputContext
 WHOLE = Share()  # one replica on one machine
 
 
@@ -58,11 +60,11 @@ def training_batches(
     Returns:
       Dataset of images, or of (images, labels).
     """
-    known = tf.constant(dataset.labels, tf.int32) if labels else None
+    known = tf.constant(require_labels(dataset.labels), tf.int32) if labels else None
 
     def example(index: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
         window, amounts = crop(dataset.read(index), seeds, image)
-        return (window, amounts, known[index]) if labels else (window, amounts)
+        return (window, amounts) if known is None else (window, amounts, known[index])
 
     def finish(crops: tf.Tensor, amounts: tf.Tensor, *more: tf.Tensor):
         images = flip_and_colour(crops, amounts, image)
@@ -111,7 +113,7 @@ def shuffled_examples(
         step = number // per_machine
         row = share.input_pipeline_id * per_machine + number % per_machine
         position = step * batch_size + row
-        if chosen_rows:
+        if chosen is not None and chosen_rows:
             # Two streams, each with an order of its own.
             from_chosen = tf.gather(chosen, shuffled(step * chosen_rows + row, len(chosen), -1 - seed))
             from_all = shuffled(step * (batch_size - chosen_rows) + row - chosen_rows, count, seed)
@@ -120,10 +122,11 @@ def shuffled_examples(
             index = shuffled(position, count, seed)
         return example(index, tf.stack([seed, position]))
 
-    def shuffled(position: tf.Tensor, length: int, order: int) -> tf.Tensor:
+    def shuffled(position: Any, length: int, order: int) -> tf.Tensor:
         epoch_seed = tf.stack([order, position // length])
-        return tf.random.experimental.index_shuffle(position % length, epoch_seed, max_index=length - 1)
+        return index_shuffle(position % length, epoch_seed, max_index=length - 1)
 
+    index_shuffle = tf.random.experimental.index_shuffle  # pyright: ignore[reportAttributeAccessIssue]
     numbers = tf.data.Dataset.range(first_step * per_machine, (first_step + steps) * per_machine)
     return numbers.map(at, num_parallel_calls=tf.data.AUTOTUNE)
 

@@ -25,6 +25,7 @@ from lts.data.store import (
     check_files,
     free_memory,
     open_store,
+    require_labels,
 )
 from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
@@ -141,7 +142,9 @@ def open_source(
     else:
         index, split = list_images(dataset, split, role, data_dir, skip_broken_images)
         if labels_share < 1:
-            index = index.select(np.flatnonzero(share_of_labels(index.labels, index.names, labels_share) >= 0))
+            index = index.select(
+                np.flatnonzero(share_of_labels(require_labels(index.labels), index.names, labels_share) >= 0)
+            )
             split = _describe_share(split, labels_share)
         if limit is not None and limit < len(index.names):
             index = index.select(np.arange(limit))
@@ -150,10 +153,10 @@ def open_source(
         opened = open_store(index, cache_bytes, skip_broken_images, progress, stored_size, cache_dir)
         images = _describe(dataset, split, index, opened, role, stored_size)
         images = dataclasses.replace(images, place=_place(dataset, data_dir))
+        if progress and images.stored_size:
+            print(_describe_shrinking(opened, stored_size), flush=True)
     if progress:
         place = "memory" if isinstance(images.store, MemoryStore) else "files"
-        if images.stored_size:
-            print(_describe_shrinking(opened, stored_size), flush=True)
         labelled = len(images.labelled)
         some = f" ({labelled} with a label)" if 0 < labelled < images.num_examples else ""
         print(
@@ -259,6 +262,7 @@ def open_synthetic(split: str | None, role: str, limit: int | None = None, label
     if labels.max() < 0:
         labels = None
     if labels_share < 1:
+        labels = require_labels(labels)
         kept = np.flatnonzero(share_of_labels(labels, names, labels_share) >= 0)
         images, labels, names = images[kept], labels[kept], [names[position] for position in kept]
         split = _describe_share(split, labels_share)

@@ -128,10 +128,12 @@ def _spans_meet(span: str, other: str) -> bool:
     """Return whether slices of the same images may overlap; an empty one holds all images."""
     if {f"[{span}]", f"[{other}]"} == {HELD_OUT, REST}:
         return False
-    bounds = [_bounds(span), _bounds(other)]
-    if None in bounds or bounds[0][2] != bounds[1][2]:
+    bounds = _bounds(span)
+    other_bounds = _bounds(other)
+    if bounds is None or other_bounds is None or bounds[2] != other_bounds[2]:
         return True  # counts and percentages cannot be compared without the number of images
-    (start, stop, _), (other_start, other_stop, _) = bounds
+    start, stop, _ = bounds
+    other_start, other_stop, _ = other_bounds
     return max(start, other_start) < min(stop, other_stop)
 
 

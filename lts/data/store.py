@@ -58,6 +58,13 @@ class DataError(UserError):
     """Unusable dataset, split or image."""
 
 
+def require_labels(labels: np.ndarray | None) -> np.ndarray:
+    """Return the labels of images that must have some; `DataError` if they have none."""
+    if labels is None:
+        raise DataError("the images have no labels. Received: labels=None. Choose a split with labels.")
+    return labels
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageIndex:
     """Contents of a dataset before any image is decoded.
@@ -96,7 +103,8 @@ class ImageIndex:
 
         def dataset() -> tf.data.Dataset:
             numbered = tf.data.Dataset.zip(tf.data.Dataset.from_tensor_slices(chosen), self.dataset())
-            return numbered.filter(lambda keep, _: keep).map(lambda _, item: item)
+            kept = numbered.filter(lambda keep, _: keep)  # pyright: ignore[reportArgumentType]
+            return kept.map(lambda _, item: item)
 
         def paths() -> list[str]:
             every_path = self.paths()
@@ -106,7 +114,7 @@ class ImageIndex:
         labels = None if self.labels is None else self.labels[positions]
         return dataclasses.replace(self, names=names, labels=labels, dataset=dataset, paths=paths)
 
-    def items(self) -> Iterable[str | bytes]:
+    def items(self) -> Iterable[Any]:
         """Return the N paths or encoded images; may be called again."""
         return self.paths() if self.in_files else self.dataset().as_numpy_iterator()
 
@@ -262,11 +270,9 @@ class _Images:
         if cache is None:
             return decode_shrunk(encoded, header, shape)
         path = cache.path(encoded)
-        image = cache.read(path, shape)
-        is_cached = image is not None
-        if not is_cached:
-            image = decode_shrunk(encoded, header, shape)
-            is_cached = cache.write(path, image)
+        cached_image = cache.read(path, shape)
+        image = decode_shrunk(encoded, header, shape) if cached_image is None else cached_image
+        is_cached = cached_image is not None or cache.write(path, image)
         if is_cached:
             self.ways[position] = STORED
             self.cached[position] = str(path)

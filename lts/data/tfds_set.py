@@ -44,11 +44,12 @@ def list_tfds(name: str, split: str | None, role: str, data_dir: str | None) -> 
     image_key, label_key = _keys(builder, where)
     counts = {key: info.num_examples for key, info in builder.info.splits.items()}
     divides = False
-    if not split and role in LABELLED:
-        split, divides = default_split(role, counts)
-    elif not split:
-        existing = [key for key in DEFAULT_SPLITS[role] if key in counts]
-        split = existing[0] if existing else DEFAULT_SPLITS[role][0]
+    if not split:
+        if role in LABELLED:
+            split, divides = default_split(role, counts)
+        else:
+            existing = [key for key in DEFAULT_SPLITS[role] if key in counts]
+            split = str(existing[0] if existing else DEFAULT_SPLITS[role][0])
     pieces = resolve(split, counts, where)
     selection = "+".join(f"{key}[{start}:{stop}]" for key, start, stop in pieces)
     names = []
@@ -128,7 +129,7 @@ def examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    encoded = {key: tfds.decode.SkipDecoding() for key in keys if isinstance(features[key], tfds.features.Image)}
+    encoded: Any = {key: tfds.decode.SkipDecoding() for key in keys if isinstance(features[key], tfds.features.Image)}
     return builder.as_dataset(
         split=selection,
         shuffle_files=False,
@@ -138,7 +139,7 @@ def examples(builder: Any, selection: str, keys: list[str]) -> tf.data.Dataset:
     )
 
 
-def unpack(data_dir: str | os.PathLike, selection: str, images: Iterable[bytes]) -> list[str]:
+def unpack(data_dir: str | os.PathLike, selection: str, images: Iterable[Any]) -> list[str]:
     """Write every encoded image to a file, once.
 
     Training needs random access, and the TFRecord files of tfds have none. Example 1234 of the selection becomes

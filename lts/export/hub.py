@@ -181,7 +181,7 @@ def _reporting(address: str, writing: bool) -> Iterator[Any]:
     except UserError:
         raise
     # The last is the base of the errors of its HTTP library.
-    except (OSError, errors.HTTPError) as error:
+    except (OSError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
         # What was missing in the cache tells nothing; its cause does.
         cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
         raise HubError(f"{_complaint(cause, errors, writing)} Received: {address}") from None

@@ -26,7 +26,7 @@ class ConfigMixin:
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         config = dict(config)
         for name, kind in _arguments(cls).items():
             if name in config and dataclasses.is_dataclass(kind):

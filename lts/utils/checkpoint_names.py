@@ -14,6 +14,9 @@ def newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
     """Return the checkpoints of a folder, the newest first."""
     # NB: everything else belongs to the user, such as a copy `step_00000020.bak` or a link: it is neither read nor
     # removed. Steps of nine digits sort as numbers, not as names.
-    paths = folder.iterdir() if folder.is_dir() else ()
-    checkpoints = [path for path in paths if step_of(path) is not None and path.is_dir() and not path.is_symlink()]
-    return sorted(checkpoints, key=step_of, reverse=True)
+    steps = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        step = step_of(path)
+        if step is not None and path.is_dir() and not path.is_symlink():
+            steps[path] = step
+    return sorted(steps, key=lambda path: steps[path], reverse=True)

@@ -34,7 +34,7 @@ class FormatError(UserError):
     exit_status = 2
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the reason of a library's error as one line.
 
     Names of TensorFlow operations are removed. An error without a message gives its type.

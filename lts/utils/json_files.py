@@ -38,7 +38,7 @@ def read_json(path: str | os.PathLike, shape: Any = dict, finite: bool = True) -
 def parse_json(text: bytes, name: str, finite: bool = True) -> Any:
     """Return JSON text as Python values; `JsonError` gives the `name`."""
     try:
-        options = {"parse_constant": _refuse, "parse_float": _finite_float} if finite else {}
+        options: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite_float} if finite else {}
         return json.loads(text.decode("utf-8"), **options)
     # UnicodeDecodeError and JSONDecodeError are ValueErrors; deep nesting exceeds the stack.
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ class StopRequest:
         return self.signal is not None
 
 
-def stop_signals() -> list[int]:
+def stop_signals() -> list[signal.Signals]:
     """Return the signals that stop a program."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     # `nohup` ignores SIGHUP, which a closed terminal sends: such a program must run on.
