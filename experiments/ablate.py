@@ -31,6 +31,7 @@ from lts.bin import common, field_flags
 from lts.config import Config
 from lts.config.fields import fields_named
 from lts.utils import outputs
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 SEEDS = fields_named(ablations.Repetitions)
@@ -62,7 +63,7 @@ def main() -> None:
         else:
             results = _run_seeds(seeds, custom, autoencoder_training, base)
         comparison_report.write(results, FLAGS.output)
-    print(f"\n{comparison_report.markdown(results)}\nwritten to {FLAGS.output}")
+    print_result(f"\n{comparison_report.markdown(results)}\nwritten to {FLAGS.output}")
 
 
 def _run(variants: Sequence[ablations.Variant], autoencoder_training: Config, output: str) -> dict[str, Any]:

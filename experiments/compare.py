@@ -22,6 +22,7 @@ from experiments.probing.protocols import LINEAR
 from lts.bin import common
 from lts.config import Config
 from lts.utils import outputs
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 PLANNED_FIELDS = ("steps", "epochs")  # they follow from the budget
@@ -97,7 +98,7 @@ def _run(compare_request: baselines.Request, base: Config) -> None:
     comparison.pretrain(plan)
     results = comparison.probe(plan, LINEAR[FLAGS.protocol])
     comparison_report.write(results, output)
-    print(f"\n{comparison_report.markdown(results)}\nwritten to {output}")
+    print_result(f"\n{comparison_report.markdown(results)}\nwritten to {output}")
 
 
 def define_flags() -> None:

@@ -18,6 +18,7 @@ from lts import config as configs
 from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
 from lts.utils import files, outputs
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 FIELDS = fields_named(configs.TrainingConfig, "precision")  # of both stages
@@ -113,7 +114,7 @@ def main() -> None:
     with outputs.locked(FLAGS.output):
         path = run(config, FLAGS.output)
     minutes = (time.monotonic() - started) / 60
-    print(f"\nFinished in {minutes:.1f} minutes. Open this page in a browser:\n{path.resolve()}")
+    print_result(f"\nFinished in {minutes:.1f} minutes. Open this page in a browser:\n{path.resolve()}")
 
 
 def console() -> None:

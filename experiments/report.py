@@ -28,6 +28,7 @@ from lts.utils import files
 from lts.utils.errors import first_line
 from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 OPENING = "<!-- table: "
@@ -113,7 +114,7 @@ def main(paths: Sequence[str]) -> None:
     results = [result_files.load(path) for path in paths if pathlib.Path(path).name != result_files.PUBLISHED.name]
     published = result_files.published()
     if not FLAGS.pages:
-        print(text(results, published), end="")
+        print_result(text(results, published).rstrip("\n"))
         return
     names = [result.name for result in results]
     repeated = [name for name in names if names.count(name) > 1]
@@ -130,7 +131,7 @@ def main(paths: Sequence[str]) -> None:
     for path, (page, filled) in filled_pages.items():
         if filled != page:
             files.write_text(path, filled)
-        print(f"{path}: {len(TABLE.findall(page))} tables, {'unchanged' if filled == page else 'updated'}")
+        print_result(f"{path}: {len(TABLE.findall(page))} tables, {'unchanged' if filled == page else 'updated'}")
     unused = [name for name in names if name not in shown]
     if unused:
         print(f"not in any table: {', '.join(unused)}")

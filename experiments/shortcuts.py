@@ -19,6 +19,7 @@ from lts.bin import common, field_flags, paths
 from lts.config.fields import fields_named
 from lts.export import choices
 from lts.utils import outputs
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 DEFAULT = ShortcutsProtocol()
@@ -65,7 +66,7 @@ def _run(protocol: ShortcutsProtocol) -> None:
     # The cache goes last, so that a run which stops before repeats no work.
     clear_cache(FLAGS.output)
     page = os.path.join(FLAGS.output, "results.html")
-    print(f"\n{report.summary(results)}\n{results['seconds']:.0f} s. Page: {page}", flush=True)
+    print_result(f"\n{report.summary(results)}\n{results['seconds']:.0f} s. Page: {page}")
 
 
 def console() -> None:

@@ -11,6 +11,7 @@ from experiments.probing.cache import ResultCache, clear_cache
 from experiments.probing.probe import LayerResult, ModelResult, Probe, ProbeError
 from experiments.reporting import probe as probe_report
 from experiments.reporting.results import SEEN
+from lts.utils.streams import print_result
 from lts.utils.text import printable
 
 
@@ -79,7 +80,7 @@ def run_each(probe: Probe, models: Iterable) -> list[ModelResult]:
 def finish(results: Mapping[str, Any], output) -> None:
     """Remove the cache of a complete run and print its summary."""
     clear_cache(output)
-    print(f"\n{summary(results)}\n{results['seconds']:.0f} s. Table, plot and JSON: results.* in {output}", flush=True)
+    print_result(f"\n{summary(results)}\n{results['seconds']:.0f} s. Table, plot and JSON: results.* in {output}")
 
 
 def summary(results: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.reporting import results as result_files
 from experiments.reporting.markdown import number, percent
 from lts.utils.markdown import table
+from lts.utils.streams import print_result
 
 Rows = list[list[str]]
 COSTS = ("scalars", "pictures", "histograms", "checkpoint")  # shares of the time at default intervals
@@ -33,7 +34,7 @@ def write(results: Mapping[str, Any], output: str) -> None:
     """Write results.md and results.json; print the table."""
     text = markdown(results)
     result_files.write(output, results, markdown)
-    print(f"\n{text}\nwritten to {output}")
+    print_result(f"\n{text}\nwritten to {output}")
 
 
 def markdown(results: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from experiments.probing.flags import Inputs
 from experiments.voc.protocols import VocProtocol
 from lts.bin import common, field_flags, paths
 from lts.utils import outputs
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 IMAGES = "images: folder:PATH (VOCdevkit layout) | tfds:voc/2007 | tfds:voc/2012"
@@ -108,4 +109,4 @@ def run(protocols: Mapping[str, VocProtocol], task: str, make: Callable[[Inputs,
         results = voc_run.run(make(inputs, protocol), inputs.model, inputs.baselines, FLAGS.output)
         voc_report.write(results, FLAGS.output)
         clear_cache(FLAGS.output)
-    print(f"\n{voc_report.markdown(results)}\n{results['seconds']:.0f} s; written to {FLAGS.output}")
+    print_result(f"\n{voc_report.markdown(results)}\n{results['seconds']:.0f} s; written to {FLAGS.output}")

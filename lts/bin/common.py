@@ -86,21 +86,21 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
     """
 
     def guarded(argv: Sequence[str]) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            # File names may hold characters that the locale cannot show.
-            stream.reconfigure(errors="backslashreplace")
-            # NB: they may also hold escape sequences, which a terminal would obey. Progress bars need "\r".
-            stream.write = functools.partial(_write_printable, stream.write)
+        streams.open_program_streams(FLAGS.quiet)
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         # Training has its own handler, which writes a checkpoint first. Python turns SIGINT into KeyboardInterrupt.
         for number in stop_signals():
             if number != signal.SIGINT:
                 signal.signal(number, _terminate)
-        sys.exit(_status(main, argv[1:], arguments))
+        status = _status(main, argv[1:], arguments)
+        if status == 0 or status > 128:  # a run that a signal has stopped can be resumed
+            streams.print_kept_result()
+        sys.exit(status)
 
     streams.tolerate_lost_output()
     flags.DEFINE_bool("version", False, "print the version and exit")
+    flags.DEFINE_bool("quiet", False, "print only warnings, errors and the final result")
     # NB: not `sys.modules["__main__"]`, which is pip's script where a binary is started as `lts-train-gan`.
     docstring = main.__globals__["__doc__"] or ""  # python -OO removes it
     try:
@@ -110,11 +110,6 @@ def run(main: Callable[..., int | None], arguments: bool = False) -> None:
         if lost and not end.code:
             end.code = _complain(f"standard output could not be written: {lost.strerror}", 1)
         raise
-
-
-def _write_printable(write: Callable[[str], int], text: str) -> int:
-    """Write text without control characters."""
-    return write(printable(text, keep="\n\r\t"))
 
 
 def _check_packages() -> None:

@@ -16,6 +16,7 @@ from absl import flags
 from lts.bin import common, paths
 from lts.export.choices import DEFAULT_POOL, check_pool, choose_layers, read_description
 from lts.extraction import feature_files
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 
@@ -80,13 +81,13 @@ def main() -> int:
     )
     common.print_broken(result.broken)
     if result.already_complete:
-        print(f"{FLAGS.output} was finished before: {result.images} images")
+        print_result(f"{FLAGS.output} was finished before: {result.images} images")
         return 0
     if result.signal is not None:
         print(common.RESUME, flush=True)
         return 128 + result.signal
     seconds = time.monotonic() - start
-    print(f"{FLAGS.output}: {result.images} images, {' '.join(layers)}, pool {FLAGS.pool}, {seconds:.1f} s")
+    print_result(f"{FLAGS.output}: {result.images} images, {' '.join(layers)}, pool {FLAGS.pool}, {seconds:.1f} s")
     return 0
 
 

@@ -12,6 +12,7 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common, paths
 from lts.utils import files
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +42,7 @@ def main() -> None:
 
     report = import_checkpoint(config, FLAGS.checkpoint, FLAGS.output, FLAGS.weights, FLAGS.stage)
     print(report)
-    print(f"train_{report.stage} resumes {FLAGS.output}")
+    print_result(f"train_{report.stage} resumes {FLAGS.output}")
 
 
 def console() -> None:

@@ -17,6 +17,7 @@ from lts import runs
 from lts.bin import common, paths
 from lts.utils import files
 from lts.utils.checkpoint_names import newest_first
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +37,7 @@ def main(folders: Sequence[str]) -> None:
     folder = paths.expand("folder", folders[0])
     if not os.path.isdir(folder):
         raise common.UsageError(f"there is no such folder. Received: {folder!r}")
-    print(runs.table(folder))
+    print_result(runs.table(folder))
 
 
 def _remove_older(workdir: str) -> None:
@@ -58,7 +59,7 @@ def _remove_older(workdir: str) -> None:
         size = sum(runs.size_of(checkpoint) for checkpoint in older)
         for checkpoint in older:
             files.remove_folder(checkpoint)
-    print(f"removed {len(older)} checkpoints of {workdir}, {runs.megabytes(size)}; {newest.name} stays")
+    print_result(f"removed {len(older)} checkpoints of {workdir}, {runs.megabytes(size)}; {newest.name} stays")
 
 
 def console() -> None:

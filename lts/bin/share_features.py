@@ -15,6 +15,7 @@ from lts.bin import common, paths
 from lts.export import hub, model_card
 from lts.export.choices import EXPORT, check_license, read_description
 from lts.utils.files import read_regular
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 
@@ -49,8 +50,8 @@ def main() -> None:
     text = read_regular(card).decode("utf-8", errors="replace") if card.exists() else model_card.card(description)
     contents[model_card.NAME] = model_card.with_license(text, description["license"]).encode()
     address = hub.upload(FLAGS.repo, folder, EXPORT.names, contents, FLAGS.private)
-    print(f"uploaded {FLAGS.model} to {hub.PREFIX}{FLAGS.repo}, license {description['license']}")
-    print(f"this version: {address}")
+    uploaded = f"uploaded {FLAGS.model} to {hub.PREFIX}{FLAGS.repo}, license {description['license']}"
+    print_result(f"{uploaded}\nthis version: {address}")
 
 
 def console() -> None:

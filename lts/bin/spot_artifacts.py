@@ -15,6 +15,7 @@ from absl import flags
 from lts.bin import common, field_flags, paths
 from lts.export import choices
 from lts.utils.outputs import dataset_folder
+from lts.utils.streams import print_result
 from lts.utils.text import printable
 
 FLAGS = flags.FLAGS
@@ -77,8 +78,7 @@ def _spot() -> None:
     for score in scores[:PRINTED_IMAGES]:
         print(f"{score.probability:.3f} {printable(score.image)}")
     alarms = spotting.false_alarms({"path": FLAGS.model, **model.description})
-    print(f"{spotting.headline(scores)}\n{alarms}")
-    print(f"page: {os.path.join(FLAGS.output, 'sheet.html')}")
+    print_result(f"{spotting.headline(scores)}\n{alarms}\npage: {os.path.join(FLAGS.output, 'sheet.html')}")
     common.print_broken(source.broken)
 
 
@@ -96,7 +96,7 @@ def _evaluate() -> None:
     corruption = spotting.Corruption(FLAGS.evaluate, FLAGS.keep_probability)
     source = common.open_source(corruption.config.image)
     results = spotting.evaluate(model, corruption, source, FLAGS.output, seed=FLAGS.seed, resamples=FLAGS.resamples)
-    print(f"{spotting.summary(results)}\n{os.path.join(FLAGS.output, 'evaluation.html')}")
+    print_result(f"{spotting.summary(results)}\n{os.path.join(FLAGS.output, 'evaluation.html')}")
 
 
 def console() -> None:

@@ -1,7 +1,6 @@
 """Progress of a run: terminal, TensorBoard, metrics.jsonl, pictures."""
 
 import contextlib
-import functools
 import json
 import pathlib
 import re
@@ -18,7 +17,8 @@ from lts.config import SECTIONS, fields_of
 from lts.data import as_bytes
 from lts.training.run_record import RunRecord
 from lts.utils import files, filesystem, markdown
-from lts.utils.progress import PROBE, probe_text, progress_text
+from lts.utils.progress import PROBE, TIME, print_with_time, probe_text, progress_text
+from lts.utils.streams import write_to_log
 from lts.utils.text import utf8
 from lts.visualization.montage import filter_montage, montage
 
@@ -205,17 +205,19 @@ class Monitor:
         """Print a line, or update the bar; `left` is in seconds."""
         probe = {name: value for name, value in values.items() if name.startswith(PROBE)}
         scalars = {name: value for name, value in values.items() if name not in probe}
+        name = f"{self.title} step {step}/{self.total_steps}"
+        progress = f"{name} left {format_time(left)}"
+        line = f"{progress} {progress_text(scalars, COLUMNS - len(TIME) - 1 - len(progress))}"
         if self.bar is not None:
             head = f"{self.title} {step}/{self.total_steps} 100% left 00:00:00, "
             self.bar.set_postfix_str(progress_text(scalars, COLUMNS - 1 - len(head)))
+            write_to_log(line)
         else:
-            progress = f"{self.title} step {step}/{self.total_steps} left {format_time(left)}"
-            print(f"{progress} {progress_text(scalars, COLUMNS - 1 - len(progress))}", flush=True)
+            print_with_time(line)
         if probe:
-            head = f"{self.title} step {step}/{self.total_steps}"
             # NB: tqdm's own `write`, which moves the bar out of the way.
-            write = self.bar.write if self.bar is not None else functools.partial(print, flush=True)
-            write(f"{head} {probe_text(probe, COLUMNS - 1 - len(head))}")
+            write = self.bar.write if self.bar is not None else print_with_time
+            write(f"{name} {probe_text(probe, COLUMNS - len(TIME) - 1 - len(name))}")
 
     def pictures(self, step: int, columns: dict) -> None:
         """Write the picture strip to TensorBoard and to pictures/latest.png.

@@ -5,6 +5,7 @@
     WORKDIR/last_checkpoint  name of the newest checkpoint
     WORKDIR/metrics.jsonl    one line of scalars every `log_steps` steps
     WORKDIR/pictures/        the newest picture strip
+    WORKDIR/train.log        what the programs printed, see `lts.utils.run_log`
     WORKDIR/tensorboard/     event files
     WORKDIR/lock             locked while a process trains here
 

@@ -26,6 +26,7 @@ from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.strategy import Machines, build_strategy
 from lts.utils import sources
+from lts.utils.streams import begin_log, end_log, print_result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +117,12 @@ def run(
     with machines.noticing_lost(), lock:
         checkpoints = Checkpoints(workdir, checkpoint_items(model), options.keep_checkpoints)
         task = _restore(task, model, checkpoints, machines, workdir, options)
+        if machines.chief:
+            begin_log(workdir)
         step = steps_done(model)
         if step >= task.steps:
-            print(f"{task.title}: finished before, {step} of {task.steps} steps are in {workdir}", flush=True)
+            print_result(f"{task.title}: finished before, {step} of {task.steps} steps are in {workdir}")
+            end_log()
             return Result(step, task.steps, time.monotonic() - began)
         if machines.chief:
             settings = describe(task.record.config, *SECTIONS, task.section)
@@ -133,11 +137,11 @@ def run(
     seconds = time.monotonic() - began
     state = "stopped" if signal else "finished"
     advice = "; run the same command again to resume" if signal else ""
-    print(
+    print_result(
         f"{task.title}: {state}: {step} of {task.steps} steps in {format_time(seconds)}, "
-        f"checkpoint in {checkpoints.folder}{advice}",
-        flush=True,
+        f"checkpoint in {checkpoints.folder}{advice}"
     )
+    end_log()  # an error before this line belongs to the log
     return Result(step, task.steps, seconds, signal)
 
 

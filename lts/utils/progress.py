@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import tqdm
 
+from lts.utils.run_log import TIME_FORMAT
+
 LOG_SECONDS = 10  # between two lines in a log
 PROBE = "probe_"  # begins the names of an online evaluation
+TIME = "00:00:00 "  # in front of the lines of a log
 
 
 def progress_text(values: Mapping[str, float], columns: int) -> str:
@@ -48,6 +51,11 @@ def probe_text(values: Mapping[str, float], columns: int) -> str:
         else:
             parts.append(f"{name.removeprefix(PROBE)} {value:.3g}")
     return _joined(parts, columns)
+
+
+def print_with_time(line: str) -> None:
+    """Print a line of a long run with the time of day, such as "17:28:26 gan step 50/9000"."""
+    print(f"{time.strftime(TIME_FORMAT)} {line}", flush=True)
 
 
 def _joined(parts: Iterable[str], columns: int) -> str:
@@ -102,7 +110,7 @@ class Progress:
             rate = (self.done - self._first) / (now - self._start)
             seconds_left = (self.total - self.done) / rate
             counts = f"{self.done} of {self.total} {self.unit}"
-            print(f"{self.title}: {counts}, {rate:.0f} {self.unit}/s, {seconds_left:.0f} s left", flush=True)
+            print_with_time(f"{self.title}: {counts}, {rate:.0f} {self.unit}/s, {seconds_left:.0f} s left")
 
     def __enter__(self) -> "Progress":
         return self

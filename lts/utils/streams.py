@@ -1,12 +1,16 @@
 """Standard output and error that may be closed, full, or piped to a reader that leaves.
 
-A program that trains for days must not lose its steps to `| head -14`, a closed terminal or a full log disk.
+A program that trains for days must not lose its steps to `| head -14`, a closed terminal or a full log disk. What it
+prints goes through one `ProgramStream` per descriptor, which escapes names, follows `--quiet` and keeps the log.
 """
 
 import errno
 import os
 import sys
 from typing import Any, TextIO
+
+from lts.utils.run_log import RunLog
+from lts.utils.text import printable
 
 # Nobody reads the output any more: a pipe was closed, a terminal hung up.
 READER_LEFT = (errno.EPIPE, errno.EIO)
@@ -77,3 +81,99 @@ def lost_output() -> OSError | None:
     sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     return None if error is None or error.errno in READER_LEFT else error
+
+
+class ProgramStream:
+    """Output of a program: without control characters, recorded in the log, silent with `--quiet`.
+
+    Args:
+      stream: a text stream.
+      log: gets every line, also silent ones.
+      silent: drop everything but the result.
+      is_quiet: whether `--quiet` was given; a quiet stream is no terminal, so that no bar is drawn.
+    """
+
+    def __init__(self, stream: Any, log: RunLog, silent: bool = False, is_quiet: bool = False):
+        self._stream = stream
+        self._line = log.add_stream()
+        self.log = log
+        self.silent = silent
+        self.is_quiet = is_quiet
+        self._result: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Return whether bars may be drawn."""
+        return not self.is_quiet and self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Write a text without control characters, and record it."""
+        # NB: names may hold escape sequences, which a terminal would obey. Progress bars need "\r".
+        safe = printable(text, keep="\n\r\t")
+        if not self.silent:
+            self._stream.write(safe)
+        self._line.write(safe)
+        return len(text)
+
+    def writelines(self, lines) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def keep_result(self, text: str) -> None:
+        """Keep a text for `print_kept_result`, if this stream is silent."""
+        if self.silent:
+            self._result = text
+
+    def print_kept_result(self) -> None:
+        """Print the last text of `keep_result`."""
+        if self._result is not None:
+            self._stream.write(printable(f"{self._result.strip()}\n", keep="\n\t"))
+            self._result = None
+
+
+def open_program_streams(quiet: bool) -> None:
+    """Replace `sys.stdout` and `sys.stderr` by the streams of a program."""
+    log = RunLog()
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold characters that the locale cannot show.
+        stream.reconfigure(errors="backslashreplace")
+    sys.stdout = ProgramStream(sys.stdout, log, silent=quiet, is_quiet=quiet)
+    sys.stderr = ProgramStream(sys.stderr, log, is_quiet=quiet)
+
+
+def begin_log(workdir: str | os.PathLike) -> None:
+    """Begin the log of a run in a locked folder. Only programs that called `open_program_streams` have one."""
+    if isinstance(sys.stdout, ProgramStream):
+        sys.stdout.log.begin(workdir)
+
+
+def end_log() -> None:
+    """End the log of a run."""
+    if isinstance(sys.stdout, ProgramStream):
+        sys.stdout.log.end()
+
+
+def write_to_log(line: str) -> None:
+    """Write a line to the log of the run alone, for example where the terminal shows a bar."""
+    if isinstance(sys.stdout, ProgramStream):
+        sys.stdout.log.write_line(line)
+
+
+def print_result(text: str) -> None:
+    """Print what a program was started for. With `--quiet` the last such text is printed at the end.
+
+    Args:
+      text: one line or a table.
+    """
+    print(text, flush=True)
+    if isinstance(sys.stdout, ProgramStream):
+        sys.stdout.keep_result(text)
+
+
+def print_kept_result() -> None:
+    """Print the result that `--quiet` has kept until the end."""
+    if isinstance(sys.stdout, ProgramStream):
+        sys.stdout.print_kept_result()

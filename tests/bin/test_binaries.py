@@ -46,6 +46,18 @@ def autoencoder(photos, tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
+def test_log_and_quiet(photos, autoencoder):
+    """Fails if a run has no log of its lines, or --quiet prints more than the result."""
+    command = (*("--preset=tiny", f"--dataset=folder:{photos}", "--steps=6", "--batch_size=4", "--log_steps=2"), *TINY)
+    done = invoke("lts.bin.train_autoencoder", *command, f"--workdir={autoencoder}", "--quiet")
+    result = f"autoencoder: finished before, 6 of 6 steps are in {autoencoder}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, result, "")
+    log = (autoencoder / "train.log").read_text().splitlines()
+    assert any(re.match(r"[\d-]{10} [\d:]{8} autoencoder step 6/6 left 0:00 ", line) for line in log)
+    assert len([line for line in log if "12 images" in line]) == 2  # of both starts
+    assert log[-1].endswith(result.strip())
+
+
 def test_chain_of_binaries(photos, autoencoder, tmp_path):
     """Fails if the chain needs more than files, or does not write what the user's guide promises."""
     gan = tmp_path / "gan"

@@ -55,6 +55,30 @@ def test_program_runs_to_its_end(tmp_path, redirection, status):
     assert [line.partition(": ")[2] for line in unexpected] == ([lost] if status else [])
 
 
+def test_quiet(tmp_path):
+    """Fails if --quiet hides a warning, prints more than the last result, or prints one of a program that failed."""
+    program = """
+import sys
+from lts.bin import common
+from lts.utils.streams import print_result
+from lts.utils.text import warn
+def main():
+    assert not sys.stderr.isatty()
+    print("step 1")
+    print_result("result of a first run")
+    warn("odd")
+    print_result("\\nresult\\nof two \x1b lines")
+    print("next: another command")
+    if WRONG:
+        raise common.UserError("wrong")
+common.run(main)
+"""
+    for wrong, out, err in [(False, "result\nof two \\x1b lines\n", ""), (True, "", "-c: wrong\n")]:
+        command = [sys.executable, "-c", program.replace("WRONG", str(wrong)), "--quiet"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stdout, done.stderr) == (int(wrong), out, f"warning: odd\n{err}")
+
+
 @pytest.mark.parametrize("option", ["--help", "--helpfull", "--version"])
 def test_help_in_a_pipe(option):
     """Fails if `--help | head` shows a traceback or "Exception ignored"."""
