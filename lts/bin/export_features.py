@@ -17,8 +17,9 @@ from absl import flags
 from lts import config as configs
 from lts.bin import common, paths
 from lts.config.stages import STAGES
-from lts.export.choices import EXPORT, check_formats, check_license
+from lts.export.choices import CALIBRATED, EXPORT, check_formats, check_license
 from lts.utils.outputs import dataset_folder
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 # Flags of the images for statistics.
@@ -38,7 +39,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "formats",
         ["saved_model"],
-        "also write these formats: safetensors, tflite, tflite_float16, onnx (see the extras)",
+        "also write these formats: safetensors, tflite, tflite_float16, tflite_int8, onnx (see the extras)",
     )
     flags.DEFINE_string("license", None, "licence of the model, as the Hugging Face hub names it; none: not stated")
     flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
@@ -70,7 +71,8 @@ def _export_run() -> None:
 
     record = training.read_run_config(FLAGS.workdir)
     recalibrates = record.config.discriminator.recalibrate_batch_norm if recalibrate is None else recalibrate
-    if not (recalibrates and record.stage in STAGES and STAGES[record.stage].adversarial):
+    recalibrates = recalibrates and record.stage in STAGES and STAGES[record.stage].adversarial
+    if not recalibrates and CALIBRATED not in FLAGS.formats:
         common.refuse(IMAGES, "an export that measures no batch norm statistics (see --recalibrate_batch_norm)")
     source = None
     if FLAGS.dataset:
@@ -81,7 +83,7 @@ def _export_run() -> None:
     step = training.export_run(
         FLAGS.workdir, FLAGS.output, FLAGS.weights, FLAGS.formats, source, recalibrate, **options
     )
-    print(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
+    print_result(f"exported step {step} of {FLAGS.workdir} ({FLAGS.weights} weights) to {FLAGS.output}")
     print(f"model card: {os.path.join(FLAGS.output, 'README.md')}")
     for task, program, dataset, output in NEXT:
         command = ["python", "-m", program, f"--model={FLAGS.output}", dataset, output]
@@ -98,7 +100,7 @@ def _export_random() -> None:
 
     source = common.open_source(config.image)
     training.export_random(config, source, FLAGS.seed, FLAGS.output, FLAGS.formats, FLAGS.license)
-    print(f"exported random weights (preset {FLAGS.preset}, seed {FLAGS.seed}) to {FLAGS.output}")
+    print_result(f"exported random weights (preset {FLAGS.preset}, seed {FLAGS.seed}) to {FLAGS.output}")
 
 
 def console() -> None:

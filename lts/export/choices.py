@@ -14,7 +14,8 @@ from lts.utils.errors import FormatError, UserError, first_line
 from lts.utils.json_files import NUMBER, read_json
 from lts.utils.outputs import OutputFolder
 
-FORMATS = ("saved_model", "safetensors", "tflite", "tflite_float16", "onnx")
+FORMATS = ("saved_model", "safetensors", "tflite", "tflite_float16", "tflite_int8", "onnx")
+CALIBRATED = "tflite_int8"  # the format that needs images
 PACKAGES = {
     "safetensors": ("safetensors",),
     "onnx": ("onnx", "tf2onnx"),
@@ -33,6 +34,7 @@ EXPORT = OutputFolder(
         "backbone.safetensors",
         "model.tflite",
         "model_float16.tflite",
+        "model_int8.tflite",
         "features.onnx",
         "spot.onnx",
     ),

@@ -25,6 +25,7 @@ from lts.data import as_signed
 from lts.export import formats as export_formats
 from lts.export import model_card, pooling
 from lts.export.choices import (
+    CALIBRATED,
     EXPORT,
     NO_SPOT,
     ExportError,
@@ -41,7 +42,7 @@ from lts.export.feature_extractor import FeatureExtractor
 from lts.networks.autoencoder import batch_norm_config
 from lts.networks.variables import variables_by_path
 from lts.utils import files, npz
-from lts.utils.errors import first_line
+from lts.utils.errors import FormatError, first_line
 from lts.utils.json_files import read_json
 from lts.utils.patterns import plain_path
 
@@ -57,6 +58,7 @@ def export(
     description: dict[str, Any],
     formats: Sequence[str] = (),
     recalibrated: keras.Model | None = None,
+    calibration: np.ndarray | None = None,
 ) -> None:
     """Write a network as a SavedModel.
 
@@ -71,21 +73,24 @@ def export(
         where the discriminator has a head of labels; further entries are for the model card.
       formats: further formats, see `lts.export.formats`.
       recalibrated: network of all signatures but `spot`, with batch norm statistics of photographs; None: `network`.
+      calibration: uint8 [images, height, width, 3], photographs for the format `tflite_int8`.
 
     Raises:
       OutputError: `output` exists and is not an export.
-      FormatError: a format is unknown, or its package is not installed.
+      FormatError: a format is unknown, its package is not installed, or it needs `calibration`.
     """
     output = pathlib.Path(output)
     check_formats(formats)
+    if CALIBRATED in formats and calibration is None:
+        raise FormatError(f"the format {CALIBRATED} needs images. Received: calibration=None.")
     EXPORT.check(output)
-    recalibrated = recalibrated or network
-    backbone = getattr(recalibrated, "backbone", recalibrated)
+    recalibrated = network if recalibrated is None else recalibrated
+    backbone: Any = getattr(recalibrated, "backbone", recalibrated)
     layers = backbone.geometry()
     description = {**description, "layers": [layer.to_dict() for layer in layers]}
     description["default_layer"] = default_layer(description)
     architecture = getattr(backbone, "architecture", None)  # of a Keras model
-    archive = keras.export.ExportArchive()
+    archive: Any = keras.export.ExportArchive()
     # NB: `track` alone makes variables trainable in the SavedModel: only the features are meant to be fine-tuned.
     archive.track(backbone)
     # Heads and features are separate collections: `backbone` may have other statistics than the network's own.
@@ -100,7 +105,7 @@ def export(
     smallest = {layer.name: layer.smallest for layer in layers}
     for name, endpoint in _feature_endpoints(backbone.endpoints, smallest).items():
         archive.add_endpoint(name, endpoint)
-    weights = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
+    weights: dict[str, Any] = {path: keras.ops.convert_to_numpy(v) for path, v in variables_by_path(backbone).items()}
     # Everything is written to a temporary folder, which then replaces `output`.
     with EXPORT.write(output) as folder:
         folder.mkdir()
@@ -112,7 +117,7 @@ def export(
             files.write_json(folder / ARCHITECTURE, architecture)
         if "safetensors" in formats:
             export_formats.write_safetensors(folder, weights, _fingerprint(folder))
-        export_formats.convert(folder, formats)
+        export_formats.convert(folder, formats, calibration)
         files.write_text(folder / model_card.NAME, model_card.card(description, name=output.absolute().name))
 
 

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lts import __version__, data
 from lts.config import Config
 from lts.config.stages import STAGES
+from lts.data.pipeline import test_view
 from lts.export import saved_model
-from lts.export.choices import EXPORT, check_license
+from lts.export.choices import CALIBRATED, EXPORT, check_license
 from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.backbones.base import Backbone
 from lts.networks.discriminator import BackboneClassifier, Discriminator
@@ -30,6 +32,7 @@ from lts.utils.outputs import dataset_folder
 
 STATISTICS_STEPS = 200  # batches of photographs for batch norm statistics
 STATISTICS_BATCH = 64  # images per batch
+CALIBRATION_IMAGES = 256  # on which the ranges of 8-bit integers are measured
 SPOTTED_PHOTOGRAPHS = 512  # most photographs on which false alarms are counted
 
 
@@ -53,7 +56,7 @@ def export_run(
       weights: "raw", or "averaged" for the moving averages of the weights (`ema_decay`). Batch norm statistics are
         the run's either way.
       formats: further formats, see `lts.export.formats`.
-      source: photographs for `recalibrate_batch_norm`; None opens the training images of the run.
+      source: photographs for `recalibrate_batch_norm` and `tflite_int8`; None opens the training images of the run.
       recalibrate: overrides `recalibrate_batch_norm` of the run.
       data_dir: folder of tfds' data sets, if the training images were moved; None: that of the training.
       license: of the model, as the Hugging Face hub names licences; None: not stated.
@@ -99,10 +102,14 @@ def export_run(
     description = _describe_run(record, config, workdir, step, averaged, statistics)
     if license is not None:
         description["license"] = license
+    calibration = None
+    if CALIBRATED in formats:
+        source = source or _training_images(record, workdir, data_dir)
+        calibration = _calibration_images(config, source)
     # Photographs are opened for the statistics only: decoding a large data set takes minutes.
     if description["spot"] and source is not None:
         description["false_alarms"] = _count_false_alarms(network, config, source)
-    saved_model.export(network, output, description, formats, recalibrated)
+    saved_model.export(network, output, description, formats, recalibrated, calibration)
     return step
 
 
@@ -138,7 +145,8 @@ def export_random(
         hardware=provenance.hardware(),
         commit=provenance.commit(),
     )
-    saved_model.export(discriminator, output, description, formats)
+    calibration = _calibration_images(config, source) if CALIBRATED in formats else None
+    saved_model.export(discriminator, output, description, formats, calibration=calibration)
 
 
 def random_network(config: Config, source: data.ImageDataset, seed: int) -> Discriminator:
@@ -277,6 +285,12 @@ def _count_false_alarms(discriminator: Discriminator, config: Config, source: da
         "dataset": source.name,
         "split": source.split,
     }
+
+
+def _calibration_images(config: Config, source: data.ImageDataset) -> np.ndarray:
+    """Return test views for the ranges of `tflite_int8`, spread over the images of training."""
+    positions = np.linspace(0, source.num_examples - 1, min(CALIBRATION_IMAGES, source.num_examples)).astype(np.int64)
+    return np.stack([test_view(source.read(position), config.image).numpy() for position in positions])
 
 
 def _describe_run(

@@ -22,7 +22,8 @@ def model(request, tmp_path_factory):
     pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
     discriminator, description = small_discriminator(request.param)
     path = tmp_path_factory.mktemp("export") / "features"
-    saved_model.export(discriminator, path, description, FORMATS)
+    formats = [name for name in FORMATS if name != "tflite_int8"]
+    saved_model.export(discriminator, path, description, formats)
     return lts.load(path)
 
 
@@ -50,6 +51,24 @@ def test_tflite(model, shape, signature, file):
     expected = model.module.signatures[signature](images=tf.constant(images))
     half_precision = 10 * 2**-11 if "float16" in file else 0  # rounding of the weights of ten layers
     assert rounding.largest_difference(expected, outputs) <= max(allowed(model, images), half_precision)
+
+
+@pytest.mark.parametrize("backbone_norm", ["batch_norm", pytest.param("lrn", marks=pytest.mark.slow)])
+def test_int8(backbone_norm, tmp_path):
+    """Fails if the scaling of the images or a layer loses its values, a size is fixed, or nothing is an integer."""
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is of the extra test")
+    discriminator, description = small_discriminator(backbone_norm)
+    path = tmp_path / "features"
+    with pytest.raises(FormatError, match="the format tflite_int8 needs images"):
+        saved_model.export(discriminator, path, description, ["tflite_int8"])
+    images = synthetic_images(56, 72)
+    saved_model.export(discriminator, path, description, ["tflite_int8"], calibration=images)
+    interpreter = litert.Interpreter(model_path=str(path / "model_int8.tflite"))
+    for signature in export_formats.SIGNATURES:
+        outputs = interpreter.get_signature_runner(signature)(images=images)
+        expected = tf.saved_model.load(str(path)).signatures[signature](images=tf.constant(images))
+        assert rounding.largest_difference(expected, outputs) < 0.1
+    assert any(detail["dtype"] == np.int8 for detail in interpreter.get_tensor_details())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
