@@ -9,7 +9,7 @@ are converted from the SavedModel:
 
 Inputs and outputs have the SavedModel's names. Images that are too small are not rejected. On 64 photographs the files
 of preset `small` differ from the SavedModel by at most 1.7e-6 of an output's largest value, float16 weights by 1.7e-3.
-Integers of 8 bits change the features by INT8CHANGE.
+With 8-bit integers the features of 1,996 photographs change by 1.4 (conv_1) to 3.4 % (conv_5) of their norm.
 """
 
 import pathlib

@@ -180,6 +180,14 @@ def test_example_of_the_guide(tmp_path, monkeypatch):
         ("tests.fixtures.backbones:no_such_function", "cannot be imported .*no_such_function"),
         ("tests.fixtures.backbones:failing", "the function fails .no such weights.*backbones:failing"),
         ("tests.fixtures.backbones:list_of_maps", "must return a functional keras.Model whose output is a dictionary"),
+        (
+            "tests.fixtures.backbones:unregistered",
+            r"cannot be rebuilt .*locate class 'Halve'\)\. Received: .*unregistered",
+        ),
+        (
+            "tests.fixtures.backbones:python_lambda",
+            r"cannot be rebuilt .*Python lambda\)\. Received: .*no Lambda layer",
+        ),
         ("tests.fixtures.backbones:coarse", r"mask grid is 6x6 cells .*discriminator grid 24x24 cells .*image_size=48"),
     ],
 )

@@ -1,13 +1,17 @@
 """`import lts` and Keras: the classes that models are saved with."""
 
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 import keras
+import numpy as np
 
 import lts
+from lts.config import preset
+from lts.export.feature_extractor import FeatureExtractor
 from lts.networks.layers import ConvBlock
 from lts.utils import keras_setup
 
@@ -40,10 +44,19 @@ def test_a_class_is_imported_when_keras_needs_it(monkeypatch):
 
 
 def test_models_are_loaded_after_import_lts(tmp_path):
-    """Fails if a new process needs another import than `lts`, or Keras must be imported first."""
-    keras.Sequential([keras.Input((8, 8, 3)), ConvBlock(4, 3, norm="scale")]).save(tmp_path / "model.keras")
-    load = "keras.models.load_model(sys.argv[1])"
-    code = f"import sys, lts; assert 'tensorflow' not in sys.modules, 'slow import'; import keras; {load}"
-    command = [sys.executable, "-c", code, tmp_path / "model.keras"]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    """Fails if a new process needs another import than `lts`, Keras must be imported first, or a value changes."""
+    config = preset("tiny", backbone_filters="4,8,8,8,8").discriminator
+    extractor = FeatureExtractor(config, "conv_2")
+    images = np.random.default_rng(0).uniform(0, 255, [2, 24, 24, 3]).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "maps.npy", extractor(images))
+    extractor.save(tmp_path / "model.keras")
+    code = (
+        "import sys, lts; assert 'tensorflow' not in sys.modules, 'slow import'; import keras, numpy as np;"
+        "maps = keras.models.load_model('model.keras')(np.load('images.npy'));"
+        "np.testing.assert_allclose(maps, np.load('maps.npy'), rtol=1e-4, atol=1e-4)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr

@@ -35,7 +35,8 @@ class KerasBackbone(Backbone):
       architecture: Keras configuration of the model, as an export holds it; None calls the function.
 
     Raises:
-      ConfigError: the function cannot be imported or fails, or its result is another thing.
+      ConfigError: the function cannot be imported or fails, its result is another thing, or it has a layer that Keras
+        cannot rebuild.
 
     Example:
       >>> # in my_backbones.py, for --backbone=my_backbones:convolutions
@@ -63,7 +64,7 @@ class KerasBackbone(Backbone):
         if self.architecture is None:
             made = _call(self.config.backbone, self.dtype_policy)
             self.architecture = _portable(made.get_config(), synchronized=self.bn_config.statistics == "global")
-        model = keras.Model.from_config(copy.deepcopy(self.architecture))  # Keras changes its argument
+        model = _rebuilt(self.architecture, self.config.backbone)
         if made is not None:
             model.set_weights(made.get_weights())  # the function may have loaded some
         self._groups = _groups(self.architecture)
@@ -124,6 +125,18 @@ def _call(backbone: str, policy: keras.DTypePolicy) -> keras.Model:
             f"[B, h, w, channels]. Received: backbone={backbone!r}"
         )
     return model
+
+
+def _rebuilt(architecture: dict[str, Any], backbone: str) -> keras.Model:
+    """Return the model of a configuration."""
+    try:
+        return keras.Model.from_config(copy.deepcopy(architecture))  # Keras changes its argument
+    except Exception as error:  # a class that is not registered here, a `Lambda` layer, or what a user's class raises
+        reason = first_line(error).partition(". ")[0]
+        raise ConfigError(
+            f"the backbone cannot be rebuilt from its configuration ({reason}). Received: backbone={backbone!r}. "
+            "Import the modules of its layers, register their classes with keras.saving, and use no Lambda layer."
+        ) from error
 
 
 def _portable(architecture: dict[str, Any], synchronized: bool) -> dict[str, Any]:
