@@ -130,7 +130,8 @@ class ProgramStream:
     def print_kept_result(self) -> None:
         """Print the last text of `keep_result`."""
         if self._result is not None:
-            self._stream.write(printable(f"{self._result.strip()}\n", keep="\n\t"))
+            text = self._result.strip("\n")  # but not the spaces in front of a table
+            self._stream.write(printable(f"{text}\n", keep="\n\t"))
             self._result = None
 
 

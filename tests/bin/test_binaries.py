@@ -58,6 +58,17 @@ def test_log_and_quiet(photos, autoencoder):
     assert log[-1].endswith(result.strip())
 
 
+@pytest.mark.slow
+def test_int8_is_calibrated(photos, autoencoder, tmp_path):
+    """Fails if `tflite_int8` needs --dataset, or does not take it."""
+    for name, flags in {"training": (), "others": (f"--dataset=folder:{photos}", "--split=all[:4]")}.items():
+        output = tmp_path / name
+        command = (f"--workdir={autoencoder}", f"--output={output}", "--formats=tflite_int8", *flags)
+        done = invoke("lts.bin.export_features", *command)
+        assert done.returncode == 0, done.stderr
+        assert (output / "model_int8.tflite").stat().st_size < (output / "saved_model.pb").stat().st_size
+
+
 def test_chain_of_binaries(photos, autoencoder, tmp_path):
     """Fails if the chain needs more than files, or does not write what the user's guide promises."""
     gan = tmp_path / "gan"
@@ -490,7 +501,7 @@ def test_help(binary):
         importlib.import_module(binary).define_flags()
         names = set(absl_flags.FLAGS) - earlier
     shown = re.findall(r"^  --(?:\[no\])?(\w+):", done.stdout, re.MULTILINE)
-    assert sorted(shown) == sorted({*names, "version"})
+    assert sorted(shown) == sorted({*names, "quiet", "version"})
 
 
 def test_help_shows_chosen_preset():
