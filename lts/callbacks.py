@@ -124,27 +124,27 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restore the newest checkpoint."""
-        _check_model(self, " Use keras.callbacks.BackupAndRestore for others.")
+        model = _check_model(self, " Use keras.callbacks.BackupAndRestore for others.")
         if (self.folder / "config.json").exists():
             raise TrainingError(
                 f"{self.folder} is a run of the binaries. Received: folder={self.folder}. Give another."
             )
-        self.model.build_optimizers()
-        self._checkpoints = Checkpoints(self.folder, checkpoint_items(self.model), self.keep)
-        self.model._initial_epoch = None
+        model.build_optimizers()
+        self._checkpoints = Checkpoints(self.folder, checkpoint_items(model), self.keep)
+        model._initial_epoch = None
         if self._checkpoints.restore():
             epoch = newest_step(self.folder)
             print(f"ExactCheckpoint: resuming after epoch {epoch}, from {self.folder}", flush=True)
-            self.model._initial_epoch = epoch  # as keras.callbacks.BackupAndRestore does
+            model._initial_epoch = epoch  # as keras.callbacks.BackupAndRestore does
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Let another `fit` of the model begin with its first epoch."""
         # NB: this `fit` has read it, and Keras never resets it.
-        self.model._initial_epoch = None
+        _check_model(self, "")._initial_epoch = None
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Do the same after a `fit` that had no epoch left."""
-        self.model._initial_epoch = None
+        _check_model(self, "")._initial_epoch = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint."""

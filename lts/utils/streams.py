@@ -138,7 +138,8 @@ class ProgramStream:
 def open_program_streams(quiet: bool) -> None:
     """Replace `sys.stdout` and `sys.stderr` by the streams of a program."""
     log = RunLog()
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, Any] = (sys.stdout, sys.stderr)
+    for stream in streams:
         # File names may hold characters that the locale cannot show.
         stream.reconfigure(errors="backslashreplace")
     sys.stdout = ProgramStream(sys.stdout, log, silent=quiet, is_quiet=quiet)
