@@ -26,17 +26,14 @@ class LogLine:
 
     def write(self, text: str) -> None:
         """Add a text; complete lines go to the log."""
+        # A progress bar draws over itself, and other lines end its line.
+        if text.startswith("\r") and "\n" not in text:
+            return
         *lines, rest = text.split("\n")
         for line in lines:
-            self._log.write_line(_visible(self._text + line))
+            self._log.write_line(self._text + line)
             self._text = ""
-        # A progress bar draws over itself for days: only its last picture is kept.
-        self._text = _visible(self._text + rest)
-
-
-def _visible(line: str) -> str:
-    """Return what a terminal shows of a line after its last carriage return."""
-    return line[line.rstrip("\r").rfind("\r") + 1 :]
+        self._text += rest
 
 
 class RunLog:
@@ -81,7 +78,7 @@ class RunLog:
 
     def write_line(self, line: str) -> None:
         """Add a line with the time of day."""
-        text = line.rstrip()
+        text = line.rstrip().rpartition("\r")[2]  # what a terminal shows
         if not text:
             return
         # Lines of a long run begin with the time.

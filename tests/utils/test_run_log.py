@@ -45,8 +45,13 @@ def test_lines_are_recorded(monkeypatch, tmp_path):
     print("\rgan 51/100 51%", end="", file=sys.stderr)
     print("\rgan 52/100 52%", end="", file=sys.stderr)
     streams.write_to_log("gan step 52/100")
-    print("\r               \rgan step 52/100 kNN 43.1%", file=sys.stderr)
+    print("\r               \r", end="", file=sys.stderr)
+    print("gan step 52/100 kNN 43.1%")
+    print("\rgan 53/100 53%", end="", file=sys.stderr)
     warn("a\nb")
+    print("\rgan 100/100 100%", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    print("over\rwritten")
     streams.end_log()
     print("between two runs")
     with (tmp_path / run_log.NAME).open("a") as log:
@@ -57,7 +62,7 @@ def test_lines_are_recorded(monkeypatch, tmp_path):
     text = (tmp_path / run_log.NAME).read_text().replace("cut off by a kil\n", "")
     (tmp_path / run_log.NAME).write_text(text)
     first = ["opened \\x1b[31mphotos", "gan step 50/100", "gan step 52/100", "gan step 52/100 kNN 43.1%"]
-    assert entries(tmp_path) == [*first, "warning: a\\nb", "between two runs", "resuming at step 52"]
+    assert entries(tmp_path) == [*first, "warning: a\\nb", "written", "between two runs", "resuming at step 52"]
     assert "gan step 52/100\n" not in shown(terminal)
 
 
