@@ -222,7 +222,7 @@ class NeighboursProtocol(CheckedFields):
     neighbours: int = field(6, "neighbours of an image", minimum=1)
     clusters: int = field(10, "clusters of k-means", minimum=1)
     central: int = field(8, "images that the page shows of a cluster, the most central ones", minimum=1)
-    duplicate_similarity: float = field(0.95, "least cosine similarity of near-duplicates", above=0, maximum=1)
+    duplicate_similarity: float = field(0.9, "least cosine similarity of near-duplicates", above=0, maximum=1)
     dimensions: int = field(2000, "approximate number of values a layer is pooled to", minimum=1)
     seed: int = field(1, "seed of the random weights and of the clusters", minimum=0)
 
