@@ -77,7 +77,8 @@ def _run(protocol: NeighboursProtocol) -> None:
     with NEIGHBOURS.write(FLAGS.output) as folder:
         folder.mkdir()
         files.write_json(folder / RESULTS, results)
-        neighbours_report.write(results, source, folder / PAGE, os.path.join(FLAGS.output, projector.FOLDER))
+        logdir = os.path.join(FLAGS.output, projector.FOLDER) if FLAGS.projector_images else None
+        neighbours_report.write(results, source, folder / PAGE, logdir)
         projector.write(model, [model.default_layer], source, folder, FLAGS.projector_images)
     print(f"\n{neighbours_report.summary(results)}\nPage: {os.path.join(FLAGS.output, PAGE)}", flush=True)
 

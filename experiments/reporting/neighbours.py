@@ -27,14 +27,14 @@ INTRODUCTION = (
 )
 
 
-def write(results: Values, source, path: str | os.PathLike, projector: str) -> None:
+def write(results: Values, source, path: str | os.PathLike, projector: str | None) -> None:
     """Write the page.
 
     Args:
       results: from `experiments.probing.neighbours.look`.
       source: the images.
       path: the HTML file.
-      projector: folder of the projector, for its command.
+      projector: folder of the projector, for its command; None: there is none.
     """
     pictures = thumbnails(source, results["model"], _shown_numbers(results))
     page = Report(TITLE)
@@ -49,11 +49,12 @@ def write(results: Values, source, path: str | os.PathLike, projector: str) -> N
         add_neighbours(page, results["layers"][layer]["neighbours"], pictures, side_names(results))
     _add_clusters(page, results, pictures)
     _add_duplicates(page, results, pictures)
-    page.heading("All points at once")
-    page.paragraph(
-        "TensorBoard's projector shows the photographs as points in two or three dimensions (tab PROJECTOR)."
-    )
-    page.preformatted(shlex.join(["tensorboard", f"--logdir={projector}"]))
+    if projector is not None:
+        page.heading("All points at once")
+        page.paragraph(
+            "TensorBoard's projector shows the photographs as points in two or three dimensions (tab PROJECTOR)."
+        )
+        page.preformatted(shlex.join(["tensorboard", f"--logdir={projector}"]))
     page.write(path)
 
 
@@ -121,7 +122,7 @@ def side_names(results: Values) -> dict[str, str]:
 
 def table(results: Values) -> list[list[str]]:
     """Return a row per layer."""
-    labelled = any("same_class" in record for record in results["layers"].values())
+    labelled = _has_labels(results)
     names = side_names(results)
     header = ["layer", "neighbours that both find"]
     if labelled:
@@ -200,11 +201,9 @@ def _add_duplicates(page: Report, results: Values, pictures: Mapping[int, np.nda
     page.paragraph(_duplicates_sentence(results))
     panels = []
     for pair in results["near_duplicates"]["pairs"][:SHOWN_PAIRS]:
-        first, second = pair["images"]
-        caption = f"{pair['similarity']:.3f}: {image_text(first)} and {image_text(second)}"
-        panels.append(
-            Panel(caption, [[Tile(pictures[image["number"]], image_text(image)) for image in pair["images"]]])
-        )
+        names = " and ".join(printable(image["image"]) for image in pair["images"])
+        tiles = [Tile(pictures[image["number"]], image_text(image)) for image in pair["images"]]
+        panels.append(Panel(f"{pair['similarity']:.3f}", [tiles], names))
     if panels:
         page.panels(panels, width=15)
 

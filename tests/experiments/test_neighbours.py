@@ -47,6 +47,8 @@ def test_a_page_of_photographs_without_labels(tiny_export, tmp_path, monkeypatch
     results = json.loads((tmp_path / "out" / "neighbours.json").read_text())
     assert {layer["common"] for layer in results["layers"].values()} == {1.0}
     assert not (tmp_path / "out" / "tensorboard").exists()
+    assert "tensorboard --logdir" in page
+    assert "tensorboard --logdir" not in (tmp_path / "out" / "neighbours.html").read_text()
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(UserError, match=r"notes\.txt"):
         call(neighbours, *arguments, f"--output={tmp_path / 'out'}")
