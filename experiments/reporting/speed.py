@@ -1,4 +1,4 @@
-"""Tables of `experiments.benchmark_step`, `benchmark_extraction` and `benchmark_photographs`.
+"""Tables of the programs in `experiments` that measure speed.
 
 A results file holds the rows of one table, the date, the hardware and the command. Ratios and shares of time are
 fractions.
@@ -46,6 +46,8 @@ def title(results: Mapping[str, Any]) -> str:
     """Return one line: the benchmark and its date."""
     names = {
         "step_speed": "Training steps against the convolution peak",
+        "step_profile": "Kinds of operation in a training step",
+        "step_comparison": "Training steps against those of another commit",
         "loop_speed": "The training loop against the bare step",
         "extraction_speed": "Extraction against the bare forward pass",
         "photograph_speed": "Photographs of 12 megapixels against small files",
@@ -67,6 +69,39 @@ def step_table(results: Mapping[str, Any]) -> Rows:
                 _digits(row["gflop_per_second"], 0),
                 "" if row["share_of_peak"] is None else f"{100 * row['share_of_peak']:.0f} %",
                 _digits(row["times_float32"], 2),
+            ]
+        )
+    return rows
+
+
+def profile_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per kind of operation: its share and milliseconds."""
+    columns = results["rows"]
+    rows = [["", *[f"{column['stage']}, {column['precision']}" for column in columns]]]
+    for kind in columns[0]["kinds"]:
+        cells = []
+        for column in columns:
+            seconds = column["kinds"][kind]
+            cells.append(f"{100 * seconds / column['seconds']:.1f} % ({1000 * seconds:.1f} ms)")
+        rows.append([kind, *cells])
+    rows.append(["step", *[f"{1000 * column['seconds']:.0f} ms" for column in columns]])
+    return rows
+
+
+def comparison_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per preset, stage and precision."""
+    rows = [["preset", "step", "precision", "images/s", "× the other commit", "single rounds", "× in CPU seconds"]]
+    for row in results["rows"]:
+        low, high = row["speedup_range"]
+        rows.append(
+            [
+                row["preset"],
+                row["stage"],
+                row["precision"],
+                number(row["images_per_second"]),
+                _digits(row["speedup"], 2),
+                f"{low:.2f} to {high:.2f}",
+                _digits(row["cpu_speedup"], 2),
             ]
         )
     return rows
@@ -132,6 +167,8 @@ def photograph_table(results: Mapping[str, Any]) -> Rows:
 
 TABLES = {
     "step_speed": step_table,
+    "step_profile": profile_table,
+    "step_comparison": comparison_table,
     "loop_speed": loop_table,
     "extraction_speed": extraction_table,
     "photograph_speed": photograph_table,

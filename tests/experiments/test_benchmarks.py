@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from experiments import benchmark_extraction, benchmark_step
+from experiments import benchmark_extraction, benchmark_step, compare_steps, profile_step
 from experiments.reporting import results as result_files
 from experiments.reporting import speed, tables
 from tests.fixtures.binaries import call
@@ -45,6 +45,46 @@ def test_step_results_make_a_table(tmp_path, monkeypatch):
         ["convolution peak", "bfloat16", "", "", "8", "", "1.00"],
         ["autoencoder step", "float32", "4.0", "0.50", "2", "25 %", "1.00"],
     ]
+
+
+def test_profile_makes_a_table(tmp_path):
+    """Fails if an operation counts under another kind, or if the table lacks the time between operations."""
+    milliseconds = {
+        "gan/conv_1/LeakyRelu:_MklNativeFusedConv2D": 30,
+        "gradient_tape/conv_1/Conv2DBackpropFilter:_MklNativeConv2DBackpropFilterWithBias": 20,
+        "gan/fc_1/MatMul:_MklMatMul": 5,
+        "decoder/MatMul_1:_MklBatchMatMulV2": 4,
+        "release_adam_1/sub_3:Sub": 3,
+        "release_adam_1/ResourceApplyAdam:ResourceApplyAdam": 7,
+        "gan/sub_3:Sub": 1,
+        "gan/Cast:Cast": 2,
+        "EagerKernelExecute": 99,
+        "KernelAndDeviceFunc::Run": 99,
+        "EagerLocalExecute: __inference_train_step": 99,
+    }
+    events = {name: duration / 1000 for name, duration in milliseconds.items()}
+    kinds = profile_step.by_kind(events, ("release_adam_1",), 0.1)
+    row = {"stage": "gan", "precision": "float32", "seconds": 0.1, "kinds": kinds}
+    machine = {"date": "2026-01-01", "hardware": "", "command": ""}
+    settings = {"preset": "tiny", "batch_size": 4, "steps": 1}
+    speed.write({"kind": "step_profile", **machine, **settings, "rows": [row]}, tmp_path)
+    table = dict(tables.table([result_files.load(tmp_path / "results.json")]))
+    assert table["convolution"] == "30.0 % (30.0 ms)"
+    assert table["convolution, kernel gradient"] == "20.0 % (20.0 ms)"
+    assert table["optimizer"] == "10.0 % (10.0 ms)"
+    assert table["element-wise and other"] == "1.0 % (1.0 ms)"
+    assert table["between operations"] == "28.0 % (28.0 ms)"
+
+
+def test_comparison_makes_a_table(tmp_path):
+    """Fails if a speedup is inverted, or not the median of the rounds."""
+    rounds = [((2.0, 4.0), (4.0, 5.0)), ((1.0, 4.0), (3.0, 6.0)), ((2.0, 4.0), (2.0, 7.0))]
+    row = compare_steps.row(("tiny", "gan", "float32", 8), rounds)
+    machine = {"date": "2026-01-01", "hardware": "", "command": ""}
+    results = {"kind": "step_comparison", **machine, "other_commit": "abc", "rows": [row]}
+    speed.write(results, tmp_path)
+    table = tables.table([result_files.load(tmp_path / "results.json")])
+    assert table[1] == ["tiny", "gan", "float32", "4.0", "2.00", "1.00 to 3.00", "1.50"]
 
 
 @pytest.mark.parametrize(("flag", "layer"), [((), "conv_5"), (("--layer=conv_2",), "conv_2")])
