@@ -40,6 +40,8 @@ class StepProcess:
         code = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2], run_name='steps')"
         command = [sys.executable, "-c", code, str(checkout), __file__, json.dumps(cases)]
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        # The parent has silenced TensorFlow with this variable; from the start it means that messages are wanted.
+        environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.checkout = checkout
         self.process = subprocess.Popen(command, cwd=checkout, env=environment, **pipes)
