@@ -95,7 +95,7 @@ def tiny() -> Config:
     return Config(
         preset="tiny",
         image=ImageConfig(image_size=48),
-        autoencoder=AutoencoderConfig(encoder_filters=(8, 16, 32, 64)),
+        autoencoder=AutoencoderConfig(encoder_filters=(16, 32, 48, 96)),
         discriminator=DiscriminatorConfig(
             backbone_filters=(24, 64, 96, 96, 64),
             conv_1_kernel=7,
@@ -104,9 +104,10 @@ def tiny() -> Config:
             fc_units=256,
         ),
         loss=LossConfig(generator_loss="non_saturating"),
-        autoencoder_training=TrainingConfig(batch_size=32, steps=1500, learning_rate=3e-3, ema_decay=0.0),
+        # Small batches and a large rate give the sharpest pictures in a minute.
+        autoencoder_training=TrainingConfig(batch_size=8, steps=4500, learning_rate=0.012, ema_decay=0.0),
         gan_training=TrainingConfig(
-            batch_size=32, steps=2000, learning_rate=1e-3, repair_learning_rate=3e-4, ema_decay=0.0
+            batch_size=32, steps=1200, learning_rate=1e-3, repair_learning_rate=3e-4, ema_decay=0.0
         ),
     )
 
