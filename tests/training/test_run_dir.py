@@ -108,7 +108,7 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path, capsys):
     with pytest.raises(TrainingError) as caught:
         run_dir.open_run(tmp_path, RunRecord("gan", other))
     for words in (
-        "autoencoder_training.learning_rate: 0.003 -> 0.5",
+        "autoencoder_training.learning_rate: 0.012 -> 0.5",
         "damage.keep_probability: 0.3 -> 0.7",
         "autoencoder -> gan",
     ):
