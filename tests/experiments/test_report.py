@@ -210,6 +210,7 @@ def test_results_are_grouped_by_table(committed):
         ["backbone_alexnet", "imagenette128"],  # the same baselines
         ["backbone_mobilenet"],
         ["backbone_resnet18"],
+        ["candidates"],
         ["compare"],
         ["imagenette128_few_shot"],
         ["imagenette128_float32"],
@@ -223,6 +224,7 @@ def test_results_are_grouped_by_table(committed):
         ["speed_extraction"],
         ["speed_loop_small"],
         ["speed_photographs"],
+        ["speed_profile_release"],
         ["speed_step_release"],
     ]
     reverse = [committed["small_spotting_kept70"], committed["small_spotting_kept30"]]
