@@ -414,7 +414,7 @@ WITHOUT_EFFECT = [
     ("lts.bin.train_autoencoder", (*TRAIN, "--repair_learning_rate=1"), "does not go with stage 1"),
     ("lts.bin.train_autoencoder", (*TRAIN, "--shows=2"), "--shows does not go with stage 1"),
     ("lts.bin.train_pretext", (*TRAIN, "--task=lci", "--norepair"), "--repair does not go with --task=lci"),
-    ("lts.bin.train_autoencoder", (*TRAIN, "--epochs=9"), "does not go with steps=1500, unless --steps=0 is given"),
+    ("lts.bin.train_autoencoder", (*TRAIN, "--epochs=9"), "does not go with steps=4500, unless --steps=0 is given"),
     ("lts.bin.train_autoencoder", (*TRAIN, "--momentum=0.5"), "--momentum does not go with --optimizer=adam"),
     (
         "lts.bin.train_autoencoder",

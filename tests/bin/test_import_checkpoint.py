@@ -128,7 +128,7 @@ def test_imported_features_need_an_autoencoder(photos, checkpoints, tmp_path):
         (
             ("--checkpoint=gan", "--output=x", "--preset=tiny"),
             1,
-            "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 8] in this",
+            "encoder/conv_0/weights is [3, 3, 3, 4] in gan, [3, 3, 3, 16] in this",
         ),
         (("--checkpoint=backbone", "--output=x", "--weights=averaged", *NETWORKS), 1, "Give --weights=raw"),
         (

@@ -57,7 +57,11 @@ def test_chosen_methods():
     assert planned["rates"]["turned/autoencoder"]["batch_size"] == 16
     assert "300 steps of gan at 107 images/s" in baselines.describe_plan(planned)
     changed = differences(BASE, baselines.config_of("turned", BASE, SETTINGS))
-    assert changed == ["loss.real_source: reconstruction -> mixed", "loss.rotation_weight: 0.0 -> 1.0"]
+    assert changed == [
+        "loss.real_source: reconstruction -> mixed",
+        "loss.rotation_weight: 0.0 -> 1.0",
+        "loss.rotation_images: real -> both",
+    ]
     assert baselines.config_of("lci", BASE, baselines.SETTINGS).gan_training.optimizer == "adamw"
 
 
