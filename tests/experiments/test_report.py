@@ -217,6 +217,7 @@ def test_results_are_grouped_by_table(committed):
         ["imagenette128_knn"],
         ["imagenette128_norepair", "imagenette128_training_statistics"],
         ["semi_supervised"],
+        ["shortcuts_joint", "shortcuts_ours", "shortcuts_photographs", "shortcuts_turned"],
         ["spotting_kept30", "spotting_kept70"],
         ["voc_classification"],
         ["voc_detection"],
