@@ -19,6 +19,7 @@ from lts.config.fields import fields_named
 from lts.export import choices
 from lts.utils import outputs
 from lts.utils.outputs import OutputFolder, dataset_folder
+from lts.utils.streams import print_result
 
 FLAGS = flags.FLAGS
 DEFAULT = NeighboursProtocol()
@@ -44,7 +45,8 @@ def main() -> None:
     """Check the flags, compare and write."""
     protocol = dataclasses.replace(DEFAULT, **field_flags.given(FIELDS))
     outputs.check_outside(FLAGS.output, FLAGS.dataset)
-    NEIGHBOURS.check(FLAGS.output, [FLAGS.model, FLAGS.baseline, FLAGS.data_dir, dataset_folder(FLAGS.dataset)])
+    inputs = [FLAGS.model, FLAGS.baseline, FLAGS.data_dir, FLAGS.cache_dir, dataset_folder(FLAGS.dataset)]
+    NEIGHBOURS.check(FLAGS.output, inputs)
     description = choices.read_description(FLAGS.model)
     if FLAGS.baseline is not None:
         choices.read_description(FLAGS.baseline)
@@ -80,7 +82,7 @@ def _run(protocol: NeighboursProtocol) -> None:
         logdir = os.path.join(FLAGS.output, projector.FOLDER) if FLAGS.projector_images else None
         neighbours_report.write(results, source, folder / PAGE, logdir)
         projector.write(model, [model.default_layer], source, folder, FLAGS.projector_images)
-    print(f"\n{neighbours_report.summary(results)}\nPage: {os.path.join(FLAGS.output, PAGE)}", flush=True)
+    print_result(f"\n{neighbours_report.summary(results)}\nPage: {os.path.join(FLAGS.output, PAGE)}")
 
 
 def console() -> None:

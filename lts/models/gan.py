@@ -230,8 +230,8 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
 
     @property
     def _turns_photographs(self) -> bool:
-        """Whether the discriminator's batch holds photographs of the rotation task."""
-        return "rotation" in self.tasks and self.config.loss.rotation_images == "photographs"
+        """Whether the discriminator's batch holds turned photographs."""
+        return any(task.turns_photographs for task in self.tasks.values())
 
     def _uniform(self, role: int, step, shape, batch_axis: int = 0):
         """Return a step's uniform numbers; each role has its own."""

@@ -30,7 +30,7 @@ class Predictions:
       outputs: the discriminator's dict. Rows are B real images, then B repaired ones.
       keep_mask: of the repaired images [B, h, w, 1].
       truth: "labels" int [B], -1 where unknown, if a task needs them, and what the tasks' `prepare` added.
-      turned: the discriminator's dict for turned photographs, see `turned_photographs`; None: there are none.
+      turned: the discriminator's dict for photographs in all four turns [4B]; None: no task `turns_photographs`.
     """
 
     outputs: dict[str, tf.Tensor]
@@ -52,6 +52,7 @@ class DiscriminatorTask(abc.ABC):
       needs_labels: whether the truth must have "labels".
       units: logits of an additional head on fc_1, with the output `NAME_logits`; 0: the discriminator has the head.
       views: rows that `prepare` makes of every image.
+      turns_photographs: whether the discriminator's batch holds the images themselves in all four turns, too.
       weight: of the loss term, `--NAME_weight` or from `--task_weights`.
       generator_weight: weight of the repair network's term; 0: there is none.
     """
@@ -61,6 +62,7 @@ class DiscriminatorTask(abc.ABC):
     needs_labels: bool = False
     units: int = 0
     views: int = 1
+    turns_photographs: bool = False
     generator_weight: float = 0.0
 
     def __init__(self, config: Config, classes: int = 0):
@@ -160,9 +162,10 @@ class Rotation(DiscriminatorTask):
         super().__init__(config, classes)
         self.generator_weight = self.config.rotation_generator_weight
         self.views = TURNS if self.config.rotation_turns == "all" else 1
+        self.turns_photographs = self.config.rotation_images == "photographs"
 
     def prepare(self, images, truth: Truth, step):
-        if self.config.rotation_images == "photographs":
+        if self.turns_photographs:
             return images, truth
         if self.views == TURNS:
             repeated = {name: tf.repeat(entry, TURNS, axis=0) for name, entry in truth.items()}
@@ -173,25 +176,25 @@ class Rotation(DiscriminatorTask):
         return turned, {**truth, "turns": turns}
 
     def loss(self, predictions: Predictions):
-        if predictions.turned is not None:
-            logits = predictions.turned["rotation_logits"]
-            return self.weight * losses.classification(logits, turns_of_rows(logits))
-        real_loss, fake_loss = self._halves(predictions)
-        loss = real_loss if self.config.rotation_images == "real" else (real_loss + fake_loss) / 2
-        return self.weight * loss
+        if self.config.rotation_images == "both":
+            return self.weight * sum(self._halves(predictions)) / 2
+        return self.weight * losses.classification(*self._turns_to_tell(predictions))
 
     def generator_loss(self, predictions: Predictions):
         _, fake_loss = self._halves(predictions)
         return self.generator_weight * fake_loss
 
     def accuracy(self, predictions: Predictions):
-        if predictions.turned is not None:
-            logits = predictions.turned["rotation_logits"]
-            turns = turns_of_rows(logits)
-        else:
-            logits, _ = tf.split(predictions.outputs["rotation_logits"], 2)  # of real images
-            turns = predictions.truth["turns"]
+        logits, turns = self._turns_to_tell(predictions)
         return {"accuracy_rotation": _share(tf.argmax(logits, 1, output_type=tf.int32) == turns)}
+
+    def _turns_to_tell(self, predictions: Predictions):
+        """Return logits and turns of the photographs, or of the real images."""
+        if self.turns_photographs:
+            logits = predictions.turned["rotation_logits"]
+            return logits, turns_of_rows(logits)
+        logits, _ = tf.split(predictions.outputs["rotation_logits"], 2)
+        return logits, predictions.truth["turns"]
 
     def _halves(self, predictions: Predictions):
         """Return the cross entropies of real and repaired images."""
@@ -216,6 +219,7 @@ class JointTurns(Rotation):
     def __init__(self, config: Config, classes: int = 0):
         super().__init__(config, classes)
         self.generator_weight = 0.0
+        self.turns_photographs = False
 
     @classmethod
     def is_active(cls, config: Config) -> bool:

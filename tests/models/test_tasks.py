@@ -167,6 +167,16 @@ def test_a_step(fields):
     assert set(model.means.names) == set(values)
 
 
+def test_joint_turns_without_photographs():
+    """Fails if the field of a task that joint labels replace leaves images without turns."""
+    model = gan(joint_turns=True, generator_loss="non_saturating", rotation_images="photographs")
+    batch, truth = model.prepare(images(), {}, 0)
+    keep_mask, dropout, uniform = model.draw(0, len(batch))
+    outputs = model.forward(batch, keep_mask, dropout, uniform=uniform)
+    assert outputs.turned is None
+    assert model.compute_losses(batch, keep_mask, outputs, truth)["joint_turns"] > 0
+
+
 def test_joint_turns():
     """Fails if the joint head has other classes, a player another loss, or the real/fake logits are no marginals."""
     model = gan(joint_turns=True, generator_loss="non_saturating", shows=2)
