@@ -29,10 +29,10 @@ def main() -> int:
     """Train the task that the flags describe."""
     # Of the method's losses a classifier has the weight decay alone.
     method = [field.name for _, field in configs.fields_of("damage", "loss") if field.name != "weight_decay"]
-    method += ["init_from", "repair_every", "shows", "joint_turns", "recalibrate_batch_norm"]
+    method += ["init_from", "shows", "joint_turns", "recalibrate_batch_norm"]
     common.refuse(method, f"--task={FLAGS.task}")
     if FLAGS.task != "lci":
-        common.refuse(["repair_learning_rate"], f"--task={FLAGS.task}")
+        common.refuse(["repair_learning_rate", "repair_every"], f"--task={FLAGS.task}")
     config = common.chosen_preset().replace("gan_training", **common.overrides(*SECTIONS))
     return common.train(config, FLAGS.task)
 

@@ -188,6 +188,35 @@ class CustomStepModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
 
+class AlternatingStep:
+    """Training step of a player and its opponent, which trains in every Nth step (ours).
+
+    N is the configuration's `repair_every`. A model that inherits from this class implements
+    `train_players(data, opponent_trains=True)`: a step, and the mean losses.
+    """
+
+    def train_step(self, data):
+        """Run one step of both players, or of the first alone; return the mean losses."""
+        if self.config.gan_training.repair_every == 1:
+            return self.train_players(data)
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return self.choose_step(lambda opponent_trains: self.train_players(data, opponent_trains))
+        raise ValueError(
+            "fit on several replicas trains both players. Received: repair_every above 1. Use lts.training."
+        )
+
+    def run_step(self, strategy, batch):
+        if self.config.gan_training.repair_every == 1:
+            return super().run_step(strategy, batch)
+        # NB: replicas cannot meet inside of a condition, so it is around them.
+        return self.choose_step(lambda opponent_trains: strategy.run(self.train_players, (batch, opponent_trains)))
+
+    def choose_step(self, run):
+        """Return `run(opponent_trains)`, which is true in every Nth step."""
+        opponent_trains = self.optimizer.iterations % self.config.gan_training.repair_every == 0
+        return tf.cond(opponent_trains, lambda: run(True), lambda: run(False))
+
+
 class TrainableModel(CustomStepModel):
     """Model with one loss and one optimizer.
 

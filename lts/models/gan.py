@@ -40,7 +40,7 @@ class ForwardPass:
 
 
 @keras.saving.register_keras_serializable("lts")
-class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
+class DamageRepairGAN(ConfigMixin, base.AlternatingStep, base.CustomStepModel):
     """Adversarial training of repair network and discriminator.
 
     The features phi of the frozen encoder E are damaged where the mask Omega is 0, and repaired by R inside the frozen
@@ -396,35 +396,14 @@ class DamageRepairGAN(ConfigMixin, base.CustomStepModel):
         g_gradients = tape.gradient(gen_share, base.tf_variables(self.repair)) if trains else []
         return terms, outputs, d_gradients, g_gradients
 
-    def train_step(self, data):
-        """Run one step of both players, or of the discriminator alone; return the mean losses."""
-        if self.config.gan_training.repair_every == 1:
-            return self._train_step(data)
-        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-            return self.choose_step(lambda repair_trains: self._train_step(data, repair_trains))
-        raise ValueError(
-            "fit on several replicas trains both players. Received: repair_every above 1. Use lts.training."
-        )
-
-    def run_step(self, strategy, batch):
-        if self.config.gan_training.repair_every == 1:
-            return super().run_step(strategy, batch)
-        # NB: replicas cannot meet inside of a condition, so it is around them.
-        return self.choose_step(lambda repair_trains: strategy.run(self._train_step, (batch, repair_trains)))
-
-    def choose_step(self, run):
-        """Return `run(repair_trains)`, which is true in every Nth step."""
-        repair_trains = self.optimizer.iterations % self.config.gan_training.repair_every == 0
-        return tf.cond(repair_trains, lambda: run(True), lambda: run(False))
-
-    def _train_step(self, data, repair_trains: bool = True):
+    def train_players(self, data, opponent_trains: bool = True):
         """Run `train_step` with or without an update of the repair network."""
         step = self.optimizer.iterations
         images, truth = self.prepare(*self.unpack(data), step)
         batch_size = tf.shape(images)[0]
         keep_mask, dropout, uniform = self.draw(step, batch_size)
         views = self.draw_views(step, batch_size)
-        return self.apply_step(images, keep_mask, dropout, uniform, truth, views, repair_trains)
+        return self.apply_step(images, keep_mask, dropout, uniform, truth, views, opponent_trains)
 
     def test_step(self, data):
         """Return the mean losses with inference batch norm.

@@ -70,7 +70,7 @@ class Transformed:
 
 
 @keras.saving.register_keras_serializable("lts")
-class TransformationClassifier(ClassifierModel):
+class TransformationClassifier(base.AlternatingStep, ClassifierModel):
     """Classifier of six transformations, against an inpainter.
 
     Every image is shown untransformed, with an inpainted patch, in three turns, and warped; the class is the
@@ -254,10 +254,11 @@ class TransformationClassifier(ClassifierModel):
         numbers = self.draw_numbers(step, tf.shape(images)[0])
         return self._terms(self.transform(images, numbers, training), self._labels(images), training)
 
-    def gradients(self, images, scaled: bool = False):
+    def gradients(self, images, scaled: bool = False, opponent_trains: bool = True):
         """Return the losses and the gradients of classifier, inpainter and critic, one after another.
 
-        The inpainter minimises `inpainter` minus the classifier's cross entropy (LCI release).
+        The inpainter minimises `inpainter` minus the classifier's cross entropy (LCI release). Without `opponent_trains`
+        the gradients are the classifier's alone.
         """
         classifier, inpainter, critic = [[v.value for v in variables] for _, variables in self._players()]
         numbers = self.draw_numbers(self.optimizer.iterations, tf.shape(images)[0])
@@ -267,6 +268,8 @@ class TransformationClassifier(ClassifierModel):
             loss = replicas.scale_loss(terms["loss"])
             inpainter_loss = replicas.scale_loss(terms["inpainter"])
             critic_loss = replicas.scale_loss(terms["critic"])
+        if not opponent_trains:
+            return terms, tape.gradient(loss, classifier)
         # One pass back through the classifier serves both: the inpainter gets the gradient of its images, negated.
         *c_gradients, shown_gradient = tape.gradient(loss, [*classifier, transformed.images])
         i_gradients = tape.gradient(
@@ -276,13 +279,13 @@ class TransformationClassifier(ClassifierModel):
         )
         return terms, [*c_gradients, *i_gradients, *tape.gradient(critic_loss, critic)]
 
-    def train_step(self, data):
-        """Run one step of all players; return the mean losses."""
-        terms, gradients = self.gradients(self.unpack(data))
+    def train_players(self, data, opponent_trains: bool = True):
+        """Run one step of all players, or of the classifier alone; return the mean losses."""
+        terms, gradients = self.gradients(self.unpack(data), opponent_trains=opponent_trains)
         values = replicas.replica_means(terms)
         # NB: all gradients come before any update, and a step whose loss is not finite must change no weight.
         with tf.control_dependencies([*base.check_finite(values), *gradients]):
-            for optimizer, variables in self._players():
+            for optimizer, variables in self._players()[: None if opponent_trains else 1]:
                 optimizer.apply(gradients[: len(variables)], variables)
                 gradients = gradients[len(variables) :]
             values["gradient_norm"] = base.gradient_norm(self.optimizer)
