@@ -222,10 +222,12 @@ def test_results_are_grouped_by_table(committed):
         ["voc_classification"],
         ["voc_detection"],
         ["voc_segmentation"],
+        ["speed_comparison"],
         ["speed_extraction"],
         ["speed_loop_small"],
         ["speed_photographs"],
         ["speed_profile_release"],
+        ["speed_profile_small"],
         ["speed_step_release"],
     ]
     reverse = [committed["small_spotting_kept70"], committed["small_spotting_kept30"]]
