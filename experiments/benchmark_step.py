@@ -22,6 +22,7 @@ from typing import Any
 
 from absl import flags
 
+from experiments.pretraining import steps
 from lts import config as configs
 from lts.bin import common, paths
 from lts.config.stages import section_of
@@ -31,44 +32,6 @@ STAGES = ("autoencoder", "gan")
 PRECISIONS = ("float32", "bfloat16")
 PEAK_SHAPE = (16, 56, 56, 128)  # images of the convolution that stands for the peak: 3x3, 128 to 128 channels
 PEAK_CALLS = 8
-
-
-def layer_gflop(graph) -> float:
-    """Return the GFLOP of convolutions and matrix products."""
-    # Operations that no output or side effect depends on do not count, because TensorFlow prunes them.
-    needed = set()
-    waiting = [op for op in graph.get_operations() if op._is_stateful]
-    waiting += [tensor.op for tensor in graph.outputs]
-    while waiting:
-        op = waiting.pop()
-        if op.name not in needed:
-            needed.add(op.name)
-            waiting += [tensor.op for tensor in op.inputs]
-            waiting += op.control_inputs
-    operations = [_operations(op) for op in graph.get_operations() if op.name in needed]
-    return sum(operations) / 1e9
-
-
-def _operations(op) -> int:
-    """Return the operations of one node."""
-    # A multiply-add counts as 2. Everything but convolutions and matrix products counts as 0.
-    if op.type == "MatMul":
-        inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
-        return 2 * op.outputs[0].shape.num_elements() * inner
-    if op.type == "Conv2D":
-        kernel = op.inputs[1].shape
-        output = op.outputs[0].shape
-    elif op.type == "Conv2DBackpropInput":
-        kernel = op.inputs[1].shape
-        output = op.inputs[2].shape
-    elif op.type == "Conv2DBackpropFilter":
-        kernel = op.outputs[0].shape
-        output = op.inputs[2].shape
-    else:
-        return 0
-    # Both gradients of a convolution have as many operations as the convolution.
-    height, width, input_channels, _ = kernel.as_list()
-    return 2 * output.num_elements() * height * width * input_channels
 
 
 def peak_convolution(precision: str) -> tuple[Callable, float]:
@@ -86,29 +49,14 @@ def peak_convolution(precision: str) -> tuple[Callable, float]:
         return tf.reduce_sum(features)
 
     graph = convolutions.get_concrete_function(images).graph
-    return lambda: convolutions(images).numpy(), layer_gflop(graph)
+    return lambda: convolutions(images).numpy(), steps.layer_gflop(graph)
 
 
 def training_step(preset: str, stage: str, precision: str, batch_size: int) -> tuple[Callable, float]:
-    """Return a call of one training step, with GFLOP."""
-    import tensorflow as tf
-
-    from lts.training.train import build_model, steps_done
-
-    section = section_of(stage)
-    config = configs.preset(preset, section, precision=precision, batch_size=batch_size)
-    model = build_model(config, stage, 1000)
-    size = config.image.image_size
-    # One fixed batch: reading data does not count here, see `measure_loop`.
-    images = tf.random.uniform([batch_size, size, size, 3], -1, 1)
-    function = tf.function(model.train_step)
-    graph = function.get_concrete_function(images).graph
-
-    def call():
-        function(images)
-        return steps_done(model)  # waits for the step
-
-    return call, layer_gflop(graph)
+    """Return a call of one training step on a fixed batch, with GFLOP."""
+    # Reading data does not count here, see `measure_loop`.
+    step = steps.build_step(preset, stage, precision, batch_size)
+    return step.run, steps.layer_gflop(step.graph)
 
 
 def measure_steps() -> dict[str, Any]:
@@ -192,16 +140,16 @@ def measure_loop(stage: str, source, folder: pathlib.Path) -> dict[str, Any]:
         bare.append(_seconds(bare_turn))
         complete.append(_seconds(loop_turn))
     ratios = [bare_seconds / seconds for bare_seconds, seconds in zip(bare, complete, strict=True)]
-    steps = FLAGS.rounds * FLAGS.turn_steps
+    step_count = FLAGS.rounds * FLAGS.turn_steps
     row = {
         "stage": stage,
         "rounds": FLAGS.rounds,
-        "bare_images_per_second": steps * schedule.batch_size / sum(bare),
-        "loop_images_per_second": steps * schedule.batch_size / sum(complete),
+        "bare_images_per_second": step_count * schedule.batch_size / sum(bare),
+        "loop_images_per_second": step_count * schedule.batch_size / sum(complete),
         "ratio": sum(bare) / sum(complete),
         "median_ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
-        "costs": monitoring_costs(loop, sum(bare) / steps),
+        "costs": monitoring_costs(loop, sum(bare) / step_count),
     }
     loop.close()
     return row

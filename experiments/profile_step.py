@@ -13,9 +13,9 @@ from typing import Any
 
 from absl import flags
 
+from experiments.pretraining import steps
 from lts import config as configs
 from lts.bin import common, paths
-from lts.config.stages import section_of
 
 FLAGS = flags.FLAGS
 STAGES = ("autoencoder", "gan")
@@ -67,30 +67,21 @@ def profile(stage: str, precision: str) -> dict[str, Any]:
     """Return the row of one stage in one precision."""
     import tensorflow as tf
 
-    from lts.training.train import build_model, steps_done
-
-    section = section_of(stage)
-    config = configs.preset(FLAGS.preset, section, precision=precision, batch_size=FLAGS.batch_size)
-    model = build_model(config, stage, 1000)
-    size = config.image.image_size
-    images = tf.random.uniform([FLAGS.batch_size, size, size, 3], -1, 1)
-    step = tf.function(model.train_step)
+    step = steps.build_step(FLAGS.preset, stage, precision, FLAGS.batch_size)
     for _ in range(WARM_UP_STEPS):
-        step(images)
-    steps_done(model)  # waits for the steps
+        step.run()
     with tempfile.TemporaryDirectory() as folder:
         # Level 2 records every operation.
         tf.profiler.experimental.start(folder, tf.profiler.experimental.ProfilerOptions(2, 0))
         started = time.perf_counter()
         for _ in range(FLAGS.steps):
-            step(images)
-        steps_done(model)
+            step.run()
         seconds = (time.perf_counter() - started) / FLAGS.steps
         tf.profiler.experimental.stop()
         events = read_events(folder)
-    optimizers = [model.optimizer]
+    optimizers = [step.model.optimizer]
     if stage == "gan":
-        optimizers.append(model.g_optimizer)
+        optimizers.append(step.model.g_optimizer)
     names = tuple(optimizer.name for optimizer in optimizers)
     return {"stage": stage, "precision": precision, "seconds": seconds, "kinds": by_kind(events, names, seconds)}
 

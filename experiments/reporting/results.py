@@ -75,6 +75,8 @@ REQUIRED: Mapping[str, str] = {
     "step_speed": f"{BENCHMARK} preset batch_size rounds rows.*.work rows.*.precision rows.*.gflop_per_second",
     "step_profile": f"{BENCHMARK} preset batch_size rows.*.stage rows.*.precision rows.*.seconds rows.*.kinds",
     "step_comparison": f"{BENCHMARK} other_commit rows.*.preset rows.*.stage rows.*.precision rows.*.speedup",
+    "step_cost": f"{BENCHMARK} preset rows.*.stage rows.*.image_size rows.*.batch_size rows.*.images_per_second",
+    "step_bound": f"{BENCHMARK} preset rows.*.stage rows.*.precision rows.*.images_per_second_bound",
     "loop_speed": f"{BENCHMARK} preset rows.*.stage rows.*.ratio rows.*.costs",
     "extraction_speed": f"{BENCHMARK} rows.*.model rows.*.layer rows.*.ratio",
     "photograph_speed": f"{BENCHMARK} preset photographs stored_size rows.*.work rows.*.images_per_cpu_second",

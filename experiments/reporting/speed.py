@@ -9,12 +9,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from experiments.reporting import results as result_files
 from experiments.reporting.markdown import number, percent
 from lts.utils.markdown import table
 from lts.utils.streams import print_result
 
 Rows = list[list[str]]
+STAGE_TITLES = {"autoencoder": "stage 1: autoencoder", "gan": "stage 2: repair network and discriminator"}
 COSTS = ("scalars", "pictures", "histograms", "checkpoint")  # shares of the time at default intervals
 
 
@@ -31,9 +34,9 @@ def describe_machine(program: str) -> dict[str, Any]:
 
 
 def write(results: Mapping[str, Any], output: str) -> None:
-    """Write results.md and results.json; print the table."""
+    """Write results.json, results.md and, where there is one, results.png; print the table."""
     text = markdown(results)
-    result_files.write(output, results, markdown)
+    result_files.write(output, results, markdown, PLOTS.get(results["kind"]))
     print_result(f"\n{text}\nwritten to {output}")
 
 
@@ -48,6 +51,8 @@ def title(results: Mapping[str, Any]) -> str:
         "step_speed": "Training steps against the convolution peak",
         "step_profile": "Kinds of operation in a training step",
         "step_comparison": "Training steps against those of another commit",
+        "step_cost": "Training steps at several sizes",
+        "step_bound": "What GPUs should reach, by arithmetic",
         "loop_speed": "The training loop against the bare step",
         "extraction_speed": "Extraction against the bare forward pass",
         "photograph_speed": "Photographs of 12 megapixels against small files",
@@ -102,6 +107,72 @@ def comparison_table(results: Mapping[str, Any]) -> Rows:
                 _digits(row["speedup"], 2),
                 f"{low:.2f} to {high:.2f}",
                 _digits(row["cpu_speedup"], 2),
+            ]
+        )
+    return rows
+
+
+def cost_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per stage, image size and batch size."""
+    rows = [["step", "precision", "pixels", "batch", "images/s", "peak memory, GB", "GFLOP/image"]]
+    for row in results["rows"]:
+        rows.append(
+            [
+                row["stage"],
+                row["precision"],
+                str(row["image_size"]),
+                str(row["batch_size"]),
+                number(row["images_per_second"]),
+                _digits(row["peak_memory_gb"], 2),
+                _digits(row["gflop_per_image"], 2),
+            ]
+        )
+    return rows
+
+
+def cost_plot(results: Mapping[str, Any]) -> Figure:
+    """Draw images/s and memory against the batch size: a column per stage, a line per image size."""
+    stages = list(dict.fromkeys(row["stage"] for row in results["rows"]))
+    figure = Figure(figsize=(4 * len(stages), 6), layout="constrained")
+    grid = figure.subplots(2, len(stages), sharex=True, sharey="row", squeeze=False)
+    measures = (("images_per_second", "images/s"), ("peak_memory_gb", "peak memory of the process, GB"))
+    for column, stage in enumerate(stages):
+        selected = [row for row in results["rows"] if row["stage"] == stage]
+        for axes, (field, label) in zip(grid[:, column], measures, strict=True):
+            for size in dict.fromkeys(row["image_size"] for row in selected):
+                points = [row for row in selected if row["image_size"] == size]
+                batch_sizes = [row["batch_size"] for row in points]
+                axes.plot(batch_sizes, [row[field] for row in points], marker="o", label=f"{size} pixels")
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:.0f}")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_ylabel(label if column == 0 else "")
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        grid[0, column].set_title(STAGE_TITLES[stage], fontsize=10)
+        grid[1, column].set_xlabel("images per step")
+    grid[0, -1].legend(fontsize=8)
+    figure.suptitle(f"Preset {results['preset']}, {results['rows'][0]['precision']}, {results['hardware']}", fontsize=9)
+    return figure
+
+
+def bound_table(results: Mapping[str, Any]) -> Rows:
+    """Return a row per stage and precision, with images/s of each GPU."""
+    gpus = list(results["rows"][0]["images_per_second_bound"])
+    header = ["step", "precision", "pixels", "batch", "GFLOP/image", "GB moved/image", "MB of gradients"]
+    rows = [[*header, *[f"{gpu}, images/s" for gpu in gpus]]]
+    for row in results["rows"]:
+        rows.append(
+            [
+                row["stage"],
+                row["precision"],
+                str(row["image_size"]),
+                str(row["batch_size"]),
+                _digits(row["gflop_per_image"], 2),
+                _digits(row["gigabytes_per_image"], 2),
+                _digits(row["gradient_megabytes"], 0),
+                *[f"{row['images_per_second_bound'][gpu]:,.0f}" for gpu in gpus],
             ]
         )
     return rows
@@ -169,10 +240,15 @@ TABLES = {
     "step_speed": step_table,
     "step_profile": profile_table,
     "step_comparison": comparison_table,
+    "step_cost": cost_table,
+    "step_bound": bound_table,
     "loop_speed": loop_table,
     "extraction_speed": extraction_table,
     "photograph_speed": photograph_table,
 }
+
+
+PLOTS = {"step_cost": cost_plot}
 
 
 def _range(ends: Sequence[float]) -> str:

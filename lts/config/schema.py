@@ -282,7 +282,8 @@ class TrainingConfig:
     repair_learning_rate: float = field(3e-4, "stage 2 only: repair network (release: the same Adam)", above=0)
     repair_every: int = field(
         1,
-        "stage 2 only: the repair network is trained in every Nth step, which makes the others cheaper (ours)",
+        "stage 2: the repair network is trained in every Nth step, lci: inpainter and critic; the other steps are "
+        "cheaper (ours)",
         minimum=1,
     )
     shows: int = field(

@@ -79,6 +79,8 @@ class TransformationClassifier(base.AlternatingStep, ClassifierModel):
     that the inpainter saw whole, so that the inpainter's traces alone tell nothing. Windows are cut after the
     transformation, half of them rotated by a small angle.
 
+    With `repair_every` above 1 inpainter and critic train in every Nth step (ours).
+
     Differences to the release (ours): inpainter and critic have the filters of the run's autoencoder, the inpainter
     upsamples bilinearly, the critic sees single patches, and head, augmentation and schedule are those of the other
     baselines.
@@ -257,8 +259,8 @@ class TransformationClassifier(base.AlternatingStep, ClassifierModel):
     def gradients(self, images, scaled: bool = False, opponent_trains: bool = True):
         """Return the losses and the gradients of classifier, inpainter and critic, one after another.
 
-        The inpainter minimises `inpainter` minus the classifier's cross entropy (LCI release). Without `opponent_trains`
-        the gradients are the classifier's alone.
+        The inpainter minimises `inpainter` minus the classifier's cross entropy (LCI release). Without
+        `opponent_trains` there are only the classifier's.
         """
         classifier, inpainter, critic = [[v.value for v in variables] for _, variables in self._players()]
         numbers = self.draw_numbers(self.optimizer.iterations, tf.shape(images)[0])

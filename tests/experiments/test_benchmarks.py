@@ -1,10 +1,12 @@
 """Benchmarks write results that the report can read."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
 
-from experiments import benchmark_extraction, benchmark_step, compare_steps, profile_step
+from experiments import benchmark_extraction, benchmark_step, compare_steps, profile_step, step_cost
+from experiments.pretraining import steps
 from experiments.reporting import results as result_files
 from experiments.reporting import speed, tables
 from tests.fixtures.binaries import call
@@ -23,7 +25,7 @@ def test_layer_gflop():
     shapes = ([2, 8, 8, 3], [3, 3, 3, 5], [80, 7])
     graph = layers.get_concrete_function(*[tf.TensorSpec(shape) for shape in shapes]).graph
     expected = 2 * (2 * 4 * 4 * 5) * 27 + 2 * (2 * 7) * 80
-    assert benchmark_step.layer_gflop(graph) == pytest.approx(expected / 1e9)
+    assert steps.layer_gflop(graph) == pytest.approx(expected / 1e9)
 
 
 def test_step_results_make_a_table(tmp_path, monkeypatch):
@@ -85,6 +87,41 @@ def test_comparison_makes_a_table(tmp_path):
     speed.write(results, tmp_path)
     table = tables.table([result_files.load(tmp_path / "results.json")])
     assert table[1] == ["tiny", "gan", "float32", "4.0", "2.00", "1.00 to 3.00", "1.50"]
+
+
+def test_bytes_that_a_step_moves():
+    """Fails if a tensor of an operation is not counted, a view is, or the bound takes the smaller of both times."""
+
+    @tf.function
+    def layers(images, kernel):
+        return tf.reshape(tf.nn.relu(tf.nn.conv2d(images, kernel, 2, "SAME")), [2, 80])
+
+    graph = layers.get_concrete_function(tf.TensorSpec([2, 8, 8, 3]), tf.TensorSpec([3, 3, 3, 5])).graph
+    convolution = 4 * (2 * 8 * 8 * 3 + 3 * 3 * 3 * 5 + 2 * 4 * 4 * 5)
+    activation = 4 * 2 * (2 * 4 * 4 * 5)
+    assert sum(steps.moved_bytes(op) for op in steps.needed(graph)) == convolution + activation
+    operations = 2 * (2 * 4 * 4 * 5) * 27
+    assert steps.seconds_bound(graph, 1.0, 1e9) == pytest.approx(operations + activation / 1e9)
+    assert steps.seconds_bound(graph, 1e12, 1.0) == pytest.approx(convolution + activation)
+
+
+def test_costs_make_a_table_and_a_plot(tmp_path, monkeypatch):
+    """Fails if the program of the sizes does not run, or its results lack a field of table or plot."""
+    monkeypatch.setattr(step_cost, "STAGES", ("autoencoder",))
+    sizes = ("--preset=tiny", "--image_sizes=48", "--batch_sizes=4")
+    call(step_cost, *sizes, f"--output={tmp_path / 'bound'}", "--count_only")
+    table = tables.table([result_files.load(tmp_path / "bound" / "results.json")])
+    assert [row[:4] for row in table[1:]] == [["autoencoder", name, "48", "4"] for name in step_cost.PRECISIONS]
+    rows = []
+    for batch_size in (4, 8):
+        size = {"stage": "gan", "precision": "float32", "image_size": 48, "batch_size": batch_size}
+        rows.append({**size, "images_per_second": 10.0, "peak_memory_gb": 1.5, "gflop_per_image": 0.25})
+    machine = {"date": "2026-01-01", "hardware": "", "command": "", "preset": "tiny"}
+    speed.write({"kind": "step_cost", **machine, "rows": rows}, tmp_path)
+    results = result_files.load(tmp_path / "results.json")
+    assert tables.table([results])[2] == ["gan", "float32", "48", "8", "10.0", "1.50", "0.25"]
+    axes = speed.cost_plot(results.values).axes
+    np.testing.assert_array_equal(axes[0].lines[0].get_xydata(), [[4, 10.0], [8, 10.0]])
 
 
 @pytest.mark.parametrize(("flag", "layer"), [((), "conv_5"), (("--layer=conv_2",), "conv_2")])

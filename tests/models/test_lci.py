@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from lts import losses
-from lts.models import lci
+from lts.models import base, lci
 from lts.networks.critic import SpectralConv
 from tests.fixtures import rounding
 from tests.fixtures.models import images, moved, snapshot, transformation_classifier
@@ -140,6 +140,29 @@ def test_a_step(graph):
     assert [picture.shape for picture in pictures.values()] == [(4, 32, 32, 3)] * 6
     assert sum(name.startswith("gradients/") for name in tensors) == len(model.trainable_variables)
     assert not moved(model, before)
+
+
+def test_repair_every():
+    """Fails if a step without the inpainter trains it or its critic, or has other gradients of the classifier."""
+    model = transformation_classifier(repair_every=2)
+    before = snapshot(model)
+    model.train_step(BATCH)
+    assert moved(model, before) | {"classifier/critic/score/bias"} == set(before)
+    numbers = [len(variables) for _, variables in model._players()]
+    with base.preserve_moving_statistics(model):
+        _, all_gradients = model.gradients(BATCH)
+    with base.preserve_moving_statistics(model):
+        _, gradients = model.gradients(BATCH, opponent_trains=False)
+    assert len(gradients) == numbers[0]
+    theirs = dict(enumerate(all_gradients[: numbers[0]]))
+    assert rounding.largest_difference(theirs, dict(enumerate(gradients))) < 1e-5
+    opponents = [variable.value for _, variables in model._players()[1:] for variable in variables]
+    weights = [variable.numpy() for variable in opponents]
+    before = snapshot(model)
+    assert set(model.train_step(BATCH)) == set(model.means.names)
+    assert moved(model, before)
+    for variable, value in zip(opponents, weights, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
 def test_numbers_are_a_function_of_seed_and_step():
