@@ -113,20 +113,16 @@ def comparison_table(results: Mapping[str, Any]) -> Rows:
 
 
 def cost_table(results: Mapping[str, Any]) -> Rows:
-    """Return a row per stage, image size and batch size."""
-    rows = [["step", "precision", "pixels", "batch", "images/s", "peak memory, GB", "GFLOP/image"]]
+    """Return a row per stage and image size, a column per batch size."""
+    batch_sizes = sorted({row["batch_size"] for row in results["rows"]})
+    rows = [["step", "precision", "pixels", "GFLOP/image", *[f"batch {size}" for size in batch_sizes]]]
+    cells: dict[tuple, dict[int, str]] = {}
     for row in results["rows"]:
-        rows.append(
-            [
-                row["stage"],
-                row["precision"],
-                str(row["image_size"]),
-                str(row["batch_size"]),
-                number(row["images_per_second"]),
-                _digits(row["peak_memory_gb"], 2),
-                _digits(row["gflop_per_image"], 2),
-            ]
-        )
+        head = (row["stage"], row["precision"], str(row["image_size"]), _digits(row["gflop_per_image"], 2))
+        cell = f"{number(row['images_per_second'])} images/s, {row['peak_memory_gb']:.1f} GB"
+        cells.setdefault(head, {})[row["batch_size"]] = cell
+    for head, by_batch_size in cells.items():
+        rows.append([*head, *[by_batch_size.get(size, "") for size in batch_sizes]])
     return rows
 
 

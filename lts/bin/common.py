@@ -35,6 +35,7 @@ from lts.config.registries import CORRUPTIONS, OPTIMIZERS, TASKS
 from lts.config.stages import STAGES, section_of
 from lts.utils import files, outputs, provenance, registry, sources, streams
 from lts.utils.errors import UserError, first_line
+from lts.utils.progress import terminal_note
 from lts.utils.signals import stop_signals
 from lts.utils.text import printable, warn
 
@@ -287,13 +288,21 @@ def import_tensorflow() -> None:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with terminal_note("loading TensorFlow"):
+        _import_quietly()
+    # Several trainings in one process trace the same code several times, which is no mistake.
+    sys.modules["tensorflow"].get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
+
+
+def _import_quietly() -> None:
+    """Import TensorFlow; show its messages only if that fails."""
     # TensorFlow's C++ code writes to the descriptor itself, so sys.stderr cannot be replaced.
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:
         os.dup2(sink.fileno(), 2)
         try:
-            import tensorflow
+            import tensorflow  # noqa: F401
         except BaseException:
             sink.seek(0)
             os.write(saved, sink.read())
@@ -301,8 +310,6 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
-    # Several trainings in one process trace the same code several times, which is no mistake.
-    tensorflow.get_logger().addFilter(lambda record: "tf.function retracing" not in record.getMessage())
 
 
 def _ignore_keras_settings() -> None:

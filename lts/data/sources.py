@@ -1,5 +1,6 @@
 """Image datasets by the value of `--dataset`."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -30,6 +31,7 @@ from lts.data.store import (
 from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
 from lts.utils.outputs import is_inside
+from lts.utils.progress import terminal_note
 from lts.utils.text import printable
 
 MAX_KINDS = 8  # extensions in a message
@@ -138,7 +140,8 @@ def open_source(
         raise DataError(f"unknown role. Received: role={role!r}. Choose from {', '.join(ROLES)}.")
     start = time.monotonic()
     if dataset == "synthetic":
-        images = open_synthetic(split, role, limit, labels_share)
+        with terminal_note("drawing the synthetic images") if progress else contextlib.nullcontext():
+            images = open_synthetic(split, role, limit, labels_share)
     else:
         index, split = list_images(dataset, split, role, data_dir, skip_broken_images)
         if labels_share < 1:

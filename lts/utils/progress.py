@@ -1,8 +1,9 @@
 """Progress of long loops: a bar on terminals, lines in logs."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import tqdm
 
@@ -56,6 +57,19 @@ def probe_text(values: Mapping[str, float], columns: int) -> str:
 def print_with_time(line: str) -> None:
     """Print a line of a long run with the time of day, such as "17:28:26 gan step 50/9000"."""
     print(f"{time.strftime(TIME_FORMAT)} {line}", flush=True)
+
+
+@contextlib.contextmanager
+def terminal_note(text: str) -> Iterator[None]:
+    """Show a line while a block of unknown length runs; on terminals only."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(text, end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print(" " * len(text), end="\r", file=sys.stderr, flush=True)
 
 
 def _joined(parts: Iterable[str], columns: int) -> str:
