@@ -14,6 +14,7 @@ Nothing counts as fused, so a measured rate can be higher where the memory is th
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import os
 import resource
 import statistics
 import sys
@@ -62,6 +63,8 @@ def measure_size(case: tuple[str, str, str, int], batch_sizes: tuple[int, ...], 
       rounds: timed steps of each batch size.
     """
     preset, stage, precision, image_size = case
+    # The parent has silenced TensorFlow with this variable; from the start it means that messages are wanted.
+    os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
     common.import_tensorflow()
     rows = []
     # Ascending, because the process's peak of memory never falls.

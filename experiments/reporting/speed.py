@@ -119,7 +119,7 @@ def cost_table(results: Mapping[str, Any]) -> Rows:
     cells: dict[tuple, dict[int, str]] = {}
     for row in results["rows"]:
         head = (row["stage"], row["precision"], str(row["image_size"]), _digits(row["gflop_per_image"], 2))
-        cell = f"{number(row['images_per_second'])} images/s, {row['peak_memory_gb']:.1f} GB"
+        cell = f"{row['images_per_second']:.0f} images/s, {row['peak_memory_gb']:.1f} GB"
         cells.setdefault(head, {})[row["batch_size"]] = cell
     for head, by_batch_size in cells.items():
         rows.append([*head, *[by_batch_size.get(size, "") for size in batch_sizes]])

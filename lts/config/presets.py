@@ -89,7 +89,7 @@ def tiny() -> Config:
 
     Source: this project.
     Accuracy: 82.2 % [79.8, 84.5] with a linear probe on conv_2 of the synthetic set.
-    Time and hardware: 3 to 4 minutes for the whole quickstart on two CPU cores.
+    Time and hardware: 3 minutes for the whole quickstart on two free CPU cores.
     Command: python -m experiments.quickstart --output=runs/quickstart
     """
     return Config(

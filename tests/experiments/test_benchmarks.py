@@ -119,7 +119,7 @@ def test_costs_make_a_table_and_a_plot(tmp_path, monkeypatch):
     machine = {"date": "2026-01-01", "hardware": "", "command": "", "preset": "tiny"}
     speed.write({"kind": "step_cost", **machine, "rows": rows}, tmp_path)
     results = result_files.load(tmp_path / "results.json")
-    measured = "10.0 images/s, 1.5 GB"
+    measured = "10 images/s, 1.5 GB"
     assert tables.table([results])[1] == ["gan", "float32", "48", "0.25", measured, measured]
     axes = speed.cost_plot(results.values).axes
     np.testing.assert_array_equal(axes[0].lines[0].get_xydata(), [[4, 10.0], [8, 10.0]])

@@ -20,7 +20,12 @@ class Terminal(io.StringIO):
 def test_note(stream, written, monkeypatch):
     """Fails if a note stays on the terminal, also after an error, or reaches a log."""
     monkeypatch.setattr("sys.stderr", stream)
-    with pytest.raises(KeyError), terminal_note("loading"):
-        assert stream.getvalue() == written[:8]
-        raise KeyError
+
+    def fail():
+        with terminal_note("loading"):
+            assert stream.getvalue() == written[:8]
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert stream.getvalue() == written
