@@ -1,12 +1,18 @@
-"""Time training steps against those of another checkout of this project.
+"""Time training steps against those of another checkout of this project, or of the authors' release.
 
     git worktree add --detach ../before COMMIT
     python -m experiments.compare_steps --checkout=../before --rounds=15
+    pip install tf_slim tf_keras
+    git clone https://github.com/sjenni/LearningToSpotArtifacts ../release
+    python -m experiments.compare_steps --release=../release --rounds=15
 
-The checkouts run in two processes that take turns step by step, so that other load of the machine falls on both alike.
-Writes results.json and results.md into --output.
+Both run in processes that take turns step by step, so that other load of the machine falls on both alike. The release
+trains in float32, and preset `release` is compared with it in both precisions. Writes results.json and results.md into
+--output.
 """
 
+import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -32,19 +38,22 @@ class StepProcess:
     """A process that runs training steps of one checkout.
 
     Args:
-      checkout: folder with the package `lts`.
+      checkout: folder with the package `lts`, or with the release.
       cases: (preset, stage, precision, batch size) of each step.
+      is_release: whether the steps are those of the release.
     """
 
-    def __init__(self, checkout: pathlib.Path, cases):
+    def __init__(self, checkout: pathlib.Path, cases, is_release: bool = False):
+        package = HERE if is_release else checkout
         code = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2], run_name='steps')"
-        command = [sys.executable, "-c", code, str(checkout), __file__, json.dumps(cases)]
-        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        release = [str(checkout)] if is_release else []
+        command = [sys.executable, "-c", code, str(package), __file__, json.dumps(cases), *release]
+        environment = {**os.environ, "PYTHONPATH": str(package)}
         # The parent has silenced TensorFlow with this variable; from the start it means that messages are wanted.
         environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.checkout = checkout
-        self.process = subprocess.Popen(command, cwd=checkout, env=environment, **pipes)
+        self.process = subprocess.Popen(command, cwd=package, env=environment, **pipes)
         self._read()  # waits for the first steps, which compile
 
     def step(self, case: int) -> tuple[float, float]:
@@ -65,10 +74,11 @@ class StepProcess:
         return json.loads(line)
 
 
-def serve(cases) -> None:
-    """Run a step for each line on stdin, with the `lts` of this process."""
-    common.import_tensorflow()
-    steps = [build_step(*case) for case in cases]
+def serve(cases, release: str | None) -> None:
+    """Run a step for each line on stdin, with the `lts` of this process or the release of a folder."""
+    # What else is printed must not be taken for an answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        steps = [build_release_step(release, *case) if release else build_step(*case) for case in cases]
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         started = time.perf_counter()
@@ -77,8 +87,18 @@ def serve(cases) -> None:
         print(json.dumps([time.perf_counter() - started, time.process_time() - cpu_started]), flush=True)
 
 
+def build_release_step(release: str, preset: str, stage: str, precision: str, batch_size: int):
+    """Return a call of one training step of the release that has run once."""
+    from experiments.pretraining import release_graph
+
+    step = release_graph.build_step(release, stage, batch_size)
+    step()
+    return step
+
+
 def build_step(preset: str, stage: str, precision: str, batch_size: int):
     """Return a call of one training step that has compiled."""
+    common.import_tensorflow()
     import tensorflow as tf
 
     from lts.config.stages import section_of
@@ -98,16 +118,22 @@ def build_step(preset: str, stage: str, precision: str, batch_size: int):
     return step
 
 
-def measure(checkout: pathlib.Path) -> list[dict[str, Any]]:
+def measure(checkout: pathlib.Path, is_release: bool) -> list[dict[str, Any]]:
     """Return a row per preset, stage and precision."""
     rows = []
     # One pair of processes for each preset and stage: memory holds few models of `release`.
-    for preset in FLAGS.presets:
+    for preset in ["release"] if is_release else FLAGS.presets:
         for stage in STAGES:
             cases = [(preset, stage, precision, FLAGS.batch_size) for precision in PRECISIONS]
-            processes = [StepProcess(folder, cases) for folder in (HERE, checkout)]
+            # The release has one graph, in float32.
+            others = cases[:1] if is_release else cases
+            processes = [StepProcess(HERE, cases), StepProcess(checkout, others, is_release)]
             for index, case in enumerate(cases):
-                rounds = [[process.step(index) for process in processes] for _ in range(FLAGS.rounds + 1)]
+                numbers = (index, min(index, len(others) - 1))
+                rounds = [
+                    [process.step(number) for process, number in zip(processes, numbers, strict=True)]
+                    for _ in range(FLAGS.rounds + 1)
+                ]
                 rows.append(row(case, rounds[1:]))  # the first round warms up
                 speedups = f"{rows[-1]['speedup']:.2f}, in CPU seconds {rows[-1]['cpu_speedup']:.2f}"
                 print(f"{preset}, {stage}, {case[2]}: {speedups}", flush=True)
@@ -136,9 +162,15 @@ def row(case, rounds) -> dict[str, Any]:
     }
 
 
-def other_commit(checkout: pathlib.Path) -> str:
+def other_commit(checkout: pathlib.Path, is_release: bool) -> str:
     """Return the commit of a checkout."""
-    if not (checkout / "lts" / "__init__.py").is_file():
+    if is_release:
+        if not (checkout / "models" / "SpotNet.py").is_file():
+            raise common.UsageError(f"--release must hold the authors' code. Received: --release={checkout}")
+        for package in ("tf_slim", "tf_keras"):
+            if importlib.util.find_spec(package) is None:
+                raise UserError(f"the release needs the package {package}. Run: pip install {package}")
+    elif not (checkout / "lts" / "__init__.py").is_file():
         raise common.UsageError(f"--checkout must be a checkout of this project. Received: --checkout={checkout}")
     command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
@@ -146,22 +178,33 @@ def other_commit(checkout: pathlib.Path) -> str:
 
 def main() -> None:
     """Measure and report."""
-    checkout = pathlib.Path(FLAGS.checkout).resolve()
-    commit = other_commit(checkout)
+    if (FLAGS.checkout is None) == (FLAGS.release is None):
+        raise common.UsageError("give either --checkout or --release")
+    is_release = FLAGS.release is not None
+    if is_release:
+        common.refuse(["presets"], "--release")
+    checkout = pathlib.Path(FLAGS.release or FLAGS.checkout).resolve()
+    commit = other_commit(checkout, is_release)
     common.import_tensorflow()
     from experiments.reporting import results as result_files
     from experiments.reporting import speed
 
     result_files.check_output(FLAGS.output)
-    settings = {"other_commit": commit, "batch_size": FLAGS.batch_size, "rounds": FLAGS.rounds}
-    rows = measure(checkout)
+    settings = {
+        "other_commit": commit,
+        "is_release": is_release,
+        "batch_size": FLAGS.batch_size,
+        "rounds": FLAGS.rounds,
+    }
+    rows = measure(checkout, is_release)
     results = {"kind": "step_comparison", **speed.describe_machine("compare_steps"), **settings, "rows": rows}
     speed.write(results, FLAGS.output)
 
 
 def define_flags() -> None:
     """Define the flags of this binary."""
-    paths.define("checkout", None, "folder of the other checkout", required=True)
+    paths.define("checkout", None, "folder of the other checkout")
+    paths.define("release", None, "folder of the authors' code instead")
     flags.DEFINE_multi_enum("presets", ["release", "small"], list(configs.PRESETS), "named configuration; repeatable")
     flags.DEFINE_integer("batch_size", 32, "images per step", lower_bound=1)
     flags.DEFINE_integer("rounds", 7, "rounds of each step", lower_bound=1)
@@ -177,4 +220,4 @@ def console() -> None:
 if __name__ == "__main__":
     console()
 if __name__ == "steps":
-    serve(json.loads(sys.argv[3]))
+    serve(json.loads(sys.argv[3]), *sys.argv[4:] or [None])

@@ -50,7 +50,7 @@ def title(results: Mapping[str, Any]) -> str:
     names = {
         "step_speed": "Training steps against the convolution peak",
         "step_profile": "Kinds of operation in a training step",
-        "step_comparison": "Training steps against those of another commit",
+        "step_comparison": "Training steps against those of another version",
         "step_cost": "Training steps at several sizes",
         "step_bound": "What GPUs should reach, by arithmetic",
         "loop_speed": "The training loop against the bare step",
@@ -95,7 +95,8 @@ def profile_table(results: Mapping[str, Any]) -> Rows:
 
 def comparison_table(results: Mapping[str, Any]) -> Rows:
     """Return a row per preset, stage and precision."""
-    rows = [["preset", "step", "precision", "images/s", "× the other commit", "single rounds", "× in CPU seconds"]]
+    other = "release, float32" if results.get("is_release") else "other commit"
+    rows = [["preset", "step", "precision", "images/s", f"× the {other}", "single rounds", "× in CPU seconds"]]
     for row in results["rows"]:
         low, high = row["speedup_range"]
         rows.append(

@@ -86,7 +86,10 @@ def test_comparison_makes_a_table(tmp_path):
     results = {"kind": "step_comparison", **machine, "other_commit": "abc", "rows": [row]}
     speed.write(results, tmp_path)
     table = tables.table([result_files.load(tmp_path / "results.json")])
+    assert table[0][4] == "× the other commit"
     assert table[1] == ["tiny", "gan", "float32", "4.0", "2.00", "1.00 to 3.00", "1.50"]
+    assert speed.comparison_table(results | {"is_release": True})[0][4] == "× the release, float32"
+
 
 
 def test_bytes_that_a_step_moves():
