@@ -6,7 +6,7 @@ from absl import flags
 
 from experiments.pretraining import ablations
 from lts import config as configs
-from lts.bin import common, paths
+from lts.bin import common, config_flags, paths
 
 FLAGS = flags.FLAGS
 SECTIONS = (*configs.SECTIONS, "gan_training")
@@ -24,7 +24,7 @@ def define_flags(output: str) -> None:
         "schedule of the autoencoder: field=value[,field=value]; the other flags give that of stage 2",
     )
     common.define_data_flags()
-    common.define_config_flags(*SECTIONS, required=True)
+    config_flags.define_config_flags(*SECTIONS, required=True)
 
 
 def stage_configs() -> tuple[configs.Config, configs.Config]:
@@ -36,7 +36,7 @@ def stage_configs() -> tuple[configs.Config, configs.Config]:
       UserError: an unknown preset or field, or an invalid value.
     """
     # Flags of a stage configure stage 2, except BOTH_STAGES. --autoencoder_training holds the fields of stage 1.
-    early = common.overrides(*SECTIONS)
+    early = config_flags.overrides(*SECTIONS)
     late = {}
     for _, field in configs.fields_of("gan_training"):
         if field.name in early and field.name not in BOTH_STAGES:
@@ -44,7 +44,7 @@ def stage_configs() -> tuple[configs.Config, configs.Config]:
     config = configs.preset(FLAGS.preset, **early)
     autoencoder_config = config.replace("autoencoder_training", **autoencoder_schedule())
     base = autoencoder_config.replace("gan_training", **late)
-    common.check_schedule(base.gan_training)
+    config_flags.check_schedule(base.gan_training)
     return autoencoder_config, base
 
 

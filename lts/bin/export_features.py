@@ -15,7 +15,7 @@ import shlex
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common, paths
+from lts.bin import common, config_flags, paths
 from lts.config.stages import STAGES
 from lts.export.choices import CALIBRATED, EXPORT, check_formats, check_license
 from lts.utils.outputs import dataset_folder
@@ -45,7 +45,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("random_weights", False, "export an untrained discriminator")
     flags.DEFINE_integer("seed", 1, "seed of the random weights", lower_bound=0)
     common.define_data_flags(required=False)
-    common.define_config_flags(*configs.NETWORK_SECTIONS)
+    config_flags.define_config_flags(*configs.NETWORK_SECTIONS)
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
 
 def _export_run() -> None:
     # One field of the networks concerns the export alone; any other is fixed by the run.
-    overrides = common.overrides(*configs.NETWORK_SECTIONS)
+    overrides = config_flags.overrides(*configs.NETWORK_SECTIONS)
     recalibrate = overrides.pop("recalibrate_batch_norm", None)
     if FLAGS.workdir is None:
         raise common.UsageError("--workdir=RUN is required, or --random_weights with --preset and --dataset")
@@ -94,7 +94,7 @@ def _export_random() -> None:
     common.refuse(["workdir", "weights", "recalibrate_batch_norm"], "--random_weights")
     if FLAGS.preset is None or FLAGS.dataset is None:
         raise common.UsageError("--random_weights needs --preset, and --dataset to estimate batch norm statistics on")
-    config = common.chosen_preset().replace(**common.overrides(*configs.NETWORK_SECTIONS))
+    config = config_flags.chosen_preset().replace(**config_flags.overrides(*configs.NETWORK_SECTIONS))
     common.import_tensorflow()
     from lts import training
 

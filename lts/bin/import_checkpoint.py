@@ -10,7 +10,7 @@ Every variable is reported as taken, missing or left over. A checkpoint of the a
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common, paths
+from lts.bin import common, config_flags, paths
 from lts.utils import files
 from lts.utils.streams import print_result
 
@@ -30,12 +30,12 @@ def define_flags() -> None:
         ("autoencoder", "gan"),
         "autoencoder: skip all but encoder and decoder; none: decided by the contents of the checkpoint",
     )
-    common.define_config_flags(*configs.NETWORK_SECTIONS)
+    config_flags.define_config_flags(*configs.NETWORK_SECTIONS)
 
 
 def main() -> None:
     """Import the checkpoint that the flags name."""
-    config = common.chosen_preset().replace(**common.overrides(*configs.NETWORK_SECTIONS))
+    config = config_flags.chosen_preset().replace(**config_flags.overrides(*configs.NETWORK_SECTIONS))
     files.check_folder(FLAGS.output)
     common.import_tensorflow()
     from lts.release.importing import import_checkpoint

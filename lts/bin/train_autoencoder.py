@@ -6,7 +6,7 @@ The same command resumes a stopped run.
 """
 
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, config_flags, training_program
 
 # Stage 2 takes over the configuration of stage 1, so all sections are given here.
 SECTIONS = (*configs.SECTIONS, "autoencoder_training")
@@ -15,15 +15,15 @@ SECTIONS = (*configs.SECTIONS, "autoencoder_training")
 def define_flags() -> None:
     """Define the flags of this binary."""
     common.define_data_flags()
-    common.define_config_flags(*SECTIONS)
-    common.define_training_flags()
+    config_flags.define_config_flags(*SECTIONS)
+    training_program.define_training_flags()
 
 
 def main() -> int:
     """Train the autoencoder that the flags describe."""
     common.refuse(["repair_learning_rate", "repair_every", "shows"], "stage 1")
-    config = common.chosen_preset().replace("autoencoder_training", **common.overrides(*SECTIONS))
-    return common.train(config, "autoencoder")
+    config = config_flags.chosen_preset().replace("autoencoder_training", **config_flags.overrides(*SECTIONS))
+    return training_program.train(config, "autoencoder")
 
 
 def console() -> None:

@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common, paths
+from lts.bin import common, config_flags, paths, training_program
 
 SECTIONS = (*configs.SECTIONS, "gan_training")
 NO_AUTOENCODER = "--autoencoder=RUN is required: stage 2 works inside an autoencoder that train_autoencoder trained"
@@ -23,8 +23,8 @@ def define_flags() -> None:
     """Define the flags of this binary."""
     paths.define("autoencoder", None, "workdir of the trained autoencoder")
     common.define_data_flags()
-    common.define_config_flags(*SECTIONS)
-    common.define_training_flags()
+    config_flags.define_config_flags(*SECTIONS)
+    training_program.define_training_flags()
 
 
 def main() -> int:
@@ -44,10 +44,10 @@ def main() -> int:
     if configured_run == FLAGS.workdir and record.imported is None:
         raise common.UsageError(NO_AUTOENCODER)
     base = configs.preset(FLAGS.preset) if FLAGS.preset else record.config
-    config = base.replace("gan_training", **common.overrides(*SECTIONS))
+    config = base.replace("gan_training", **config_flags.overrides(*SECTIONS))
     if not config.damage.repair:
         common.refuse(["repair_learning_rate", "repair_every"], "--norepair")
-    return common.train(config, "gan", autoencoder=FLAGS.autoencoder)
+    return training_program.train(config, "gan", autoencoder=FLAGS.autoencoder)
 
 
 def console() -> None:

@@ -9,7 +9,7 @@ They have the schedule of stage 2 and no stage 1. The same command resumes a sto
 from absl import flags
 
 from lts import config as configs
-from lts.bin import common
+from lts.bin import common, config_flags, training_program
 from lts.config.stages import STAGES
 
 FLAGS = flags.FLAGS
@@ -21,8 +21,8 @@ def define_flags() -> None:
     """Define the flags of this binary."""
     flags.DEFINE_enum("task", None, TASKS, "what is predicted", required=True)
     common.define_data_flags()
-    common.define_config_flags(*SECTIONS)
-    common.define_training_flags()
+    config_flags.define_config_flags(*SECTIONS)
+    training_program.define_training_flags()
 
 
 def main() -> int:
@@ -33,8 +33,8 @@ def main() -> int:
     common.refuse(method, f"--task={FLAGS.task}")
     if FLAGS.task != "lci":
         common.refuse(["repair_learning_rate", "repair_every"], f"--task={FLAGS.task}")
-    config = common.chosen_preset().replace("gan_training", **common.overrides(*SECTIONS))
-    return common.train(config, FLAGS.task)
+    config = config_flags.chosen_preset().replace("gan_training", **config_flags.overrides(*SECTIONS))
+    return training_program.train(config, FLAGS.task)
 
 
 def console() -> None:

@@ -91,7 +91,6 @@ def test_comparison_makes_a_table(tmp_path):
     assert speed.comparison_table(results | {"is_release": True})[0][4] == "× the release, float32"
 
 
-
 def test_bytes_that_a_step_moves():
     """Fails if a tensor of an operation is not counted, a view is, or the bound takes the smaller of both times."""
 
