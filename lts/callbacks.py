@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from lts.models.base import CustomStepModel
+from lts.training.checkpoints import Checkpoints, TrainingError, newest_step
 from lts.training.monitor import write_pictures
 from lts.training.online_evaluation import EvaluationImages, OnlineEvaluation
-from lts.training.run_dir import Checkpoints, TrainingError, newest_step
 from lts.training.task import checkpoint_items
 
 

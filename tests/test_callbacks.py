@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lts.callbacks import ExactCheckpoint, PictureStrip
 from lts.models import DamageRepairGAN
-from lts.training.run_dir import TrainingError
+from lts.training.checkpoints import TrainingError
 from tests.fixtures.models import images, small_config, variables
 
 IMAGES = images(2).numpy()

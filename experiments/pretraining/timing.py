@@ -28,7 +28,7 @@ def endless_loop(config: Config, stage: str, source: Any, folder: pathlib.Path) 
     """
     from lts.config.options import MonitoringOptions
     from lts.training import build_strategy
-    from lts.training.run_dir import Checkpoints
+    from lts.training.checkpoints import Checkpoints
     from lts.training.strategy import Machines
     from lts.training.task import checkpoint_items, make_loop
     from lts.training.train import make_task

@@ -48,14 +48,15 @@ def _remove_older(workdir: str) -> None:
     """
     common.import_tensorflow()
     from lts.training import run_dir
+    from lts.training.checkpoints import TrainingError, read_checkpoint
 
     run_dir.read_run_config(workdir)
     with run_dir.locked(workdir):
         checkpoints = newest_first(pathlib.Path(workdir) / runs.CHECKPOINTS)
         if not checkpoints:
-            raise run_dir.TrainingError(f"the run has no checkpoint. Received: {workdir}.")
+            raise TrainingError(f"the run has no checkpoint. Received: {workdir}.")
         newest, *older = checkpoints
-        run_dir.read_checkpoint(newest)
+        read_checkpoint(newest)
         size = sum(runs.size_of(checkpoint) for checkpoint in older)
         for checkpoint in older:
             files.remove_folder(checkpoint)

@@ -24,12 +24,12 @@ from lts.data.store import (
     Opened,
     array_store,
     check_files,
-    free_memory,
     open_store,
     require_labels,
 )
 from lts.data.synthetic import CLASS_NAMES, SPLITS, VERSION, render
 from lts.data.tfds_set import list_tfds
+from lts.utils.memory import free_memory
 from lts.utils.outputs import is_inside
 from lts.utils.progress import terminal_note
 from lts.utils.text import printable

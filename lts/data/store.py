@@ -12,12 +12,11 @@ import itertools
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
 from lts.data.cache import ImageCache, default_folder, open_cache
@@ -38,10 +37,6 @@ from lts.utils.progress import Progress
 
 ALIGNMENT = 64  # bytes; TensorFlow kernels need aligned buffers
 CHUNK = 256  # encoded images in flight while a dataset is opened
-MEMORY_FILES = (  # of control groups, versions 2 and 1: limit, used bytes, lines of memory.stat that can be given back
-    ("memory.max", "memory.current", ("inactive_file", "active_file", "slab_reclaimable")),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
-)
 
 ROLES = {
     "pretrain": "labels are kept where they exist; -1 marks an image without a label",
@@ -386,39 +381,3 @@ def aligned_empty(size: int) -> np.ndarray:
     buffer = np.empty([int(size) + ALIGNMENT], np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT
     return buffer[start : start + int(size)]
-
-
-def free_memory() -> int:
-    """Return the bytes that this process may still allocate."""
-    free = psutil.virtual_memory().available
-    # A container's control group, or one above it, may allow less than the machine has.
-    for group in _control_groups():
-        for names in MEMORY_FILES:
-            with contextlib.suppress(OSError, ValueError):
-                free = min(free, _free_in_group(group, *names))
-    return free
-
-
-def _control_groups() -> Iterator[pathlib.Path]:
-    """Yield the folders of this process's control groups."""
-    groups = [pathlib.PurePath("/")]
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            # Version 2 has one group without controllers.
-            if not controllers or "memory" in controllers.split(","):
-                groups += [pathlib.PurePath(path), *pathlib.PurePath(path).parents]
-    for path in dict.fromkeys(groups):
-        for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/memory"):
-            yield pathlib.Path(mount + str(path))
-
-
-def _free_in_group(group: pathlib.Path, limit: str, used: str, reclaimable: Sequence[str]) -> int:
-    """Return the bytes that a control group may still allocate."""
-    free = int((group / limit).read_text()) - int((group / used).read_text())
-    for line in (group / "memory.stat").read_text().splitlines():
-        name, value = line.split()
-        # The page cache counts as used, but the kernel gives it back.
-        if name in reclaimable:
-            free += int(value)
-    return free

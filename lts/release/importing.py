@@ -12,7 +12,7 @@ from lts.config.stages import STAGES, section_of
 from lts.release.checkpoint import AVERAGE, MOMENTS, POWERS, STEP, CheckpointError, ReleaseCheckpoint, release_variables
 from lts.release.import_report import Report, Taken
 from lts.training import run_dir
-from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.checkpoints import Checkpoints, TrainingError
 from lts.training.run_record import ImportRecord, RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import build_model

@@ -12,7 +12,7 @@ from lts.config import Config
 from lts.config.stages import STAGES
 from lts.models.gan import DamageRepairGAN
 from lts.training import run_dir
-from lts.training.run_dir import TrainingError
+from lts.training.checkpoints import TrainingError
 from lts.training.run_record import FROZEN_NETWORKS
 
 LEVELS = 128  # keep probabilities at which masks are drawn to order the cells

@@ -24,11 +24,12 @@ from lts.networks.autoencoder import Encoder, batch_norm_config
 from lts.networks.backbones.base import Backbone
 from lts.networks.discriminator import BackboneClassifier, Discriminator
 from lts.training import run_dir
-from lts.training.run_dir import TrainingError
+from lts.training.checkpoints import TrainingError
 from lts.training.run_record import RunRecord
 from lts.utils import provenance
 from lts.utils.json_files import NUMBER, JsonError, read_json_lines
 from lts.utils.outputs import dataset_folder
+from lts.utils.text import warn
 
 STATISTICS_STEPS = 200  # batches of photographs for batch norm statistics
 STATISTICS_BATCH = 64  # images per batch
@@ -91,7 +92,7 @@ def export_run(
     step = run_dir.restore_networks(workdir, averaged=averaged, **{name: network})
     _check_features(record, workdir, step, averaged)
     if step < record.total_steps and not record.never_trained:
-        run_dir.warn(f"the run is at step {step:,} of {record.total_steps:,}. Received: workdir={workdir}.")
+        warn(f"the run is at step {step:,} of {record.total_steps:,}. Received: workdir={workdir}.")
 
     recalibrated = None
     statistics = None

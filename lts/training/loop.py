@@ -14,9 +14,9 @@ import keras
 import tensorflow as tf
 
 from lts.config.options import MonitoringOptions
+from lts.training.checkpoints import Checkpoints, TrainingError
 from lts.training.monitor import Monitor
 from lts.training.online_evaluation import OnlineEvaluation
-from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.strategy import MachineLostError, Machines
 from lts.utils.signals import stop_on_signals
 

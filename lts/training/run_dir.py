@@ -1,53 +1,36 @@
 """The folder of a run: record, lock and checkpoints.
 
-    WORKDIR/config.json      the run's `RunRecord`
-    WORKDIR/checkpoints/     step_N/weights.*: every variable by name, for tf.train.load_checkpoint
-    WORKDIR/last_checkpoint  name of the newest checkpoint
-    WORKDIR/metrics.jsonl    one line of scalars every `log_steps` steps
-    WORKDIR/pictures/        the newest picture strip
-    WORKDIR/train.log        what the programs printed, see `lts.utils.run_log`
-    WORKDIR/tensorboard/     event files
-    WORKDIR/lock             locked while a process trains here
-
-A checkpoint is one TensorFlow bundle with every variable under its path. `tf.train.Checkpoint` is not used: it silently
-skips layers in Python lists, because Keras wraps lists in its own tracker, and `assert_existing_objects_matched`
-passes all the same. The bundle's checksums find a damaged file before any weight has changed.
+WORKDIR/config.json      the run's `RunRecord`
+WORKDIR/checkpoints/     step_N/weights.*: every variable by name, for tf.train.load_checkpoint
+WORKDIR/last_checkpoint  name of the newest checkpoint
+WORKDIR/metrics.jsonl    one line of scalars every `log_steps` steps
+WORKDIR/pictures/        the newest picture strip
+WORKDIR/train.log        what the programs printed, see `lts.utils.run_log`
+WORKDIR/tensorboard/     event files
+WORKDIR/lock             locked while a process trains here
 """
 
 import contextlib
 import dataclasses
-import hashlib
-import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from lts.config import NETWORKS, SCHEDULES, differences
-from lts.networks.variables import variables_by_path
+from lts.training import checkpoints
+from lts.training.checkpoints import TrainingError
 from lts.training.run_record import RECORD_SHAPE, RunRecord
 from lts.utils import files
-from lts.utils.checkpoint_names import newest_first, step_of
-from lts.utils.errors import UserError, first_line
+from lts.utils.checkpoint_names import step_of
 from lts.utils.json_files import JsonError, read_json
-from lts.utils.patterns import plain_path
 from lts.utils.registry import UnknownNameError, imported_modules
 from lts.utils.text import warn
 
 WRITTEN = ("checkpoints", "last_checkpoint", "metrics.jsonl", "pictures/latest.png", "tensorboard")  # by a run
 SUGGESTED_RUNS = 5  # runs that a message names
-
-
-class TrainingError(UserError):
-    """A run that cannot start, resume or be read."""
-
-
-class DamagedError(TrainingError):
-    """A checkpoint that is truncated, changed or incomplete."""
 
 
 @contextlib.contextmanager
@@ -139,7 +122,7 @@ def open_run(workdir: str | pathlib.Path, record: RunRecord, extend: bool = Fals
             f"workdir holds a run of another configuration ({'; '.join(changed)}). Received: workdir={workdir}. "
             "Give the same flags to resume it, or another folder."
         )
-    completed = _completed(record, old, newest_step(workdir))
+    completed = _completed(record, old, checkpoints.newest_step(workdir))
     if old.never_trained:
         write_run_config(workdir, completed)
         return completed
@@ -234,79 +217,6 @@ def _differences(name: str, old: Any, new: Any) -> list[str]:
     return [f"{name}: {old} -> {new}"]
 
 
-class Checkpoints:
-    """The checkpoints of one run.
-
-    They are written atomically, to a temporary folder that is then renamed.
-
-    Args:
-      workdir: folder of the run.
-      items: name to network, optimizer or metric, all built.
-      keep: number of checkpoints to keep.
-    """
-
-    def __init__(self, workdir: str | pathlib.Path, items: Mapping[str, Any], keep: int = 3):
-        self.folder = pathlib.Path(workdir) / "checkpoints"
-        self.keep = keep
-        self.variables = _named_variables(items)
-
-    @property
-    def newest(self) -> pathlib.Path | None:
-        """The newest checkpoint, or None."""
-        return next(iter(newest_first(self.folder)), None)
-
-    def restore(self) -> bool:
-        """Restore the newest readable checkpoint.
-
-        Damaged newer ones are reported and renamed to damaged_step_N.
-
-        Returns:
-          False if none was written yet.
-
-        Raises:
-          TrainingError: no checkpoint can be read, or it does not fit the model.
-        """
-        values, path, damaged = _read_newest(self.folder)
-        if path is None:
-            return False
-        _assign(self.variables, values, path)
-        for checkpoint in damaged:
-            os.replace(checkpoint, _free_name(checkpoint.with_name(f"damaged_{checkpoint.name}")))
-        return True
-
-    def save(self, step: int) -> None:
-        """Write a step's checkpoint and remove old ones.
-
-        Does nothing if it exists. Earlier checkpoints are unchanged if a weight is not finite or writing fails.
-
-        Raises:
-          TrainingError: a weight is not finite, or writing fails.
-        """
-        path = self.folder / f"step_{step:08}"
-        if path == self.newest:
-            return
-        tensors = {name: tf.convert_to_tensor(variable) for name, variable in self.variables.items()}
-        for name, tensor in tensors.items():
-            if tensor.dtype.is_floating and not np.isfinite(tensor.numpy()).all():
-                raise TrainingError(f"{name} is not finite at step {step}: no checkpoint was written")
-        try:
-            with files.atomic_write(path) as partial:
-                partial.mkdir()
-                tf.raw_ops.SaveV2(
-                    prefix=str(partial / "weights"),
-                    tensor_names=list(tensors),
-                    shape_and_slices=[""] * len(tensors),
-                    tensors=list(tensors.values()),
-                )
-            files.write_text(_marker(self.folder), f"{path.name}\n")
-        except (OSError, tf.errors.OpError) as error:
-            reason = first_line(error).rpartition("; ")[2]  # without TensorFlow's file name
-            raise TrainingError(f"{path} could not be written ({reason}); intact: {self.newest or 'none'}") from None
-        for old in newest_first(self.folder)[self.keep :]:
-            with contextlib.suppress(OSError):
-                files.remove_folder(old)
-
-
 def restore_networks(
     workdir: str | pathlib.Path, *, averaged: bool = False, optional: Sequence[str] = (), **networks: keras.Model
 ) -> int:
@@ -325,115 +235,15 @@ def restore_networks(
     Raises:
       TrainingError: no checkpoint, or one that does not fit.
     """
-    variables = _named_variables(networks)
+    variables = checkpoints.named_variables(networks)
     if averaged:
         # Keras names a slot after the model and the variable's path: gan_discriminator_trunk_conv_1_kernel_average.
         model = read_run_config(workdir).stage
         names = {name: f"optimizer/{model}_{name.replace('/', '_')}_average" for name in variables}
         variables = {names[name] if v.trainable else name: v for name, v in variables.items()}
-    values, path = read_newest(workdir)
+    values, path = checkpoints.read_newest(workdir)
     for name in list(variables):
         if name not in values and name.startswith(tuple(optional)):
             del variables[name]
-    _assign(variables, values, path)
+    checkpoints.assign(variables, values, path)
     return step_of(path)
-
-
-def read_newest(workdir: str | pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path]:
-    """Return a run's newest values by name, and the checkpoint."""
-    values, path, _ = _read_newest(pathlib.Path(workdir) / "checkpoints")
-    if path is None:
-        raise TrainingError(f"workdir has no checkpoint yet. Received: workdir={workdir}. Train it first.")
-    return values, path
-
-
-def weights_fingerprint(workdir: str | pathlib.Path, *networks: str) -> str:
-    """Return 16 hex digits of networks in a run's newest checkpoint, such as "encoder"."""
-    values, _ = read_newest(workdir)
-    digest = hashlib.sha256()
-    for name in sorted(values):
-        if name.split("/")[0] in networks:
-            digest.update(f"{name} {values[name].shape} ".encode())
-            digest.update(values[name].tobytes())
-    return digest.hexdigest()[:16]
-
-
-def newest_step(workdir: str | pathlib.Path) -> int | None:
-    """Return the step of the newest checkpoint, or None."""
-    newest = next(iter(newest_first(pathlib.Path(workdir) / "checkpoints")), None)
-    return None if newest is None else step_of(newest)
-
-
-def read_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Return a checkpoint's values by name, verified by checksum.
-
-    Raises:
-      DamagedError: the checkpoint is damaged.
-      TrainingError: it cannot be read at the moment.
-    """
-    try:
-        files.check_regular_files(path)
-        with plain_path(path) as folder:
-            reader = tf.train.load_checkpoint(str(folder / "weights"))
-            return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (OSError, MemoryError, tf.errors.PermissionDeniedError, tf.errors.UnavailableError) as error:
-        raise TrainingError(f"checkpoint {path} cannot be read now: {first_line(error)}") from None
-    # NB: on a damaged file TensorFlow's reader raises IndexError, RuntimeError, OpError and others.
-    except Exception as error:
-        raise DamagedError(f"checkpoint {path} is damaged: {first_line(error)}") from None
-
-
-def _named_variables(items: Mapping[str, Any]) -> dict[str, keras.Variable]:
-    """Return name/path to variable, independent of their order."""
-    variables = {}
-    for name, item in items.items():
-        for path, variable in variables_by_path(item).items():
-            variables[f"{name}/{path}"] = variable
-    return variables
-
-
-def _marker(folder: pathlib.Path) -> pathlib.Path:
-    """Return the file that names the newest checkpoint."""
-    # It is outside of the checkpoints' folder. Without it, a run whose folder was deleted would silently start again
-    # and delete its curves.
-    return folder.parent / "last_checkpoint"
-
-
-def _free_name(path: pathlib.Path) -> pathlib.Path:
-    """Return the path, with a number if something of that name exists."""
-    candidates = itertools.chain([path], (path.with_name(f"{path.name}_{number}") for number in itertools.count(2)))
-    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
-
-
-def _read_newest(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], pathlib.Path | None, list[pathlib.Path]]:
-    """Return (values, path or None, damaged newer checkpoints)."""
-    damaged = []
-    marker = _marker(folder)
-    expected = files.read_regular(marker).decode("utf-8", errors="replace").strip() if marker.exists() else ""
-    if expected and not (folder / expected).exists():
-        warn(f"checkpoint {folder / expected} is missing")
-    for path in newest_first(folder):
-        try:
-            return read_checkpoint(path), path, damaged
-        except DamagedError as error:
-            warn(str(error))
-            damaged.append(path)
-    if damaged or marker.exists():
-        raise TrainingError(
-            f"no readable checkpoint is left. Received: {folder}. Put one back or use another --workdir"
-        )
-    return {}, None, []
-
-
-def _assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
-    """Assign values to variables by name."""
-    # All names and shapes are checked before the first variable changes.
-    for name, variable in variables.items():
-        if name not in values:
-            raise TrainingError(f"checkpoint {path} does not fit this configuration: it does not hold {name}")
-        shape = values[name].shape
-        expected = tuple(variable.shape)
-        if shape != expected:
-            raise TrainingError(f"checkpoint {path} does not fit: {name} has shape {shape}, expected {expected}")
-    for name, variable in variables.items():
-        variable.assign(values[name])

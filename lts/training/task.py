@@ -19,10 +19,10 @@ import tensorflow as tf
 from lts.config import SECTIONS, ConfigError, TrainingConfig, describe
 from lts.config.options import MonitoringOptions
 from lts.training import run_dir
+from lts.training.checkpoints import Checkpoints, TrainingError
 from lts.training.loop import Loop, steps_done
 from lts.training.monitor import Monitor, format_time
 from lts.training.online_evaluation import OnlineEvaluation
-from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.strategy import Machines, build_strategy
 from lts.utils import sources

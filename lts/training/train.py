@@ -22,11 +22,11 @@ from lts.export.saved_model import LoadedModel
 from lts.models.classifier import ROTATIONS
 from lts.models.tasks import needs_labels
 from lts.networks.variables import variables_by_path
-from lts.training import online_evaluation, run_dir, task
+from lts.training import checkpoints, online_evaluation, run_dir, task
+from lts.training.checkpoints import TrainingError
 from lts.training.loop import steps_done
 from lts.training.online_evaluation import EvaluationImages, OnlineEvaluation
 from lts.training.optimizers import build_optimizer
-from lts.training.run_dir import TrainingError
 from lts.training.run_record import FROZEN_NETWORKS, RunRecord
 from lts.training.task import Result, Task
 from lts.utils.text import warn
@@ -246,10 +246,10 @@ def _origins(autoencoder: str | pathlib.Path | None, init_from: str | pathlib.Pa
     entries: dict[str, Any] = {"fingerprints": {}}
     if autoencoder is not None:
         entries["autoencoder"] = os.path.abspath(autoencoder)
-        entries["fingerprints"]["autoencoder"] = run_dir.weights_fingerprint(autoencoder, "encoder", "decoder")
+        entries["fingerprints"]["autoencoder"] = checkpoints.weights_fingerprint(autoencoder, "encoder", "decoder")
     if init_from is not None:
         entries["init_from"] = os.path.abspath(init_from)
-        entries["fingerprints"]["init_from"] = run_dir.weights_fingerprint(init_from, *ALL_NETWORKS)
+        entries["fingerprints"]["init_from"] = checkpoints.weights_fingerprint(init_from, *ALL_NETWORKS)
     return entries
 
 
@@ -267,7 +267,7 @@ def _check_init(config: Config, stage: str, init_from: str | pathlib.Path, workd
         raise TrainingError(
             f"init_from has other networks ({'; '.join(changed)}). Received: {init_from}. Give the flags of that run."
         )
-    untrained = record.untrained(run_dir.newest_step(init_from), *(FROZEN_NETWORKS if has_encoder_alone else ("",)))
+    untrained = record.untrained(checkpoints.newest_step(init_from), *(FROZEN_NETWORKS if has_encoder_alone else ("",)))
     if untrained:
         raise TrainingError(f"the run was imported from a checkpoint without {untrained[0]}. Received: {init_from}.")
 
@@ -296,7 +296,7 @@ def _check_autoencoder(config: Config, autoencoder: str | pathlib.Path) -> None:
     changed = differences(record.config, config, "frozen_autoencoder")
     if changed:
         raise TrainingError(f"{autoencoder} was trained with another configuration ({'; '.join(changed)})")
-    untrained = record.untrained(run_dir.newest_step(autoencoder), *FROZEN_NETWORKS)
+    untrained = record.untrained(checkpoints.newest_step(autoencoder), *FROZEN_NETWORKS)
     if untrained:
         lacking = f"was imported from a checkpoint without {untrained[0]}"
         raise TrainingError(
@@ -315,7 +315,7 @@ def _check_frozen_networks(workdir: str | pathlib.Path, autoencoder: str | pathl
     if not (pathlib.Path(workdir) / "config.json").exists():
         return
     record = run_dir.read_run_config(workdir)
-    step = run_dir.newest_step(workdir)
+    step = checkpoints.newest_step(workdir)
     if record.imported is None or step != record.first_step:
         return  # after the first training step its checkpoint holds them
     untrained = record.untrained(step, *FROZEN_NETWORKS)
@@ -323,8 +323,8 @@ def _check_frozen_networks(workdir: str | pathlib.Path, autoencoder: str | pathl
         lacking = f"was imported from a checkpoint without {untrained[0]}"
         raise TrainingError(f"the run {lacking}. Received: workdir={workdir}. Give --autoencoder=RUN.")
     if not untrained and autoencoder is not None:
-        imported, _ = run_dir.read_newest(workdir)
-        given, _ = run_dir.read_newest(autoencoder)
+        imported, _ = checkpoints.read_newest(workdir)
+        given, _ = checkpoints.read_newest(autoencoder)
         for name, value in imported.items():
             if name.startswith(FROZEN_NETWORKS) and not np.array_equal(value, given.get(name)):
                 raise TrainingError(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lts.training.run_dir import read_newest
+from lts.training.checkpoints import read_newest
 from tests.fixtures import release
 from tests.fixtures.binaries import invoke
 from tests.fixtures.runs import make_photos, newest

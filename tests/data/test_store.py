@@ -1,13 +1,10 @@
-"""The two stores, and the free memory."""
-
-import pathlib
+"""The two stores."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lts.data import store
 from lts.data.decoding import decode_once, read_header
 from lts.data.store import FileStore, MemoryStore, aligned_empty, array_store
 from tests.data.conftest import picture
@@ -50,36 +47,3 @@ def test_array_store_reads_what_it_was_given():
 
 def test_static_shape_is_known():
     assert array_store(picture()[None]).read(tf.constant(0, tf.int64)).shape.rank == 3
-
-
-def test_free_memory_is_a_number_of_bytes():
-    assert 2**20 < store.free_memory() < 2**50
-
-
-GROUPS = {
-    "version 2": {
-        "/sys/fs/cgroup/job/memory.max": "8000000",
-        "/sys/fs/cgroup/job/memory.current": "7900000",
-        "/sys/fs/cgroup/job/memory.stat": "anon 500000\ninactive_file 7000000\nactive_file 300000\nslab_reclaimable 5",
-        "/proc/self/cgroup": "0::/job/step\n",
-    },
-    "version 1": {
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes": "8000000",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes": "7900000",
-        "/sys/fs/cgroup/memory/memory.stat": "cache 9\ntotal_inactive_file 7000000\ntotal_active_file 300005",
-        "/proc/self/cgroup": "9:cpu:/\n3:memory:/\n",
-    },
-}
-
-
-@pytest.mark.parametrize("version", GROUPS)
-def test_the_page_cache_of_a_container_is_free(monkeypatch, version):
-    """Fails if cached files count as used memory, or if the limit of a group above the process's is missed."""
-
-    def read_text(path, *_):
-        if str(path) not in GROUPS[version]:
-            raise FileNotFoundError(path)
-        return GROUPS[version][str(path)]
-
-    monkeypatch.setattr(pathlib.Path, "read_text", read_text)
-    assert store.free_memory() == 100_000 + 7_300_005

@@ -18,7 +18,7 @@ from experiments.reporting import tables
 from lts import data, training
 from lts.export.saved_model import ExportError
 from lts.networks.variables import variables_by_path
-from lts.training import run_dir
+from lts.training import checkpoints, run_dir
 from lts.training.loop import Loop
 from lts.training.train import build_model
 from lts.utils.files import OutputError
@@ -56,7 +56,7 @@ def run(program, models, output, *arguments):
 def trained(output, seed=1):
     """Return the weights that the run of `features` trained, by name."""
     model = json.loads((output / "results.json").read_text())["model"]
-    return run_dir.read_newest(output / "training" / f"{model['fingerprint']}_{seed}")[0]
+    return checkpoints.read_newest(output / "training" / f"{model['fingerprint']}_{seed}")[0]
 
 
 def moved_layers(output, models) -> set[str]:
@@ -190,8 +190,8 @@ def test_a_stopped_run_resumes(models, tmp_path, monkeypatch):
     assert len(tested) == 1  # the baseline; the model is not tested again
     assert {**uninterrupted, "seconds": 0} == {**resumed, "seconds": 0}
     for workdir in (tmp_path / "once" / "training").iterdir():
-        expected = run_dir.read_newest(workdir)[0]
-        values = run_dir.read_newest(tmp_path / "twice" / "training" / workdir.name)[0]
+        expected = checkpoints.read_newest(workdir)[0]
+        values = checkpoints.read_newest(tmp_path / "twice" / "training" / workdir.name)[0]
         for name, value in expected.items():
             np.testing.assert_array_equal(values[name], value, err_msg=name)
     exported = lts.load(tmp_path / "exported")
@@ -259,7 +259,7 @@ def test_errors_are_found_before_training(change, batch_size, error, message, so
 def test_an_exported_encoder_is_refused_before_training(models, tmp_path):
     """Fails if a baseline without a backbone is found after the model was trained."""
     run_dir.write_run_config(tmp_path / "run", training.RunRecord("autoencoder", CONFIG))
-    run_dir.Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
+    checkpoints.Checkpoints(tmp_path / "run", {"encoder": build_model(CONFIG, "autoencoder").encoder}).save(0)
     training.export_run(tmp_path / "run", tmp_path / "encoder")
     with pytest.raises(ExportError, match="exported encoder"):
         run(finetune, models, tmp_path / "output", f"--baseline={tmp_path / 'encoder'}")

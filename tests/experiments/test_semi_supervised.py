@@ -11,7 +11,7 @@ from lts import data, training
 from lts.data import share_of_labels
 from lts.export.saved_model import ExportError
 from lts.spotting import Corruption
-from lts.training.run_dir import TrainingError
+from lts.training.checkpoints import TrainingError
 from tests.fixtures import probe_binaries
 from tests.fixtures.exports import CONFIG
 from tests.fixtures.runs import newest

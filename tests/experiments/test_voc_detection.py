@@ -22,7 +22,7 @@ from experiments.voc.detection.selective_search import ProposalError
 from experiments.voc.detection.task import DetectionTask
 from experiments.voc.protocols import DetectionProtocol
 from lts.data import DataError
-from lts.training import run_dir
+from lts.training import checkpoints
 from lts.training.loop import Loop
 from lts.utils.errors import ConfigError
 from tests.fixtures import tiny_devkit
@@ -158,7 +158,7 @@ def test_a_stopped_run_goes_on(models, devkit, tmp_path, monkeypatch):
 
 def same_weights(first, second) -> None:
     (whole,), (halves,) = ([*(folder / "training").iterdir()] for folder in (first, second))
-    values, again = run_dir.read_newest(whole)[0], run_dir.read_newest(halves)[0]
+    values, again = checkpoints.read_newest(whole)[0], checkpoints.read_newest(halves)[0]
     assert values.keys() == again.keys()
     for name, value in values.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from lts.release.checkpoint import CheckpointError
 from lts.release.importing import import_checkpoint
-from lts.training import export_run, run_dir
+from lts.training import checkpoints, export_run, run_dir
+from lts.training.checkpoints import Checkpoints, TrainingError
 from lts.training.loop import steps_done
-from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import _check_autoencoder, _check_frozen_networks, build_model
@@ -59,7 +59,7 @@ def test_everything_is_taken(tensors, tmp_path, stage):
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
     record = run_dir.read_run_config(tmp_path / "run")
     assert (record.stage, record.imported.missing) == (stage, ())
-    assert run_dir.newest_step(tmp_path / "run") == record.imported.release_step == STEP
+    assert checkpoints.newest_step(tmp_path / "run") == record.imported.release_step == STEP
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -11,7 +11,7 @@ from lts import data, training
 from lts.config import preset
 from lts.networks.variables import variables_by_path
 from lts.training import export, run_dir
-from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training.checkpoints import Checkpoints, TrainingError
 from lts.training.run_record import ImportRecord, RunRecord
 from lts.training.train import build_model
 from tests.fixtures import rounding

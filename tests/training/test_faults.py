@@ -17,8 +17,8 @@ from PIL import Image
 from lts import data, training
 from lts.config import ConfigError, preset
 from lts.training import run_dir, strategy, task
+from lts.training.checkpoints import Checkpoints, TrainingError, newest_step, read_checkpoint
 from lts.training.loop import steps_done
-from lts.training.run_dir import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import build_model
@@ -134,7 +134,7 @@ def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
     """Fails if the checksums do not cover names, shapes or the end of the file."""
     workdir, _ = two_checkpoints
     folder = workdir / "checkpoints" / "step_00000002"
-    expected = run_dir.read_checkpoint(folder)
+    expected = read_checkpoint(folder)
     rng = random.Random(0)
     noticed = 0
     for name in ("weights.index", "weights.data-00000-of-00001"):
@@ -144,7 +144,7 @@ def test_any_flipped_bit_is_noticed_or_harmless(two_checkpoints):
             changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
             (folder / name).write_bytes(changed)
             try:
-                values = run_dir.read_checkpoint(folder)
+                values = read_checkpoint(folder)
             except TrainingError:
                 noticed += 1
                 continue
@@ -189,7 +189,7 @@ def test_what_a_user_puts_next_to_checkpoints_is_left_alone(model, tmp_path):
     (checkpoints.folder / "damaged_step_00000007").mkdir()
     others = sorted(path.name for path in checkpoints.folder.iterdir() if path != checkpoints.newest)
     assert len(others) == 9
-    assert run_dir.newest_step(tmp_path) == 4
+    assert newest_step(tmp_path) == 4
     checkpoints.save(6)
     checkpoints.save(7)
     cut(checkpoints.folder / "step_00000007")
@@ -211,7 +211,7 @@ def test_checkpoints_are_ordered_as_numbers(model, tmp_path):
     checkpoints = Checkpoints(tmp_path, checkpoint_items(model), keep=2)
     for step in (99_999_998, 99_999_999, 100_000_000):
         checkpoints.save(step)
-    assert run_dir.newest_step(tmp_path) == 100_000_000
+    assert newest_step(tmp_path) == 100_000_000
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["step_100000000", "step_99999999"]
 
 

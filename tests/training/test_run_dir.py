@@ -10,8 +10,8 @@ import tensorflow as tf
 from lts.config import preset
 from lts.networks.variables import variables_by_path
 from lts.training import run_dir
+from lts.training.checkpoints import Checkpoints, TrainingError, read_checkpoint
 from lts.training.loop import steps_done
-from lts.training.run_dir import Checkpoints, TrainingError, read_checkpoint
 from lts.training.run_record import RunRecord
 from lts.training.task import checkpoint_items
 from lts.training.train import ALL_NETWORKS, _check_autoencoder, _initialize, build_model

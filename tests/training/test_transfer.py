@@ -8,8 +8,8 @@ import lts
 from lts import data, training
 from lts.export import saved_model
 from lts.networks.variables import variables_by_path
-from lts.training import run_dir
-from lts.training.run_dir import Checkpoints, TrainingError
+from lts.training import checkpoints, run_dir
+from lts.training.checkpoints import Checkpoints, TrainingError
 from lts.training.run_record import RunRecord
 from lts.training.train import build_model, make_task
 from tests.fixtures import rounding
@@ -80,7 +80,7 @@ def test_stopped_run_resumes_bit_identically(head, frozen, features, source, tmp
         training.train(CONFIG, "supervised", source, tmp_path / "stopped", **options)
     training.train(CONFIG, "supervised", source, tmp_path / "stopped", **options)
     assert_same_weights(tmp_path / "stopped", tmp_path / "uninterrupted")
-    trained, _ = run_dir.read_newest(tmp_path / "stopped")
+    trained, _ = checkpoints.read_newest(tmp_path / "stopped")
     for path, value in values_of(features).items():
         layer = int(path[len("conv_")])
         same = np.array_equal(trained[f"network/trunk/{path}"], value)
@@ -131,7 +131,7 @@ def test_a_trained_classifier_and_its_export(head, features, source, tmp_path):
     """Fails if logits are bfloat16, or use another scale of images or batch statistics."""
     config = CONFIG.replace(precision="bfloat16")
     training.train(config, "supervised", source, tmp_path / "run", features=features, head=head, options=QUIET)
-    values = run_dir.read_newest(tmp_path / "run")[0]
+    values = checkpoints.read_newest(tmp_path / "run")[0]
     model = build_model(CONFIG, "supervised", classes=10, head=head)
     for path, variable in variables_by_path(model.network).items():
         variable.assign(values[f"network/{path}"])

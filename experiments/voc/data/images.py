@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from experiments.voc.data.dataset import VocSet, open_voc
 from lts.data.sources import fingerprint_of
-from lts.data.store import FileStore, ImageIndex, MemoryStore, aligned_empty, check_files, free_memory, open_store
+from lts.data.store import FileStore, ImageIndex, MemoryStore, aligned_empty, check_files, open_store
+from lts.utils.memory import free_memory
 from lts.utils.text import printable
 
 

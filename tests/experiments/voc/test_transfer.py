@@ -25,7 +25,7 @@ from experiments.voc.protocols import CLASSIFICATION, SEGMENTATION
 from lts.data import DataError
 from lts.export.saved_model import ExportError
 from lts.networks.variables import variables_by_path
-from lts.training import run_dir
+from lts.training import checkpoints
 from lts.training.loop import Loop
 from lts.training.optimizers import build_optimizer
 from lts.utils.files import OutputError
@@ -50,7 +50,7 @@ def root(tmp_path_factory):
 
 
 def weights(folder):
-    return run_dir.read_newest(folder)[0]
+    return checkpoints.read_newest(folder)[0]
 
 
 def moved(folder, loaded) -> tuple[set[str], set[str]]:
