@@ -230,6 +230,7 @@ def test_results_are_grouped_by_table(committed):
         ["speed_photographs"],
         ["speed_profile_release"],
         ["speed_profile_small"],
+        ["speed_release"],
         ["speed_step_release"],
     ]
     reverse = [committed["small_spotting_kept70"], committed["small_spotting_kept30"]]
