@@ -23,8 +23,11 @@ OURS = "ours"
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rotation": {"learning_rate": 1e-3, "beta_1": 0.9},
     # AdamW of the LCI release, whose decay is not multiplied by the learning rate: 1e-4 in each step. Its learning rate
-    # is 3e-4.
-    "lci": {"learning_rate": 1e-3, "beta_1": 0.5, "beta_2": 0.99, "optimizer": "adamw", "weight_decay": 0.1},
+    # is 3e-4, and its inpainter trains in every step.
+    "lci": {
+        **{"learning_rate": 1e-3, "beta_1": 0.5, "beta_2": 0.99, "optimizer": "adamw", "weight_decay": 0.1},
+        "repair_every": 1,
+    },
     "supervised": {"learning_rate": 1e-3, "beta_1": 0.9},
 }
 AUTOENCODER_SHARE = 0.27  # of our time: preset small took 10 of 38 minutes for its autoencoder (ours)
