@@ -33,38 +33,6 @@ INPAINTER_BETA_1 = 0.5  # of both players' Adam (LCI release)
 CROPPED = ("untransformed", "inpainted", "warped")  # each has a window of its own
 
 
-@keras.saving.register_keras_serializable("lts")
-class FollowingRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that falls in step with another one (ours).
-
-    Args:
-      rate: the first rate.
-      leader: schedule of the other rate.
-      every: steps of the other optimizer for each step of this one.
-
-    Example:
-      >>> leader = keras.optimizers.schedules.PolynomialDecay(1.0, 100, 0.0)
-      >>> float(FollowingRate(4.0, leader, every=2)(25))
-      2.0
-    """
-
-    def __init__(self, rate: float, leader, every: int = 1):
-        self.rate = rate
-        self.leader = leader
-        self.every = every
-
-    def __call__(self, step):
-        return self.rate * self.leader(step * self.every) / self.leader(0)
-
-    def get_config(self):
-        leader = keras.saving.serialize_keras_object(self.leader)
-        return {"rate": self.rate, "leader": leader, "every": self.every}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "leader": keras.saving.deserialize_keras_object(config["leader"])})
-
-
 @dataclasses.dataclass(frozen=True)
 class Numbers:
     """A step's random numbers in [0, 1), rows as in the batch.
@@ -166,22 +134,11 @@ class TransformationClassifier(base.AlternatingStep, ClassifierModel):
         super().build(input_shape)
 
     def compile(self, optimizer="rmsprop", **options):
-        """Set the classifier's optimizer; inpainter and critic have Adam, whose rates fall with the classifier's.
-
-        They are constant in the LCI release. In short trainings the inpainter then wins when the classifier's rate has
-        fallen, and the classifier unlearns (ours).
-        """
+        """Set the classifier's optimizer; inpainter and critic have Adam with a constant rate (LCI release)."""
         super().compile(optimizer, **options)
-        settings = self.config.gan_training
-        # NB: a private attribute. The public one is the present rate.
-        leader = self.optimizer._learning_rate
-        optimizers = []
-        for factor in (1.0, CRITIC_RATE):
-            rate = factor * settings.repair_learning_rate
-            if isinstance(leader, keras.optimizers.schedules.LearningRateSchedule):
-                rate = FollowingRate(rate, leader, settings.repair_every)
-            optimizers.append(keras.optimizers.Adam(rate, beta_1=INPAINTER_BETA_1))
-        self.inpainter_optimizer, self.critic_optimizer = optimizers
+        rate = self.config.gan_training.repair_learning_rate
+        self.inpainter_optimizer = keras.optimizers.Adam(rate, beta_1=INPAINTER_BETA_1)
+        self.critic_optimizer = keras.optimizers.Adam(CRITIC_RATE * rate, beta_1=INPAINTER_BETA_1)
         self.build_optimizers()
 
     def build_optimizers(self) -> None:

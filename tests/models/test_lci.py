@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -164,20 +163,6 @@ def test_repair_every():
     assert moved(model, before)
     for variable, value in zip(opponents, weights, strict=True):
         np.testing.assert_array_equal(variable, value)
-
-
-def test_rates_fall_together():
-    """Fails if the inpainter keeps its rate while the classifier's falls: it would win in the end."""
-    model = transformation_classifier(repair_every=2, repair_learning_rate=0.5)
-    for optimizer, rate in ((model.inpainter_optimizer, 0.5), (model.critic_optimizer, 2.0)):
-        np.testing.assert_allclose(optimizer.learning_rate, rate)  # the classifier's is constant
-    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.PolynomialDecay(1e-3, 100, 1e-5)))
-    for optimizer, rate in ((model.inpainter_optimizer, 0.5), (model.critic_optimizer, 2.0)):
-        np.testing.assert_allclose(optimizer.learning_rate, rate)
-        optimizer.iterations.assign(25)  # after 50 steps of the classifier
-        np.testing.assert_allclose(optimizer.learning_rate, 0.505 * rate, rtol=1e-5)
-        again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-        np.testing.assert_allclose(again._learning_rate(25), 0.505 * rate, rtol=1e-5)
 
 
 def test_numbers_are_a_function_of_seed_and_step():
