@@ -1,17 +1,22 @@
-"""Time training steps against those of another checkout of this project, or of the authors' release.
+"""Time training steps against those of another version.
 
     git worktree add --detach ../before COMMIT
     python -m experiments.compare_steps --checkout=../before --rounds=15
+
     pip install tf_slim tf_keras
     git clone https://github.com/sjenni/LearningToSpotArtifacts ../release
     python -m experiments.compare_steps --release=../release --rounds=15
 
-Both run in processes that take turns step by step, so that other load of the machine falls on both alike. The release
-trains in float32, and preset `release` is compared with it in both precisions. Writes results.json and results.md into
---output.
+    python -m experiments.compare_steps --xla
+
+The other version is another checkout of this project, the authors' release, or this checkout with every step compiled
+by XLA. The two versions run in processes that take turns step by step, so that other load of the machine falls on both
+alike. The release trains in float32, and preset `release` is compared with it in both precisions. Writes results.json
+and results.md into --output.
 """
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -32,27 +37,40 @@ FLAGS = flags.FLAGS
 STAGES = ("autoencoder", "gan")
 PRECISIONS = ("float32", "bfloat16")
 HERE = pathlib.Path(__file__).resolve().parents[1]
+KINDS = {"checkout": "lts/__init__.py", "release": "models/SpotNet.py", "xla": ""}  # and a file of their folders
+RELEASE_BATCH = 16  # fewest images: the release draws montages of 2 x 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """Whose steps a process runs."""
+
+    kind: str  # "checkout" | "release" | "xla"
+    folder: pathlib.Path  # of the checkout, or of the release
+
+    @property
+    def package(self) -> pathlib.Path:
+        """Folder of the `lts` that is imported."""
+        return self.folder if self.kind == "checkout" else HERE
 
 
 class StepProcess:
-    """A process that runs training steps of one checkout.
+    """A process that runs training steps of one version.
 
     Args:
-      checkout: folder with the package `lts`, or with the release.
+      version: whose steps.
       cases: (preset, stage, precision, batch size) of each step.
-      is_release: whether the steps are those of the release.
     """
 
-    def __init__(self, checkout: pathlib.Path, cases, is_release: bool = False):
-        package = HERE if is_release else checkout
+    def __init__(self, version: Version, cases):
         code = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2], run_name='steps')"
-        release = [str(checkout)] if is_release else []
-        command = [sys.executable, "-c", code, str(package), __file__, json.dumps(cases), *release]
-        environment = {**os.environ, "PYTHONPATH": str(package)}
+        package = str(version.package)
+        command = [sys.executable, "-c", code, package, __file__, json.dumps(cases), version.kind, str(version.folder)]
+        environment = {**os.environ, "PYTHONPATH": package}
         # The parent has silenced TensorFlow with this variable; from the start it means that messages are wanted.
         environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.checkout = checkout
+        self.version = version
         self.process = subprocess.Popen(command, cwd=package, env=environment, **pipes)
         self._read()  # waits for the first steps, which compile
 
@@ -70,15 +88,18 @@ class StepProcess:
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise UserError(f"the steps of a checkout failed, see above. Received: checkout={self.checkout}")
+            raise UserError(f"the steps of a version failed, see above. Received: {self.version}")
         return json.loads(line)
 
 
-def serve(cases, release: str | None) -> None:
+def serve(cases, kind: str, folder: str) -> None:
     """Run a step for each line on stdin, with the `lts` of this process or the release of a folder."""
     # What else is printed must not be taken for an answer.
     with contextlib.redirect_stdout(sys.stderr):
-        steps = [build_release_step(release, *case) if release else build_step(*case) for case in cases]
+        if kind == "release":
+            steps = [build_release_step(folder, stage, batch_size) for _, stage, _, batch_size in cases]
+        else:
+            steps = [build_step(*case, jit_compile=kind == "xla") for case in cases]
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         started = time.perf_counter()
@@ -87,17 +108,18 @@ def serve(cases, release: str | None) -> None:
         print(json.dumps([time.perf_counter() - started, time.process_time() - cpu_started]), flush=True)
 
 
-def build_release_step(release: str, preset: str, stage: str, precision: str, batch_size: int):
+def build_release_step(folder: str, stage: str, batch_size: int):
     """Return a call of one training step of the release that has run once."""
     from experiments.pretraining import release_graph
 
-    step = release_graph.build_step(release, stage, batch_size)
+    step = release_graph.build_step(folder, stage, batch_size)
     step()
     return step
 
 
-def build_step(preset: str, stage: str, precision: str, batch_size: int):
+def build_step(preset: str, stage: str, precision: str, batch_size: int, jit_compile: bool):
     """Return a call of one training step that has compiled."""
+    # NB: not `steps.build_step`, which an older checkout lacks.
     common.import_tensorflow()
     import tensorflow as tf
 
@@ -108,7 +130,7 @@ def build_step(preset: str, stage: str, precision: str, batch_size: int):
     model = build_model(config, stage, 1000)
     size = config.image.image_size
     images = tf.random.uniform([batch_size, size, size, 3], -1, 1)
-    function = tf.function(model.train_step)
+    function = tf.function(model.train_step, jit_compile=jit_compile or None)
 
     def step():
         function(images)
@@ -118,27 +140,25 @@ def build_step(preset: str, stage: str, precision: str, batch_size: int):
     return step
 
 
-def measure(checkout: pathlib.Path, is_release: bool) -> list[dict[str, Any]]:
+def measure(version: Version) -> list[dict[str, Any]]:
     """Return a row per preset, stage and precision."""
     rows = []
     # One pair of processes for each preset and stage: memory holds few models of `release`.
-    for preset in ["release"] if is_release else FLAGS.presets:
+    for preset in ["release"] if version.kind == "release" else FLAGS.presets:
         for stage in STAGES:
             cases = [(preset, stage, precision, FLAGS.batch_size) for precision in PRECISIONS]
+            ours = StepProcess(Version("checkout", HERE), cases)
             # The release has one graph, in float32.
-            others = cases[:1] if is_release else cases
-            processes = [StepProcess(HERE, cases), StepProcess(checkout, others, is_release)]
+            other_cases = cases[:1] if version.kind == "release" else cases
+            other = StepProcess(version, other_cases)
             for index, case in enumerate(cases):
-                numbers = (index, min(index, len(others) - 1))
-                rounds = [
-                    [process.step(number) for process, number in zip(processes, numbers, strict=True)]
-                    for _ in range(FLAGS.rounds + 1)
-                ]
+                other_index = min(index, len(other_cases) - 1)
+                rounds = [(ours.step(index), other.step(other_index)) for _ in range(FLAGS.rounds + 1)]
                 rows.append(row(case, rounds[1:]))  # the first round warms up
                 speedups = f"{rows[-1]['speedup']:.2f}, in CPU seconds {rows[-1]['cpu_speedup']:.2f}"
                 print(f"{preset}, {stage}, {case[2]}: {speedups}", flush=True)
-            for process in processes:
-                process.close()
+            ours.close()
+            other.close()
     return rows
 
 
@@ -147,7 +167,7 @@ def row(case, rounds) -> dict[str, Any]:
 
     Args:
       case: (preset, stage, precision, batch size).
-      rounds: ((seconds, CPU seconds) of this checkout, those of the other one) of each round.
+      rounds: ((seconds, CPU seconds) of this checkout, those of the other version) of each round.
     """
     preset, stage, precision, batch_size = case
     speedups = [other[0] / ours[0] for ours, other in rounds]
@@ -162,41 +182,47 @@ def row(case, rounds) -> dict[str, Any]:
     }
 
 
-def other_commit(checkout: pathlib.Path, is_release: bool) -> str:
-    """Return the commit of a checkout."""
-    if is_release:
-        if not (checkout / "models" / "SpotNet.py").is_file():
-            raise common.UsageError(f"--release must hold the authors' code. Received: --release={checkout}")
+def chosen_version() -> Version:
+    """Return the version of the flags.
+
+    Raises:
+      UsageError: none or several were chosen, or a folder holds something else.
+      UserError: a package that the release needs is missing.
+    """
+    chosen = [kind for kind in KINDS if FLAGS[kind].value]
+    if len(chosen) != 1:
+        received = ", ".join(f"--{kind}" for kind in chosen) or "none"
+        raise common.UsageError(f"give one of --checkout, --release and --xla. Received: {received}")
+    kind = chosen[0]
+    if kind == "xla":
+        return Version(kind, HERE)
+    folder = pathlib.Path(FLAGS[kind].value).resolve()
+    if not (folder / KINDS[kind]).is_file():
+        raise common.UsageError(f"--{kind} must hold {KINDS[kind]}. Received: --{kind}={folder}")
+    if kind == "release":
+        common.refuse(["presets"], "--release")
+        if FLAGS.batch_size < RELEASE_BATCH:
+            raise common.UsageError(
+                f"--release needs {RELEASE_BATCH} images, for its pictures. Received: --batch_size={FLAGS.batch_size}"
+            )
         for package in ("tf_slim", "tf_keras"):
             if importlib.util.find_spec(package) is None:
                 raise UserError(f"the release needs the package {package}. Run: pip install {package}")
-    elif not (checkout / "lts" / "__init__.py").is_file():
-        raise common.UsageError(f"--checkout must be a checkout of this project. Received: --checkout={checkout}")
-    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    return Version(kind, folder)
 
 
 def main() -> None:
     """Measure and report."""
-    if (FLAGS.checkout is None) == (FLAGS.release is None):
-        raise common.UsageError("give either --checkout or --release")
-    is_release = FLAGS.release is not None
-    if is_release:
-        common.refuse(["presets"], "--release")
-    checkout = pathlib.Path(FLAGS.release or FLAGS.checkout).resolve()
-    commit = other_commit(checkout, is_release)
+    version = chosen_version()
+    command = ["git", "-C", str(version.folder), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
     common.import_tensorflow()
     from experiments.reporting import results as result_files
     from experiments.reporting import speed
 
     result_files.check_output(FLAGS.output)
-    settings = {
-        "other_commit": commit,
-        "is_release": is_release,
-        "batch_size": FLAGS.batch_size,
-        "rounds": FLAGS.rounds,
-    }
-    rows = measure(checkout, is_release)
+    settings = {"other": version.kind, "other_commit": commit, "batch_size": FLAGS.batch_size, "rounds": FLAGS.rounds}
+    rows = measure(version)
     results = {"kind": "step_comparison", **speed.describe_machine("compare_steps"), **settings, "rows": rows}
     speed.write(results, FLAGS.output)
 
@@ -204,7 +230,8 @@ def main() -> None:
 def define_flags() -> None:
     """Define the flags of this binary."""
     paths.define("checkout", None, "folder of the other checkout")
-    paths.define("release", None, "folder of the authors' code instead")
+    paths.define("release", None, "folder of the authors' code")
+    flags.DEFINE_bool("xla", False, "this checkout, with steps compiled by XLA")
     flags.DEFINE_multi_enum("presets", ["release", "small"], list(configs.PRESETS), "named configuration; repeatable")
     flags.DEFINE_integer("batch_size", 32, "images per step", lower_bound=1)
     flags.DEFINE_integer("rounds", 7, "rounds of each step", lower_bound=1)
@@ -220,4 +247,4 @@ def console() -> None:
 if __name__ == "__main__":
     console()
 if __name__ == "steps":
-    serve(json.loads(sys.argv[3]), *sys.argv[4:] or [None])
+    serve(json.loads(sys.argv[3]), *sys.argv[4:])

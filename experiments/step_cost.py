@@ -3,16 +3,16 @@
     python -m experiments.step_cost --preset=small --output=runs/step_cost
     python -m experiments.step_cost --count_only --preset=release --batch_sizes=128 --image_sizes=96
 
-The first command trains a few steps at each size, one process for each image size, and reports images/s and the peak
-memory of the process. It writes results.json, results.md and results.png into --output.
+The first command trains a few steps at each size, each size in a process, and reports images/s and the peak memory of
+the process. It writes results.json, results.md and results.png into --output.
 
-The second command (--count_only) runs no step. It counts operations and bytes in the graph, and reports how many
-images/s the arithmetic units and the memory of some GPUs allow. Every operation counts as limited by one of the two.
-Nothing counts as fused, so a measured rate can be higher where the memory is the limit.
+The second command (--count_only) runs no step. It counts operations and bytes in the graph, and estimates the images/s
+of some GPUs. Every operation counts as limited by the arithmetic units or by the memory. Nothing counts as fused.
 """
 
 import concurrent.futures
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import resource
@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 STAGES = ("autoencoder", "gan")
 PRECISIONS = ("float32", "bfloat16")
 WARM_UP_STEPS = 2  # the first compiles
-# (float32, bfloat16) in 1e12 operations per second, bytes per second: dense tensor cores in the data sheets of NVIDIA.
+# Operations per second in float32 and bfloat16, then bytes per second: dense tensor cores in the data sheets of NVIDIA.
 # TensorFlow's float32 on these GPUs is TF32.
 GPUS = {
     "A100 SXM 80 GB": ((156e12, 312e12), 2.04e12),
@@ -54,40 +54,37 @@ class Sizes(CheckedFields):
 SIZES = fields_named(Sizes)
 
 
-def measure_size(case: tuple[str, str, str, int], batch_sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """Return a row per batch size, in ascending order; called in a process of its own.
+def measure_size(preset: str, stage: str, precision: str, image_size: int, batch_size: int, rounds: int) -> dict:
+    """Return the row of one size; called in a process of its own, whose peak of memory it is.
 
     Args:
-      case: (preset, stage, precision, image size).
-      batch_sizes: images per step.
-      rounds: timed steps of each batch size.
+      preset: name of the configuration.
+      stage: "autoencoder" or "gan".
+      precision: "float32" or "bfloat16".
+      image_size: pixels per side.
+      batch_size: images per step.
+      rounds: timed steps.
     """
-    preset, stage, precision, image_size = case
     # The parent has silenced TensorFlow with this variable; from the start it means that messages are wanted.
     os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
     common.import_tensorflow()
-    rows = []
-    # Ascending, because the process's peak of memory never falls.
-    for batch_size in sorted(batch_sizes):
-        step = steps.build_step(preset, stage, precision, batch_size, image_size)
-        seconds = []
-        for round_number in range(WARM_UP_STEPS + rounds):
-            started = time.perf_counter()
-            step.run()
-            if round_number >= WARM_UP_STEPS:
-                seconds.append(time.perf_counter() - started)
-        rows.append(
-            {
-                "stage": stage,
-                "precision": precision,
-                "image_size": image_size,
-                "batch_size": batch_size,
-                "images_per_second": batch_size / statistics.median(seconds),
-                "peak_memory_gb": peak_memory_gb(),
-                "gflop_per_image": steps.layer_gflop(step.graph) / batch_size,
-            }
-        )
-    return rows
+    step = steps.build_step(preset, stage, precision, batch_size, image_size)
+    for _ in range(WARM_UP_STEPS):
+        step.run()
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        step.run()
+        seconds.append(time.perf_counter() - started)
+    return {
+        "stage": stage,
+        "precision": precision,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "images_per_second": batch_size / statistics.median(seconds),
+        "peak_memory_gb": peak_memory_gb(),
+        "gflop_per_image": steps.layer_gflop(step.graph) / batch_size,
+    }
 
 
 def peak_memory_gb() -> float:
@@ -98,42 +95,40 @@ def peak_memory_gb() -> float:
 
 def measure(sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Iterate over the rows of all stages and sizes."""
-    for stage in STAGES:
-        for image_size in sizes.image_sizes:
-            case = (FLAGS.preset, stage, FLAGS.precision, image_size)
-            # A new process, so that its peak of memory is of this case.
-            context = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-                rows = pool.submit(measure_size, case, sizes.batch_sizes, FLAGS.rounds).result()
-            for row in rows:
-                print(
-                    f"{stage}, {image_size} pixels, batch {row['batch_size']}: {row['images_per_second']:.0f} images/s"
-                )
-                yield row
+    context = multiprocessing.get_context("spawn")
+    for stage, image_size, batch_size in itertools.product(STAGES, sizes.image_sizes, sizes.batch_sizes):
+        case = (FLAGS.preset, stage, FLAGS.precision, image_size, batch_size, FLAGS.rounds)
+        with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+            row = pool.submit(measure_size, *case).result()
+        size = f"{image_size} pixels, batch {batch_size}"
+        print(f"{stage}, {size}: {row['images_per_second']:.0f} images/s", flush=True)
+        yield row
 
 
 def count(sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Iterate over the rows of arithmetic, without a step."""
-    for stage in STAGES:
-        for number, precision in enumerate(PRECISIONS):
-            for image_size in sizes.image_sizes:
-                for batch_size in sizes.batch_sizes:
-                    step = steps.build_step(FLAGS.preset, stage, precision, batch_size, image_size)
-                    moved = sum(steps.moved_bytes(op) for op in steps.needed(step.graph))
-                    parameters = sum(variable.value.shape.num_elements() for variable in step.model.trainable_variables)
-                    bounds = {}
-                    for gpu, (flops, bandwidth) in GPUS.items():
-                        bounds[gpu] = batch_size / steps.seconds_bound(step.graph, flops[number], bandwidth)
-                    yield {
-                        "stage": stage,
-                        "precision": precision,
-                        "image_size": image_size,
-                        "batch_size": batch_size,
-                        "gflop_per_image": steps.layer_gflop(step.graph) / batch_size,
-                        "gigabytes_per_image": moved / batch_size / 1e9,
-                        "gradient_megabytes": 4 * parameters / 1e6,  # gradients are float32
-                        "images_per_second_bound": bounds,
-                    }
+    from lts.networks import convolutions
+
+    for case in itertools.product(STAGES, PRECISIONS, sizes.image_sizes, sizes.batch_sizes):
+        stage, precision, image_size, batch_size = case
+        with convolutions.plain_gradients():
+            step = steps.build_step(FLAGS.preset, stage, precision, batch_size, image_size)
+        moved = sum(steps.moved_bytes(op) for op in steps.needed(step.graph))
+        parameters = sum(variable.value.shape.num_elements() for variable in step.model.trainable_variables)
+        estimates = {}
+        for gpu, (flops, bandwidth) in GPUS.items():
+            seconds = steps.estimated_seconds(step.graph, flops[PRECISIONS.index(precision)], bandwidth)
+            estimates[gpu] = batch_size / seconds
+        yield {
+            "stage": stage,
+            "precision": precision,
+            "image_size": image_size,
+            "batch_size": batch_size,
+            "gflop_per_image": steps.layer_gflop(step.graph) / batch_size,
+            "gigabytes_per_image": moved / batch_size / 1e9,
+            "gradient_megabytes": 4 * parameters / 1e6,  # gradients are float32
+            "estimated_images_per_second": estimates,
+        }
 
 
 def main() -> None:
@@ -146,7 +141,8 @@ def main() -> None:
 
     result_files.check_output(FLAGS.output)
     sizes = Sizes(**field_flags.given(SIZES))
-    kind, rows = ("step_bound", list(count(sizes))) if FLAGS.count_only else ("step_cost", list(measure(sizes)))
+    rows = list(count(sizes) if FLAGS.count_only else measure(sizes))
+    kind = "step_estimate" if FLAGS.count_only else "step_cost"
     results = {"kind": kind, **speed.describe_machine("step_cost"), "preset": FLAGS.preset, "rows": rows}
     speed.write(results, FLAGS.output)
 

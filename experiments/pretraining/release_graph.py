@@ -12,7 +12,10 @@ from collections.abc import Callable
 import numpy as np
 
 SIZE = 96  # pixels per side
-LEARNING_RATE, BETA_1, EPSILON, AVERAGE_DECAY = 3e-4, 0.5, 1e-5, 0.9999
+LEARNING_RATE = 3e-4
+BETA_1 = 0.5
+EPSILON = 1e-5
+AVERAGE_DECAY = 0.9999
 
 
 class _Whole(int):

@@ -15,8 +15,14 @@ FREE = frozenset(
         *("ReadVariableOp", "VarHandleOp"),
     ]
 )
-ADAM = "ResourceApplyAdam"
-ADAM_PASSES = 6  # reads and writes of the weight and both moments, in sizes of the gradient
+# Operations on variables: reads and writes of the variables, in sizes of the last input.
+VARIABLE_PASSES = {
+    "ResourceApplyAdam": 6,  # the weight and both moments
+    "ResourceApplyGradientDescent": 2,
+    "AssignAddVariableOp": 2,
+    "AssignSubVariableOp": 2,
+    "AssignVariableOp": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +93,8 @@ def needed(graph) -> Iterator[Any]:
 def operations(op) -> int:
     """Return the operations of one node.
 
-    A multiply-add counts as 2. Everything but convolutions and matrix products counts as 0.
+    A multiply-add counts as 2. Everything but convolutions and products with a kernel counts as 0, also the products of
+    bilinear doubling.
     """
     if op.type == "MatMul":
         inner = op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
@@ -109,18 +116,22 @@ def operations(op) -> int:
 
 
 def moved_bytes(op) -> int:
-    """Return the bytes that one node reads and writes, if it is not fused with others."""
+    """Return the bytes that one node reads and writes, if it is not fused with others.
+
+    Tensors whose shape the graph does not know count as 0. They are small: scalars, and outputs that nothing reads.
+    """
     if op.type in FREE:
         return 0
-    tensors = [tensor for tensor in [*op.inputs, *op.outputs] if tensor.shape.is_fully_defined()]
-    total = sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors if tensor.dtype.size)
-    if op.type == ADAM:
-        gradient = op.inputs[-1]
-        total += ADAM_PASSES * gradient.shape.num_elements() * gradient.dtype.size
-    return total
+    passes = VARIABLE_PASSES.get(op.type, 0)
+    return sum(map(_size, [*op.inputs, *op.outputs])) + (passes * _size(op.inputs[-1]) if passes else 0)
 
 
-def seconds_bound(graph, flops: float, bandwidth: float) -> float:
+def _size(tensor) -> int:
+    """Return the bytes of a tensor, 0 for a handle or an unknown shape."""
+    return tensor.shape.num_elements() * tensor.dtype.size if tensor.shape.is_fully_defined() else 0
+
+
+def estimated_seconds(graph, flops: float, bandwidth: float) -> float:
     """Return the seconds of a step in which each operation is limited by arithmetic or by memory.
 
     Args:

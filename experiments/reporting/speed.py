@@ -52,7 +52,7 @@ def title(results: Mapping[str, Any]) -> str:
         "step_profile": "Kinds of operation in a training step",
         "step_comparison": "Training steps against those of another version",
         "step_cost": "Training steps at several sizes",
-        "step_bound": "What GPUs should reach, by arithmetic",
+        "step_estimate": "What GPUs should reach, by arithmetic",
         "loop_speed": "The training loop against the bare step",
         "extraction_speed": "Extraction against the bare forward pass",
         "photograph_speed": "Photographs of 12 megapixels against small files",
@@ -95,7 +95,7 @@ def profile_table(results: Mapping[str, Any]) -> Rows:
 
 def comparison_table(results: Mapping[str, Any]) -> Rows:
     """Return a row per preset, stage and precision."""
-    other = "release, float32" if results.get("is_release") else "other commit"
+    other = {"checkout": "other commit", "release": "release, float32", "xla": "XLA"}[results["other"]]
     rows = [["preset", "step", "precision", "images/s", f"× the {other}", "single rounds", "× in CPU seconds"]]
     for row in results["rows"]:
         low, high = row["speedup_range"]
@@ -154,9 +154,9 @@ def cost_plot(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def bound_table(results: Mapping[str, Any]) -> Rows:
+def estimate_table(results: Mapping[str, Any]) -> Rows:
     """Return a row per stage and precision, with images/s of each GPU."""
-    gpus = list(results["rows"][0]["images_per_second_bound"])
+    gpus = list(results["rows"][0]["estimated_images_per_second"])
     header = ["step", "precision", "pixels", "batch", "GFLOP/image", "GB moved/image", "MB of gradients"]
     rows = [[*header, *[f"{gpu}, images/s" for gpu in gpus]]]
     for row in results["rows"]:
@@ -169,7 +169,7 @@ def bound_table(results: Mapping[str, Any]) -> Rows:
                 _digits(row["gflop_per_image"], 2),
                 _digits(row["gigabytes_per_image"], 2),
                 _digits(row["gradient_megabytes"], 0),
-                *[f"{row['images_per_second_bound'][gpu]:,.0f}" for gpu in gpus],
+                *[f"{row['estimated_images_per_second'][gpu]:,.0f}" for gpu in gpus],
             ]
         )
     return rows
@@ -238,7 +238,7 @@ TABLES = {
     "step_profile": profile_table,
     "step_comparison": comparison_table,
     "step_cost": cost_table,
-    "step_bound": bound_table,
+    "step_estimate": estimate_table,
     "loop_speed": loop_table,
     "extraction_speed": extraction_table,
     "photograph_speed": photograph_table,

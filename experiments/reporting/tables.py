@@ -345,7 +345,7 @@ TABLES: Mapping[str, TableType] = {
     "step_profile": TableType(("step_profile",), _single(speed.profile_table), speed.title),
     "step_comparison": TableType(("step_comparison",), _single(speed.comparison_table), speed.title),
     "step_cost": TableType(("step_cost",), _single(speed.cost_table), speed.title),
-    "step_bound": TableType(("step_bound",), _single(speed.bound_table), speed.title),
+    "step_estimate": TableType(("step_estimate",), _single(speed.estimate_table), speed.title),
     "loop_speed": TableType(("loop_speed",), _single(speed.loop_table), speed.title),
     "extraction_speed": TableType(("extraction_speed",), _single(speed.extraction_table), speed.title),
     "photograph_speed": TableType(("photograph_speed",), _single(speed.photograph_table), speed.title),

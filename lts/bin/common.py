@@ -37,7 +37,7 @@ from lts.utils.text import printable, warn
 FLAGS = flags.FLAGS
 DASHES = ("\u2013", "\u2014", "\u2212")  # en dash, em dash, minus sign
 RESUME = "run the same command again to resume"
-# Package of programs, and extra of setup.py, to what these programs need: modules and their packages.
+# Package of programs, which is also the name of an extra of setup.py, to {module: package to install}.
 EXTRAS: dict[str, dict[str, str]] = {}
 # Flags of the images without effect, by the kind of --dataset.
 NO_EFFECT_ON = {

@@ -189,20 +189,22 @@ class CustomStepModel(keras.Model):
 
 
 class AlternatingStep:
-    """Training step of a player and its opponent, which trains in every Nth step (ours).
+    """Training step of a player and its opponents, which train in every Nth step (ours).
 
-    N is the configuration's `repair_every`. A model that inherits from this class implements
-    `train_players(data, opponent_trains=True)`: a step, and the mean losses.
+    N is the configuration's `repair_every`. The class stands before the model in a list of bases. It needs `config` and
+    `optimizer`. A subclass implements `train_players(data, opponent_trains=True)`: a step that returns the mean losses.
     """
 
     def train_step(self, data):
-        """Run one step of both players, or of the first alone; return the mean losses."""
+        """Run one step of all players, or of the first alone; return the mean losses."""
         if self.config.gan_training.repair_every == 1:
             return self.train_players(data)
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return self.choose_step(lambda opponent_trains: self.train_players(data, opponent_trains))
+        every = self.config.gan_training.repair_every
         raise ValueError(
-            "fit on several replicas trains both players. Received: repair_every above 1. Use lts.training."
+            f"fit on several replicas trains all players in every step. Received: repair_every={every}. "
+            "Use lts.training."
         )
 
     def run_step(self, strategy, batch):
@@ -212,7 +214,7 @@ class AlternatingStep:
         return self.choose_step(lambda opponent_trains: strategy.run(self.train_players, (batch, opponent_trains)))
 
     def choose_step(self, run):
-        """Return `run(opponent_trains)`, which is true in every Nth step."""
+        """Return `run(opponent_trains)`; the argument is true in every Nth step."""
         opponent_trains = self.optimizer.iterations % self.config.gan_training.repair_every == 0
         return tf.cond(opponent_trains, lambda: run(True), lambda: run(False))
 

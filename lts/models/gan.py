@@ -397,7 +397,7 @@ class DamageRepairGAN(ConfigMixin, base.AlternatingStep, base.CustomStepModel):
         return terms, outputs, d_gradients, g_gradients
 
     def train_players(self, data, opponent_trains: bool = True):
-        """Run `train_step` with or without an update of the repair network."""
+        """Run one step of both players, or of the discriminator alone; return the mean losses."""
         step = self.optimizer.iterations
         images, truth = self.prepare(*self.unpack(data), step)
         batch_size = tf.shape(images)[0]

@@ -1,13 +1,15 @@
-"""The folder of a run: record, lock and checkpoints.
+"""The folder of a run: its record and its lock.
 
-WORKDIR/config.json      the run's `RunRecord`
-WORKDIR/checkpoints/     step_N/weights.*: every variable by name, for tf.train.load_checkpoint
-WORKDIR/last_checkpoint  name of the newest checkpoint
-WORKDIR/metrics.jsonl    one line of scalars every `log_steps` steps
-WORKDIR/pictures/        the newest picture strip
-WORKDIR/train.log        what the programs printed, see `lts.utils.run_log`
-WORKDIR/tensorboard/     event files
-WORKDIR/lock             locked while a process trains here
+    WORKDIR/config.json      the run's `RunRecord`
+    WORKDIR/checkpoints/     step_N/weights.*: every variable by name
+    WORKDIR/last_checkpoint  name of the newest checkpoint
+    WORKDIR/metrics.jsonl    one line of scalars every `log_steps` steps
+    WORKDIR/pictures/        the newest picture strip
+    WORKDIR/train.log        what the programs printed, see `lts.utils.run_log`
+    WORKDIR/tensorboard/     event files
+    WORKDIR/lock             locked while a process trains here
+
+`lts.training.checkpoints` reads and writes the checkpoints.
 """
 
 import contextlib

@@ -64,12 +64,19 @@ def terminal_note(text: str) -> Iterator[None]:
     """Show a line while a block of unknown length runs; on terminals only."""
     shown = sys.stderr.isatty()
     if shown:
-        print(text, end="\r", file=sys.stderr, flush=True)
+        _draw(text)
     try:
         yield
     finally:
         if shown:
-            print(" " * len(text), end="\r", file=sys.stderr, flush=True)
+            _draw(" " * len(text))
+
+
+def _draw(text: str) -> None:
+    """Draw over the line of the terminal."""
+    # NB: one write that begins with a carriage return, which `lts.utils.run_log` keeps out of logs.
+    sys.stderr.write(f"\r{text}\r")
+    sys.stderr.flush()
 
 
 def _joined(parts: Iterable[str], columns: int) -> str:

@@ -20,6 +20,7 @@ from lts.data.augment import random_crop_window
 from lts.data.decoding import TURNS, decode_shrunk, decode_with_pillow, read_header
 from lts.extraction.stream import open_stream
 from lts.training import run_dir
+from lts.training.checkpoints import TrainingError
 from lts.training.train import make_task
 from tests.data.conftest import NEUTRAL, picture
 
@@ -317,12 +318,12 @@ def test_another_stored_size_is_another_run(photos, tmp_path, monkeypatch):
 
     assert start("a", SIZE).details == {"stored_size": SIZE}
     assert start("a", SIZE) == run_dir.read_run_config(tmp_path / "a")
-    with pytest.raises(run_dir.TrainingError, match=r"another configuration \(stored_size: 40 -> 41\)"):
+    with pytest.raises(TrainingError, match=r"another configuration \(stored_size: 40 -> 41\)"):
         start("a", 41)
     assert start("b", 0) == start("b", 999)
-    with pytest.raises(run_dir.TrainingError, match=r"another configuration \(stored_size: None -> 40\)"):
+    with pytest.raises(TrainingError, match=r"another configuration \(stored_size: None -> 40\)"):
         start("b", SIZE)
-    with pytest.raises(run_dir.TrainingError, match=r"another configuration \(stored_size: 40 -> None\)"):
+    with pytest.raises(TrainingError, match=r"another configuration \(stored_size: 40 -> None\)"):
         start("a", 0)
 
     # A large photograph is added to a folder of small ones, or the last one is removed.

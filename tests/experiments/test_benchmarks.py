@@ -11,6 +11,7 @@ from experiments.reporting import results as result_files
 from experiments.reporting import speed, tables
 from tests.fixtures.binaries import call
 from tests.fixtures.exports import noisy_export
+from tests.fixtures.runs import ROOT
 
 
 def test_layer_gflop():
@@ -83,16 +84,32 @@ def test_comparison_makes_a_table(tmp_path):
     rounds = [((2.0, 4.0), (4.0, 5.0)), ((1.0, 4.0), (3.0, 6.0)), ((2.0, 4.0), (2.0, 7.0))]
     row = compare_steps.row(("tiny", "gan", "float32", 8), rounds)
     machine = {"date": "2026-01-01", "hardware": "", "command": ""}
-    results = {"kind": "step_comparison", **machine, "other_commit": "abc", "rows": [row]}
+    results = {"kind": "step_comparison", **machine, "other": "checkout", "other_commit": "abc", "rows": [row]}
     speed.write(results, tmp_path)
     table = tables.table([result_files.load(tmp_path / "results.json")])
     assert table[0][4] == "× the other commit"
     assert table[1] == ["tiny", "gan", "float32", "4.0", "2.00", "1.00 to 3.00", "1.50"]
-    assert speed.comparison_table(results | {"is_release": True})[0][4] == "× the release, float32"
+    assert speed.comparison_table(results | {"other": "release"})[0][4] == "× the release, float32"
+
+
+@pytest.mark.slow
+def test_programs_that_start_processes(tmp_path):
+    """Fails if steps of another version or of another size do not run in their processes."""
+    call(
+        step_cost, "--preset=tiny", "--image_sizes=48", "--batch_sizes=4", "--rounds=1", f"--output={tmp_path / 'cost'}"
+    )
+    rows = result_files.load(tmp_path / "cost" / "results.json").values["rows"]
+    assert [row["stage"] for row in rows] == ["autoencoder", "gan"]
+    assert all(0.1 < row["peak_memory_gb"] < 5 for row in rows)
+    for number, version in enumerate((f"--checkout={ROOT}", "--xla")):
+        output = tmp_path / str(number)
+        call(compare_steps, version, "--presets=tiny", "--batch_size=4", "--rounds=1", f"--output={output}")
+        rows = result_files.load(output / "results.json").values["rows"]
+        assert [row["precision"] for row in rows] == ["float32", "bfloat16"] * 2
 
 
 def test_bytes_that_a_step_moves():
-    """Fails if a tensor of an operation is not counted, a view is, or the bound takes the smaller of both times."""
+    """Fails if a tensor of an operation is not counted, a view is, or the smaller of both times is estimated."""
 
     @tf.function
     def layers(images, kernel):
@@ -103,16 +120,16 @@ def test_bytes_that_a_step_moves():
     activation = 4 * 2 * (2 * 4 * 4 * 5)
     assert sum(steps.moved_bytes(op) for op in steps.needed(graph)) == convolution + activation
     operations = 2 * (2 * 4 * 4 * 5) * 27
-    assert steps.seconds_bound(graph, 1.0, 1e9) == pytest.approx(operations + activation / 1e9)
-    assert steps.seconds_bound(graph, 1e12, 1.0) == pytest.approx(convolution + activation)
+    assert steps.estimated_seconds(graph, 1.0, 1e9) == pytest.approx(operations + activation / 1e9)
+    assert steps.estimated_seconds(graph, 1e12, 1.0) == pytest.approx(convolution + activation)
 
 
 def test_costs_make_a_table_and_a_plot(tmp_path, monkeypatch):
-    """Fails if the program of the sizes does not run, or its results lack a field of table or plot."""
+    """Fails if the results of a count or of measured sizes lack a field of table or plot."""
     monkeypatch.setattr(step_cost, "STAGES", ("autoencoder",))
     sizes = ("--preset=tiny", "--image_sizes=48", "--batch_sizes=4")
-    call(step_cost, *sizes, f"--output={tmp_path / 'bound'}", "--count_only")
-    table = tables.table([result_files.load(tmp_path / "bound" / "results.json")])
+    call(step_cost, *sizes, f"--output={tmp_path / 'estimate'}", "--count_only")
+    table = tables.table([result_files.load(tmp_path / "estimate" / "results.json")])
     assert [row[:4] for row in table[1:]] == [["autoencoder", name, "48", "4"] for name in step_cost.PRECISIONS]
     rows = []
     for batch_size in (4, 8):

@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "written"), [(Terminal(), "loading\r       \r"), (io.StringIO(), "")], ids=["terminal", "log"]
+    ("stream", "written"), [(Terminal(), "\rloading\r\r       \r"), (io.StringIO(), "")], ids=["terminal", "log"]
 )
 def test_note(stream, written, monkeypatch):
     """Fails if a note stays on the terminal, also after an error, or reaches a log."""
@@ -23,7 +23,7 @@ def test_note(stream, written, monkeypatch):
 
     def fail():
         with terminal_note("loading"):
-            assert stream.getvalue() == written[:8]
+            assert stream.getvalue() == written[:9]
             raise KeyError
 
     with pytest.raises(KeyError):
