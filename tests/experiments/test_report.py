@@ -232,6 +232,7 @@ def test_results_are_grouped_by_table(committed):
         ["speed_profile_small"],
         ["speed_release"],
         ["speed_step_release"],
+        ["speed_xla"],
     ]
     reverse = [committed["small_spotting_kept70"], committed["small_spotting_kept30"]]
     assert tables.table(reverse)[0] == ["cells kept", "30 %", "70 %"]
