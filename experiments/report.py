@@ -2,10 +2,12 @@
 
     python -m experiments.report RESULTS...
     python -m experiments.report RESULTS... --pages=experiments/results/README.md,README.md
+    python -m experiments.report RESULTS... --budgets=experiments/results/small_budgets.png
 
 The first command prints the table of every results file, then the published tables. The second command fills the
-tables of Markdown pages. RESULTS are results.json of the programs in experiments/ and evaluation.json of
-`lts.bin.spot_artifacts --evaluate`, by any name.
+tables of Markdown pages. The third command draws the accuracy of the best layer against the minutes of training, from
+runs of `experiments.compare` with different budgets. RESULTS are results.json of the programs in experiments/ and
+evaluation.json of `lts.bin.spot_artifacts --evaluate`, by any name.
 
 A page marks a table with `<!-- table: TYPE FILES -->` and `<!-- end -->`. TYPE is a name in
 experiments/reporting/tables.py, for example probe, with FILES the names of results files without `.json`. Or TYPE is a
@@ -19,9 +21,9 @@ from typing import Any
 
 from absl import flags
 
+from experiments.reporting import comparison, tables
 from experiments.reporting import published as published_tables
 from experiments.reporting import results as result_files
-from experiments.reporting import tables
 from experiments.reporting.results import ReportError, Results
 from lts.bin import common, paths
 from lts.utils import files
@@ -29,6 +31,7 @@ from lts.utils.errors import first_line
 from lts.utils.markdown import escape
 from lts.utils.markdown import table as markdown_table
 from lts.utils.streams import print_result
+from lts.visualization import figures
 
 FLAGS = flags.FLAGS
 OPENING = "<!-- table: "
@@ -42,9 +45,9 @@ def text(results: Sequence[Results], published: Mapping[str, Any]) -> str:
         with result_files.naming_files(group):
             parts.append(f"{escape(tables.title(group))}:")
             parts.append(markdown_table(tables.table(group)))
-    for figures in published.values():
-        parts.append(f"{figures['title']} (source: {figures['source']}):")
-        parts.append(markdown_table(published_tables.published_table(figures, results)))
+    for paper in published.values():
+        parts.append(f"{paper['title']} (source: {paper['source']}):")
+        parts.append(markdown_table(published_tables.published_table(paper, results)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,14 +111,23 @@ def _read_page(path: str) -> str:
 
 
 def main(paths: Sequence[str]) -> None:
-    """Print the tables or fill the pages."""
+    """Print the tables, fill the pages or draw the budgets."""
     if not paths:
         raise common.UsageError("results files are missing. Run python -m experiments.report RESULTS...")
     results = [result_files.load(path) for path in paths if pathlib.Path(path).name != result_files.PUBLISHED.name]
     published = result_files.published()
-    if not FLAGS.pages:
+    if FLAGS.budgets:
+        runs = [result.values for result in results if result.kind == "compare"]
+        files.write_bytes(FLAGS.budgets, figures.png(comparison.plot_budgets(runs), dpi=100))
+        print_result(f"{FLAGS.budgets}: {len(runs)} runs")
+    elif not FLAGS.pages:
         print_result(text(results, published).rstrip("\n"))
-        return
+    else:
+        _fill_pages(results, published)
+
+
+def _fill_pages(results: Sequence[Results], published: Mapping[str, Any]) -> None:
+    """Fill the tables of --pages."""
     names = [result.name for result in results]
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
@@ -139,6 +151,7 @@ def main(paths: Sequence[str]) -> None:
 
 def define_flags() -> None:
     """Define the flags of this binary."""
+    paths.define("budgets", None, "picture of the accuracy against the minutes; none: no picture")
     paths.define_list("pages", "markdown pages whose tables are filled; none: print all tables")
 
 

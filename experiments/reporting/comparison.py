@@ -197,6 +197,53 @@ def _plot_methods(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def plot_budgets(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the accuracy of the best layer against the minutes of training, a line per method.
+
+    Args:
+      runs: results of `experiments.compare` with the same images and probe.
+
+    Raises:
+      ReportError: no run, or runs with other images or another probe.
+    """
+    settings = [[run["dataset"], run["protocol"]] for run in runs]
+    if not runs or any(setting != settings[0] for setting in settings):
+        raise result_files.ReportError(
+            f"a picture of budgets needs runs of compare with the same images and probe. Received: {len(runs)} runs"
+        )
+    lines: dict[str, tuple[str, dict[float, Mapping[str, Any]]]] = {}
+    for run in sorted(runs, key=lambda run: run["plan"]["budget_minutes"]):
+        for name, method in run["methods"].items():
+            _, points = lines.setdefault(name, (method["title"], {}))
+            points[run["plan"]["budget_minutes"]] = _best(method["layers"])
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, (label, points)) in enumerate(lines.items()):
+        means, errors = error_bars(list(points.values()))
+        # Factors, so that the intervals of a budget do not cover each other on the logarithmic axis.
+        minutes = [budget * (1 + LINE_SHIFT * (number - (len(lines) - 1) / 2) / 2) for budget in points]
+        look = {"color": COLOURS.get(name), "linewidth": 2.2 if name == "ours" else 1.4}
+        axes.errorbar(minutes, means, yerr=errors, label=label, marker="o", markersize=4, capsize=2, **look)
+    random = 100 * _best(runs[0]["random_mean"])["accuracy"]
+    axes.axhline(random, color=COLOURS["random"], linestyle="--", label=random_name(runs[0]))
+    budgets = sorted({run["plan"]["budget_minutes"] for run in runs})
+    axes.set_xscale("log")
+    axes.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+    axes.minorticks_off()
+    axes.set_xlabel("minutes of training")
+    axes.set_ylabel("test accuracy of the best layer, %")
+    axes.set_title(title(runs[0]).replace(": ", "\n", 1), fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+    return figure
+
+
+def _best(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the record of the most accurate layer."""
+    return max(records.values(), key=lambda record: record["accuracy"])
+
+
 def draw_chance(axes, results: Mapping[str, Any]):
     """Draw the accuracy of chance, and the grid."""
     axes.grid(axis="y", alpha=0.3)

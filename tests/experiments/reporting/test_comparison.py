@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
 from experiments import report
@@ -11,6 +12,7 @@ from experiments.reporting import results as result_files
 from experiments.reporting import tables
 from experiments.reporting.results import ReportError
 from lts.utils.markdown import table as markdown_table
+from tests.fixtures.binaries import invoke
 
 DATASET = {
     "name": "folder:photos",
@@ -114,6 +116,29 @@ def test_comparison_table():
         ["ours minus autoencoder (paired)", "", "+11.0 [9.0, 13.0]", ""],
         ["ours minus rotation (paired)", "", "-1.0 [-3.0, 1.0]", "+2.0 [0.0, 4.0]"],
     ]
+
+
+def test_budgets(tmp_path):
+    """Fails if a line has another method's layers or order of budgets, or runs of other images share a picture."""
+    longer = copy.deepcopy(comparison())
+    longer["plan"]["budget_minutes"] = 40.0
+    longer["methods"]["ours"]["layers"]["conv_1"] = record(0.75)
+    axes = comparison_report.plot_budgets([longer, comparison()]).axes[0]
+    *curves, random = [line for line in axes.lines if len(line.get_ydata()) == 2 and line.get_linestyle() != "None"]
+    accuracies = [curve.get_ydata().astype(float) for curve in curves]
+    np.testing.assert_allclose(accuracies, [[50, 50], [68, 68], [70, 75]])
+    np.testing.assert_allclose(curves[1].get_xdata().astype(float), [10, 40])
+    assert list(random.get_ydata()) == [60, 60]
+    paths = [tmp_path / "10.json", tmp_path / "40.json"]
+    for path, run in zip(paths, (comparison(), longer), strict=True):
+        path.write_text(json.dumps(run))
+    done = invoke("experiments.report", *map(str, paths), f"--budgets={tmp_path / 'budgets.png'}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "budgets.png").read_bytes().startswith(b"\x89PNG")
+    longer["dataset"] = {**DATASET, "test_fingerprint": "3"}
+    for runs in ([], [comparison(), longer]):
+        with pytest.raises(ReportError, match=f"same images and probe. Received: {len(runs)} runs"):
+            comparison_report.plot_budgets(runs)
 
 
 def test_ablation_caption():
