@@ -55,7 +55,7 @@ SIZES = fields_named(Sizes)
 
 
 def measure_size(preset: str, stage: str, precision: str, image_size: int, batch_size: int, rounds: int) -> dict:
-    """Return the row of one size; called in a process of its own, whose peak of memory it is.
+    """Return the row of one size; called in a new process, so that the peak of memory is that of this size.
 
     Args:
       preset: name of the configuration.
