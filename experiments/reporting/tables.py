@@ -12,6 +12,7 @@ from experiments.reporting import comparison, speed
 from experiments.reporting.markdown import bold, fraction_interval, percent, percent_interval
 from experiments.reporting.results import ReportError, Results, naming_files
 from lts import config as configs
+from lts.config.stages import STAGES
 from lts.utils.markdown import Markup, code, escape
 from lts.utils.text import printable
 
@@ -143,7 +144,7 @@ def _at_share(results: Values, share: str) -> dict[str, Any]:
 
 
 def model_name(model: Values) -> str:
-    """Return a model's preset and changed flags.
+    """Return a model's training, preset and changed flags.
 
     For example "ours, preset `small`, `--seed=2`"; or the folder where the configuration is not known.
     """
@@ -151,18 +152,20 @@ def model_name(model: Values) -> str:
     config = description.get("config")
     if not config:
         return code(model["path"])
-    flags = _changed_flags(config)
+    name = description.get("stage", "gan")
+    stage = STAGES.get(name)  # None: of a later version
+    flags = _changed_flags(config, stage.unused if stage else ())
     if description.get("seed", 1) != 1:
         flags.append(code(f"--seed={description['seed']}"))
     if description.get("averaged"):
         flags.append(code("--weights=averaged"))
     untrained = {"random": "random initialisation", "from scratch": "supervised from scratch"}
-    origin = untrained.get(description.get("weights"), "ours")
+    origin = untrained.get(description.get("weights"), stage.title if stage else name)
     return Markup(", ".join([origin, f"preset {code(config['preset'])}", *flags]))
 
 
-def _changed_flags(config: Values) -> list[str]:
-    """Return the flags that change the preset, set as code."""
+def _changed_flags(config: Values, unused: Sequence[str]) -> list[str]:
+    """Return the flags that change the preset, set as code, without those that have no effect."""
     if config["preset"] not in configs.PRESETS:
         return []
     preset = json.loads(configs.preset(config["preset"]).to_json())
@@ -170,7 +173,7 @@ def _changed_flags(config: Values) -> list[str]:
     for section in (*configs.SECTIONS, *configs.SCHEDULES):
         for name, value in config.get(section, {}).items():
             # A field that the preset does not have is of an older version, and no flag.
-            if value == preset[section].get(name, value):
+            if name in unused or value == preset[section].get(name, value):
                 continue
             if isinstance(value, bool):
                 flags.append(f"--{name}" if value else f"--no{name}")

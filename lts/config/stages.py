@@ -13,6 +13,7 @@ from typing import Any
 class Stage:
     """A kind of training, as `lts.training.train` runs and exports it."""
 
+    title: str  # what the features are called in tables
     section: str  # of the configuration, with its schedule
     model: str  # "module:class"
     options: tuple[str, ...] = ()  # arguments of the model, apart from the configuration
@@ -21,6 +22,7 @@ class Stage:
     labelled: bool = False  # trains on images with labels only
     classes: int = 0  # of a classifier, where no labels tell their number
     image_scale: float = 1.0  # sides of the loaded images, as a multiple of image_size; the model cuts windows
+    unused: tuple[str, ...] = ()  # fields of the section without effect
     adversarial: bool = False  # repairs images in a frozen autoencoder, against a discriminator that can `spot` them
 
     @property
@@ -40,28 +42,45 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = {
     "autoencoder": Stage(
-        "autoencoder_training", "lts.models.autoencoder:Autoencoder", network="encoder", layers="encoder"
+        "the autoencoder's encoder",
+        "autoencoder_training",
+        "lts.models.autoencoder:Autoencoder",
+        network="encoder",
+        layers="encoder",
+        unused=("repair_every", "shows"),
     ),
     "gan": Stage(
+        "ours",
         "gan_training",
         "lts.models.gan:DamageRepairGAN",
         options=("classes",),
         network="discriminator",
         adversarial=True,
     ),
-    "rotation": Stage("gan_training", "lts.models.classifier:RotationPredictor", options=("head", "frozen"), classes=4),
+    "rotation": Stage(
+        "rotation prediction",
+        "gan_training",
+        "lts.models.classifier:RotationPredictor",
+        options=("head", "frozen"),
+        classes=4,
+        unused=("repair_every", "shows"),
+    ),
     "lci": Stage(
+        "limited context inpainting",
         "gan_training",
         "lts.models.lci:TransformationClassifier",
         options=("head", "frozen"),
         classes=6,
+        unused=("shows",),
         image_scale=1.25,  # windows of 64 pixels from images of 80 (LCI release, STL-10)
     ),
     "supervised": Stage(
+        "supervised",
         "gan_training",
         "lts.models.classifier:SupervisedClassifier",
         options=("classes", "head", "frozen"),
         classes=4,
+        unused=("repair_every", "shows"),
         labelled=True,
     ),
 }

@@ -174,7 +174,7 @@ def test_layers_without_accuracy_are_blank():
 
 
 def test_models_are_named_by_what_differs_from_their_preset(committed):
-    """Fails if a model's name hides a changed flag, its seed or untrained weights."""
+    """Fails if a model's name hides its training, a changed flag, its seed or untrained weights."""
     assert tables.model_name(committed["small_imagenette128"].values["model"]) == "ours, preset `small`"
     model = copy.deepcopy(committed["small_imagenette128_norepair"].values["model"])
     model["description"]["seed"] = 2
@@ -184,6 +184,13 @@ def test_models_are_named_by_what_differs_from_their_preset(committed):
     model["description"]["config"]["autoencoder_training"]["steps"] = 5000
     model["description"]["config"]["gan_training"]["steps"] = 3000
     assert "`--steps=5000` in stage 1, `--steps=3000`, `--seed=2`" in tables.model_name(model)
+    rotation = committed["small_candidates_knn_lci"].values["baselines"][0]
+    # --repair_every and --shows of its configuration have no effect on it.
+    assert tables.model_name(rotation) == "rotation prediction, preset `small`, `--steps=5420`, `--beta_1=0.9`"
+    inpainting = committed["small_candidates_knn_lci"].values["model"]
+    assert tables.model_name(inpainting).startswith("limited context inpainting, preset `small`, `--weight_decay=0.1`")
+    model["description"] |= {"stage": "of tomorrow"}
+    assert tables.model_name(model).startswith("of tomorrow, preset `small`")
     model["description"] |= {"weights": "random", "config": {"preset": "of tomorrow"}, "seed": 1}
     assert tables.model_name(model) == "random initialisation, preset `of tomorrow`"
 
@@ -211,6 +218,13 @@ def test_results_are_grouped_by_table(committed):
         ["backbone_mobilenet"],
         ["backbone_resnet18"],
         ["candidates"],
+        [
+            "candidates_few_shot_joint",
+            "candidates_few_shot_lci",
+            "candidates_few_shot_ours",
+            "candidates_few_shot_photographs",
+        ],
+        ["candidates_knn_joint", "candidates_knn_lci", "candidates_knn_ours", "candidates_knn_photographs"],
         ["compare"],
         ["imagenette128_few_shot"],
         ["imagenette128_float32"],
