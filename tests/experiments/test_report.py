@@ -218,6 +218,7 @@ def test_results_are_grouped_by_table(committed):
         ["backbone_mobilenet"],
         ["backbone_resnet18"],
         ["candidates"],
+        ["candidates_38"],
         [
             "candidates_few_shot_joint",
             "candidates_few_shot_lci",
