@@ -88,7 +88,7 @@ class StepProcess:
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            raise UserError(f"the steps of a version failed, see above. Received: {self.version}")
+            raise UserError(f"training steps failed, see above. Received: {self.version.kind} {self.version.folder}")
         return json.loads(line)
 
 

@@ -10,7 +10,7 @@ The second command (--count_only) runs no step. It counts operations and bytes i
 of some GPUs. Every operation counts as limited by the arithmetic units or by the memory. Nothing counts as fused.
 """
 
-import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import itertools
 import multiprocessing
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from absl import flags
 
@@ -28,6 +29,7 @@ from experiments.pretraining import steps
 from lts import config as configs
 from lts.bin import common, field_flags, paths
 from lts.config.fields import CheckedFields, field, fields_named
+from lts.utils.errors import UserError
 
 FLAGS = flags.FLAGS
 STAGES = ("autoencoder", "gan")
@@ -98,9 +100,15 @@ def measure(sizes: Sizes) -> Iterator[dict[str, Any]]:
     context = multiprocessing.get_context("spawn")
     for stage, image_size, batch_size in itertools.product(STAGES, sizes.image_sizes, sizes.batch_sizes):
         case = (FLAGS.preset, stage, FLAGS.precision, image_size, batch_size, FLAGS.rounds)
-        with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-            row = pool.submit(measure_size, *case).result()
         size = f"{image_size} pixels, batch {batch_size}"
+        with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+            try:
+                row = pool.submit(measure_size, *case).result()
+            except concurrent.futures.process.BrokenProcessPool:
+                raise UserError(
+                    f"a process was killed, perhaps for memory. Received: {stage}, {size}. "
+                    "Give smaller --image_sizes or --batch_sizes."
+                ) from None
         print(f"{stage}, {size}: {row['images_per_second']:.0f} images/s", flush=True)
         yield row
 
@@ -111,7 +119,8 @@ def count(sizes: Sizes) -> Iterator[dict[str, Any]]:
 
     for case in itertools.product(STAGES, PRECISIONS, sizes.image_sizes, sizes.batch_sizes):
         stage, precision, image_size, batch_size = case
-        with convolutions.plain_gradients():
+        # Where no GPU is visible, the graph would hold the gradients for CPUs.
+        with mock.patch.object(convolutions, "gpu_is_visible", return_value=True):
             step = steps.build_step(FLAGS.preset, stage, precision, batch_size, image_size)
         moved = sum(steps.moved_bytes(op) for op in steps.needed(step.graph))
         parameters = sum(variable.value.shape.num_elements() for variable in step.model.trainable_variables)

@@ -25,7 +25,11 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     # AdamW of the LCI release, whose decay is not multiplied by the learning rate: 1e-4 in each step. Its learning rate
     # is 3e-4, and its inpainter trains in every step.
     "lci": {
-        **{"learning_rate": 1e-3, "beta_1": 0.5, "beta_2": 0.99, "optimizer": "adamw", "weight_decay": 0.1},
+        "learning_rate": 1e-3,
+        "beta_1": 0.5,
+        "beta_2": 0.99,
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
         "repair_every": 1,
     },
     "supervised": {"learning_rate": 1e-3, "beta_1": 0.9},

@@ -7,6 +7,7 @@ The same command resumes a stopped run.
 
 from lts import config as configs
 from lts.bin import common, config_flags, training_program
+from lts.config.stages import STAGES
 
 # Stage 2 takes over the configuration of stage 1, so all sections are given here.
 SECTIONS = (*configs.SECTIONS, "autoencoder_training")
@@ -21,7 +22,7 @@ def define_flags() -> None:
 
 def main() -> int:
     """Train the autoencoder that the flags describe."""
-    common.refuse(["repair_learning_rate", "repair_every", "shows"], "stage 1")
+    common.refuse(STAGES["autoencoder"].unused, "stage 1")
     config = config_flags.chosen_preset().replace("autoencoder_training", **config_flags.overrides(*SECTIONS))
     return training_program.train(config, "autoencoder")
 

@@ -29,10 +29,8 @@ def main() -> int:
     """Train the task that the flags describe."""
     # Of the method's losses a classifier has the weight decay alone.
     method = [field.name for _, field in configs.fields_of("damage", "loss") if field.name != "weight_decay"]
-    method += ["init_from", "shows", "joint_turns", "recalibrate_batch_norm"]
+    method += ["init_from", "joint_turns", "recalibrate_batch_norm", *STAGES[FLAGS.task].unused]
     common.refuse(method, f"--task={FLAGS.task}")
-    if FLAGS.task != "lci":
-        common.refuse(["repair_learning_rate", "repair_every"], f"--task={FLAGS.task}")
     config = config_flags.chosen_preset().replace("gan_training", **config_flags.overrides(*SECTIONS))
     return training_program.train(config, FLAGS.task)
 

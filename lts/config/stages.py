@@ -47,7 +47,7 @@ STAGES: Mapping[str, Stage] = {
         "lts.models.autoencoder:Autoencoder",
         network="encoder",
         layers="encoder",
-        unused=("repair_every", "shows"),
+        unused=("repair_learning_rate", "repair_every", "shows"),
     ),
     "gan": Stage(
         "ours",
@@ -63,7 +63,7 @@ STAGES: Mapping[str, Stage] = {
         "lts.models.classifier:RotationPredictor",
         options=("head", "frozen"),
         classes=4,
-        unused=("repair_every", "shows"),
+        unused=("repair_learning_rate", "repair_every", "shows"),
     ),
     "lci": Stage(
         "limited context inpainting",
@@ -80,7 +80,7 @@ STAGES: Mapping[str, Stage] = {
         "lts.models.classifier:SupervisedClassifier",
         options=("classes", "head", "frozen"),
         classes=4,
-        unused=("repair_every", "shows"),
+        unused=("repair_learning_rate", "repair_every", "shows"),
         labelled=True,
     ),
 }

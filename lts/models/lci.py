@@ -285,9 +285,10 @@ class TransformationClassifier(base.AlternatingStep, ClassifierModel):
         """Run one step of all players, or of the classifier alone; return the mean losses."""
         terms, gradients = self.gradients(self.unpack(data), opponent_trains=opponent_trains)
         values = replicas.replica_means(terms)
+        players = self._players() if opponent_trains else self._players()[:1]
         # NB: all gradients come before any update, and a step whose loss is not finite must change no weight.
         with tf.control_dependencies([*base.check_finite(values), *gradients]):
-            for optimizer, variables in self._players()[: None if opponent_trains else 1]:
+            for optimizer, variables in players:
                 optimizer.apply(gradients[: len(variables)], variables)
                 gradients = gradients[len(variables) :]
             values["gradient_norm"] = base.gradient_norm(self.optimizer)

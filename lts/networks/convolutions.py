@@ -5,14 +5,10 @@ are used, because the others were measured on CPUs alone. The times in the comme
 an AMD EPYC (TensorFlow 2.21 with oneDNN, batch 16), float32 | bfloat16.
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import tensorflow as tf
 
 SMALL_MAP = 12 * 12  # cells: up to here products of matrices give the gradient of a 3x3 kernel
 FEW_CHANNELS = 8  # up to here the input gradient of a strided convolution is computed on blocks
-_plain = False  # set by `plain_gradients`
 
 
 def convolution(x, kernel, stride: int, padding: str):
@@ -25,15 +21,9 @@ def convolution(x, kernel, stride: int, padding: str):
     return _product(tf.reshape(x, [-1, 1, 1, height * width * channels]), kernel)
 
 
-@contextlib.contextmanager
-def plain_gradients() -> Iterator[None]:
-    """Build graphs with TensorFlow's own gradients inside of the block, as where a GPU is visible."""
-    global _plain
-    _plain = True
-    try:
-        yield
-    finally:
-        _plain = False
+def gpu_is_visible() -> bool:
+    """Return whether TensorFlow's own gradients are used."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def trained_convolution(x, kernel, stride: int, padding: str, constant=None):
@@ -46,7 +36,7 @@ def trained_convolution(x, kernel, stride: int, padding: str, constant=None):
       padding: "SAME" or "VALID".
       constant: [B, h, w, n], channels after those of x which need no gradient.
     """
-    if _plain or tf.config.list_physical_devices("GPU"):
+    if gpu_is_visible():
         return convolution(x if constant is None else tf.concat([x, constant], -1), kernel, stride, padding)
     if constant is None and _is_product_of_blocks(x, kernel, stride):
         # Windows of 2x2 with stride 2 (encoder): 256 to 512 channels at 12x12 take 4.2 ms instead of 5.2 | 2.6 instead
