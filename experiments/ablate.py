@@ -10,7 +10,7 @@ reports means.
 
 The figures are of validation images, never of test images. A data set with a test split is divided into train[:80%] and
 train[80%:]. In any other data set, such as a folder with one sub-folder per class, the fifth of each class that the
-probes use for the test is left out, and a fifth of each class of the rest becomes the validation images.
+probes use for the test is skipped, and a fifth of each class of the rest becomes the validation images.
 --train_split and --validation_split choose others.
 
 The same command resumes a stopped run. Existing runs of `lts.bin.train_autoencoder` in OUTPUT/autoencoder and of

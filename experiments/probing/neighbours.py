@@ -117,7 +117,7 @@ def _same_class(labels: np.ndarray, rows: np.ndarray, measured: Mapping[str, np.
     labelled = labels[rows] >= 0
     own = labels[rows][labelled, None]
     shares = {side: float(np.mean(labels[numbers[labelled]] == own)) for side, numbers in measured.items()}
-    # The image itself is no neighbour of its own.
+    # An image is not its own neighbour.
     others = [np.sum(labels == label) - 1 for label in own[:, 0]]
     return {**shares, "chance": float(np.mean(others) / (len(labels) - 1))}
 

@@ -109,8 +109,8 @@ def check_output(output: str | os.PathLike, dataset: str | None = None, names: I
       names: of what the program writes next to results.json.
 
     Raises:
-      OutputError: the folder cannot be written or lies in the folder of the images, or a file of another program would
-        be replaced.
+      OutputError: the folder cannot be written or is inside the folder of the images, or a file of another program
+        would be replaced.
     """
     files.check_folder(output)
     outputs.check_outside(output, dataset)

@@ -219,7 +219,7 @@ class LossConfig:
     rotation_weight: float = field(
         0.0,
         "weight of the rotation task: the discriminator tells by how many quarter turns an image was turned; stage 1 "
-        "turns its images, too, unless the task has photographs of its own; 0: no such task (ours)",
+        "turns its images, too, unless the task has separate photographs; 0: no such task (ours)",
         minimum=0,
     )
     rotation_turns: str = field(

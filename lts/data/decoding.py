@@ -26,7 +26,7 @@ from lts.utils.files import check_regular
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 2**28  # of an image: 0.8 GB decoded. A small file can declare more.
-MAX_BYTES = 2**30  # of an encoded image, more than its decoded pixels. A file may hold gigabytes behind its image.
+MAX_BYTES = 2**30  # of an encoded image, more than its decoded pixels. A file may hold gigabytes after its image.
 TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

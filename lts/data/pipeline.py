@@ -114,7 +114,7 @@ def shuffled_examples(
         row = share.input_pipeline_id * per_machine + number % per_machine
         position = step * batch_size + row
         if chosen is not None and chosen_rows:
-            # Two streams, each with an order of its own.
+            # Two streams with different orders.
             from_chosen = tf.gather(chosen, shuffled(step * chosen_rows + row, len(chosen), -1 - seed))
             from_all = shuffled(step * (batch_size - chosen_rows) + row - chosen_rows, count, seed)
             index = tf.where(row < chosen_rows, from_chosen, from_all)

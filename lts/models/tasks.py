@@ -150,7 +150,7 @@ class Rotation(DiscriminatorTask):
     Self-supervised GANs (Chen et al., 2019) have the same task. The generator's term makes repaired images keep their
     turn visible.
 
-    With `rotation_images` of "photographs" the task has images of its own, which nothing decodes: it is rotation
+    With `rotation_images` of "photographs" the task has separate images, which nothing decodes: it is rotation
     prediction (Gidaris et al., 2018) with the same network, and the other tasks are those of the paper.
     """
 
@@ -250,7 +250,7 @@ class Labels(DiscriminatorTask):
     """The class of the images that have a label (ours).
 
     Semi-supervised learning as in S4L (Zhai et al., 2019): the self-supervised tasks see all images, the cross entropy
-    of the classes those with a label. Repaired images are left out: their content may be another one.
+    of the classes those with a label. Repaired images are skipped: their content may be another one.
     """
 
     name = "labels"

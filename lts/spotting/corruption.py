@@ -93,7 +93,7 @@ class Corruption:
         """Return keep masks with exact numbers of dropped cells.
 
         An image's cells are dropped in the order in which the corruption drops them while the keep probability falls
-        from 1 to 0. Cells that fall together, such as those of a block, are dropped in the order of their own numbers.
+        from 1 to 0. Cells that fall together, such as those of a block, are dropped in the order of their numbers.
 
         Args:
           uniform: [B, grid, grid, n], of `draw`.

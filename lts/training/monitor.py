@@ -186,7 +186,7 @@ class Monitor:
     def log(self, step: int, values: dict[str, float]) -> None:
         """Write one line of scalars, with images_per_second.
 
-        The values of an online evaluation, whose names begin with `PROBE`, are printed on a line of their own.
+        The values of an online evaluation, whose names begin with `PROBE`, are printed on a separate line.
         """
         seconds = max(time.monotonic() - self._clock_time, 1e-9)
         rate = (step - self._clock_step) * self.batch_size / seconds

@@ -105,7 +105,7 @@ class OnlineEvaluation:
 
         Returns:
           `probe_knn_accuracy` if there are labels, `probe_rank`, `probe_alignment` if there are views, and
-          `probe_uniformity`, see `lts.utils.representation`. Empty if a feature is not finite; a warning says so.
+          `probe_uniformity`, see `lts.utils.representation`. Empty if a feature is not finite, with a warning.
         """
         features = self._compute(self.images.images)
         views = [] if self.images.views is None else [self._compute(view) for view in self.images.views]

@@ -117,20 +117,9 @@ def make_task(
     total_steps = _total_steps(settings, source)
     classes = len(source.class_names) if labelled else kind.classes
 
-    # What must not change when the run resumes, next to the configuration.
-    details = {}
-    if kind.labelled:
-        details["classes"] = classes
-    elif labelled:
-        details["classes"] = list(source.class_names)
-        fingerprint = data.labels_digest(source.labels, source.names)
-        details["labels"] = {"images": len(source.labelled), "fingerprint": fingerprint}
+    details = _data_details(kind, source, labelled)
     if kind.is_classifier:
-        details["head"] = head
-        details["frozen"] = frozen
-        details["features"] = features.fingerprint if features else None
-    if source.stored_size:
-        details["stored_size"] = source.stored_size
+        details |= {"head": head, "frozen": frozen, "features": features.fingerprint if features else None}
     record = RunRecord.of_images(stage, config, source, details=details, **_origins(autoencoder, init_from))
     backbone = _backbone(config, features) if features else None
     # Where only some images have labels, a part of every batch is drawn from these.
@@ -176,6 +165,20 @@ def make_task(
         check_data=source.check_files,  # names the image that broke after opening
         group_size=CORRUPTIONS[config.damage.corruption].group_size if kind.adversarial else 1,
     )
+
+
+def _data_details(kind: Stage, source: data.ImageDataset, labelled: bool) -> dict[str, Any]:
+    """Return what must not change in the images when the run resumes, next to their names and pixels."""
+    details: dict[str, Any] = {}
+    if kind.labelled:
+        details["classes"] = len(source.class_names)
+    elif labelled:
+        details["classes"] = list(source.class_names)
+        fingerprint = data.labels_digest(source.labels, source.names)
+        details["labels"] = {"images": len(source.labelled), "fingerprint": fingerprint}
+    if source.stored_size:
+        details["stored_size"] = source.stored_size
+    return details
 
 
 def _with_labels(config: Config, kind: Stage, source: data.ImageDataset) -> data.ImageDataset:

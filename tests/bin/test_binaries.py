@@ -226,7 +226,7 @@ def test_run_is_extended_and_begins_another_one(photos, autoencoder, tmp_path):
     assert json.loads((other / "config.json").read_text())["init_from"] == str(workdir)
     assert "finished before" in invoke("lts.bin.train_autoencoder", *started).stdout
 
-    # A run that is not finished says so when it is exported.
+    # Exporting an unfinished run prints a note.
     record = (workdir / "config.json").read_text()
     (workdir / "config.json").write_text(record.replace('"steps": 8,', '"steps": 1800,'))
     done = invoke("lts.bin.export_features", f"--workdir={workdir}", f"--output={tmp_path / 'x'}")

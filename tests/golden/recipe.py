@@ -156,8 +156,8 @@ class Golden:
     def check(self, name: str, ours, relative_l2: float, of_max: float | None = None) -> None:
         """Asserts that a tensor agrees, in the stored part and in the statistics of the whole.
 
-        The statistics [mean, std, sum|x|, sqrt(sum x^2)] get no tolerance of their own: each is bounded by what a
-        relative L2 error of the whole tensor allows.
+        The statistics [mean, std, sum|x|, sqrt(sum x^2)] have no separate tolerance: each is bounded by what
+        a relative L2 error of the whole tensor allows.
 
         Args:
           name: of the tensor in the file.
@@ -210,7 +210,7 @@ def check_updates(
     """Asserts that (after - recipe) points where the release's does, for every variable of `values`.
 
     Compared by cosine because Adam makes single elements with a gradient near 0 differ by up to 2 learning rates; the
-    length of the update may differ by what the cosine's angle allows. fc_1 is left out (golden/README.md).
+    length of the update may differ by what the cosine's angle allows. fc_1 is skipped (golden/README.md).
 
     Args:
       golden: the file.

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory) -> dict:
-    """What tests/fixtures/training_replicas.py prints: metrics of both stages, on one device and on two."""
+    """What tests/fixtures/training_replicas.py prints: metrics of each run, on one device and on two."""
     command = [sys.executable, "-m", "tests.fixtures.training_replicas", str(tmp_path_factory.mktemp("replicas"))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
@@ -29,7 +29,7 @@ def allowed(metrics: dict, stage: str) -> float:
     return rounding.allowed(rounding.largest_difference(fit["one"], control) for control in fit["controls"])
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "gan", "cheap gan"])
+@pytest.mark.parametrize("stage", ["autoencoder", "gan", "cheap gan", "cheap lci"])
 def test_two_replicas_equal_one_device(metrics, stage):
     """Fails if gradients are summed twice, batch norm is a replica's alone, or masks depend on the replica."""
     one = metrics["train one"][stage]
@@ -40,7 +40,7 @@ def test_two_replicas_equal_one_device(metrics, stage):
         assert rounding.largest_difference(expected, line) <= allowed(metrics, stage.removeprefix("cheap "))
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "gan"])
+@pytest.mark.parametrize("stage", ["autoencoder", "gan", "lci"])
 def test_fit_on_two_replicas_equals_fit_on_one(metrics, stage):
     """Fails if Keras' loop, its distribution of batches or its reduction of metrics gives numbers of one replica."""
     fit = metrics[f"fit {stage}"]

@@ -46,7 +46,7 @@ def start_machines(*flags: str, other: tuple = ()) -> list[subprocess.Popen]:
 
 @pytest.mark.parametrize("lost", ["other", pytest.param("chief", marks=pytest.mark.slow)])
 def test_a_lost_machine_and_the_end_equal_one_machine(flags, one_machine, tmp_path, lost):
-    """A machine is killed, the other says so and ends; both started again end where one process ends."""
+    """A machine is killed, the other reports it and ends; both resume and end where one process ends."""
     many = tmp_path / "many"
     chief, other = start_machines(*flags, f"--workdir={many}", "--checkpoint_minutes=0")
     dead, left = (chief, other) if lost == "chief" else (other, chief)

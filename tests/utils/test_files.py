@@ -189,7 +189,7 @@ def test_the_target_of_a_link_is_replaced(tmp_path, renames):
 
 
 def test_the_current_folder_keeps_its_place(tmp_path, monkeypatch):
-    """Fails if a shell is left in a removed folder, or if what lies in the current folder is lost."""
+    """Fails if a shell is left in a removed folder, or if the contents of the current folder are lost."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     inode = os.stat(".").st_ino
@@ -262,7 +262,7 @@ def test_a_link_to_a_folder_that_is_not_there_yet(tmp_path):
 
 
 def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path, monkeypatch):
-    """Fails if two processes work in one folder, each with a lock of its own."""
+    """Fails if two processes work in one folder, each with another lock."""
 
     def remove_first(file):
         os.unlink(tmp_path / "lock")

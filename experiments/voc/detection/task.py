@@ -133,7 +133,7 @@ class DetectionTask(VocTask):
         return {"proposals": digest.hexdigest()[:16]}
 
     def model(self, loaded: LoadedModel, seed: int, precision: str) -> DetectionModel:
-        """Return the model, rescaled on training images if the protocol says so."""
+        """Return the model, rescaled on training images if the protocol requires it."""
         model = DetectionModel(loaded, len(self.class_names), self.protocol, seed, precision)
         if self.protocol.rescale:
             for variable, value in zip(model.network.backbone.variables, self._weights(loaded), strict=True):
