@@ -219,8 +219,7 @@ def test_results_are_grouped_by_table(committed):
         ["backbone_resnet18"],
         ["candidates"],
         ["candidates_38"],
-        ["candidates_38_voc_lci"],
-        ["candidates_38_voc_ours"],
+        ["candidates_38_voc_lci", "candidates_38_voc_ours"],
         [
             "candidates_few_shot_joint",
             "candidates_few_shot_lci",
