@@ -30,7 +30,7 @@ RECONSTRUCTION_WEIGHT = 50.0  # of the squared error, against the critic's score
 INPAINTER_KERNEL = 4  # of the stride-2 convolutions (LCI release): a patch's centre must see its border
 CRITIC_RATE = 4.0  # of the inpainter's learning rate (LCI release)
 INPAINTER_BETA_1 = 0.5  # of both players' Adam (LCI release)
-CROPPED = ("untransformed", "inpainted", "warped")  # each has another window
+CROPPED = ("untransformed", "inpainted", "warped")  # each version has a separate window
 
 
 @dataclasses.dataclass(frozen=True)

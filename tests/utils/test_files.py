@@ -262,7 +262,7 @@ def test_a_link_to_a_folder_that_is_not_there_yet(tmp_path):
 
 
 def test_a_lock_that_its_holder_removed_is_no_lock(tmp_path, monkeypatch):
-    """Fails if two processes work in one folder, each with another lock."""
+    """Fails if two processes work in one folder, with different locks."""
 
     def remove_first(file):
         os.unlink(tmp_path / "lock")
