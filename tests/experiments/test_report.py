@@ -227,6 +227,7 @@ def test_results_are_grouped_by_table(committed):
             "candidates_few_shot_photographs",
         ],
         ["candidates_knn_joint", "candidates_knn_lci", "candidates_knn_ours", "candidates_knn_photographs"],
+        ["candidates_seed_2"],
         ["compare"],
         ["imagenette128_few_shot"],
         ["imagenette128_float32"],
