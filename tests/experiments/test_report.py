@@ -219,6 +219,7 @@ def test_results_are_grouped_by_table(committed):
         ["backbone_resnet18"],
         ["candidates"],
         ["candidates_38"],
+        ["candidates_38_default", "candidates_38_repeat"],
         ["candidates_38_voc_lci", "candidates_38_voc_ours"],
         [
             "candidates_few_shot_joint",
