@@ -222,6 +222,11 @@ def test_results_are_grouped_by_table(committed):
         ["candidates_38_default", "candidates_38_repeat"],
         ["candidates_38_voc_lci", "candidates_38_voc_ours"],
         [
+            "candidates_38_voc_segmentation_default",
+            "candidates_38_voc_segmentation_lci",
+            "candidates_38_voc_segmentation_ours",
+        ],
+        [
             "candidates_few_shot_joint",
             "candidates_few_shot_lci",
             "candidates_few_shot_ours",
