@@ -226,6 +226,7 @@ def test_results_are_grouped_by_table(committed):
             "candidates_38_voc_segmentation_lci",
             "candidates_38_voc_segmentation_ours",
         ],
+        ["candidates_default"],
         [
             "candidates_few_shot_joint",
             "candidates_few_shot_lci",
