@@ -54,7 +54,7 @@ def test_log_and_quiet(photos, autoencoder):
     assert (done.returncode, done.stdout, done.stderr) == (0, result, "")
     log = (autoencoder / "train.log").read_text().splitlines()
     assert any(re.match(r"[\d-]{10} [\d:]{8} autoencoder step 6/6 left 0:00 ", line) for line in log)
-    assert len([line for line in log if "12 images" in line]) == 2  # of both starts
+    assert len([line for line in log if "split all: 12 images," in line]) == 2  # of both starts
     assert log[-1].endswith(result.strip())
 
 
